@@ -1,0 +1,101 @@
+//! The fields of a JSON object, read lazily and strictly: only what a request asks for is looked into.
+//!
+//! A value that nobody asks for is checked for syntax without recursion or allocation, so that its depth, its size
+//! and its numbers cannot harm.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+/// The members of one JSON object. Of duplicate names the last one counts; `null` counts as absent.
+pub struct Fields<'a>(Vec<(Cow<'a, str>, &'a str)>);
+
+/// The field is there and is not of the type that was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WrongType;
+
+impl<'a> Fields<'a> {
+    /// `None`: not JSON, or not an object.
+    pub fn parse(text: &'a str) -> Option<Self> {
+        serde_json::from_str(text).ok()
+    }
+
+    /// The JSON text of a field.
+    pub fn raw(&self, name: &str) -> Option<&'a str> {
+        let (_, value) = self.0.iter().rev().find(|(key, _)| key == name)?;
+        (*value != "null").then_some(value)
+    }
+
+    /// A string of whole Unicode characters: a lone surrogate is not text.
+    pub fn text(&self, name: &str) -> Result<Option<String>, WrongType> {
+        self.value(name, |raw| serde_json::from_str(raw).ok())
+    }
+
+    /// A signed 64-bit integer, written without fraction or exponent.
+    pub fn integer(&self, name: &str) -> Result<Option<i64>, WrongType> {
+        self.value(name, |raw| raw.parse().ok())
+    }
+
+    /// A list, each item as its JSON text.
+    pub fn list(&self, name: &str) -> Result<Option<Vec<&'a str>>, WrongType> {
+        self.value(name, |raw| {
+            let items: Vec<&RawValue> = serde_json::from_str(raw).ok()?;
+            Some(items.into_iter().map(RawValue::get).collect())
+        })
+    }
+
+    fn value<T>(
+        &self,
+        name: &str,
+        read: impl FnOnce(&'a str) -> Option<T>,
+    ) -> Result<Option<T>, WrongType> {
+        match self.raw(name) {
+            None => Ok(None),
+            Some(raw) => read(raw).map(Some).ok_or(WrongType),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Fields<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members;
+        impl<'de> Visitor<'de> for Members {
+            type Value = Fields<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut fields = Vec::new();
+                while let Some(Name(name)) = map.next_key()? {
+                    fields.push((name, map.next_value::<&RawValue>()?.get()));
+                }
+                Ok(Fields(fields))
+            }
+        }
+        deserializer.deserialize_map(Members)
+    }
+}
+
+/// A field's name, borrowed unless it holds escapes (serde's own `Cow<str>` always copies).
+struct Name<'a>(Cow<'a, str>);
+
+impl<'de> Deserialize<'de> for Name<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl<'de> Visitor<'de> for Text {
+            type Value = Name<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+                Ok(Name(Cow::Borrowed(text)))
+            }
+            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(Name(Cow::Owned(text.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(Text)
+    }
+}

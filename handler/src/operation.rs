@@ -1,0 +1,77 @@
+//! What a request is: statements to run in one transaction, and what their rows mean.
+
+use std::sync::Arc;
+
+use crate::error::Error;
+use crate::outbox::Outbox;
+use crate::statement::{Rows, Statement};
+
+/// A request, decided in two pure steps around one round trip to the database.
+pub trait Operation: Send + Sync {
+    /// What the caller gets.
+    type Output;
+
+    /// What the statements do to the database. `Access::None` where there are none.
+    fn access(&self) -> Access;
+
+    /// What to ask the database: run in order, inside one transaction. Every statement guards itself, because no code
+    /// runs between them, and an operation that `conclude`s with an error has changed nothing.
+    fn statements(&self, ctx: &Context) -> Vec<Statement>;
+
+    /// What the rows mean (one `Rows` for each statement): the answer to the caller, and what others are told.
+    fn conclude(
+        &self,
+        ctx: &Context,
+        rows: &[Rows],
+        out: &mut Outbox,
+    ) -> Result<Self::Output, Error>;
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    None,
+    Read,
+    Write,
+}
+
+/// What a pure function may not fetch for itself.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// The caller; 0 where nobody is logged in.
+    pub user_id: i64,
+    pub username: Arc<str>,
+    /// Unix seconds.
+    pub now: i64,
+}
+
+impl Context {
+    /// For operations that have no logged-in caller.
+    pub fn anonymous(now: i64) -> Self {
+        Context {
+            user_id: 0,
+            username: "".into(),
+            now,
+        }
+    }
+}
+
+impl<O: Operation + ?Sized> Operation for Box<O> {
+    type Output = O::Output;
+
+    fn access(&self) -> Access {
+        (**self).access()
+    }
+
+    fn statements(&self, ctx: &Context) -> Vec<Statement> {
+        (**self).statements(ctx)
+    }
+
+    fn conclude(
+        &self,
+        ctx: &Context,
+        rows: &[Rows],
+        out: &mut Outbox,
+    ) -> Result<Self::Output, Error> {
+        (**self).conclude(ctx, rows, out)
+    }
+}

@@ -1,0 +1,79 @@
+//! `host event`: one event through the handlers, on the database alone, without a server.
+
+use std::io::Write;
+
+use anyhow::{Context as _, bail};
+use handler::account::FindAccount;
+use handler::{Audience, Context, Event, Output, handle, schema};
+use serde_json::{Value, json};
+
+use crate::clock;
+use crate::config::Config;
+use crate::store;
+
+/// Runs `event` (its JSON) as the user of that name, and writes the reply and each output as a line of JSON:
+/// `{"reply": …}`, `{"push": …, "to": {"users": [ids]} | {"conversation": id}}`, `{"join": …}`.
+///
+/// Nothing is delivered to the sockets of a server that runs beside it: its clients find the change when they ask.
+pub async fn event(
+    config: &Config,
+    username: &str,
+    event: &str,
+    output: &mut impl Write,
+) -> anyhow::Result<()> {
+    let db = libsql::Builder::new_local(&config.database)
+        .build()
+        .await?
+        .connect()?;
+    let path = config.database.display();
+    store::prepare_for_writing(&db)
+        .await
+        .with_context(|| format!("cannot use the database {path}"))?;
+    let now = clock::now();
+    schema::migrate(&db, now).await?;
+    let find = FindAccount {
+        username: username.to_owned(),
+    };
+    let anonymous = Context::anonymous(now);
+    let account = handle(&db, &anonymous, &find, &mut Vec::new()).await?;
+    let Some(account) = account else {
+        bail!("no such user {username:?} in {path}");
+    };
+    let ctx = Context {
+        user_id: account.user_id,
+        username: username.into(),
+        now,
+    };
+    let Event {
+        envelope,
+        operation,
+    } = Event::parse(event);
+    let mut outbox = Vec::new();
+    let outcome = match operation {
+        Ok(operation) => handle(&db, &ctx, &operation, &mut outbox).await,
+        Err(error) => Err(error),
+    };
+    let reply: Value = serde_json::from_str(&envelope.reply(&outcome))?;
+    writeln!(output, "{}", json!({ "reply": reply }))?;
+    for line in &outbox {
+        writeln!(output, "{}", describe(line)?)?;
+    }
+    Ok(())
+}
+
+fn describe(output: &Output) -> anyhow::Result<Value> {
+    Ok(match output {
+        Output::Push { to, event } => {
+            let push: Value = serde_json::from_str(event)?;
+            let to = match to {
+                Audience::Users(ids) => json!({ "users": ids }),
+                Audience::Conversation(id) => json!({ "conversation": id }),
+            };
+            json!({ "push": push, "to": to })
+        }
+        Output::Join {
+            conversation_id,
+            user_ids,
+        } => json!({ "join": { "conversation": conversation_id, "users": user_ids } }),
+    })
+}

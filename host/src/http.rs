@@ -1,0 +1,421 @@
+//! HTTP: the routes of accounts and the handshake of sockets.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use handler::account::{Credentials, FindAccount, Register, Registration, ReplacePasswordHash};
+use handler::password::{self, Verdict};
+use handler::token::{LIFETIME_SECONDS, TokenKey};
+use handler::{Context, Error};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::upgrade::{OnUpgrade, Parts, Upgraded};
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
+
+use crate::clock;
+use crate::password::PasswordThreads;
+use crate::socket::{self, Socket};
+use crate::store::Store;
+
+/// Longest body of a request.
+pub const BODY_BYTES_MAX: usize = 64 * 1024;
+/// Time for a body to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a browser may remember a preflight.
+const PREFLIGHT_SECONDS: &str = "600";
+
+const COOKIE: &str = "login-token";
+
+type Answer = Response<Full<Bytes>>;
+
+/// What every request may need.
+pub struct Host {
+    pub store: Store,
+    pub passwords: PasswordThreads,
+    pub token_key: TokenKey,
+    /// Origins of other sites whose pages may use this server with the user's cookie.
+    pub origins: Vec<HeaderValue>,
+    /// The tasks of open sockets.
+    pub sockets: TaskTracker,
+    pub next_socket_id: AtomicU64,
+}
+
+/// A path and the methods it knows.
+#[derive(Clone, Copy)]
+enum Route {
+    Ping,
+    Register,
+    Login,
+    Verify,
+    Socket,
+}
+
+impl Route {
+    fn find(path: &str) -> Option<Route> {
+        Some(match path {
+            "/misc/ping" => Route::Ping,
+            "/register" => Route::Register,
+            "/auth/login" => Route::Login,
+            "/auth/verify" => Route::Verify,
+            "/ws" => Route::Socket,
+            _ => return None,
+        })
+    }
+
+    /// For the `Allow` header.
+    fn methods(self) -> &'static str {
+        match self {
+            Route::Ping | Route::Verify => "GET, HEAD, OPTIONS",
+            Route::Register | Route::Login => "POST, OPTIONS",
+            Route::Socket => "GET, OPTIONS",
+        }
+    }
+}
+
+/// Answers one request. `permit` is held for as long as the connection, or the socket it becomes, lasts.
+pub async fn answer<P: Clone + Send + 'static>(
+    host: Arc<Host>,
+    request: Request<Incoming>,
+    permit: P,
+) -> Answer {
+    let origin = request.headers().get(header::ORIGIN).cloned();
+    let allowed = origin.filter(|origin| host.origins.contains(origin));
+    let mut answer = route(&host, request, permit).await;
+    let headers = answer.headers_mut();
+    headers.append(header::VARY, HeaderValue::from_static("Origin"));
+    if let Some(origin) = allowed {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        headers.insert(
+            header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
+            HeaderValue::from_static("true"),
+        );
+    } else {
+        for name in [
+            header::ACCESS_CONTROL_ALLOW_METHODS,
+            header::ACCESS_CONTROL_ALLOW_HEADERS,
+            header::ACCESS_CONTROL_MAX_AGE,
+        ] {
+            headers.remove(name);
+        }
+    }
+    answer
+}
+
+async fn route<P: Clone + Send + 'static>(
+    host: &Arc<Host>,
+    request: Request<Incoming>,
+    permit: P,
+) -> Answer {
+    let Some(route) = Route::find(request.uri().path()) else {
+        return text(StatusCode::NOT_FOUND, "not found");
+    };
+    let method = request.method().clone();
+    if method == Method::OPTIONS {
+        return preflight(route, request.headers());
+    }
+    if !route
+        .methods()
+        .split(", ")
+        .any(|allowed| allowed == method.as_str())
+    {
+        return with(
+            text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed"),
+            header::ALLOW,
+            HeaderValue::from_static(route.methods()),
+        );
+    }
+    let changes_state = method == Method::POST || matches!(route, Route::Socket);
+    if changes_state && !is_origin_trusted(host, request.headers()) {
+        return text(StatusCode::FORBIDDEN, "origin not allowed");
+    }
+    let result = match route {
+        Route::Ping => Ok(text(StatusCode::OK, "pong")),
+        Route::Register => register(host, request).await,
+        Route::Login => login(host, request).await,
+        Route::Verify => verify(host, request.headers()),
+        Route::Socket => Ok(open_socket(host, request, permit)),
+    };
+    result.unwrap_or_else(|refusal| refusal.answer())
+}
+
+async fn register(host: &Host, request: Request<Incoming>) -> Result<Answer, Refusal> {
+    let Registration {
+        username,
+        password,
+        fullname,
+    } = Registration::parse(&body(request).await?)?;
+    let ctx = Context::anonymous(clock::now());
+    let find = FindAccount {
+        username: username.clone(),
+    };
+    // The database has the last word; this spares the hashing for a name that is taken already.
+    if host.store.run(ctx.clone(), find).await?.is_some() {
+        return Err(Error::Conflict("username already exists".into()).into());
+    }
+    let salt = salt()?;
+    let password_hash = host
+        .passwords
+        .run(move || password::hash(&password, salt))
+        .await?;
+    let register = Register {
+        username,
+        fullname,
+        password_hash,
+    };
+    host.store.run(ctx, register).await?;
+    Ok(text(StatusCode::CREATED, "registered"))
+}
+
+async fn login(host: &Host, request: Request<Incoming>) -> Result<Answer, Refusal> {
+    let Credentials { username, password } = Credentials::parse(&body(request).await?)?;
+    let ctx = Context::anonymous(clock::now());
+    let find = FindAccount {
+        username: username.clone(),
+    };
+    let account = host.store.run(ctx.clone(), find).await?;
+    let stored = account
+        .as_ref()
+        .map(|account| account.password_hash.clone());
+    let salt = salt()?;
+    let (verdict, new_hash) = host
+        .passwords
+        .run(move || {
+            let verdict = password::verify(&password, stored.as_deref());
+            let outdated = verdict == Verdict::Outdated;
+            (verdict, outdated.then(|| password::hash(&password, salt)))
+        })
+        .await?;
+    if verdict == Verdict::Wrong {
+        let text = "mismatch username and password";
+        return Err(Error::Unauthorized(text.into()).into());
+    }
+    if let (Some(account), Some(new)) = (account, new_hash) {
+        let replace = ReplacePasswordHash {
+            user_id: account.user_id,
+            old: account.password_hash,
+            new,
+        };
+        // The login holds without it; the store has logged why it failed, and the next login tries again.
+        let _ = host.store.run(ctx, replace).await;
+    }
+    let token = host.token_key.sign(&username, clock::now());
+    let cookie = format!("{COOKIE}={token}; HttpOnly; Max-Age={LIFETIME_SECONDS}; Path=/; Secure");
+    let cookie = HeaderValue::try_from(cookie)
+        .map_err(|_| Error::Internal("a token that is no header value".into()))?;
+    let answer = text(StatusCode::ACCEPTED, "login successful");
+    Ok(with(answer, header::SET_COOKIE, cookie))
+}
+
+fn verify(host: &Host, headers: &HeaderMap) -> Result<Answer, Refusal> {
+    let username = logged_in(host, headers)?;
+    Ok(text(StatusCode::OK, format!("Hello, {username}")))
+}
+
+/// The username of the request's login token: the cookie's, or a bearer token.
+fn logged_in(host: &Host, headers: &HeaderMap) -> Result<String, Error> {
+    let token = token(headers).ok_or_else(|| Error::Unauthorized("login-token required".into()))?;
+    host.token_key
+        .verify(&token, clock::now())
+        .ok_or_else(|| Error::Unauthorized("invalid login-token".into()))
+}
+
+fn token(headers: &HeaderMap) -> Option<String> {
+    let cookies = headers.get_all(header::COOKIE).into_iter();
+    let cookie = cookies
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(cookie::Cookie::split_parse)
+        .flatten()
+        .find(|cookie| cookie.name() == COOKIE);
+    if let Some(cookie) = cookie {
+        return Some(cookie.value().to_owned());
+    }
+    let authorization = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = authorization.split_once(' ')?;
+    let is_bearer = scheme.eq_ignore_ascii_case("bearer");
+    is_bearer.then(|| token.trim().to_owned())
+}
+
+/// Completes the upgrade whatever the login is worth, because a browser cannot read an HTTP refusal; the socket then
+/// closes with the reason.
+fn open_socket<P: Send + 'static>(
+    host: &Arc<Host>,
+    mut request: Request<Incoming>,
+    permit: P,
+) -> Answer {
+    if !fastwebsockets::upgrade::is_upgrade_request(&request) {
+        let answer = text(StatusCode::UPGRADE_REQUIRED, "websocket upgrade required");
+        let answer = with(
+            answer,
+            header::CONNECTION,
+            HeaderValue::from_static("upgrade"),
+        );
+        return with(
+            answer,
+            header::UPGRADE,
+            HeaderValue::from_static("websocket"),
+        );
+    }
+    let upgrade = hyper::upgrade::on(&mut request);
+    let Ok((switching, _)) = fastwebsockets::upgrade::upgrade(&mut request) else {
+        let answer = text(StatusCode::BAD_REQUEST, "bad websocket handshake");
+        return with(
+            answer,
+            header::SEC_WEBSOCKET_VERSION,
+            HeaderValue::from_static("13"),
+        );
+    };
+    let username = logged_in(host, request.headers()).map_err(|error| error.to_string());
+    let id = host.next_socket_id.fetch_add(1, Ordering::Relaxed);
+    let store = host.store.clone();
+    host.sockets.spawn(async move {
+        let _permit = permit;
+        if let Some((stream, unread)) = raw_stream(upgrade).await {
+            let socket = Arc::new(Socket::new(id, stream));
+            socket::serve(socket, username, unread, store).await;
+        }
+    });
+    switching.map(|_| Full::default())
+}
+
+/// The TCP stream of an upgraded connection, and what hyper had read past the handshake.
+async fn raw_stream(upgrade: OnUpgrade) -> Option<(TcpStream, Bytes)> {
+    // The client left before the answer was written.
+    let upgraded: Upgraded = upgrade.await.ok()?;
+    match upgraded.downcast::<TokioIo<TcpStream>>() {
+        Ok(Parts { io, read_buf, .. }) => Some((io.into_inner(), read_buf)),
+        Err(_) => {
+            tracing::error!("an upgraded connection is not a TCP stream");
+            None
+        }
+    }
+}
+
+/// `None`, the server's own, and the configured ones. A page of any other site must not act with the user's cookie.
+fn is_origin_trusted(host: &Host, headers: &HeaderMap) -> bool {
+    let Some(origin) = headers.get(header::ORIGIN) else {
+        return true;
+    };
+    // Behind a TLS proxy the scheme is not known here; the host and port are.
+    let is_own = || {
+        let (_, authority) = origin.to_str().ok()?.split_once("://")?;
+        let own = headers.get(header::HOST)?.to_str().ok()?;
+        Some(authority.eq_ignore_ascii_case(own))
+    };
+    host.origins.contains(origin) || is_own() == Some(true)
+}
+
+/// The answer to `OPTIONS`. `answer` takes the permissions away again where the origin is not a configured one.
+fn preflight(route: Route, headers: &HeaderMap) -> Answer {
+    let mut answer = Response::new(Full::default());
+    *answer.status_mut() = StatusCode::NO_CONTENT;
+    let permissions = answer.headers_mut();
+    permissions.insert(header::ALLOW, HeaderValue::from_static(route.methods()));
+    let echoed = [
+        (
+            header::ACCESS_CONTROL_REQUEST_METHOD,
+            header::ACCESS_CONTROL_ALLOW_METHODS,
+        ),
+        (
+            header::ACCESS_CONTROL_REQUEST_HEADERS,
+            header::ACCESS_CONTROL_ALLOW_HEADERS,
+        ),
+    ];
+    for (requested, allowed) in echoed {
+        if let Some(value) = headers.get(requested) {
+            permissions.insert(allowed, value.clone());
+        }
+    }
+    permissions.insert(
+        header::ACCESS_CONTROL_MAX_AGE,
+        HeaderValue::from_static(PREFLIGHT_SECONDS),
+    );
+    answer
+}
+
+async fn body(request: Request<Incoming>) -> Result<Bytes, Refusal> {
+    let body = Limited::new(request.into_body(), BODY_BYTES_MAX).collect();
+    match timeout(BODY_TIMEOUT, body).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
+            let text = format!("body should be at most {BODY_BYTES_MAX} bytes");
+            Err(Error::TooLarge(text).into())
+        }
+        Ok(Err(_)) => Err(Refusal::Http(StatusCode::BAD_REQUEST, "body cut short")),
+        Err(_) => Err(Refusal::Http(
+            StatusCode::REQUEST_TIMEOUT,
+            "body took too long",
+        )),
+    }
+}
+
+fn salt() -> Result<[u8; 16], Error> {
+    let mut salt = [0; 16];
+    getrandom::fill(&mut salt).map_err(|error| {
+        tracing::error!(%error, "no randomness");
+        Error::Internal("no randomness".into())
+    })?;
+    Ok(salt)
+}
+
+/// Why a request is not answered as it hoped.
+enum Refusal {
+    Handler(Error),
+    /// About HTTP itself.
+    Http(StatusCode, &'static str),
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Refusal::Handler(error)
+    }
+}
+
+impl Refusal {
+    fn answer(&self) -> Answer {
+        match self {
+            Refusal::Http(status, reason) => text(*status, *reason),
+            Refusal::Handler(error) => {
+                let answer = text(status(error), error.to_string());
+                match error.retry_after_seconds() {
+                    Some(seconds) => with(answer, header::RETRY_AFTER, seconds.into()),
+                    None => answer,
+                }
+            }
+        }
+    }
+}
+
+/// The status of each error.
+fn status(error: &Error) -> StatusCode {
+    match error {
+        Error::Invalid(_) => StatusCode::BAD_REQUEST,
+        Error::Unauthorized(_) => StatusCode::UNAUTHORIZED,
+        Error::NotFound(_) => StatusCode::NOT_FOUND,
+        Error::Conflict(_) => StatusCode::CONFLICT,
+        Error::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+        Error::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+        Error::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Answer {
+    let mut answer = Response::new(Full::new(body.into()));
+    *answer.status_mut() = status;
+    with(
+        answer,
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    )
+}
+
+fn with(mut answer: Answer, name: header::HeaderName, value: HeaderValue) -> Answer {
+    answer.headers_mut().insert(name, value);
+    answer
+}

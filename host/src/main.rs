@@ -1,0 +1,100 @@
+//! The program: reads the environment, then serves, or runs one command.
+
+use std::io::{IsTerminal, stderr, stdout};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use host::{Config, Server, command};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// A chat backend: HTTP for accounts, JSON events on one WebSocket. Without a command it serves.
+/// Configured by environment variables; see README.md.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs one event against DBPATH, without a server, and prints reply and outputs as JSON lines.
+    Event {
+        /// The username of the caller.
+        #[arg(long)]
+        user: String,
+        /// The event, for example '{"type": "self"}'.
+        event: String,
+    },
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("host: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let (config, warnings) = Config::read(|name| std::env::var_os(name))?;
+    let filter = EnvFilter::try_new(&config.log_level)
+        .with_context(|| format!("LOG_LEVEL is {:?}", config.log_level))?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(stderr().is_terminal())
+        .with_writer(stderr)
+        .init();
+    let runtime = tokio::runtime::Runtime::new()?;
+    match arguments.command {
+        None => {
+            for warning in warnings {
+                tracing::warn!("{warning}");
+            }
+            raise_file_limit();
+            runtime.block_on(serve(&config))
+        }
+        Some(Command::Event { user, event }) => {
+            runtime.block_on(command::event(&config, &user, &event, &mut stdout()))
+        }
+    }
+}
+
+async fn serve(config: &Config) -> anyhow::Result<()> {
+    // Before anything else, so that a signal during the start stops it in good order too.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let (server, stopper) = Server::bind(config).await?;
+    tracing::info!(
+        "listening on http://{}, database {}, version {}",
+        server.address()?,
+        config.database.display(),
+        env!("CARGO_PKG_VERSION")
+    );
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        stopper.stop();
+    });
+    server.run().await
+}
+
+/// Every socket is a file descriptor, and shells allow 1,024 unless asked for more.
+fn raise_file_limit() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+}

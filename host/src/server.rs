@@ -1,0 +1,265 @@
+//! The server's life: open the database, accept connections, and stop without losing anything.
+
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use handler::Context;
+use handler::presence::{HostAlive, HostCleared};
+use handler::token::TokenKey;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::task::spawn_blocking;
+use tokio::time::{interval, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+use tracing::Instrument;
+
+use crate::config::Config;
+use crate::http::{self, Host};
+use crate::password::PasswordThreads;
+use crate::registry::{self, Command};
+use crate::store::{Store, StoreThreads};
+use crate::{HOST_ID, clock};
+
+/// Connections at once, sockets included; further ones wait in the system's backlog.
+const CONNECTIONS_MAX: usize = 50_000;
+/// Time for the head of a request, and for the next request of a connection that is kept alive.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest head of a request.
+const HEADER_BYTES_MAX: usize = 16 * 1024;
+/// Commits on their way to the registry. Full, it slows the writer down to what sockets take.
+const DELIVERIES_QUEUED_MAX: usize = 256;
+/// How often a host that has sockets renews its sign of life: the error of `last_online` after a crash.
+const ALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// The sockets are pinged in this many groups, one after the other, so that pings do not come in bursts.
+const PING_SLOTS: u32 = 30;
+/// After an accept that failed, for want of file descriptors perhaps.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+/// Time for sockets and requests to end; and the same again for the database.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A server that is ready: its database is open and its address bound.
+pub struct Server {
+    listener: TcpListener,
+    host: Arc<Host>,
+    threads: StoreThreads,
+    registry: JoinHandle<()>,
+    commands: mpsc::Sender<Command>,
+    ping_interval: Duration,
+    stopped: oneshot::Receiver<()>,
+}
+
+/// Ends `Server::run`; so does dropping it.
+pub struct Stopper(oneshot::Sender<()>);
+
+impl Stopper {
+    pub fn stop(self) {
+        // A server that has ended already needs no telling.
+        let _ = self.0.send(());
+    }
+}
+
+impl Server {
+    /// Binds the address before it touches the database, so that a second start on the same port changes nothing.
+    pub async fn bind(config: &Config) -> anyhow::Result<(Server, Stopper)> {
+        let address = config.address;
+        let listener = TcpListener::bind(address)
+            .await
+            .with_context(|| format!("HOST and PORT: cannot listen on {address}"))?;
+        let (deliveries, delivered) = mpsc::channel(DELIVERIES_QUEUED_MAX);
+        let (commands, commanded) = mpsc::channel(1);
+        let registry = registry::start(delivered, commanded)?;
+        let database = config.database.clone();
+        let open = move || Store::open(&database, clock::now(), deliveries);
+        let (store, threads) = spawn_blocking(open).await??;
+        let ctx = Context::anonymous(clock::now());
+        let cleared = HostCleared {
+            host_id: HOST_ID,
+            alive: false,
+        };
+        store
+            .run(ctx, cleared)
+            .await
+            .context("the database cannot be written")?;
+        let host = Arc::new(Host {
+            store,
+            passwords: PasswordThreads::start(),
+            token_key: TokenKey::new(config.jwt_secret.as_bytes()),
+            origins: config.origins.clone(),
+            sockets: TaskTracker::new(),
+            next_socket_id: AtomicU64::new(1),
+        });
+        let (stop, stopped) = oneshot::channel();
+        let server = Server {
+            listener,
+            host,
+            threads,
+            registry,
+            commands,
+            ping_interval: config.ping_interval,
+            stopped,
+        };
+        Ok((server, Stopper(stop)))
+    }
+
+    /// The address it listens on: with the port that the system chose where PORT is 0.
+    pub fn address(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until the `Stopper` is used, then stops: accepts no more, answers what has been asked, closes the sockets
+    /// with 1001, commits what is queued. Bounded, whatever clients do.
+    pub async fn run(self) -> anyhow::Result<()> {
+        let Server {
+            listener,
+            host,
+            threads,
+            registry,
+            commands,
+            ping_interval,
+            stopped,
+        } = self;
+        let connections = Connections::default();
+        {
+            let _heartbeats = AbortOnDropHandle::new(tokio::spawn(heartbeats(
+                commands.clone(),
+                host.store.clone(),
+                ping_interval,
+            )));
+            tokio::select! {
+                () = accept(&listener, &host, &connections) => {}
+                _ = stopped => {}
+            }
+        }
+        drop(listener);
+        tracing::info!("stopping");
+        host.sockets.close();
+        connections.tasks.close();
+        connections.stopping.cancel();
+        let ended = async {
+            // The registry lives as long as the store.
+            let _ = commands.send(Command::Shutdown).await;
+            connections.tasks.wait().await;
+            host.sockets.wait().await;
+        };
+        if timeout(STOP_TIMEOUT, ended).await.is_err() {
+            tracing::warn!("some connections did not end in time");
+        }
+        let ctx = Context::anonymous(clock::now());
+        let cleared = HostCleared {
+            host_id: HOST_ID,
+            alive: true,
+        };
+        // The store has logged a failure; the next start does the same again.
+        let _ = host.store.run(ctx, cleared).await;
+        drop(commands);
+        let closed = spawn_blocking(move || {
+            threads.stop();
+            // A thread that panicked has printed why.
+            let _ = registry.join();
+        });
+        timeout(STOP_TIMEOUT, closed)
+            .await
+            .context("the database did not close in time")??;
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+/// Connections that speak HTTP; one that becomes a socket leaves them.
+#[derive(Default)]
+struct Connections {
+    tasks: TaskTracker,
+    stopping: CancellationToken,
+}
+
+async fn accept(listener: &TcpListener, host: &Arc<Host>, connections: &Connections) {
+    let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let Ok(permit) = permits.clone().acquire_owned().await else {
+            return;
+        };
+        match listener.accept().await {
+            Ok((stream, _)) => serve(stream, host.clone(), connections, Arc::new(permit)),
+            Err(error) => {
+                tracing::warn!(%error, "accept");
+                sleep(ACCEPT_RETRY).await;
+            }
+        }
+    }
+}
+
+fn serve(
+    stream: TcpStream,
+    host: Arc<Host>,
+    connections: &Connections,
+    permit: Arc<OwnedSemaphorePermit>,
+) {
+    // Replies are written whole; waiting to fill a packet would only delay them.
+    let _ = stream.set_nodelay(true);
+    let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+        let span = tracing::debug_span!(
+            "request",
+            method = %request.method(),
+            path = request.uri().path()
+        );
+        let answer = http::answer(host.clone(), request, permit.clone());
+        async { Ok::<_, std::convert::Infallible>(answer.await) }.instrument(span)
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(HEADER_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    let stopping = connections.stopping.clone();
+    connections.tasks.spawn(async move {
+        let mut connection = pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = stopping.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "connection");
+        }
+    });
+}
+
+/// Pings to sockets, and the host's own sign of life.
+async fn heartbeats(commands: mpsc::Sender<Command>, store: Store, ping_interval: Duration) {
+    let pings = async {
+        let mut ticks = interval(ping_interval / PING_SLOTS);
+        for slot in (0..u64::from(PING_SLOTS)).cycle() {
+            ticks.tick().await;
+            let slots = u64::from(PING_SLOTS);
+            if commands
+                .send(Command::Heartbeat { slot, slots })
+                .await
+                .is_err()
+            {
+                return;
+            }
+        }
+    };
+    let alive = async {
+        let mut ticks = interval(ALIVE_INTERVAL);
+        loop {
+            ticks.tick().await;
+            let ctx = Context::anonymous(clock::now());
+            // The store has logged a failure; the next one may succeed.
+            let _ = store.run(ctx, HostAlive { host_id: HOST_ID }).await;
+        }
+    };
+    tokio::join!(pings, alive);
+}

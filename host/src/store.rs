@@ -1,0 +1,249 @@
+//! The store: one writer that commits groups of operations, readers beside it, and nobody else who knows where the
+//! data is.
+
+mod local;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use handler::{Access, Context, Error, Operation, Outbox, Rows, Statement};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::registry::Delivery;
+use local::LocalDatabase;
+pub use local::prepare_for_writing;
+
+/// Operations that wait for the writer; more wait outside, see `QUEUE_WAIT`.
+const WRITES_QUEUED_MAX: usize = 4096;
+/// Operations that wait for a reader.
+const READS_QUEUED_MAX: usize = 1024;
+/// How long an operation waits for room in a queue before it is refused as `Unavailable`.
+const QUEUE_WAIT: Duration = Duration::from_secs(2);
+/// Operations in one commit.
+const GROUP_MAX: usize = 64;
+const RETRY_AFTER_SECONDS: u32 = 1;
+
+/// An operation on its way through the store, its type forgotten.
+struct Job {
+    statements: Vec<Statement>,
+    /// What to do with the rows, once they are committed.
+    finish: Box<Finish>,
+}
+
+type Finish = dyn FnOnce(Result<Vec<Rows>, Error>) -> Option<Delivery> + Send;
+
+enum Message {
+    Run(Job),
+    /// The thread that receives it ends.
+    Stop,
+}
+
+/// A handle to the database's threads.
+#[derive(Clone)]
+pub struct Store {
+    writes: mpsc::Sender<Message>,
+    reads: mpsc::Sender<Message>,
+}
+
+/// The database's threads. Dropping the last `Store` ends them too.
+pub struct StoreThreads {
+    writer: JoinHandle<()>,
+    readers: Vec<JoinHandle<()>>,
+    store: Store,
+}
+
+impl StoreThreads {
+    /// Commits what is queued, empties the write-ahead log and closes the database. Operations submitted after it are
+    /// refused as `Unavailable`. Blocks.
+    pub fn stop(self) {
+        for _ in &self.readers {
+            let _ = self.store.reads.blocking_send(Message::Stop);
+        }
+        let _ = self.store.writes.blocking_send(Message::Stop);
+        for thread in self.readers.into_iter().chain([self.writer]) {
+            // A thread that panicked has printed why.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Store {
+    /// Opens the database file (created, with its folder, where it does not exist), brings its schema up to date and
+    /// starts the threads. What commits tell the world goes to `deliveries`, in commit order, a batch for each commit.
+    pub fn open(
+        path: &Path,
+        now: i64,
+        deliveries: mpsc::Sender<Vec<Delivery>>,
+    ) -> anyhow::Result<(Store, StoreThreads)> {
+        let writer = LocalDatabase::open_writer(path, now)?;
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let readers = (0..cores.clamp(1, 4))
+            .map(|_| LocalDatabase::open_reader(path))
+            .collect::<Result<Vec<_>, _>>()?;
+
+        let (writes, queue) = mpsc::channel(WRITES_QUEUED_MAX);
+        let writer = spawn("writer", move || write_groups(writer, queue, &deliveries))?;
+        let (reads, queue) = mpsc::channel(READS_QUEUED_MAX);
+        let queue = Arc::new(Mutex::new(queue));
+        let readers = readers.into_iter().map(|reader| {
+            let queue = queue.clone();
+            spawn("reader", move || read_all(reader, &queue))
+        });
+        let readers = readers.collect::<Result<_, _>>()?;
+        let store = Store { writes, reads };
+        let threads = StoreThreads {
+            writer,
+            readers,
+            store: store.clone(),
+        };
+        Ok((store, threads))
+    }
+
+    /// Runs an operation; what it tells others is handed on in commit order.
+    pub async fn run<O>(&self, ctx: Context, operation: O) -> Result<O::Output, Error>
+    where
+        O: Operation + 'static,
+        O::Output: Send + 'static,
+    {
+        let (done, result) = oneshot::channel();
+        self.submit(ctx, operation, move |outcome, outbox| {
+            let _ = done.send(outcome);
+            (!outbox.is_empty()).then(|| Delivery::outbox(outbox))
+        })
+        .await?;
+        result
+            .await
+            .map_err(|_| Error::Internal("the operation was dropped".into()))?
+    }
+
+    /// Queues an operation. `then` gets its outcome and outbox after the commit, on a thread of the store: its
+    /// delivery is handed on in commit order. Where the operation could not be queued, `then` is not called.
+    pub async fn submit<O>(
+        &self,
+        ctx: Context,
+        operation: O,
+        then: impl FnOnce(Result<O::Output, Error>, Outbox) -> Option<Delivery> + Send + 'static,
+    ) -> Result<(), Error>
+    where
+        O: Operation + 'static,
+    {
+        let queue = match operation.access() {
+            Access::Write => &self.writes,
+            Access::Read | Access::None => &self.reads,
+        };
+        let job = Job {
+            statements: operation.statements(&ctx),
+            finish: Box::new(move |rows| {
+                let mut outbox = Outbox::new();
+                let conclude = AssertUnwindSafe(|| operation.conclude(&ctx, &rows?, &mut outbox));
+                let outcome = catch_unwind(conclude)
+                    .unwrap_or_else(|_| Err(Error::Internal("a panic in conclude".into())));
+                if outcome.is_err() {
+                    outbox.clear();
+                }
+                then(outcome, outbox)
+            }),
+        };
+        let busy = Error::Unavailable {
+            retry_after_seconds: RETRY_AFTER_SECONDS,
+        };
+        match queue.try_send(Message::Run(job)) {
+            Ok(()) => Ok(()),
+            Err(mpsc::error::TrySendError::Full(message)) => queue
+                .send_timeout(message, QUEUE_WAIT)
+                .await
+                .map_err(|_| busy),
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(busy),
+        }
+    }
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
+    thread::Builder::new().name(name.into()).spawn(work)
+}
+
+/// The writer thread: whatever has queued while the last commit was under way becomes the next one.
+fn write_groups(
+    mut database: LocalDatabase,
+    mut queue: mpsc::Receiver<Message>,
+    deliveries: &mpsc::Sender<Vec<Delivery>>,
+) {
+    let mut messages = Vec::with_capacity(GROUP_MAX);
+    let mut is_stopping = false;
+    while !is_stopping && queue.blocking_recv_many(&mut messages, GROUP_MAX) > 0 {
+        let mut group = Vec::with_capacity(messages.len());
+        let mut finishes = Vec::with_capacity(messages.len());
+        for message in messages.drain(..) {
+            match message {
+                Message::Run(job) => {
+                    group.push(job.statements);
+                    finishes.push(job.finish);
+                }
+                Message::Stop => is_stopping = true,
+            }
+        }
+        let results = write_group(&mut database, &group);
+        let told = results.into_iter().zip(finishes);
+        let told: Vec<_> = told.filter_map(|(rows, finish)| finish(rows)).collect();
+        if !told.is_empty() && deliveries.blocking_send(told).is_err() {
+            tracing::error!("the registry is gone: commits are no longer delivered");
+        }
+    }
+    database.checkpoint();
+}
+
+/// One transaction for all; where that fails, one for each, so that an operation that cannot be stored harms no other.
+fn write_group(
+    database: &mut LocalDatabase,
+    group: &[Vec<Statement>],
+) -> Vec<Result<Vec<Rows>, Error>> {
+    if group.is_empty() {
+        return Vec::new();
+    }
+    match database.transact(Access::Write, group) {
+        Ok(results) => results.into_iter().map(Ok).collect(),
+        Err(error) if group.len() == 1 => vec![Err(answer(&error))],
+        Err(error) => {
+            tracing::debug!(%error, events = group.len(), "group failed, retrying one by one");
+            group
+                .chunks(1)
+                .flat_map(|single| write_group(database, single))
+                .collect()
+        }
+    }
+}
+
+/// A reader thread.
+fn read_all(mut database: LocalDatabase, queue: &Mutex<mpsc::Receiver<Message>>) {
+    while let Some(Message::Run(Job { statements, finish })) = next(queue) {
+        let result = database.transact(Access::Read, std::slice::from_ref(&statements));
+        finish(match result {
+            Ok(results) => Ok(results.into_iter().flatten().collect()),
+            Err(error) => Err(answer(&error)),
+        });
+    }
+}
+
+/// The lock is held only while waiting, never while working.
+fn next(queue: &Mutex<mpsc::Receiver<Message>>) -> Option<Message> {
+    queue.lock().ok()?.blocking_recv()
+}
+
+/// Logs a database error, and says what the caller may know of it.
+fn answer(error: &libsql::Error) -> Error {
+    // SQLite's primary result codes (sqlite.org/rescode.html) of a condition that may pass:
+    // BUSY, LOCKED, READONLY, IOERR, FULL, CANTOPEN.
+    const MAY_PASS: [i32; 6] = [5, 6, 8, 10, 13, 14];
+    tracing::error!(%error, "database");
+    match error {
+        libsql::Error::SqliteFailure(code, _) if MAY_PASS.contains(&(code & 0xff)) => {
+            Error::Unavailable {
+                retry_after_seconds: RETRY_AFTER_SECONDS,
+            }
+        }
+        error => Error::Internal(error.to_string()),
+    }
+}

@@ -1,0 +1,144 @@
+//! A WebSocket client that is not ours: tungstenite.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+
+use crate::soon;
+
+pub struct Client {
+    pub socket: WebSocketStream<TcpStream>,
+    /// Pushes that arrived while a reply was awaited.
+    pushes: VecDeque<Value>,
+    next_ref: i64,
+}
+
+impl Client {
+    /// Connects, with the cookie where it is not empty.
+    pub async fn connect(address: SocketAddr, cookie: &str) -> Self {
+        let mut request = format!("ws://{address}/ws")
+            .into_client_request()
+            .expect("a request");
+        if !cookie.is_empty() {
+            let cookie = cookie.parse().expect("a header value");
+            request.headers_mut().insert("cookie", cookie);
+        }
+        let stream = TcpStream::connect(address).await.expect("the host listens");
+        let config = WebSocketConfig::default()
+            .max_message_size(None)
+            .max_frame_size(None);
+        let handshake = tokio_tungstenite::client_async_with_config(request, stream, Some(config));
+        let (socket, _) = soon("an upgrade", handshake).await.expect("an upgrade");
+        Client {
+            socket,
+            pushes: VecDeque::new(),
+            next_ref: 1,
+        }
+    }
+
+    /// Sends a request and returns its reply, without the `ref` that found it.
+    pub async fn request(&mut self, mut request: Value) -> Value {
+        let reference = json!(self.next_ref);
+        self.next_ref += 1;
+        request["ref"] = reference.clone();
+        self.text(&request.to_string()).await;
+        loop {
+            let mut received = self.receive().await;
+            if received["ref"] == reference {
+                received.as_object_mut().expect("an object").remove("ref");
+                return received;
+            }
+            self.pushes.push_back(received);
+        }
+    }
+
+    /// As `request`; the reply has to be a success. Returns its data.
+    pub async fn ok(&mut self, request: Value) -> Value {
+        let reply = self.request(request.clone()).await;
+        assert_eq!(reply["success"], true, "{request} → {reply}");
+        reply["data"].clone()
+    }
+
+    /// A new conversation with these others: its id.
+    pub async fn converse(&mut self, others: &[&str]) -> i64 {
+        let made = self
+            .ok(json!({ "type": "create_conversation", "members": others }))
+            .await;
+        made["id"].as_i64().expect("an id")
+    }
+
+    /// Sends a message; returns its id.
+    pub async fn send(&mut self, conversation_id: i64, content: &str) -> i64 {
+        let request = json!({
+            "type": "send_message", "conversation_id": conversation_id, "content": content,
+        });
+        self.ok(request).await["id"].as_i64().expect("an id")
+    }
+
+    /// The latest messages, the newest first.
+    pub async fn history(&mut self, conversation_id: i64) -> Value {
+        let request = json!({ "type": "get_messages", "conversation_id": conversation_id });
+        self.ok(request).await["messages"].clone()
+    }
+
+    /// The next push.
+    pub async fn push(&mut self) -> Value {
+        match self.pushes.pop_front() {
+            Some(push) => push,
+            None => self.receive().await,
+        }
+    }
+
+    /// The pushes so far: whatever was on its way to this client has arrived.
+    pub async fn pushes_so_far(&mut self) -> Vec<Value> {
+        assert_eq!(self.ok(json!({ "type": "ping" })).await, "pong");
+        self.pushes.drain(..).collect()
+    }
+
+    /// Sends a text frame as it is.
+    pub async fn text(&mut self, text: &str) {
+        self.socket
+            .send(Message::text(text))
+            .await
+            .expect("the socket is open");
+    }
+
+    /// The next text frame, as JSON.
+    pub async fn receive(&mut self) -> Value {
+        loop {
+            let next = soon("a frame", self.socket.next()).await;
+            match next.expect("the socket is open").expect("a frame") {
+                Message::Text(text) => return serde_json::from_str(&text).expect("JSON"),
+                Message::Ping(_) | Message::Pong(_) => {}
+                other => panic!("{other:?} instead of an event"),
+            }
+        }
+    }
+
+    /// Waits for the close frame: its code and reason.
+    pub async fn closed(&mut self) -> (u16, String) {
+        loop {
+            match soon("a close frame", self.socket.next()).await {
+                Some(Ok(Message::Close(Some(close)))) => {
+                    return (close.code.into(), close.reason.to_string());
+                }
+                Some(Ok(Message::Close(None))) => return (1005, String::new()),
+                Some(Ok(_)) => {}
+                end => panic!("{end:?} instead of a close frame"),
+            }
+        }
+    }
+
+    /// Closes and waits until the server has closed too.
+    pub async fn close(mut self) {
+        self.socket.close(None).await.expect("closing");
+        while let Some(Ok(_)) = soon("the end", self.socket.next()).await {}
+    }
+}

@@ -1,0 +1,277 @@
+//! A running host: in the test's own process, or as the real program.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::sync::OnceLock;
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use hyper::{HeaderMap, Request};
+use hyper_util::rt::TokioIo;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+use tokio::task::JoinHandle;
+
+use crate::{Client, soon};
+
+pub const SECRET: &str = "a secret for tests only";
+pub const PASSWORD: &str = "a password";
+pub const ORIGIN: &str = "http://localhost:5173";
+
+/// What a host answers to HTTP.
+#[derive(Debug)]
+pub struct Http {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub body: String,
+}
+
+impl Http {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers
+            .get(name)
+            .map(|value| value.to_str().expect("a header of text"))
+    }
+}
+
+/// Sends one request on a connection of its own.
+pub async fn request(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: impl Into<Bytes>,
+) -> Http {
+    let stream = TcpStream::connect(address).await.expect("the host listens");
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .expect("a connection");
+    tokio::spawn(connection);
+    let mut request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", address.to_string());
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request = request.body(Full::new(body.into())).expect("a request");
+    let response = soon("an answer", sender.send_request(request))
+        .await
+        .expect("an answer");
+    let (parts, body) = response.into_parts();
+    let body = body.collect().await.expect("a whole body").to_bytes();
+    Http {
+        status: parts.status.as_u16(),
+        headers: parts.headers,
+        body: String::from_utf8(body.into()).expect("a body of text"),
+    }
+}
+
+/// Registers a user with `PASSWORD`.
+pub async fn register(address: SocketAddr, username: &str) {
+    let body = json!({ "username": username, "password": PASSWORD, "fullname": username });
+    let answer = request(address, "POST", "/register", &[], body.to_string()).await;
+    assert_eq!((answer.status, answer.body.as_str()), (201, "registered"));
+}
+
+/// Logs a user in; returns the cookie to send.
+pub async fn login(address: SocketAddr, username: &str) -> String {
+    let body = json!({ "username": username, "password": PASSWORD });
+    let answer = request(address, "POST", "/auth/login", &[], body.to_string()).await;
+    assert_eq!(
+        (answer.status, answer.body.as_str()),
+        (202, "login successful")
+    );
+    let cookie = answer.header("set-cookie").expect("a cookie");
+    cookie.split(';').next().expect("a value").to_owned()
+}
+
+/// The server in this process, on a file in a folder of its own.
+pub struct Host {
+    pub address: SocketAddr,
+    pub folder: TempDir,
+    stopper: host::Stopper,
+    running: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Host {
+    pub async fn start() -> Self {
+        Self::start_in(TempDir::new().expect("a folder"), |_| {}).await
+    }
+
+    pub async fn start_in(folder: TempDir, change: impl FnOnce(&mut host::Config)) -> Self {
+        let path = folder.path().join("data/chat.db").into_os_string();
+        let (mut config, _) = host::Config::read(|name| match name {
+            "DBPATH" => Some(path.clone()),
+            "JWTSECRET" => Some(SECRET.into()),
+            "PORT" => Some("0".into()),
+            _ => None,
+        })
+        .expect("a configuration");
+        change(&mut config);
+        let (server, stopper) = host::Server::bind(&config).await.expect("a server");
+        let address = server.address().expect("an address");
+        Host {
+            address,
+            folder,
+            stopper,
+            running: tokio::spawn(server.run()),
+        }
+    }
+
+    /// Stops in good order; the folder with the data is left.
+    pub async fn stop(self) -> TempDir {
+        self.stopper.stop();
+        let result = soon("the end of the server", self.running).await;
+        result.expect("no panic").expect("a clean stop");
+        self.folder
+    }
+
+    pub fn database(&self) -> PathBuf {
+        self.folder.path().join("data/chat.db")
+    }
+
+    pub async fn http(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Http {
+        request(self.address, method, path, headers, body).await
+    }
+
+    pub async fn register(&self, username: &str) {
+        register(self.address, username).await;
+    }
+
+    /// Registers the user, logs in, connects.
+    pub async fn join(&self, username: &str) -> Client {
+        self.register(username).await;
+        self.connect(username).await
+    }
+
+    /// Logs the user in and connects: one more device.
+    pub async fn connect(&self, username: &str) -> Client {
+        let cookie = login(self.address, username).await;
+        Client::connect(self.address, &cookie).await
+    }
+}
+
+/// The real program, in a process that can be killed.
+pub struct Process {
+    pub address: SocketAddr,
+    child: Child,
+}
+
+impl Process {
+    /// Starts it on this database file and waits until it listens.
+    pub async fn start(database: &Path) -> Self {
+        let mut child = Command::new(program())
+            .env("DBPATH", database)
+            .env("JWTSECRET", SECRET)
+            .env("PORT", "0")
+            .env_remove("HOST")
+            .env_remove("CORS_ALLOW_ORIGIN")
+            .env_remove("LOG_LEVEL")
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the program starts");
+        let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
+        let listening = async {
+            while let Some(line) = lines.next_line().await.expect("text") {
+                if let Some((_, rest)) = line.split_once("listening on http://") {
+                    let address = rest.split(',').next().expect("an address");
+                    return address.parse().expect("an address");
+                }
+                eprintln!("host: {line}");
+            }
+            panic!("the program ended without listening");
+        };
+        let address = soon("listening", listening).await;
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                eprintln!("host: {line}");
+            }
+        });
+        Process { address, child }
+    }
+
+    /// SIGKILL: nothing is finished, nothing is written any more.
+    pub async fn kill(mut self) {
+        self.child.kill().await.expect("killed");
+    }
+
+    /// Sends a signal and waits for the end.
+    pub async fn end(mut self, signal: Signal) -> ExitStatus {
+        let id = self.child.id().expect("it runs");
+        let pid = Pid::from_raw(id as i32).expect("a process id");
+        kill_process(pid, signal).expect("signalled");
+        soon("the end of the program", self.child.wait())
+            .await
+            .expect("a status")
+    }
+
+    pub async fn connect(&self, username: &str) -> Client {
+        let cookie = login(self.address, username).await;
+        Client::connect(self.address, &cookie).await
+    }
+}
+
+/// Runs the program with arguments and these variables, to its end: status, standard output, standard error.
+pub async fn run(arguments: &[&str], variables: &[(&str, &str)]) -> (ExitStatus, String, String) {
+    let output = Command::new(program())
+        .args(arguments)
+        .env("PORT", "0")
+        .env_remove("HOST")
+        .env_remove("JWTSECRET")
+        .env_remove("LOG_LEVEL")
+        .envs(variables.iter().copied())
+        .kill_on_drop(true)
+        .output();
+    let output = soon("the end of the program", output)
+        .await
+        .expect("the program starts");
+    (
+        output.status,
+        String::from_utf8(output.stdout).expect("text"),
+        String::from_utf8(output.stderr).expect("text"),
+    )
+}
+
+/// The program, built in the profile of the tests: cargo builds it for no other package's tests by itself.
+fn program() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let mut build = std::process::Command::new(env!("CARGO"));
+        build.args(["build", "--quiet", "--package", "host", "--bin", "host"]);
+        if !cfg!(debug_assertions) {
+            build.arg("--release");
+        }
+        assert!(
+            build.status().expect("cargo runs").success(),
+            "the program does not build"
+        );
+        let test = std::env::current_exe().expect("the test's own path");
+        let profile = test
+            .ancestors()
+            .nth(2)
+            .expect("target/<profile>/deps/<test>");
+        profile.join("host")
+    })
+}
+
+/// A message list's ids, in the order given.
+pub fn ids(messages: &Value) -> Vec<i64> {
+    let messages = messages.as_array().expect("a list of messages");
+    messages
+        .iter()
+        .map(|m| m["id"].as_i64().expect("an id"))
+        .collect()
+}

@@ -1,0 +1,22 @@
+//! What the tests share: a running host, HTTP requests, a WebSocket client, and a world for tables over the handlers.
+
+pub mod client;
+pub mod host;
+pub mod world;
+
+pub use client::Client;
+pub use host::{Host, Http, Process};
+pub use world::World;
+
+use std::time::Duration;
+
+/// How long a test waits for something that must happen. Nothing is measured by it.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits for what must happen.
+pub async fn soon<T>(what: &str, event: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(PATIENCE, event).await {
+        Ok(value) => value,
+        Err(_) => panic!("{what} did not happen within {PATIENCE:?}"),
+    }
+}

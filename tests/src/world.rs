@@ -1,0 +1,157 @@
+//! A small chat in memory, for tables over the handlers: no host, no clock, no files.
+
+use handler::account::Register;
+use handler::{Audience, Context, Event, Operation, Outbox, Output, handle, schema};
+use serde_json::{Value, json};
+
+/// The time in every world, in Unix seconds.
+pub const NOW: i64 = 1_000_000;
+
+/// Users alice (1), bob (2), carol (3), dave (4). alice and bob are contacts. Conversation 1, "pair", of alice and bob
+/// has messages 1 ("one", from alice) and 2 ("two", from bob); conversation 2, "other", of bob and carol has message 3.
+pub struct World {
+    pub db: libsql::Connection,
+    /// Keeps the database in memory.
+    _database: libsql::Database,
+}
+
+impl World {
+    /// A database with its schema and nothing in it.
+    pub async fn empty() -> Self {
+        let database = libsql::Builder::new_local(":memory:")
+            .build()
+            .await
+            .expect("a database");
+        let db = database.connect().expect("a connection");
+        schema::migrate(&db, NOW).await.expect("a schema");
+        World {
+            db,
+            _database: database,
+        }
+    }
+
+    pub async fn new() -> Self {
+        let world = Self::empty().await;
+        for username in ["alice", "bob", "carol", "dave"] {
+            let register = Register {
+                username: username.into(),
+                fullname: format!("{username} example"),
+                password_hash: "none".into(),
+            };
+            world.run("", &register).await.0.expect("registered");
+        }
+        for (user, event) in [
+            (
+                "alice",
+                json!({ "type": "add_contact", "contact_username": "bob" }),
+            ),
+            (
+                "alice",
+                json!({ "type": "create_conversation", "members": ["bob"], "name": "pair" }),
+            ),
+            (
+                "alice",
+                json!({ "type": "send_message", "conversation_id": 1, "content": "one" }),
+            ),
+            (
+                "bob",
+                json!({ "type": "send_message", "conversation_id": 1, "content": "two" }),
+            ),
+            (
+                "bob",
+                json!({ "type": "create_conversation", "members": ["carol"], "name": "other" }),
+            ),
+            (
+                "bob",
+                json!({ "type": "send_message", "conversation_id": 2, "content": "three" }),
+            ),
+        ] {
+            let (reply, _) = world.event(user, &event.to_string()).await;
+            assert_eq!(reply["success"], true, "{reply}");
+        }
+        world
+    }
+
+    /// The context of a caller; nobody's where the name is empty.
+    pub async fn context(&self, username: &str) -> Context {
+        let id = format!("select coalesce(max(id), 0) from users where username = '{username}'");
+        Context {
+            user_id: self.integer(&id).await,
+            username: username.into(),
+            now: NOW,
+        }
+    }
+
+    /// Runs any operation. One that fails must have changed nothing and told nobody.
+    pub async fn run<O: Operation>(
+        &self,
+        username: &str,
+        operation: &O,
+    ) -> (Result<O::Output, handler::Error>, Outbox) {
+        let ctx = self.context(username).await;
+        let mut outbox = Outbox::new();
+        let before = self.db.total_changes();
+        let outcome = handle(&self.db, &ctx, operation, &mut outbox).await;
+        if outcome.is_err() {
+            assert_eq!(
+                self.db.total_changes(),
+                before,
+                "a refusal has changed the database"
+            );
+            assert_eq!(outbox, [], "a refusal has told somebody");
+        }
+        (outcome, outbox)
+    }
+
+    /// Runs one event; returns its reply, and each push as `[the usernames of its audience, the push]`. A user in the
+    /// audience of a join is not listed; see `outbox` for those.
+    pub async fn event(&self, username: &str, event: &str) -> (Value, Vec<Value>) {
+        let Event {
+            envelope,
+            operation,
+        } = Event::parse(event);
+        let (outcome, outbox) = match operation {
+            Ok(operation) => self.run(username, &operation).await,
+            Err(error) => (Err(error), Outbox::new()),
+        };
+        let reply = serde_json::from_str(&envelope.reply(&outcome)).expect("JSON");
+        let mut pushes = Vec::new();
+        for output in &outbox {
+            if let Output::Push { to, event } = output {
+                let event: Value = serde_json::from_str(event).expect("JSON");
+                pushes.push(json!([self.usernames(to).await, event]));
+            }
+        }
+        (reply, pushes)
+    }
+
+    async fn usernames(&self, audience: &Audience) -> Vec<String> {
+        let ids = match audience {
+            Audience::Users(ids) => ids.iter().map(i64::to_string).collect::<Vec<_>>().join(","),
+            Audience::Conversation(id) => {
+                format!("select user_id from members where conversation_id = {id}")
+            }
+        };
+        let sql = format!("select username from users where id in ({ids}) order by id");
+        let mut rows = self.db.query(&sql, ()).await.expect("a query");
+        let mut names = Vec::new();
+        while let Some(row) = rows.next().await.expect("a row") {
+            names.push(row.get(0).expect("a name"));
+        }
+        names
+    }
+
+    /// The one integer that a query finds.
+    pub async fn integer(&self, sql: &str) -> i64 {
+        let mut rows = self.db.query(sql, ()).await.expect("a query");
+        let value = rows
+            .next()
+            .await
+            .expect("a row")
+            .expect("a row")
+            .get(0)
+            .expect("an integer");
+        while rows.next().await.expect("the end").is_some() {}
+        value
+    }
+}
