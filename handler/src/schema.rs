@@ -85,18 +85,27 @@ impl From<libsql::Error> for SchemaError {
     }
 }
 
+/// Whether this program can use the database: empty, the first backend's, or its own. Changes nothing.
+pub async fn check(db: &Connection) -> Result<(), SchemaError> {
+    let known = MIGRATIONS.len() as i64;
+    match version(db).await? {
+        0 => check_adoptable(db).await,
+        found if found > known => Err(SchemaError::Newer { found, known }),
+        _ => Ok(()),
+    }
+}
+
 /// Brings the database to the version this program knows: each migration in a transaction of its own, recorded in the
 /// table `migrations`. `now` is Unix seconds. Any number of processes may do it at once.
 pub async fn migrate(db: &Connection, now: i64) -> Result<(), SchemaError> {
+    check(db).await?;
     while migrate_once(db, now).await? {}
     Ok(())
 }
 
 /// Applies the next migration. `false`: there is none left.
 async fn migrate_once(db: &Connection, now: i64) -> Result<bool, SchemaError> {
-    let known = MIGRATIONS.len() as i64;
-    let version = version(db).await?;
-    if version == known {
+    if version(db).await? >= MIGRATIONS.len() as i64 {
         return Ok(false);
     }
     db.execute_batch("begin immediate").await?;
@@ -116,15 +125,10 @@ async fn migrate_once(db: &Connection, now: i64) -> Result<bool, SchemaError> {
 async fn apply_next(db: &Connection, now: i64) -> Result<(), SchemaError> {
     // Read again under the write lock: another process may have been faster.
     let found = version(db).await?;
-    let known = MIGRATIONS.len() as i64;
-    if found > known {
-        return Err(SchemaError::Newer { found, known });
-    }
     let Some(migration) = MIGRATIONS.get(found as usize) else {
         return Ok(());
     };
     if found == 0 {
-        check_adoptable(db).await?;
         db.execute_batch(
             "create table migrations (version integer primary key, applied_at integer not null)",
         )

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use anyhow::{Context as _, bail};
 use handler::account::FindAccount;
-use handler::{Audience, Context, Event, Output, handle, schema};
+use handler::{Audience, Context, Event, Output, handle};
 use serde_json::{Value, json};
 
 use crate::clock;
@@ -26,11 +26,10 @@ pub async fn event(
         .await?
         .connect()?;
     let path = config.database.display();
-    store::prepare_for_writing(&db)
+    let now = clock::now();
+    store::make_ready(&db, now)
         .await
         .with_context(|| format!("cannot use the database {path}"))?;
-    let now = clock::now();
-    schema::migrate(&db, now).await?;
     let find = FindAccount {
         username: username.to_owned(),
     };

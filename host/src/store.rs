@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::registry::Delivery;
 use local::LocalDatabase;
-pub use local::prepare_for_writing;
+pub use local::make_ready;
 
 /// Operations that wait for the writer; more wait outside, see `QUEUE_WAIT`.
 const WRITES_QUEUED_MAX: usize = 4096;

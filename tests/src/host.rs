@@ -250,7 +250,15 @@ fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
         let mut build = std::process::Command::new(env!("CARGO"));
-        build.args(["build", "--quiet", "--package", "host", "--bin", "host"]);
+        // The whole workspace, as the tests are built: a smaller choice would build dependencies anew, with fewer features.
+        build.args(["build", "--quiet", "--workspace", "--bin", "host"]);
+        // What cargo tells a running test makes ring's build script, and all that depends on it, run again.
+        for (name, _) in std::env::vars_os() {
+            let name = name.to_string_lossy();
+            if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
+                build.env_remove(&*name);
+            }
+        }
         if !cfg!(debug_assertions) {
             build.arg("--release");
         }

@@ -33,11 +33,7 @@ impl LocalDatabase {
         let database = Self::open(path, Some(lock))?;
         database
             .runtime
-            .block_on(async {
-                prepare_for_writing(&database.connection).await?;
-                schema::migrate(&database.connection, now).await?;
-                anyhow::Ok(())
-            })
+            .block_on(make_ready(&database.connection, now))
             .with_context(|| format!("cannot use the database {}", path.display()))?;
         Ok(database)
     }
@@ -138,17 +134,22 @@ async fn run_prepared(
     handler::run(cached, statement.parameters.clone()).await
 }
 
-/// The settings of a connection that writes: a commit that has returned is on disk. libsql enforces foreign keys unless
-/// told otherwise; in a file that has some, they are what they were to the first backend: not enforced.
-pub async fn prepare_for_writing(connection: &Connection) -> Result<(), libsql::Error> {
+/// Makes a connection one that writes: a commit that has returned is on disk. A database that is not ours is left as it
+/// is; one that is gets the present schema.
+pub async fn make_ready(connection: &Connection, now: i64) -> anyhow::Result<()> {
+    let wait = format!("pragma busy_timeout = {BUSY_TIMEOUT_MS}");
+    connection.execute_batch(&wait).await?;
+    schema::check(connection).await?;
+    // libsql enforces foreign keys unless told otherwise; in a file that has some, they are what they were to the
+    // first backend: not enforced.
     connection
-        .execute_batch(&format!(
-            "pragma busy_timeout = {BUSY_TIMEOUT_MS};
-             pragma journal_mode = wal;
+        .execute_batch(
+            "pragma journal_mode = wal;
              pragma synchronous = full;
-             pragma foreign_keys = off;"
-        ))
+             pragma foreign_keys = off;",
+        )
         .await?;
+    schema::migrate(connection, now).await?;
     Ok(())
 }
 

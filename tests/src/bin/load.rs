@@ -1,0 +1,305 @@
+//! Load: how many durable sends a second a running host does, beside what raw group commits do on the same disk.
+//!
+//!     load --address 127.0.0.1:8000 --pairs 100 --seconds 5 --rounds 3
+//!
+//! Each pair is a sender and a receiver in a conversation of their own. The sender keeps one message in flight: it
+//! sends the next when the reply to the last, and so its commit, has come. Checked of every message: that the receiver
+//! gets it once, in order. Printed: a line for people and a line of JSON; figures are medians of the rounds.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail, ensure};
+use clap::Parser;
+use handler::account::Register;
+use handler::{Context, Event, Operation, handle, schema};
+use serde_json::{Value, json};
+use tests::host::{login, register};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+#[derive(Parser)]
+struct Arguments {
+    /// A running host.
+    #[arg(long, default_value = "127.0.0.1:8000")]
+    address: SocketAddr,
+    #[arg(long, default_value_t = 100)]
+    pairs: usize,
+    /// Length of a round.
+    #[arg(long, default_value_t = 5)]
+    seconds: u64,
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Length of a message, in bytes.
+    #[arg(long, default_value_t = 64)]
+    bytes: usize,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let mut pairs = Vec::new();
+    // Names of this run alone, so that it can run again on the same database.
+    let run = std::process::id();
+    for index in 0..arguments.pairs {
+        pairs.push(Pair::meet(arguments.address, &format!("load-{run}-{index}")).await?);
+    }
+    let length = Duration::from_secs(arguments.seconds);
+    let (mut floors, mut rates, mut latencies, mut cpu) = (vec![], vec![], vec![], vec![]);
+    for _ in 0..arguments.rounds {
+        let content = "x".repeat(arguments.bytes);
+        floors.push(raw_commits(length, content.clone()).await?);
+        let (started, used) = (Instant::now(), cpu_seconds()?);
+        let running = pairs.into_iter().map(|mut pair| {
+            let content = content.clone();
+            tokio::spawn(async move {
+                let latencies = pair.talk(started + length, &content).await?;
+                anyhow::Ok((pair, latencies))
+            })
+        });
+        let mut sends = Vec::new();
+        pairs = Vec::new();
+        for running in running.collect::<Vec<_>>() {
+            let (pair, latencies) = running.await??;
+            pairs.push(pair);
+            sends.extend(latencies);
+        }
+        let elapsed = started.elapsed().as_secs_f64();
+        rates.push(sends.len() as f64 / elapsed);
+        cpu.push((cpu_seconds()? - used) / elapsed);
+        latencies.extend(sends);
+    }
+    latencies.sort_unstable();
+    let percentile = |share: f64| {
+        let index = (latencies.len() as f64 * share) as usize;
+        latencies
+            .get(index)
+            .map_or(0.0, |latency| latency.as_secs_f64() * 1e3)
+    };
+    let (sends, floor) = (median(&mut rates), median(&mut floors));
+    let (p50, p99) = (percentile(0.5), percentile(0.99));
+    println!(
+        "{} pairs, one in flight: {sends:.0} durable sends/s, p50 {p50:.2} ms, p99 {p99:.2} ms; \
+         raw commits of 64: {floor:.0}/s, ratio {:.2}; CPUs used by this program: {:.2}",
+        arguments.pairs,
+        sends / floor,
+        median(&mut cpu)
+    );
+    println!(
+        "{}",
+        json!({
+            "pairs": arguments.pairs, "sends_per_second": sends, "p50_ms": p50, "p99_ms": p99,
+            "rounds": rates, "raw_commits_per_second": floor, "raw_rounds": floors,
+        })
+    );
+    Ok(())
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or_default()
+}
+
+/// CPU time of this process so far, from proc_pid_stat(5); ticks are hundredths of a second on Linux.
+fn cpu_seconds() -> anyhow::Result<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    let (_, after_name) = stat.rsplit_once(") ").context("no name in stat")?;
+    let ticks = after_name
+        .split(' ')
+        .skip(11)
+        .take(2)
+        .map(str::parse::<f64>);
+    Ok(ticks.sum::<Result<f64, _>>()? / 100.0)
+}
+
+struct Pair {
+    sender: Socket,
+    receiver: Socket,
+    conversation_id: i64,
+}
+
+impl Pair {
+    async fn meet(address: SocketAddr, name: &str) -> anyhow::Result<Self> {
+        let (first, second) = (format!("{name}-a"), format!("{name}-b"));
+        let mut sender = Socket::connect(address, &first).await?;
+        let mut receiver = Socket::connect(address, &second).await?;
+        let create = json!({ "type": "create_conversation", "members": [second] });
+        sender.send(&create.to_string()).await?;
+        let created: Value = serde_json::from_slice(sender.receive().await?)?;
+        receiver.receive().await?;
+        let conversation_id = created["data"]["id"].as_i64().context("no conversation")?;
+        Ok(Pair {
+            sender,
+            receiver,
+            conversation_id,
+        })
+    }
+
+    /// Sends until `end`; returns the time from each send to its reply.
+    async fn talk(&mut self, end: Instant, content: &str) -> anyhow::Result<Vec<Duration>> {
+        let event = json!({
+            "type": "send_message", "conversation_id": self.conversation_id, "content": content,
+        });
+        let event = event.to_string();
+        let mut latencies = Vec::new();
+        let mut last_id = 0;
+        while Instant::now() < end {
+            let started = Instant::now();
+            self.sender.send(&event).await?;
+            let replied = id_of(self.sender.receive().await?)?;
+            latencies.push(started.elapsed());
+            let pushed = id_of(self.receiver.receive().await?)?;
+            ensure!(
+                replied == pushed,
+                "sent {replied}, and the receiver got {pushed}"
+            );
+            ensure!(replied > last_id, "{replied} after {last_id}");
+            last_id = replied;
+        }
+        Ok(latencies)
+    }
+}
+
+/// The id of a message event, without parsing more than it takes: this program shares the machine with the host.
+fn id_of(event: &[u8]) -> anyhow::Result<i64> {
+    let text = std::str::from_utf8(event)?;
+    let (_, rest) = text
+        .split_once("\"success\":true,\"data\":{\"id\":")
+        .with_context(|| format!("not a message: {text}"))?;
+    let (id, _) = rest.split_once(',').context("nothing after the id")?;
+    Ok(id.parse()?)
+}
+
+/// A WebSocket client that does no more than it must: frames with a mask of zeros, whole text frames back.
+struct Socket {
+    stream: TcpStream,
+    input: Vec<u8>,
+    /// Bytes at the start of `input` that belong to the frame returned last.
+    taken: usize,
+}
+
+impl Socket {
+    async fn connect(address: SocketAddr, username: &str) -> anyhow::Result<Self> {
+        register(address, username).await;
+        let cookie = login(address, username).await;
+        let mut stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        let handshake = format!(
+            "GET /ws HTTP/1.1\r\nHost: {address}\r\nCookie: {cookie}\r\nConnection: Upgrade\r\n\
+             Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        stream.write_all(handshake.as_bytes()).await?;
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\n") {
+            answer.push(stream.read_u8().await?);
+        }
+        ensure!(
+            answer.starts_with(b"HTTP/1.1 101"),
+            "{}",
+            String::from_utf8_lossy(&answer)
+        );
+        Ok(Socket {
+            stream,
+            input: Vec::new(),
+            taken: 0,
+        })
+    }
+
+    async fn send(&mut self, text: &str) -> anyhow::Result<()> {
+        let mut frame = vec![0x81];
+        match text.len() {
+            length @ ..126 => frame.push(0x80 | length as u8),
+            length @ ..0x1_0000 => {
+                frame.push(0x80 | 126);
+                frame.extend((length as u16).to_be_bytes());
+            }
+            length => bail!("{length} bytes are too many for this client"),
+        }
+        frame.extend([0; 4]);
+        frame.extend(text.as_bytes());
+        self.stream.write_all(&frame).await?;
+        Ok(())
+    }
+
+    /// The payload of the next text frame; answers pings.
+    async fn receive(&mut self) -> anyhow::Result<&[u8]> {
+        self.input.drain(..self.taken);
+        self.taken = 0;
+        loop {
+            let (opcode, head, length) = match self.input[..] {
+                [first, length @ ..126, ..] => (first & 15, 2, usize::from(length)),
+                [first, 126, high, low, ..] => {
+                    (first & 15, 4, usize::from(u16::from_be_bytes([high, low])))
+                }
+                [_, 127, ..] => bail!("a frame of more than 64 KiB"),
+                _ => (0, 0, usize::MAX),
+            };
+            if length == usize::MAX || self.input.len() < head + length {
+                let read = self.stream.read_buf(&mut self.input).await?;
+                ensure!(read > 0, "the host closed the socket");
+                continue;
+            }
+            match opcode {
+                1 => {
+                    self.taken = head + length;
+                    return Ok(&self.input[head..head + length]);
+                }
+                9 => {
+                    self.stream.write_all(&[0x8a, 0x80, 0, 0, 0, 0]).await?;
+                    self.input.drain(..head + length);
+                }
+                _ => bail!("the host sent {:?}", String::from_utf8_lossy(&self.input)),
+            }
+        }
+    }
+}
+
+/// The floor: the statements of `send_message`, kept prepared, 64 to a commit, with nothing around them.
+async fn raw_commits(length: Duration, content: String) -> anyhow::Result<f64> {
+    let folder = tempfile::TempDir::new()?;
+    let database = libsql::Builder::new_local(folder.path().join("floor.db"))
+        .build()
+        .await?;
+    let db = database.connect()?;
+    db.execute_batch("pragma journal_mode = wal; pragma synchronous = full;")
+        .await?;
+    schema::migrate(&db, 0).await?;
+    let anonymous = Context::anonymous(0);
+    for username in ["a", "b"] {
+        let register = Register {
+            username: username.into(),
+            fullname: username.into(),
+            password_hash: String::new(),
+        };
+        handle(&db, &anonymous, &register, &mut Vec::new()).await?;
+    }
+    let ctx = Context {
+        user_id: 1,
+        username: "a".into(),
+        now: 0,
+    };
+    let operation = |event: Value| Event::parse(&event.to_string()).operation;
+    let create = operation(json!({ "type": "create_conversation", "members": ["b"] }))?;
+    handle(&db, &ctx, &create, &mut Vec::new()).await?;
+    let send =
+        operation(json!({ "type": "send_message", "conversation_id": 1, "content": content }))?;
+    let statements = send.statements(&ctx);
+    let mut prepared = Vec::new();
+    for statement in &statements {
+        prepared.push(db.prepare(statement.sql).await?);
+    }
+    let mut begin = db.prepare("begin immediate").await?;
+    let mut commit = db.prepare("commit").await?;
+    let (started, mut count) = (Instant::now(), 0);
+    while started.elapsed() < length {
+        handler::run(&mut begin, vec![]).await?;
+        for _ in 0..64 {
+            for (prepared, statement) in prepared.iter_mut().zip(&statements) {
+                handler::run(prepared, statement.parameters.clone()).await?;
+            }
+        }
+        handler::run(&mut commit, vec![]).await?;
+        count += 64;
+    }
+    Ok(f64::from(count) / started.elapsed().as_secs_f64())
+}

@@ -1,0 +1,359 @@
+//! The real program: killed, stopped, started on files of all kinds, and run without a server.
+
+use std::path::Path;
+use std::process::ExitStatus;
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tests::host::{PASSWORD, ids, register, request, run};
+use tests::{Client, Process};
+
+/// Opens the file as another tool would.
+async fn open(path: &Path) -> libsql::Connection {
+    let database = libsql::Builder::new_local(path)
+        .build()
+        .await
+        .expect("a database");
+    database.connect().expect("a connection")
+}
+
+async fn value(db: &libsql::Connection, sql: &str) -> libsql::Value {
+    let mut rows = db.query(sql, ()).await.expect("a query");
+    rows.next()
+        .await
+        .expect("a row")
+        .expect("a row")
+        .get_value(0)
+        .expect("a value")
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_is_there_after_a_kill() {
+    let folder = TempDir::new().expect("a folder");
+    let file = folder.path().join("chat.db");
+    let mut host = Process::start(&file).await;
+    register(host.address, "alice").await;
+    register(host.address, "bob").await;
+    let mut alice = host.connect("alice").await;
+    let conversation = alice.converse(&["bob"]).await;
+    drop(alice);
+    let mut acknowledged = Vec::new();
+    for round in 0..5 {
+        let mut alice = host.connect("alice").await;
+        let mut bob = host.connect("bob").await;
+        // Sends without a pause until the host is killed under it, after a number of answers.
+        for count in 0..20 {
+            let event = json!({
+                "type": "send_message", "conversation_id": conversation, "content": format!("{round} {count}"),
+            });
+            alice.text(&event.to_string()).await;
+        }
+        for _ in 0..round * 4 {
+            acknowledged.push(alice.receive().await["data"].clone());
+        }
+        // What others have been told is stored as well.
+        acknowledged.push(bob.push().await["data"].clone());
+        host.kill().await;
+        let db = open(&file).await;
+        assert_eq!(
+            value(&db, "pragma integrity_check").await,
+            libsql::Value::Text("ok".into())
+        );
+        drop(db);
+        host = Process::start(&file).await;
+        for message in &acknowledged {
+            let mut reader = host.connect("bob").await;
+            let before = message["id"].as_i64().expect("an id") + 1;
+            let get = json!({ "type": "get_messages", "conversation_id": conversation, "before": before });
+            let page = reader.ok(get).await;
+            assert_eq!(
+                &page["messages"][0], message,
+                "an acknowledged message is lost"
+            );
+            reader.close().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn users_of_a_killed_host_are_offline_when_it_is_back() {
+    let folder = TempDir::new().expect("a folder");
+    let file = folder.path().join("chat.db");
+    let host = Process::start(&file).await;
+    register(host.address, "alice").await;
+    register(host.address, "bob").await;
+    let mut alice = host.connect("alice").await;
+    alice
+        .ok(json!({ "type": "add_contact", "contact_username": "bob" }))
+        .await;
+    let _bob = host.connect("bob").await;
+    let online = alice.push().await["data"]["last_online"]
+        .as_i64()
+        .expect("a time");
+    host.kill().await;
+
+    let host = Process::start(&file).await;
+    let mut alice = host.connect("alice").await;
+    let contacts = alice.ok(json!({ "type": "get_contacts" })).await;
+    let bob = &contacts["profiles"][0];
+    assert_eq!(bob["is_online"], false);
+    let last_online = bob["last_online"].as_i64().expect("a time");
+    assert!(
+        (online..=online + 20).contains(&last_online),
+        "{last_online}, last seen at {online}"
+    );
+}
+
+#[tokio::test]
+async fn signals_stop_it_in_good_order() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let folder = TempDir::new().expect("a folder");
+        let file = folder.path().join("chat.db");
+        let host = Process::start(&file).await;
+        register(host.address, "alice").await;
+        let mut alice = host.connect("alice").await;
+        let conversation = alice.converse(&[]).await;
+        for count in 0..50 {
+            let event = json!({
+                "type": "send_message", "conversation_id": conversation, "content": count.to_string(),
+            });
+            alice.text(&event.to_string()).await;
+        }
+        let first = alice.receive().await;
+        assert_eq!(first["success"], true);
+        // One that never reads its close frame must not hold it up.
+        let _stalled = host.connect("alice").await;
+        let watch = tokio::spawn(async move { (alice.closed().await, alice) });
+        assert_eq!(host.end(signal).await.code(), Some(0));
+        let ((code, reason), _) = watch.await.expect("no panic");
+        assert_eq!((code, reason.as_str()), (1001, "server is shutting down"));
+        let left: Vec<_> = std::fs::read_dir(folder.path())
+            .expect("a folder")
+            .flatten()
+            .map(|f| f.file_name())
+            .collect();
+        assert!(
+            !left.iter().any(|name| name == "chat.db-wal"),
+            "checkpointed: {left:?}"
+        );
+        let db = open(&file).await;
+        assert_eq!(
+            value(&db, "select count(*) from users where is_online").await,
+            libsql::Value::Integer(0)
+        );
+    }
+}
+
+/// The tables of reference-behaviour.md, with a user whose hash argon2-cffi 25.1 wrote: hizz, "xyz".
+const FIRST_BACKEND: &str = "
+    create table users(id integer primary key, username text not null unique, fullname text not null, password text not null,
+        is_online integer not null default 0, last_online integer default (unixepoch()), created_at integer default (unixepoch()));
+    create table contacts(user_id, contact_id, primary key (user_id, contact_id));
+    create table conversations(id integer primary key, name text not null);
+    create table members(conversation_id, user_id, primary key (conversation_id, user_id));
+    create table messages(id integer primary key, sender_id, conversation_id, reply_id, sent_at integer default (unixepoch()), content text);
+    insert into users values
+        (1, 'hizz', 'Snakey', '$argon2id$v=19$m=65536,t=3,p=4$93ZEUAyt9uWS0KKy6TFlBQ$f6ON8uXVeTiE7gSb9xWz36ZPEjJAYhCvz+PowVIUMuI', 1, 1700000000, 1600000000),
+        (2, 'bob', 'Bob', 'x', 1, 1700000001, 1600000000);
+    insert into contacts values (1, 2), (2, 1);
+    insert into conversations values (7, 'old');
+    insert into members values (7, 1), (7, 2);
+    insert into messages values (41, 1, 7, null, 1700000000, 'from the first backend'), (42, 2, 7, 41, 1700000001, null);
+";
+
+#[tokio::test]
+async fn a_file_of_the_first_backend_is_adopted_in_place() {
+    let folder = TempDir::new().expect("a folder");
+    let file = folder.path().join("chatapp.db");
+    open(&file)
+        .await
+        .execute_batch(FIRST_BACKEND)
+        .await
+        .expect("the first backend's tables");
+    let host = Process::start(&file).await;
+    let db = open(&file).await;
+    let stored = "select password from users where id = 1";
+    let old = value(&db, stored).await;
+    let log_in = async || {
+        let body = r#"{"username": "hizz", "password": "xyz"}"#;
+        let answer = request(host.address, "POST", "/auth/login", &[], body).await;
+        assert_eq!(answer.status, 202, "{}", answer.body);
+        let cookie = answer.header("set-cookie").expect("a cookie");
+        cookie.split(';').next().expect("a value").to_owned()
+    };
+    let mut hizz = Client::connect(host.address, &log_in().await).await;
+    let new = value(&db, stored).await;
+    assert_ne!(new, old, "the hash gets the present parameters");
+    assert!(
+        new.as_text()
+            .is_some_and(|phc| phc.starts_with("$argon2id$v=19$m=19456,t=2,p=1$")),
+        "{new:?}"
+    );
+    log_in().await;
+    assert_eq!(value(&db, stored).await, new, "once");
+
+    let contacts = hizz.ok(json!({ "type": "get_contacts" })).await;
+    assert_eq!(
+        contacts["profiles"],
+        json!([{
+            "username": "bob", "fullname": "Bob", "is_online": false, "last_online": 1_700_000_001, "created_at": 1_600_000_000,
+        }])
+    );
+    let history = hizz.history(7).await;
+    assert_eq!(ids(&history), [42, 41]);
+    assert_eq!(
+        (&history[0]["content"], &history[0]["reply_id"]),
+        (&json!(""), &json!(41))
+    );
+    assert_eq!(history[1]["content"], "from the first backend");
+    assert_eq!(hizz.send(7, "from the second").await, 43);
+    // Other tools read the file while the server runs.
+    let online = value(&db, "select is_online from users where username = 'hizz'").await;
+    assert_eq!(online, libsql::Value::Integer(1));
+    drop(db);
+    assert_eq!(host.end(Signal::TERM).await.code(), Some(0));
+    let again = Process::start(&file).await;
+    assert_eq!(again.end(Signal::TERM).await.code(), Some(0));
+}
+
+/// Starts the program on this file; it must refuse, and leave the file as it is.
+async fn refuse(file: &Path, reason: &str) {
+    let before = std::fs::read(file).ok();
+    let path = file.to_str().expect("text");
+    let (status, _, errors) = run(&[], &[("DBPATH", path)]).await;
+    assert_eq!(status.code(), Some(1), "{errors}");
+    assert!(errors.contains(reason), "{reason:?} is not in {errors:?}");
+    let after = std::fs::read(file).ok();
+    assert!(after == before, "{} has changed", file.display());
+}
+
+#[tokio::test]
+async fn files_that_cannot_be_used_are_refused_with_a_reason() {
+    let folder = TempDir::new().expect("a folder");
+    let file = folder.path().join("newer.db");
+    let newer =
+        "create table migrations (version integer primary key, applied_at integer not null);
+        insert into migrations values (1, 0), (999, 0);";
+    open(&file)
+        .await
+        .execute_batch(newer)
+        .await
+        .expect("tables");
+    refuse(
+        &file,
+        "the database has schema version 999, and this program knows versions up to",
+    )
+    .await;
+
+    let file = folder.path().join("foreign.db");
+    let foreign = "create table users (id integer primary key, email text)";
+    open(&file)
+        .await
+        .execute_batch(foreign)
+        .await
+        .expect("tables");
+    refuse(
+        &file,
+        "the database is not a chat database: its table users has no column username",
+    )
+    .await;
+
+    let file = folder.path().join("corrupt.db");
+    std::fs::write(
+        &file,
+        "this is a text of more than a hundred bytes ".repeat(50),
+    )
+    .expect("written");
+    refuse(&file, "file is not a database").await;
+
+    refuse(folder.path(), "cannot open the database").await;
+    refuse(&file.join("below/a/file.db"), "cannot create the folder").await;
+}
+
+#[tokio::test]
+async fn a_second_server_on_the_same_file_is_refused() {
+    let folder = TempDir::new().expect("a folder");
+    let file = folder.path().join("chat.db");
+    let host = Process::start(&file).await;
+    register(host.address, "alice").await;
+    let mut alice = host.connect("alice").await;
+    let path = file.to_str().expect("text");
+    let (status, _, errors) = run(&[], &[("DBPATH", path)]).await;
+    assert_eq!(status.code(), Some(1));
+    assert!(errors.contains("another server is running on"), "{errors}");
+    assert_eq!(alice.ok(json!({ "type": "self" })).await["is_online"], true);
+}
+
+#[tokio::test]
+async fn configuration_mistakes_name_the_variable() {
+    for (variable, value, reason) in [
+        (
+            "PORT",
+            "80a",
+            "PORT is \"80a\": expected a number from 0 to 65535",
+        ),
+        ("HOST", "0.0.0.0", "JWTSECRET is the demo secret"),
+        ("DBPATH", "libsql://x", "DBPATH is a libsql URL"),
+        ("LOG_LEVEL", "a=b=c", "LOG_LEVEL"),
+    ] {
+        let (status, _, errors): (ExitStatus, _, _) = run(&[], &[(variable, value)]).await;
+        assert_eq!(status.code(), Some(1), "{variable}");
+        assert!(errors.contains(reason), "{errors}");
+    }
+}
+
+#[tokio::test]
+async fn one_event_runs_without_a_server_and_beside_one() {
+    let folder = TempDir::new().expect("a folder");
+    let file = folder.path().join("chat.db");
+    let path = file.to_str().expect("text");
+    let host = Process::start(&file).await;
+    for name in ["alice", "bob"] {
+        let body = json!({ "username": name, "password": PASSWORD, "fullname": name }).to_string();
+        assert_eq!(
+            request(host.address, "POST", "/register", &[], body)
+                .await
+                .status,
+            201
+        );
+    }
+    let event = async |user: &str, event: Value| {
+        let event = event.to_string();
+        let (status, output, errors) =
+            run(&["event", "--user", user, &event], &[("DBPATH", path)]).await;
+        assert!(status.success(), "{errors}");
+        let lines = output
+            .lines()
+            .map(|line| serde_json::from_str(line).expect("JSON"));
+        lines.collect::<Vec<Value>>()
+    };
+    let made = json!({ "id": 1, "name": "alice, bob", "members": ["alice", "bob"] });
+    let reply = json!({ "type": "create_conversation", "success": true, "data": made });
+    let lines = event(
+        "alice",
+        json!({ "type": "create_conversation", "members": ["bob"] }),
+    )
+    .await;
+    let expected = [
+        json!({ "reply": reply }),
+        json!({ "join": { "conversation": 1, "users": [1, 2] } }),
+        json!({ "push": reply, "to": { "conversation": 1 } }),
+    ];
+    assert_eq!(lines, expected);
+    let mut bob = host.connect("bob").await;
+    assert_eq!(bob.send(1, "hello").await, 1);
+    assert_eq!(host.end(Signal::TERM).await.code(), Some(0));
+    let lines = event(
+        "alice",
+        json!({ "type": "get_messages", "conversation_id": 1, "ref": 5 }),
+    )
+    .await;
+    assert_eq!(lines.len(), 1);
+    assert_eq!(lines[0]["reply"]["ref"], 5);
+    assert_eq!(lines[0]["reply"]["data"]["messages"][0]["content"], "hello");
+
+    let (status, _, errors) = run(&["event", "--user", "nobody", "{}"], &[("DBPATH", path)]).await;
+    assert_eq!(status.code(), Some(1));
+    assert!(errors.contains("no such user \"nobody\""), "{errors}");
+}

@@ -1,0 +1,472 @@
+//! Stories over a running host, as its users live them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures_util::SinkExt;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tests::host::{ids, login};
+use tests::{Client, Host};
+use tokio_tungstenite::tungstenite::Message;
+
+fn contents(messages: &Value) -> Vec<&str> {
+    let messages = messages.as_array().expect("a list of messages");
+    messages
+        .iter()
+        .map(|m| m["content"].as_str().expect("content"))
+        .collect()
+}
+
+#[tokio::test]
+async fn two_people_talk_and_find_their_history_after_a_restart() {
+    let host = Host::start().await;
+    let (mut alice, mut bob) = (host.join("alice").await, host.join("bob").await);
+    alice
+        .ok(json!({ "type": "add_contact", "contact_username": "bob" }))
+        .await;
+    let contacts = bob.ok(json!({ "type": "get_contacts" })).await;
+    assert_eq!(contacts["contacts"], json!(["alice"]));
+    assert_eq!(contacts["profiles"][0]["is_online"], true);
+
+    let conversation = alice.converse(&["bob"]).await;
+    let heard = bob.push().await;
+    assert_eq!(heard["type"], "create_conversation");
+    assert_eq!(
+        heard["data"],
+        json!({ "id": conversation, "name": "alice, bob", "members": ["alice", "bob"] })
+    );
+
+    let first = alice.send(conversation, "hello bob").await;
+    let heard = bob.push().await;
+    assert_eq!(
+        (&heard["type"], &heard["data"]["id"]),
+        (&json!("send_message"), &json!(first))
+    );
+    assert_eq!(
+        heard.as_object().expect("an object").len(),
+        3,
+        "a push has type, success and data: {heard}"
+    );
+    let answer = json!({
+        "type": "send_message", "conversation_id": conversation, "content": "hello alice", "reply_id": first,
+    });
+    let second = bob.ok(answer).await;
+    assert_eq!(
+        alice.push().await["data"],
+        second,
+        "everyone sees the same message"
+    );
+
+    let folder = host.stop().await;
+    assert_eq!(
+        alice.closed().await,
+        (1001, "server is shutting down".into())
+    );
+    let host = Host::start_in(folder, |_| {}).await;
+    let mut bob = host.connect("bob").await;
+    let history = bob.history(conversation).await;
+    assert_eq!(contents(&history), ["hello alice", "hello bob"]);
+    assert_eq!(history[0], second, "history and push show the same message");
+    let contacts = bob.ok(json!({ "type": "get_contacts" })).await;
+    assert_eq!(
+        contacts["profiles"][0]["is_online"], false,
+        "alice has not come back"
+    );
+}
+
+#[tokio::test]
+async fn two_devices_of_one_user_see_the_same() {
+    let host = Host::start().await;
+    let (mut phone, mut laptop) = (host.join("alice").await, host.connect("alice").await);
+    let mut bob = host.join("bob").await;
+    let conversation = phone.converse(&["bob"]).await;
+    assert_eq!(laptop.push().await["data"]["id"], conversation);
+    phone.send(conversation, "from the phone").await;
+    assert_eq!(laptop.push().await["data"]["content"], "from the phone");
+    laptop.send(conversation, "from the laptop").await;
+    assert_eq!(phone.push().await["data"]["content"], "from the laptop");
+    assert_eq!(
+        phone.pushes_so_far().await,
+        [] as [Value; 0],
+        "one copy: the reply"
+    );
+    let heard: Vec<_> = bob
+        .pushes_so_far()
+        .await
+        .iter()
+        .map(|p| p["type"].clone())
+        .collect();
+    assert_eq!(
+        heard,
+        ["create_conversation", "send_message", "send_message"]
+    );
+    // Devices that join later listen to what the user is in already.
+    let mut tablet = host.connect("alice").await;
+    bob.send(conversation, "to all three").await;
+    for device in [&mut phone, &mut laptop, &mut tablet] {
+        assert_eq!(device.push().await["data"]["content"], "to all three");
+    }
+}
+
+#[tokio::test]
+async fn contacts_hear_of_the_first_socket_and_of_the_last() {
+    let host = Host::start().await;
+    let mut alice = host.join("alice").await;
+    let mut stranger = host.join("stranger").await;
+    host.join("bob").await.close().await;
+    alice
+        .ok(json!({ "type": "add_contact", "contact_username": "bob" }))
+        .await;
+
+    let mut bob_first = host.connect("bob").await;
+    let online = alice.push().await;
+    assert_eq!(
+        (&online["type"], &online["success"]),
+        (&json!("user_status"), &json!(true))
+    );
+    assert_eq!(
+        (&online["data"]["username"], &online["data"]["is_online"]),
+        (&json!("bob"), &json!(true))
+    );
+    let bob_second = host.connect("bob").await;
+    bob_second.close().await;
+    assert_eq!(
+        alice.pushes_so_far().await,
+        [] as [Value; 0],
+        "neither the second nor its end is news"
+    );
+    assert_eq!(
+        bob_first.pushes_so_far().await,
+        [] as [Value; 0],
+        "nothing unasked at connect"
+    );
+    // A connection that breaks off is an end like any other.
+    drop(bob_first);
+    let offline = alice.push().await;
+    assert_eq!(
+        (&offline["data"]["username"], &offline["data"]["is_online"]),
+        (&json!("bob"), &json!(false))
+    );
+    let profile = &alice.ok(json!({ "type": "get_contacts" })).await["profiles"][0];
+    assert_eq!(profile["is_online"], false);
+    assert_eq!(profile["last_online"], offline["data"]["last_online"]);
+    assert!(profile["last_online"].as_i64() >= profile["created_at"].as_i64());
+    assert_eq!(stranger.pushes_so_far().await, [] as [Value; 0]);
+}
+
+#[tokio::test]
+async fn presence_is_right_after_many_devices_come_and_go_at_once() {
+    let host = Host::start().await;
+    let mut alice = host.join("alice").await;
+    host.join("bob").await.close().await;
+    alice
+        .ok(json!({ "type": "add_contact", "contact_username": "bob" }))
+        .await;
+    let cookie = login(host.address, "bob").await;
+    let devices = (0..40).map(|index| {
+        let (address, cookie) = (host.address, cookie.clone());
+        tokio::spawn(async move {
+            let mut device = Client::connect(address, &cookie).await;
+            if index % 2 == 0 {
+                device.ok(json!({ "type": "self" })).await;
+                device.close().await;
+            }
+        })
+    });
+    for device in devices.collect::<Vec<_>>() {
+        device.await.expect("no panic");
+    }
+    // The last push tells the truth, and the file agrees.
+    loop {
+        let contacts = alice.ok(json!({ "type": "get_contacts" })).await;
+        if contacts["profiles"][0]["is_online"] == false {
+            break;
+        }
+        alice.push().await;
+    }
+    let mut told = alice.pushes_so_far().await;
+    if let Some(last) = told.pop() {
+        assert_eq!(last["data"]["is_online"], false);
+    }
+    let mut bob = host.connect("bob").await;
+    assert_eq!(bob.ok(json!({ "type": "self" })).await["is_online"], true);
+}
+
+#[tokio::test]
+async fn everyone_sees_a_conversation_in_the_order_of_its_ids_without_gaps() {
+    const SENDERS: usize = 8;
+    const EACH: usize = 60;
+    let host = Host::start().await;
+    let mut members = Vec::new();
+    for index in 0..SENDERS {
+        members.push(host.join(&format!("user{index}")).await);
+    }
+    let names: Vec<_> = (1..SENDERS).map(|index| format!("user{index}")).collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    let conversation = members[0].converse(&names).await;
+    for member in &mut members[1..] {
+        assert_eq!(member.push().await["type"], "create_conversation");
+    }
+    let tasks = members.into_iter().enumerate().map(|(index, mut member)| {
+        tokio::spawn(async move {
+            for count in 0..EACH {
+                let event = json!({
+                    "type": "send_message", "conversation_id": conversation, "content": format!("{index} {count}"),
+                });
+                member.text(&event.to_string()).await;
+            }
+            let mut seen = Vec::new();
+            for _ in 0..SENDERS * EACH {
+                let event = member.receive().await;
+                assert_eq!(event["success"], true, "{event}");
+                seen.push(event["data"].clone());
+            }
+            (seen, member)
+        })
+    });
+    let mut views = Vec::new();
+    for task in tasks.collect::<Vec<_>>() {
+        views.push(task.await.expect("no panic"));
+    }
+    let expected: Vec<i64> = (1..=(SENDERS * EACH) as i64).collect();
+    for (seen, _) in &views {
+        assert_eq!(ids(&json!(seen)), expected);
+        assert_eq!(seen, &views[0].0);
+    }
+    // Each sender's own messages kept their order.
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for message in &views[0].0 {
+        let content = message["content"].as_str().expect("content");
+        let (sender, count) = content.split_once(' ').expect("two parts");
+        let next = counts.entry(sender).or_default();
+        assert_eq!(count, next.to_string());
+        *next += 1;
+    }
+    let mut reader = views.pop().expect("a view").1;
+    let history = reader.history(conversation).await;
+    let newest: Vec<_> = views[0].0.iter().rev().take(100).cloned().collect();
+    assert_eq!(history, json!(newest));
+}
+
+#[tokio::test]
+async fn replies_come_in_the_order_of_requests() {
+    let host = Host::start().await;
+    let mut alice = host.join("alice").await;
+    let conversation = alice.converse(&[]).await;
+    let mut requests = Vec::new();
+    for round in 0..100 {
+        requests.push(json!({ "type": "send_message", "conversation_id": conversation, "content": format!("{round}") }));
+        requests.push(json!({ "type": "get_messages", "conversation_id": conversation }));
+        requests.push(json!({ "type": "ping" }));
+        requests.push(
+            json!({ "type": "send_message", "conversation_id": conversation, "content": "" }),
+        );
+        requests.push(json!({ "type": "nonsense" }));
+        requests.push(json!({ "type": "create_conversation", "members": [] }));
+    }
+    for (reference, request) in requests.iter_mut().enumerate() {
+        request["ref"] = json!(reference);
+        alice
+            .socket
+            .feed(Message::text(request.to_string()))
+            .await
+            .expect("open");
+    }
+    alice.socket.flush().await.expect("open");
+    for (reference, request) in requests.iter().enumerate() {
+        let reply = alice.receive().await;
+        assert_eq!(reply["ref"], reference, "{request} → {reply}");
+        if request["type"] == "get_messages" {
+            let newest = &reply["data"]["messages"][0]["content"];
+            assert_eq!(
+                newest,
+                &json!((reference / 6).to_string()),
+                "a read sees the writes before it"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn bad_input_is_answered_and_the_socket_stays_open() {
+    let host = Host::start().await;
+    let mut alice = host.join("alice").await;
+    let mut bob = host.join("bob").await;
+    let conversation = alice.converse(&["bob"]).await;
+    bob.push().await;
+    let deep = "[".repeat(100_000);
+    let send = |content: &str| {
+        format!(
+            r#"{{"type": "send_message", "conversation_id": {conversation}, "content": {content}}}"#
+        )
+    };
+    for (event, error) in [
+        (send("\"\\ud800\""), "expected content as string"),
+        (send("NaN"), "invalid json event"),
+        (send(&"9".repeat(5000)), "expected content as string"),
+        (
+            send(&format!("{deep}{}", "]".repeat(100_000))),
+            "expected content as string",
+        ),
+        (send("null"), "expected content as string"),
+        (deep.clone(), "invalid json event"),
+        (format!("[{}1]", "1,".repeat(400_000)), "invalid json event"),
+        (
+            r#"{"type": "get_messages", "conversation_id": 99999999999999999999}"#.into(),
+            "expected conversation_id as integer",
+        ),
+        (String::new(), "invalid json event"),
+        ("\0".into(), "invalid json event"),
+    ] {
+        alice.text(&event).await;
+        let reply = alice.receive().await;
+        assert_eq!(
+            (&reply["success"], &reply["error"]),
+            (&json!(false), &json!(error)),
+            "{reply}"
+        );
+    }
+    assert_eq!(
+        bob.pushes_so_far().await,
+        [] as [Value; 0],
+        "nobody heard of it"
+    );
+    assert_eq!(
+        bob.history(conversation).await,
+        json!([]),
+        "nothing was stored"
+    );
+    alice.text(&send("\"last\", \"content\": \"wins\"")).await;
+    assert_eq!(alice.receive().await["data"]["content"], "wins");
+    let nul = alice
+        .ok(json!({ "type": "send_message", "conversation_id": conversation, "content": "a\0b" }))
+        .await;
+    assert_eq!(
+        bob.history(conversation).await[0],
+        nul,
+        "NUL is text like any other"
+    );
+}
+
+#[tokio::test]
+async fn frames_that_break_the_protocol_close_with_their_code() {
+    let host = Host::start().await;
+    let mut bob = host.join("bob").await;
+    host.register("alice").await;
+    let too_large = "x".repeat(1024 * 1024 + 1);
+    for (frame, code) in [
+        (Message::binary(vec![1, 2, 3]), 1003),
+        (Message::text(too_large), 1009),
+    ] {
+        let mut alice = host.connect("alice").await;
+        // The server may close while the frame is still being written.
+        let _ = alice.socket.send(frame).await;
+        assert_eq!(alice.closed().await.0, code);
+    }
+    let mut alice = host.connect("alice").await;
+    alice
+        .socket
+        .send(Message::Ping("are you there".into()))
+        .await
+        .expect("open");
+    let pong = futures_util::StreamExt::next(&mut alice.socket)
+        .await
+        .expect("a frame")
+        .expect("a frame");
+    assert_eq!(pong, Message::Pong("are you there".into()));
+    alice.close().await;
+    assert_eq!(bob.ok(json!({ "type": "ping" })).await, "pong");
+}
+
+#[tokio::test]
+async fn a_login_that_does_not_hold_is_told_after_the_upgrade() {
+    let host = Host::start().await;
+    host.register("alice").await;
+    let ghost = handler::token::TokenKey::new(tests::host::SECRET.as_bytes());
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .expect("after 1970");
+    let now = now.as_secs() as i64;
+    let token = |name: &str, at: i64| format!("login-token={}", ghost.sign(name, at));
+    for (cookie, reason) in [
+        (String::new(), "login-token required".to_owned()),
+        ("other=1".into(), "login-token required".into()),
+        ("login-token=".into(), "invalid login-token".into()),
+        ("login-token=x.y.z".into(), "invalid login-token".into()),
+        (token("alice", now - 4000), "invalid login-token".into()),
+        (token("ghost", now), "'ghost' doesn't exists".into()),
+        (token(&"é".repeat(100), now), format!("'{}", "é".repeat(61))),
+    ] {
+        let mut client = Client::connect(host.address, &cookie).await;
+        assert_eq!(client.closed().await, (1000, reason), "{cookie}");
+    }
+    let mut alice = Client::connect(host.address, &token("alice", now)).await;
+    assert_eq!(
+        alice.ok(json!({ "type": "self" })).await["username"],
+        "alice"
+    );
+}
+
+#[tokio::test]
+async fn a_member_who_does_not_read_harms_nobody_and_is_closed() {
+    let host = Host::start().await;
+    let (mut alice, mut bob) = (host.join("alice").await, host.join("bob").await);
+    let mut sloth = host.join("sloth").await;
+    let conversation = alice.converse(&["bob", "sloth"]).await;
+    bob.push().await;
+    // 4 MiB may wait in the queue, and the system's own buffers hold a few more.
+    let content = "x".repeat(60_000);
+    for _ in 0..300 {
+        let id = alice.send(conversation, &content).await;
+        assert_eq!(bob.push().await["data"]["id"], id);
+    }
+    assert_eq!(sloth.closed().await, (1013, "too slow".into()));
+    let mut sloth = host.connect("sloth").await;
+    assert_eq!(
+        sloth.history(conversation).await.as_array().map(Vec::len),
+        Some(100)
+    );
+}
+
+#[tokio::test]
+async fn a_client_that_reads_slowly_gets_every_reply() {
+    let host = Host::start().await;
+    let mut alice = host.join("alice").await;
+    let conversation = alice.converse(&[]).await;
+    let content = "x".repeat(60_000);
+    for _ in 0..100 {
+        alice.send(conversation, &content).await;
+    }
+    // 40 pages of 6 MB: far more than may wait for a socket.
+    let get = json!({ "type": "get_messages", "conversation_id": conversation }).to_string();
+    for _ in 0..40 {
+        alice.text(&get).await;
+    }
+    for _ in 0..40 {
+        let page = alice.receive().await;
+        assert_eq!(page["data"]["messages"].as_array().map(Vec::len), Some(100));
+    }
+    assert_eq!(alice.ok(json!({ "type": "ping" })).await, "pong");
+}
+
+#[tokio::test]
+async fn a_silent_client_is_closed_and_an_idle_one_that_answers_is_not() {
+    let folder = TempDir::new().expect("a folder");
+    let host = Host::start_in(folder, |config| {
+        config.ping_interval = Duration::from_millis(300)
+    })
+    .await;
+    let (silent, mut idle) = (host.join("silent").await, host.join("idle").await);
+    idle.ok(json!({ "type": "add_contact", "contact_username": "silent" }))
+        .await;
+    // tungstenite answers pings while it is polled; `silent` is not. Its end is heard of as soon as it is closed.
+    let offline = idle.push().await;
+    assert_eq!(
+        (&offline["type"], &offline["data"]["is_online"]),
+        (&json!("user_status"), &json!(false))
+    );
+    let mut silent = silent;
+    assert_eq!(silent.closed().await, (4000, "no answer to ping".into()));
+    assert_eq!(idle.ok(json!({ "type": "ping" })).await, "pong");
+}
