@@ -208,8 +208,8 @@ impl Socket {
     async fn send(&mut self, text: &str) -> anyhow::Result<()> {
         let mut frame = vec![0x81];
         match text.len() {
-            length @ ..126 => frame.push(0x80 | length as u8),
-            length @ ..0x1_0000 => {
+            length @ ..=125 => frame.push(0x80 | length as u8),
+            length @ ..=0xffff => {
                 frame.push(0x80 | 126);
                 frame.extend((length as u16).to_be_bytes());
             }
@@ -227,7 +227,7 @@ impl Socket {
         self.taken = 0;
         loop {
             let (opcode, head, length) = match self.input[..] {
-                [first, length @ ..126, ..] => (first & 15, 2, usize::from(length)),
+                [first, length @ ..=125, ..] => (first & 15, 2, usize::from(length)),
                 [first, 126, high, low, ..] => {
                     (first & 15, 4, usize::from(u16::from_be_bytes([high, low])))
                 }

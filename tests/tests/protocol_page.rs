@@ -1,0 +1,77 @@
+//! Runs every example of PROTOCOL.md against a running host.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+use tests::{Client, Host};
+
+const PAGE: &str = include_str!("../../handler/PROTOCOL.md");
+
+/// Times differ from run to run; that they are integers does not.
+fn without_times(mut event: Value) -> Value {
+    match &mut event {
+        Value::Object(fields) => {
+            for (name, value) in fields.iter_mut() {
+                let is_time = ["sent_at", "last_online", "created_at"].contains(&name.as_str());
+                *value = match is_time && value.is_i64() {
+                    true => json!("a time"),
+                    false => without_times(value.take()),
+                };
+            }
+        }
+        Value::Array(items) => {
+            for item in items {
+                *item = without_times(item.take());
+            }
+        }
+        _ => {}
+    }
+    event
+}
+
+#[tokio::test]
+async fn every_example_is_real() {
+    let host = Host::start().await;
+    let mut clients: BTreeMap<&str, Client> = BTreeMap::new();
+    host.register("carol").await;
+    for name in ["alice", "bob"] {
+        clients.insert(name, host.join(name).await);
+    }
+    let mut count = 0;
+    let blocks = PAGE.split("```chat\n").skip(1);
+    for line in blocks.flat_map(|block| block.split("```").next().unwrap_or_default().lines()) {
+        let (name, rest) = line.split_once(' ').expect("a name and what happens");
+        count += 1;
+        if rest == "leaves" {
+            clients
+                .remove(name)
+                .expect("someone who is here")
+                .close()
+                .await;
+            continue;
+        }
+        if rest == "joins" {
+            clients.insert(name, host.connect(name).await);
+            continue;
+        }
+        let client = clients.get_mut(name).expect("someone who is here");
+        match rest.split_once(' ').expect("an arrow and a frame") {
+            ("→", frame) => client.text(frame).await,
+            ("←", frame) => {
+                let expected =
+                    serde_json::from_str(frame).unwrap_or_else(|error| panic!("{error}: {line}"));
+                let received = without_times(client.receive().await);
+                assert_eq!(received, without_times(expected), "{line}");
+            }
+            _ => panic!("{line}"),
+        }
+    }
+    assert!(count > 50, "the examples were found");
+    for (name, client) in &mut clients {
+        assert_eq!(
+            client.pushes_so_far().await,
+            [] as [Value; 0],
+            "{name} received more than the page says"
+        );
+    }
+}
