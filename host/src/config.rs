@@ -51,6 +51,10 @@ impl Config {
                 "DBPATH is a {scheme} URL: expected the path of a file (remote databases are not supported yet)"
             );
         }
+        ensure!(
+            database != ":memory:" && !database.starts_with("file:"),
+            "DBPATH is {database:?}: expected the path of a file"
+        );
         let port = text("PORT", "8000")?;
         let port: u16 = port
             .parse()
@@ -158,6 +162,8 @@ mod tests {
             (&[("HOST", "example")], "HOST"),
             (&[("DBPATH", "")], "DBPATH"),
             (&[("DBPATH", "libsql://db.example")], "DBPATH"),
+            (&[("DBPATH", ":memory:")], "DBPATH"),
+            (&[("DBPATH", "file:chat.db?mode=memory")], "DBPATH"),
             (&[("JWTSECRET", "")], "JWTSECRET"),
             (&[("HOST", "0.0.0.0")], "JWTSECRET"),
             (

@@ -9,6 +9,7 @@ use host::{Config, Server, command};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::FmtSpan;
 
 /// A chat backend: HTTP for accounts, JSON events on one WebSocket. Without a command it serves.
 /// Configured by environment variables; see README.md.
@@ -48,6 +49,7 @@ fn run() -> anyhow::Result<()> {
         .with_context(|| format!("LOG_LEVEL is {:?}", config.log_level))?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_span_events(FmtSpan::CLOSE)
         .with_ansi(stderr().is_terminal())
         .with_writer(stderr)
         .init();

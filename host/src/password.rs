@@ -65,6 +65,7 @@ fn next(jobs: &Mutex<mpsc::Receiver<Job>>) -> Option<Job> {
 }
 
 /// On Linux the priority of a process id that is a thread's is that thread's.
+#[cfg(target_os = "linux")]
 fn yield_to_other_threads() {
     const NICE: i32 = 10;
     let thread = rustix::thread::gettid();
@@ -72,3 +73,7 @@ fn yield_to_other_threads() {
         tracing::warn!(%error, "password threads keep the normal priority");
     }
 }
+
+/// Elsewhere threads have no priority of their own.
+#[cfg(not(target_os = "linux"))]
+fn yield_to_other_threads() {}
