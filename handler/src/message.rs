@@ -15,6 +15,9 @@ pub const CONTENT_BYTES_MAX: usize = 64 * 1024;
 /// Messages in one answer of `get_messages`.
 pub const PAGE_MESSAGES_MAX: i64 = 100;
 
+/// Bytes of JSON after which an answer of `get_messages` takes no further message.
+pub const PAGE_BYTES_MAX: usize = 1024 * 1024;
+
 /// `sent_at` is Unix seconds.
 #[derive(Serialize)]
 struct Message<'a> {
@@ -127,7 +130,8 @@ impl Operation for SendMessage {
     }
 }
 
-/// `get_messages {conversation_id, before?}` → `{conversation_id, messages}`, newest first.
+/// `get_messages {conversation_id, before?}` → `{conversation_id, messages}`, newest first: as many as `PAGE_MESSAGES_MAX`
+/// and `PAGE_BYTES_MAX` allow, and at least one where there is one.
 pub struct GetMessages {
     conversation_id: i64,
     /// Judged after membership.
@@ -158,7 +162,7 @@ impl Operation for GetMessages {
             return vec![member];
         };
         let messages = Statement::new(
-            "select m.id, m.reply_id, m.sent_at,
+            "select m.id, cast(m.reply_id as integer), cast(m.sent_at as integer),
                  cast((select username from users where id = m.sender_id) as blob), cast(m.content as blob)
              from messages m
              where m.conversation_id = ?1 and (?2 is null or m.id < ?2)
@@ -178,30 +182,26 @@ impl Operation for GetMessages {
         let conversation_id = self.conversation_id;
         members_only(&rows[0], conversation_id, ctx)?;
         self.before.as_ref().map_err(Error::clone)?;
-        let texts: Vec<(String, String)> = rows[1]
-            .0
-            .iter()
-            .map(|row| (row.text(3), row.text(4)))
-            .collect();
-        let messages = rows[1].0.iter().zip(&texts);
-        #[derive(Serialize)]
-        struct History<'a> {
-            conversation_id: i64,
-            messages: Vec<Message<'a>>,
+        let mut data = format!(r#"{{"conversation_id":{conversation_id},"messages":["#);
+        for (index, row) in rows[1].0.iter().enumerate() {
+            let message = json(&Message {
+                id: row.integer(0),
+                conversation_id,
+                sender_username: &row.text(3),
+                content: &row.text(4),
+                reply_id: row.optional_integer(1),
+                sent_at: row.integer(2),
+            });
+            if index > 0 {
+                if data.len() + message.len() > PAGE_BYTES_MAX {
+                    break;
+                }
+                data.push(',');
+            }
+            data.push_str(&message);
         }
-        Ok(Reply::of(&History {
-            conversation_id,
-            messages: messages
-                .map(|(row, (sender_username, content))| Message {
-                    id: row.integer(0),
-                    conversation_id,
-                    sender_username,
-                    content,
-                    reply_id: row.optional_integer(1),
-                    sent_at: row.integer(2),
-                })
-                .collect(),
-        }))
+        data.push_str("]}");
+        Ok(Reply(data))
     }
 }
 

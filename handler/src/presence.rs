@@ -50,12 +50,12 @@ impl Operation for Connected {
                 [username.into(), ctx.now.into()],
             ),
             Statement::new(
-                "select contact_id from contacts
+                "select cast(contact_id as integer) from contacts
                  where user_id = (select id from users where username = ?1)",
                 [username.into()],
             ),
             Statement::new(
-                "select conversation_id from members
+                "select cast(conversation_id as integer) from members
                  where user_id = (select id from users where username = ?1)",
                 [username.into()],
             ),
@@ -108,7 +108,7 @@ impl Operation for Disconnected {
                 [ctx.user_id.into(), ctx.now.into()],
             ),
             Statement::new(
-                "select contact_id from contacts where user_id = ?1",
+                "select cast(contact_id as integer) from contacts where user_id = ?1",
                 [ctx.user_id.into()],
             ),
         ]

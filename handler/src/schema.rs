@@ -45,7 +45,7 @@ pub enum SchemaError {
         found: i64,
         known: i64,
     },
-    /// It has a table of ours without this column: some other program's.
+    /// It has tables, and this one of ours is not among them or lacks this column: some other program's.
     Foreign {
         table: &'static str,
         column: &'static str,
@@ -63,7 +63,7 @@ impl fmt::Display for SchemaError {
             ),
             SchemaError::Foreign { table, column } => write!(
                 f,
-                "the database is not a chat database: its table {table} has no column {column}"
+                "the database is not a chat database: it has no table {table} with a column {column}"
             ),
             SchemaError::Database(error) => error.fmt(f),
         }
@@ -88,11 +88,25 @@ impl From<libsql::Error> for SchemaError {
 /// Whether this program can use the database: empty, the first backend's, or its own. Changes nothing.
 pub async fn check(db: &Connection) -> Result<(), SchemaError> {
     let known = MIGRATIONS.len() as i64;
-    match version(db).await? {
-        0 => check_adoptable(db).await,
-        found if found > known => Err(SchemaError::Newer { found, known }),
-        _ => Ok(()),
+    let found = version(db).await?;
+    if found > known {
+        return Err(SchemaError::Newer { found, known });
     }
+    let tables = "select count(*) from sqlite_master where type = 'table'";
+    if integer(db, tables).await? == 0 {
+        return Ok(());
+    }
+    for (table, columns) in ADOPTED {
+        for column in columns {
+            let count = format!(
+                "select count(*) from pragma_table_info('{table}') where name = '{column}'"
+            );
+            if integer(db, &count).await? == 0 {
+                return Err(SchemaError::Foreign { table, column });
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Brings the database to the version this program knows: each migration in a transaction of its own, recorded in the
@@ -148,24 +162,14 @@ async fn version(db: &Connection) -> Result<i64, libsql::Error> {
     let table = "select count(*) from sqlite_master where type = 'table' and name = 'migrations'";
     match integer(db, table).await? {
         0 => Ok(0),
-        _ => integer(db, "select coalesce(max(version), 0) from migrations").await,
-    }
-}
-
-async fn check_adoptable(db: &Connection) -> Result<(), SchemaError> {
-    for (table, columns) in ADOPTED {
-        let count = format!("select count(*) from pragma_table_info('{table}')");
-        if integer(db, &count).await? == 0 {
-            continue;
-        }
-        for column in columns {
-            let count = format!("{count} where name = '{column}'");
-            if integer(db, &count).await? == 0 {
-                return Err(SchemaError::Foreign { table, column });
-            }
+        _ => {
+            integer(
+                db,
+                "select cast(coalesce(max(version), 0) as integer) from migrations",
+            )
+            .await
         }
     }
-    Ok(())
 }
 
 async fn integer(db: &Connection, sql: &str) -> Result<i64, libsql::Error> {

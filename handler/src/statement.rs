@@ -5,7 +5,8 @@ use libsql::Value;
 /// SQL with its parameters (`?1`, …). The text is static, so that a store may keep it prepared.
 ///
 /// Text columns are selected as `cast(… as blob)`: libsql 0.10 reads a text value up to its first NUL and panics on
-/// invalid UTF-8, where a blob arrives whole.
+/// invalid UTF-8, where a blob arrives whole. Integer columns that a file of the first backend may have filled with
+/// anything are selected as `cast(… as integer)`.
 #[derive(Debug, Clone)]
 pub struct Statement {
     pub sql: &'static str,
@@ -45,8 +46,7 @@ impl Rows {
     }
 }
 
-/// One row. A file of the first backend may hold any type in any column, so reading never fails: what is not there
-/// or not of the type reads as 0 or as empty text.
+/// One row. Reading never fails: what is not there or not of the type reads as 0 or as empty text.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row(pub Vec<Value>);
 

@@ -11,7 +11,8 @@ use crate::statement::{Row, Rows, Statement};
 /// The columns of a `Profile`, of a `users` row called `u`.
 macro_rules! profile_columns {
     () => {
-        "cast(u.username as blob), cast(u.fullname as blob), u.is_online, u.last_online, u.created_at"
+        "cast(u.username as blob), cast(u.fullname as blob), \
+         cast(u.is_online as integer), cast(u.last_online as integer), cast(u.created_at as integer)"
     };
 }
 pub(crate) use profile_columns;

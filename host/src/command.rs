@@ -2,9 +2,9 @@
 
 use std::io::Write;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use handler::account::FindAccount;
-use handler::{Audience, Context, Event, Output, handle};
+use handler::{Access, Audience, Context, Event, Output, handle};
 use serde_json::{Value, json};
 
 use crate::clock;
@@ -14,18 +14,34 @@ use crate::store;
 /// Runs `event` (its JSON) as the user of that name, and writes the reply and each output as a line of JSON:
 /// `{"reply": …}`, `{"push": …, "to": {"users": [ids]} | {"conversation": id}}`, `{"join": …}`.
 ///
-/// Nothing is delivered to the sockets of a server that runs beside it: its clients find the change when they ask.
+/// Nothing is delivered to the sockets of a server that runs on the same file, so beside one only events that read are
+/// run.
 pub async fn event(
     config: &Config,
     username: &str,
     event: &str,
     output: &mut impl Write,
 ) -> anyhow::Result<()> {
+    let path = config.database.display();
+    ensure!(
+        config.database.exists(),
+        "DBPATH: there is no database {path}"
+    );
+    let Event {
+        envelope,
+        operation,
+    } = Event::parse(event);
+    let is_write = operation
+        .as_ref()
+        .is_ok_and(|o| o.access() == Access::Write);
+    ensure!(
+        !is_write || !store::is_served(&config.database)?,
+        "DBPATH: a server is running on {path}, and its clients would not hear of this event: send it through the server"
+    );
     let db = libsql::Builder::new_local(&config.database)
         .build()
         .await?
         .connect()?;
-    let path = config.database.display();
     let now = clock::now();
     store::make_ready(&db, now)
         .await
@@ -43,10 +59,6 @@ pub async fn event(
         username: username.into(),
         now,
     };
-    let Event {
-        envelope,
-        operation,
-    } = Event::parse(event);
     let mut outbox = Vec::new();
     let outcome = match operation {
         Ok(operation) => handle(&db, &ctx, &operation, &mut outbox).await,

@@ -13,7 +13,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::upgrade::{OnUpgrade, Parts, Upgraded};
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -218,28 +218,33 @@ fn verify(host: &Host, headers: &HeaderMap) -> Result<Answer, Refusal> {
     Ok(text(StatusCode::OK, format!("Hello, {username}")))
 }
 
-/// The username of the request's login token: the cookie's, or a bearer token.
+/// The username of the request's login token: the first one that holds, of cookies and bearer token.
 fn logged_in(host: &Host, headers: &HeaderMap) -> Result<String, Error> {
-    let token = token(headers).ok_or_else(|| Error::Unauthorized("login-token required".into()))?;
-    host.token_key
-        .verify(&token, clock::now())
-        .ok_or_else(|| Error::Unauthorized("invalid login-token".into()))
+    let now = clock::now();
+    let mut text = "login-token required";
+    for token in cookies(headers).chain(bearer(headers)) {
+        match host.token_key.verify(token, now) {
+            Some(username) => return Ok(username),
+            None => text = "invalid login-token",
+        }
+    }
+    Err(Error::Unauthorized(text.into()))
 }
 
-fn token(headers: &HeaderMap) -> Option<String> {
-    let cookies = headers.get_all(header::COOKIE).into_iter();
-    let cookie = cookies
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(cookie::Cookie::split_parse)
-        .flatten()
-        .find(|cookie| cookie.name() == COOKIE);
-    if let Some(cookie) = cookie {
-        return Some(cookie.value().to_owned());
-    }
+/// The values of our cookie. Other cookies of the same header may hold any bytes.
+fn cookies(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let headers = headers.get_all(header::COOKIE).into_iter();
+    let pairs = headers.flat_map(|value| value.as_bytes().split(|byte| *byte == b';'));
+    pairs.filter_map(|pair| {
+        let (name, value) = std::str::from_utf8(pair).ok()?.split_once('=')?;
+        (name.trim() == COOKIE).then(|| value.trim().trim_matches('"'))
+    })
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
     let authorization = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = authorization.split_once(' ')?;
-    let is_bearer = scheme.eq_ignore_ascii_case("bearer");
-    is_bearer.then(|| token.trim().to_owned())
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
 /// Completes the upgrade whatever the login is worth, because a browser cannot read an HTTP refusal; the socket then
@@ -249,7 +254,8 @@ fn open_socket<P: Send + 'static>(
     mut request: Request<Incoming>,
     permit: P,
 ) -> Answer {
-    if !fastwebsockets::upgrade::is_upgrade_request(&request) {
+    let is_upgrade = fastwebsockets::upgrade::is_upgrade_request(&request);
+    if !is_upgrade || request.version() != Version::HTTP_11 {
         let answer = text(StatusCode::UPGRADE_REQUIRED, "websocket upgrade required");
         let answer = with(
             answer,
@@ -263,7 +269,8 @@ fn open_socket<P: Send + 'static>(
         );
     }
     let upgrade = hyper::upgrade::on(&mut request);
-    let Ok((switching, _)) = fastwebsockets::upgrade::upgrade(&mut request) else {
+    let switching = fastwebsockets::upgrade::upgrade(&mut request);
+    let (Ok((switching, _)), true) = (switching, has_websocket_key(request.headers())) else {
         let answer = text(StatusCode::BAD_REQUEST, "bad websocket handshake");
         return with(
             answer,
@@ -282,6 +289,17 @@ fn open_socket<P: Send + 'static>(
         }
     });
     switching.map(|_| Full::default())
+}
+
+/// RFC 6455 section 4.2.1: 16 bytes in base64. The library only asks that there is one.
+fn has_websocket_key(headers: &HeaderMap) -> bool {
+    let key = headers
+        .get(header::SEC_WEBSOCKET_KEY)
+        .map(HeaderValue::as_bytes);
+    key.is_some_and(|key| {
+        let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+        key.len() == 24 && key.ends_with(b"==") && key[..22].iter().all(is_digit)
+    })
 }
 
 /// The TCP stream of an upgraded connection, and what hyper had read past the handshake.

@@ -1,6 +1,6 @@
 //! The program: reads the environment, then serves, or runs one command.
 
-use std::io::{IsTerminal, stderr, stdout};
+use std::io::{IsTerminal, Write, stderr, stdout};
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -36,7 +36,8 @@ fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("host: {error:#}");
+            // Where even this cannot be written, the exit code has to say it.
+            let _ = writeln!(stderr(), "host: {error:#}");
             ExitCode::FAILURE
         }
     }
@@ -50,6 +51,8 @@ fn run() -> anyhow::Result<()> {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_span_events(FmtSpan::CLOSE)
+        // A log that cannot be written (a full disk, a pipe nobody reads) must not stop the server.
+        .log_internal_errors(false)
         .with_ansi(stderr().is_terminal())
         .with_writer(stderr)
         .init();

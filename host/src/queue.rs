@@ -27,7 +27,7 @@ struct Queued {
 enum State {
     #[default]
     Open,
-    /// The last frame is a close frame: no more are taken.
+    /// No more frames are taken.
     Closing,
     /// The connection is gone.
     Broken,
@@ -69,6 +69,11 @@ impl Queue {
     /// The last frame.
     pub fn close(&mut self, frame: Bytes) {
         self.add(frame);
+        self.end();
+    }
+
+    /// Takes no more frames; what waits is still to be written.
+    pub fn end(&mut self) {
         if self.is_open() {
             self.state = State::Closing;
         }

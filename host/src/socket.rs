@@ -27,6 +27,9 @@ use crate::store::Store;
 pub const PUSH_BYTES_QUEUED_MAX: usize = 4 * 1024 * 1024;
 /// While more bytes than this wait for a socket, its requests are not read: replies cannot pile up.
 const PAUSE_READING_BYTES: usize = 256 * 1024;
+/// Bytes that the system may hold for a socket before they can be sent. The rest waits here, where it is counted, and every
+/// piece of this size that a slow peer takes is seen as a sign of life.
+const UNSENT_BYTES: u32 = 64 * 1024;
 /// Writes of one socket that may be under way at once; its further requests wait.
 const UNANSWERED_MAX: u32 = 32;
 /// How long a closed socket may take to read its close frame and close its side.
@@ -95,6 +98,10 @@ pub struct Socket {
 
 impl Socket {
     pub fn new(id: u64, stream: TcpStream) -> Self {
+        let options = socket2::SockRef::from(&stream);
+        if let Err(error) = options.set_tcp_notsent_lowat(UNSENT_BYTES) {
+            tracing::debug!(%error, "TCP_NOTSENT_LOWAT");
+        }
         Socket {
             id,
             stream,
@@ -116,7 +123,7 @@ impl Socket {
     /// Queues a push. A socket with too many of them waiting is closed instead.
     pub fn push(&self, frame: Bytes) {
         let mut queue = self.queue();
-        if queue.push_bytes() + frame.len() <= PUSH_BYTES_QUEUED_MAX {
+        if !queue.is_open() || queue.push_bytes() + frame.len() <= PUSH_BYTES_QUEUED_MAX {
             queue.add_push(frame);
             return;
         }
@@ -303,7 +310,7 @@ async fn open(
 /// lost to a reset.
 async fn linger(socket: &Socket, decoder: &mut Decoder) {
     let deadline = Instant::now() + LINGER;
-    let mut is_shut = false;
+    let (mut is_shut, mut peer_is_done) = (false, false);
     while !socket.queue().is_broken() {
         if !is_shut && socket.queue().is_empty() {
             is_shut = true;
@@ -311,16 +318,20 @@ async fn linger(socket: &Socket, decoder: &mut Decoder) {
                 return;
             }
         }
+        if is_shut && peer_is_done {
+            return;
+        }
         let step = async {
             tokio::select! {
-                _ = socket.stream.readable() => {
+                _ = socket.stream.readable(), if !peer_is_done => {
                     matches!(receive(socket, decoder, |_| {}), Received::End)
                 }
-                () = socket.changed() => false,
+                () = socket.changed() => peer_is_done,
             }
         };
-        if timeout_at(deadline, step).await != Ok(false) {
-            return;
+        match timeout_at(deadline, step).await {
+            Ok(is_done) => peer_is_done = is_done,
+            Err(_) => return,
         }
     }
 }
@@ -446,8 +457,9 @@ impl Task<'_> {
                 socket.close(violation.into());
             }
             Received::End => {
+                // It may still read: what it has asked is answered.
                 socket.answered_down_to(0).await;
-                socket.queue().break_off();
+                socket.queue().end();
             }
             Received::Nothing | Received::Messages | Received::Closed => {}
         }
@@ -500,6 +512,8 @@ impl Task<'_> {
             }
         };
         let reply = frame::text_frame(&envelope.reply(&outcome));
+        // It may be large, and the wait for the peer long.
+        drop(outcome);
         socket.queue().add(reply);
         if socket.queue().bytes() > PAUSE_READING_BYTES {
             socket.flush();
@@ -540,5 +554,61 @@ impl Task<'_> {
             sleep(RETRY).await;
         }
         tracing::error!(user = self.caller.user_id, "presence could not be stored");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// A socket whose peer reads nothing until it is told to.
+    async fn connected() -> (Socket, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let (peer, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        (
+            Socket::new(1, accepted.expect("accepted").0),
+            peer.expect("connected"),
+        )
+    }
+
+    /// What the peer gets if it reads to the end.
+    async fn received(socket: Socket, mut peer: TcpStream) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let written = async {
+            while !socket.queue().is_empty() {
+                socket.flush();
+                socket.changed().await;
+            }
+            drop(socket);
+        };
+        let (_, read) = tokio::join!(written, peer.read_to_end(&mut bytes));
+        read.expect("read");
+        bytes
+    }
+
+    #[tokio::test]
+    async fn too_many_pushes_are_replaced_by_a_close_frame() {
+        let (socket, peer) = connected().await;
+        for _ in 0..5 {
+            socket.push(vec![b'x'; 1024 * 1024].into());
+        }
+        socket.push("more".into());
+        let bytes = received(socket, peer).await;
+        assert_eq!(bytes, CloseReason::TOO_SLOW.frame());
+    }
+
+    #[tokio::test]
+    async fn a_close_frame_is_the_last_and_is_not_lost_to_further_pushes() {
+        let (socket, peer) = connected().await;
+        let push = vec![b'x'; PUSH_BYTES_QUEUED_MAX];
+        socket.push(push.clone().into());
+        socket.close(CloseReason::SHUTTING_DOWN);
+        socket.push("more".into());
+        let bytes = received(socket, peer).await;
+        assert!(bytes == [push, CloseReason::SHUTTING_DOWN.frame().to_vec()].concat());
     }
 }

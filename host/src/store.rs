@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::registry::Delivery;
 use local::LocalDatabase;
-pub use local::make_ready;
+pub use local::{is_served, make_ready};
 
 /// Operations that wait for the writer; more wait outside, see `QUEUE_WAIT`.
 const WRITES_QUEUED_MAX: usize = 4096;
@@ -141,6 +141,9 @@ impl Store {
                 let conclude = AssertUnwindSafe(|| operation.conclude(&ctx, &rows?, &mut outbox));
                 let outcome = catch_unwind(conclude)
                     .unwrap_or_else(|_| Err(Error::Internal("a panic in conclude".into())));
+                if let Err(Error::Internal(detail)) = &outcome {
+                    tracing::error!(detail, "an operation failed");
+                }
                 if outcome.is_err() {
                     outbox.clear();
                 }
@@ -161,8 +164,14 @@ impl Store {
     }
 }
 
+/// A thread without which the store would be half dead: should it ever panic, the process ends, to be started again.
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
-    thread::Builder::new().name(name.into()).spawn(work)
+    thread::Builder::new().name(name.into()).spawn(move || {
+        if catch_unwind(AssertUnwindSafe(work)).is_err() {
+            tracing::error!("a thread of the store has panicked");
+            std::process::abort();
+        }
+    })
 }
 
 /// The writer thread: whatever has queued while the last commit was under way becomes the next one.
@@ -195,7 +204,8 @@ fn write_groups(
     database.checkpoint();
 }
 
-/// One transaction for all; where that fails, one for each, so that an operation that cannot be stored harms no other.
+/// One transaction for all; where a statement fails, one for each, so that an operation that cannot be stored harms no
+/// other. A condition of the database (it is locked, or full) is all the operations' failure at once.
 fn write_group(
     database: &mut LocalDatabase,
     group: &[Vec<Statement>],
@@ -203,9 +213,12 @@ fn write_group(
     if group.is_empty() {
         return Vec::new();
     }
-    match database.transact(Access::Write, group) {
+    match transact(database, Access::Write, group) {
         Ok(results) => results.into_iter().map(Ok).collect(),
-        Err(error) if group.len() == 1 => vec![Err(answer(&error))],
+        Err(error) if group.len() == 1 || may_pass(&error) => {
+            let answer = answer(&error);
+            group.iter().map(|_| Err(answer.clone())).collect()
+        }
         Err(error) => {
             tracing::debug!(%error, events = group.len(), "group failed, retrying one by one");
             group
@@ -219,7 +232,8 @@ fn write_group(
 /// A reader thread.
 fn read_all(mut database: LocalDatabase, queue: &Mutex<mpsc::Receiver<Message>>) {
     while let Some(Message::Run(Job { statements, finish })) = next(queue) {
-        let result = database.transact(Access::Read, std::slice::from_ref(&statements));
+        let group = std::slice::from_ref(&statements);
+        let result = transact(&mut database, Access::Read, group);
         finish(match result {
             Ok(results) => Ok(results.into_iter().flatten().collect()),
             Err(error) => Err(answer(&error)),
@@ -232,18 +246,136 @@ fn next(queue: &Mutex<mpsc::Receiver<Message>>) -> Option<Message> {
     queue.lock().ok()?.blocking_recv()
 }
 
+/// libsql panics on some values that a file may hold, text that is not UTF-8 for one.
+fn transact(
+    database: &mut LocalDatabase,
+    access: Access,
+    group: &[Vec<Statement>],
+) -> Result<Vec<Vec<Rows>>, libsql::Error> {
+    catch_unwind(AssertUnwindSafe(|| database.transact(access, group)))
+        .unwrap_or_else(|_| Err(libsql::Error::Misuse("a panic in libsql".into())))
+}
+
+/// Whether the error is of a condition that may pass, by SQLite's primary result codes (sqlite.org/rescode.html): BUSY,
+/// LOCKED, READONLY, IOERR, FULL, CANTOPEN.
+fn may_pass(error: &libsql::Error) -> bool {
+    const CODES: [i32; 6] = [5, 6, 8, 10, 13, 14];
+    matches!(error, libsql::Error::SqliteFailure(code, _) if CODES.contains(&(code & 0xff)))
+}
+
 /// Logs a database error, and says what the caller may know of it.
 fn answer(error: &libsql::Error) -> Error {
-    // SQLite's primary result codes (sqlite.org/rescode.html) of a condition that may pass:
-    // BUSY, LOCKED, READONLY, IOERR, FULL, CANTOPEN.
-    const MAY_PASS: [i32; 6] = [5, 6, 8, 10, 13, 14];
     tracing::error!(%error, "database");
-    match error {
-        libsql::Error::SqliteFailure(code, _) if MAY_PASS.contains(&(code & 0xff)) => {
-            Error::Unavailable {
-                retry_after_seconds: RETRY_AFTER_SECONDS,
-            }
+    if may_pass(error) {
+        return Error::Unavailable {
+            retry_after_seconds: RETRY_AFTER_SECONDS,
+        };
+    }
+    Error::Internal(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs this SQL, and fails or panics on the way as it is told.
+    struct Probe {
+        sql: &'static str,
+        access: Access,
+        panics: bool,
+    }
+
+    impl Operation for Probe {
+        type Output = usize;
+
+        fn access(&self) -> Access {
+            self.access
         }
-        error => Error::Internal(error.to_string()),
+
+        fn statements(&self, _: &Context) -> Vec<Statement> {
+            vec![Statement::new(self.sql, [])]
+        }
+
+        /// The number of rows.
+        fn conclude(&self, _: &Context, rows: &[Rows], _: &mut Outbox) -> Result<usize, Error> {
+            assert!(!self.panics, "as it was told");
+            Ok(rows[0].0.len())
+        }
+    }
+
+    const INSERT: &str = "insert into conversations (name) values ('x') returning id";
+    const SELECT: &str = "select id from conversations";
+
+    fn probe(sql: &'static str, access: Access) -> Probe {
+        Probe {
+            sql,
+            access,
+            panics: false,
+        }
+    }
+
+    /// The outcomes of probes submitted at once, so that they meet in groups: a number of rows, or a code.
+    async fn outcomes(store: &Store, probes: Vec<Probe>) -> Vec<Result<usize, &'static str>> {
+        let running = probes.into_iter().map(|probe| {
+            let store = store.clone();
+            tokio::spawn(async move { store.run(Context::anonymous(0), probe).await })
+        });
+        let mut outcomes = Vec::new();
+        for outcome in running.collect::<Vec<_>>() {
+            let outcome = outcome.await.expect("no panic reaches the caller");
+            outcomes.push(outcome.map_err(|error| error.code()));
+        }
+        outcomes
+    }
+
+    #[tokio::test]
+    async fn what_fails_fails_alone() {
+        let folder = tempfile::TempDir::new().expect("a folder");
+        let path = folder.path().join("chat.db");
+        let (deliveries, _delivered) = mpsc::channel(1);
+        let open = move || Store::open(&path, 0, deliveries);
+        let (store, threads) = tokio::task::spawn_blocking(open)
+            .await
+            .expect("no panic")
+            .expect("a store");
+        // More bad reads than there are readers: none of them may be gone afterwards.
+        let not_utf8 = "select cast(x'ff' as text)";
+        let bad_reads = (0..20).map(|_| probe(not_utf8, Access::Read)).collect();
+        let expected = vec![Err("internal"); 20];
+        assert_eq!(outcomes(&store, bad_reads).await, expected);
+
+        let mut writes = Vec::new();
+        let mut expected = Vec::new();
+        for _ in 0..20 {
+            writes.push(probe(INSERT, Access::Write));
+            expected.push(Ok(1));
+            // Violates "not null".
+            writes.push(probe(
+                "insert into conversations (name) values (null)",
+                Access::Write,
+            ));
+            expected.push(Err("internal"));
+            writes.push(probe(
+                "insert into conversations (name) values ('y') returning cast(x'ff' as text)",
+                Access::Write,
+            ));
+            expected.push(Err("internal"));
+            writes.push(Probe {
+                panics: true,
+                ..probe(
+                    "update conversations set name = 'z' where false",
+                    Access::Write,
+                )
+            });
+            expected.push(Err("internal"));
+        }
+        assert_eq!(outcomes(&store, writes).await, expected);
+        let stored = outcomes(&store, vec![probe(SELECT, Access::Read)]).await;
+        assert_eq!(stored, [Ok(20)]);
+        tokio::task::spawn_blocking(|| threads.stop())
+            .await
+            .expect("no panic");
+        let refused = outcomes(&store, vec![probe(SELECT, Access::Read)]).await;
+        assert_eq!(refused, [Err("unavailable")]);
     }
 }

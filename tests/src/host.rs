@@ -169,9 +169,22 @@ pub struct Process {
     child: Child,
 }
 
+/// Who reads the log of a process.
+#[derive(PartialEq)]
+pub enum Log {
+    /// The test's own standard error.
+    Test,
+    /// It is a pipe whose reader has gone.
+    Nobody,
+}
+
 impl Process {
     /// Starts it on this database file and waits until it listens.
     pub async fn start(database: &Path) -> Self {
+        Self::start_logging_to(database, Log::Test).await
+    }
+
+    pub async fn start_logging_to(database: &Path, log: Log) -> Self {
         let mut child = Command::new(program())
             .env("DBPATH", database)
             .env("JWTSECRET", SECRET)
@@ -195,11 +208,13 @@ impl Process {
             panic!("the program ended without listening");
         };
         let address = soon("listening", listening).await;
-        tokio::spawn(async move {
-            while let Ok(Some(line)) = lines.next_line().await {
-                eprintln!("host: {line}");
-            }
-        });
+        if log == Log::Test {
+            tokio::spawn(async move {
+                while let Ok(Some(line)) = lines.next_line().await {
+                    eprintln!("host: {line}");
+                }
+            });
+        }
         Process { address, child }
     }
 

@@ -647,6 +647,33 @@ async fn get_messages() {
 }
 
 #[tokio::test]
+async fn a_page_of_long_messages_is_shorter() {
+    let world = World::new().await;
+    let sql = "with recursive n(i) as (select 4 union all select i + 1 from n where i < 103)
+        insert into messages (id, sender_id, conversation_id, content) select i, 1, 1, ?1 from n";
+    for (content, count) in [("x".repeat(64 * 1024), 15), ("\u{1}".repeat(64 * 1024), 2)] {
+        world
+            .db
+            .execute("delete from messages where id > 3", ())
+            .await
+            .expect("deleted");
+        world
+            .db
+            .execute(sql, [content.as_str()])
+            .await
+            .expect("inserted");
+        let event = r#"{"type": "get_messages", "conversation_id": 1}"#;
+        let (reply, _) = world.event("bob", event).await;
+        let messages = &reply["data"]["messages"];
+        assert_eq!(
+            tests::host::ids(messages),
+            ((104 - count)..=103).rev().collect::<Vec<_>>()
+        );
+        assert_eq!(messages[0]["content"], json!(content));
+    }
+}
+
+#[tokio::test]
 async fn history_is_paged_by_a_hundred() {
     let world = World::new().await;
     let sql = "with recursive n(i) as (select 4 union all select i + 1 from n where i < 253)

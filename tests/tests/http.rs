@@ -104,12 +104,22 @@ async fn the_cookie_is_the_seeds_and_verifies() {
     assert_eq!(attributes, " HttpOnly; Max-Age=3600; Path=/; Secure");
     let bearer = token.replace("login-token=", "Bearer ");
     let among = format!("a=b; {token}; c=\"d\"");
+    let foreign = format!("theme=日; {token}");
+    let quoted = token.replace('=', "=\"") + "\"";
+    let several = format!("login-token=; login-token=x.y.z; {token}");
     let hello = (200, "Hello, hizz \u{202e}é\"");
     for (headers, expected) in [
         (vec![("cookie", token)], hello),
         (vec![("cookie", &among)], hello),
         (vec![("cookie", "a=b"), ("cookie", token)], hello),
         (vec![("authorization", &bearer)], hello),
+        (vec![("cookie", &foreign)], hello),
+        (vec![("cookie", &quoted)], hello),
+        (vec![("cookie", &several)], hello),
+        (
+            vec![("cookie", "login-token=x"), ("authorization", &bearer)],
+            hello,
+        ),
         (vec![], (401, "login-token required")),
         (vec![("cookie", "other=1")], (401, "login-token required")),
         (
@@ -280,6 +290,10 @@ async fn handshakes_by_the_book() {
             400,
         ),
         (vec![upgrade, websocket, version], 400),
+        (
+            vec![upgrade, websocket, version, ("sec-websocket-key", "abc")],
+            400,
+        ),
     ] {
         let answer = host.http("GET", "/ws", &headers, "").await;
         assert_eq!(answer.status, status, "{headers:?}");
@@ -293,6 +307,25 @@ async fn handshakes_by_the_book() {
             _ => assert_eq!(answer.header("upgrade"), Some("websocket")),
         }
     }
+}
+
+#[tokio::test]
+async fn a_socket_needs_http_1_1() {
+    let host = Host::start().await;
+    let mut stream = TcpStream::connect(host.address)
+        .await
+        .expect("the host listens");
+    let handshake = "GET /ws HTTP/1.0\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+        sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    stream
+        .write_all(handshake.as_bytes())
+        .await
+        .expect("written");
+    let mut answer = String::new();
+    tests::soon("the end", stream.read_to_string(&mut answer))
+        .await
+        .expect("text");
+    assert!(answer.starts_with("HTTP/1.0 426 "), "{answer}");
 }
 
 #[tokio::test]

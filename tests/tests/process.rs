@@ -6,6 +6,7 @@ use std::process::ExitStatus;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tests::host::Log;
 use tests::host::{PASSWORD, ids, register, request, run};
 use tests::{Client, Process};
 
@@ -255,7 +256,20 @@ async fn files_that_cannot_be_used_are_refused_with_a_reason() {
         .expect("tables");
     refuse(
         &file,
-        "the database is not a chat database: its table users has no column username",
+        "the database is not a chat database: it has no table users with a column username",
+    )
+    .await;
+
+    let file = folder.path().join("other.db");
+    let other = "create table songs (id integer primary key)";
+    open(&file)
+        .await
+        .execute_batch(other)
+        .await
+        .expect("a table");
+    refuse(
+        &file,
+        "the database is not a chat database: it has no table users",
     )
     .await;
 
@@ -282,6 +296,10 @@ async fn a_second_server_on_the_same_file_is_refused() {
     let (status, _, errors) = run(&[], &[("DBPATH", path)]).await;
     assert_eq!(status.code(), Some(1));
     assert!(errors.contains("another server is running on"), "{errors}");
+    let link = folder.path().join("link.db");
+    std::os::unix::fs::symlink(&file, &link).expect("a link");
+    let (_, _, errors) = run(&[], &[("DBPATH", link.to_str().expect("text"))]).await;
+    assert!(errors.contains("another server is running on"), "{errors}");
     assert_eq!(alice.ok(json!({ "type": "self" })).await["is_online"], true);
 }
 
@@ -304,7 +322,7 @@ async fn configuration_mistakes_name_the_variable() {
 }
 
 #[tokio::test]
-async fn one_event_runs_without_a_server_and_beside_one() {
+async fn one_event_runs_without_a_server() {
     let folder = TempDir::new().expect("a folder");
     let file = folder.path().join("chat.db");
     let path = file.to_str().expect("text");
@@ -328,32 +346,100 @@ async fn one_event_runs_without_a_server_and_beside_one() {
             .map(|line| serde_json::from_str(line).expect("JSON"));
         lines.collect::<Vec<Value>>()
     };
+    let create = json!({ "type": "create_conversation", "members": ["bob"] });
+    let get = json!({ "type": "get_messages", "conversation_id": 1, "ref": 5 });
+    // Beside a server an event may read; clients would not hear of one that writes.
+    assert_eq!(
+        event("alice", get.clone()).await[0]["reply"]["code"],
+        "not_found"
+    );
+    let refused = async |user: &str, event: &Value, database: &str, reason: &str| {
+        let event = event.to_string();
+        let (status, _, errors) =
+            run(&["event", "--user", user, &event], &[("DBPATH", database)]).await;
+        assert_eq!(status.code(), Some(1));
+        assert!(errors.contains(reason), "{errors}");
+    };
+    refused("alice", &create, path, "a server is running on").await;
+    assert_eq!(host.end(Signal::TERM).await.code(), Some(0));
+
     let made = json!({ "id": 1, "name": "alice, bob", "members": ["alice", "bob"] });
     let reply = json!({ "type": "create_conversation", "success": true, "data": made });
-    let lines = event(
-        "alice",
-        json!({ "type": "create_conversation", "members": ["bob"] }),
-    )
-    .await;
     let expected = [
         json!({ "reply": reply }),
         json!({ "join": { "conversation": 1, "users": [1, 2] } }),
         json!({ "push": reply, "to": { "conversation": 1 } }),
     ];
-    assert_eq!(lines, expected);
+    assert_eq!(event("alice", create.clone()).await, expected);
+    let host = Process::start(&file).await;
     let mut bob = host.connect("bob").await;
     assert_eq!(bob.send(1, "hello").await, 1);
-    assert_eq!(host.end(Signal::TERM).await.code(), Some(0));
-    let lines = event(
-        "alice",
-        json!({ "type": "get_messages", "conversation_id": 1, "ref": 5 }),
-    )
-    .await;
+    let lines = event("alice", get).await;
     assert_eq!(lines.len(), 1);
     assert_eq!(lines[0]["reply"]["ref"], 5);
     assert_eq!(lines[0]["reply"]["data"]["messages"][0]["content"], "hello");
 
-    let (status, _, errors) = run(&["event", "--user", "nobody", "{}"], &[("DBPATH", path)]).await;
-    assert_eq!(status.code(), Some(1));
-    assert!(errors.contains("no such user \"nobody\""), "{errors}");
+    refused("nobody", &json!({}), path, "no such user \"nobody\"").await;
+    let mistyped = folder.path().join("no.db");
+    let mistyped = mistyped.to_str().expect("text");
+    refused("alice", &create, mistyped, "there is no database").await;
+    assert!(!Path::new(mistyped).exists());
+}
+
+#[tokio::test]
+async fn a_log_that_cannot_be_written_stops_nothing() {
+    let folder = TempDir::new().expect("a folder");
+    let host = Process::start_logging_to(&folder.path().join("chat.db"), Log::Nobody).await;
+    register(host.address, "alice").await;
+    let mut alice = host.connect("alice").await;
+    let conversation = alice.converse(&[]).await;
+    alice.send(conversation, "still here").await;
+    let watch = tokio::spawn(async move { alice.closed().await });
+    assert_eq!(host.end(Signal::TERM).await.code(), Some(0));
+    assert_eq!(watch.await.expect("no panic").0, 1001);
+}
+
+#[tokio::test]
+async fn another_process_that_reads_does_not_hold_up_the_stop() {
+    let folder = TempDir::new().expect("a folder");
+    let file = folder.path().join("chat.db");
+    let host = Process::start(&file).await;
+    register(host.address, "alice").await;
+    let db = open(&file).await;
+    db.execute_batch("begin").await.expect("begun");
+    value(&db, "select count(*) from users").await;
+    register(host.address, "bob").await;
+    assert_eq!(host.end(Signal::TERM).await.code(), Some(0));
+    drop(db);
+    let host = Process::start(&file).await;
+    host.connect("bob").await;
+}
+
+#[tokio::test]
+async fn while_another_process_writes_events_are_unavailable_and_then_work_again() {
+    let folder = TempDir::new().expect("a folder");
+    let file = folder.path().join("chat.db");
+    let host = Process::start(&file).await;
+    register(host.address, "alice").await;
+    let mut alice = host.connect("alice").await;
+    let conversation = alice.converse(&[]).await;
+    let db = open(&file).await;
+    db.execute_batch("begin immediate").await.expect("begun");
+    let event = json!({ "type": "send_message", "conversation_id": conversation, "content": "x" });
+    for _ in 0..30 {
+        alice.text(&event.to_string()).await;
+    }
+    for _ in 0..30 {
+        let reply = alice.receive().await;
+        assert_eq!(reply["code"], "unavailable", "{reply}");
+        assert_eq!(reply["error"], "the server is busy, try again later");
+        assert!(reply["retry_after"].as_i64() > Some(0));
+    }
+    assert_eq!(
+        alice.history(conversation).await,
+        json!([]),
+        "readers go on"
+    );
+    db.execute_batch("rollback").await.expect("rolled back");
+    alice.send(conversation, "again").await;
 }

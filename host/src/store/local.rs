@@ -5,13 +5,13 @@ use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use handler::{Access, Rows, Statement, schema};
 use libsql::{Builder, Connection};
 use tokio::runtime::Runtime;
 
 /// How long a statement waits for another process's lock.
-const BUSY_TIMEOUT_MS: u32 = 5000;
+const BUSY_TIMEOUT_MS: u32 = 2000;
 
 /// One connection. libsql blocks the calling thread on a local file: each of these belongs to a thread of its own.
 pub struct LocalDatabase {
@@ -33,7 +33,12 @@ impl LocalDatabase {
         let database = Self::open(path, Some(lock))?;
         database
             .runtime
-            .block_on(make_ready(&database.connection, now))
+            .block_on(async {
+                make_ready(&database.connection, now).await?;
+                // A file that cannot be written is found out now, with its reason.
+                let probe = "begin immediate; rollback";
+                anyhow::Ok(database.connection.execute_batch(probe).await?)
+            })
             .with_context(|| format!("cannot use the database {}", path.display()))?;
         Ok(database)
     }
@@ -75,6 +80,10 @@ impl LocalDatabase {
             ..
         } = self;
         runtime.block_on(async {
+            if !connection.is_autocommit() {
+                // A panic has left a transaction behind.
+                run_prepared(connection, prepared, &Statement::new("rollback", [])).await?;
+            }
             // "immediate": a transaction that begins by reading cannot become a writing one beside other writers.
             let begin = match access {
                 Access::Write => "begin immediate",
@@ -92,12 +101,19 @@ impl LocalDatabase {
         })
     }
 
-    /// Moves the write-ahead log into the file and empties it.
+    /// Moves the write-ahead log into the file and empties it, unless another process is reading: then the next start
+    /// does.
     pub fn checkpoint(&mut self) {
-        let pragma = Statement::new("pragma wal_checkpoint(truncate)", []);
-        let result =
-            self.runtime
-                .block_on(run_prepared(&self.connection, &mut self.prepared, &pragma));
+        let result = self.runtime.block_on(async {
+            for sql in [
+                "pragma busy_timeout = 100",
+                "pragma wal_checkpoint(truncate)",
+            ] {
+                let pragma = Statement::new(sql, []);
+                run_prepared(&self.connection, &mut self.prepared, &pragma).await?;
+            }
+            Ok::<_, libsql::Error>(())
+        });
         if let Err(error) = result {
             tracing::warn!(%error, "the write-ahead log stays until the next start");
         }
@@ -165,9 +181,26 @@ fn create_folder_of(path: &Path) -> anyhow::Result<()> {
     }
 }
 
+/// Whether a server is running on this file.
+pub fn is_served(path: &Path) -> anyhow::Result<bool> {
+    Ok(try_lock(path)?.is_none())
+}
+
 /// Two servers on one file would each think the other's users offline.
 fn lock(path: &Path) -> anyhow::Result<File> {
-    let mut name = path.as_os_str().to_owned();
+    try_lock(path)?.with_context(|| {
+        let path = path.display();
+        format!("DBPATH: another server is running on {path}")
+    })
+}
+
+/// Locks a file beside the database; `None` where another process has. It is named after the file that symbolic links
+/// lead to.
+fn try_lock(path: &Path) -> anyhow::Result<Option<File>> {
+    let mut name = path
+        .canonicalize()
+        .unwrap_or_else(|_| path.to_owned())
+        .into_os_string();
     name.push("-lock");
     let name = PathBuf::from(name);
     let file = OpenOptions::new()
@@ -177,10 +210,8 @@ fn lock(path: &Path) -> anyhow::Result<File> {
         .open(&name)
         .with_context(|| format!("DBPATH: cannot write {}", name.display()))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => {
-            bail!("DBPATH: another server is running on {}", path.display())
-        }
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
         Err(TryLockError::Error(error)) => {
             Err(error).with_context(|| format!("DBPATH: cannot lock {}", name.display()))
         }
