@@ -48,8 +48,8 @@ create table if not exists messages (
 -- "The conversations of a user": asked at every connect.
 create index if not exists members_by_user on members (user_id, conversation_id);
 
--- "The latest messages of a conversation": the rowid, which is the id, ends every index entry.
-create index if not exists messages_by_conversation on messages (conversation_id);
+-- "The latest messages of a conversation", and how many of them others have sent.
+create index if not exists messages_by_conversation on messages (conversation_id, id, sender_id);
 
 -- "Who was online when the host died": holds only those online, however many users there are.
 create index if not exists users_online on users (id) where is_online = 1;

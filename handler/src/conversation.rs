@@ -1,12 +1,13 @@
 //! Conversations and their members.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use serde::Serialize;
 
 use crate::error::Error;
 use crate::event::{Reply, json, push};
 use crate::fields::Fields;
+use crate::message::{self, Message, READ_RECEIPT_MEMBERS_MAX, message_columns};
 use crate::operation::{Access, Context, Operation};
 use crate::outbox::{Audience, Outbox, Output};
 use crate::statement::{Rows, Statement};
@@ -17,6 +18,21 @@ pub const NAME_CHARS_MAX: usize = 256;
 /// Members of one conversation, its creator included.
 pub const MEMBERS_MAX: usize = 10_000;
 
+/// Conversations in one answer of `get_conversations` that has a `limit`.
+pub const PAGE_CONVERSATIONS_MAX: i64 = 1_000;
+
+/// Unread messages are counted up to this number, which stands for as many or more. It is in `unread_column!()`.
+pub const UNREAD_MAX: i64 = 100;
+
+/// The number of messages that others have sent after `page.read_id` in `page.id`; `?1` is the caller.
+macro_rules! unread_column {
+    () => {
+        "(select count(*) from (select 1 from messages
+             where conversation_id = page.id and id > page.read_id and sender_id <> ?1 limit 100))"
+    };
+}
+pub(crate) use unread_column;
+
 /// A name made of members stops growing at this many characters.
 const MADE_NAME_CHARS_MAX: usize = 80;
 
@@ -24,7 +40,11 @@ const MADE_NAME_CHARS_MAX: usize = 80;
 struct Conversation<'a> {
     id: i64,
     name: &'a str,
+    rev: i64,
     members: &'a [String],
+    /// What each member has read up to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    read: Option<BTreeMap<&'a str, i64>>,
 }
 
 /// `create_conversation {members, name?}` → the conversation, to every member.
@@ -110,10 +130,11 @@ impl Operation for CreateConversation {
                 [usernames.as_str().into()],
             ),
             Statement::new(
-                "insert into conversations (name) select ?2
+                "insert into conversations (name, activity)
+                 select ?2, (select coalesce(max(id), 0) from messages)
                  where not exists (select 1 from json_each(?1)
                      where not exists (select 1 from users where username = value))
-                 returning id",
+                 returning id, rev",
                 [usernames.as_str().into(), name.into()],
             ),
             // The conversation of the statement before is the one with the highest id; where none was made, the
@@ -144,10 +165,12 @@ impl Operation for CreateConversation {
         let data = json(&Conversation {
             id,
             name: &self.name(&usernames),
+            rev: row.integer(1),
             members: &usernames
                 .iter()
                 .map(|name| name.to_string())
                 .collect::<Vec<_>>(),
+            read: None,
         });
         out.push(Output::Join {
             conversation_id: id,
@@ -161,8 +184,23 @@ impl Operation for CreateConversation {
     }
 }
 
-/// `get_conversations` → `[{id, name}]`, the newest first.
-pub struct GetConversations;
+/// `get_conversations {limit?, before?}` → `[{id, name, rev, unread, read_id, last_message}]`, the most recently active
+/// first: by the latest message or, before there is one, by the making. `before`: the id of the last one of the page
+/// before. `unread` counts the messages of others after `read_id`, at most `UNREAD_MAX`.
+pub struct GetConversations {
+    before: Option<i64>,
+    limit: Option<i64>,
+}
+
+impl GetConversations {
+    pub fn parse(fields: &Fields) -> Result<Self, Error> {
+        let before = fields
+            .integer("before")
+            .map_err(|_| Error::Invalid("expected before as integer".into()))?;
+        let limit = message::limit(fields, PAGE_CONVERSATIONS_MAX)?;
+        Ok(GetConversations { before, limit })
+    }
+}
 
 impl Operation for GetConversations {
     type Output = Reply;
@@ -172,11 +210,29 @@ impl Operation for GetConversations {
     }
 
     fn statements(&self, ctx: &Context) -> Vec<Statement> {
+        // What is counted and looked up is so for the page alone.
         vec![Statement::new(
-            "select c.id, cast(c.name as blob)
-             from members m join conversations c on c.id = m.conversation_id
-             where m.user_id = ?1 order by m.conversation_id desc",
-            [ctx.user_id.into()],
+            concat!(
+                "with page as materialized (
+                     select c.id, c.name, c.rev, c.activity, mb.read_id
+                     from members mb join conversations c on c.id = mb.conversation_id
+                     where mb.user_id = ?1 and (?2 is null
+                         or (c.activity, c.id) < (select activity, id from conversations where id = ?2))
+                     order by c.activity desc, c.id desc limit ?3
+                 )
+                 select page.id, cast(page.name as blob), page.rev, page.read_id, ",
+                unread_column!(),
+                ", ",
+                message_columns!(),
+                " from page left join messages m on m.id = page.activity and m.conversation_id = page.id
+                 order by page.activity desc, page.id desc"
+            ),
+            [
+                ctx.user_id.into(),
+                self.before.into(),
+                // SQLite takes a negative limit for none.
+                self.limit.unwrap_or(-1).into(),
+            ],
         )]
     }
 
@@ -185,16 +241,25 @@ impl Operation for GetConversations {
         struct Listed {
             id: i64,
             name: String,
+            rev: i64,
+            read_id: i64,
+            unread: i64,
+            last_message: Option<Message>,
         }
         let listed = rows[0].0.iter().map(|row| Listed {
             id: row.integer(0),
             name: row.text(1),
+            rev: row.integer(2),
+            read_id: row.integer(3),
+            unread: row.integer(4),
+            last_message: row.optional_integer(5).map(|_| Message::of(row, 5)),
         });
         Ok(Reply::of(&listed.collect::<Vec<_>>()))
     }
 }
 
-/// `get_conversation_info {id}` → the conversation, members in the order of joining.
+/// `get_conversation_info {id}` → the conversation, members in the order of joining; with what each has read, where it has
+/// at most `READ_RECEIPT_MEMBERS_MAX`.
 pub struct GetConversationInfo {
     id: i64,
 }
@@ -218,12 +283,12 @@ impl Operation for GetConversationInfo {
     fn statements(&self, ctx: &Context) -> Vec<Statement> {
         vec![
             Statement::new(
-                "select cast(name as blob) from conversations where id = ?1
+                "select cast(name as blob), rev from conversations where id = ?1
                      and exists (select 1 from members where conversation_id = ?1 and user_id = ?2)",
                 [self.id.into(), ctx.user_id.into()],
             ),
             Statement::new(
-                "select cast(u.username as blob)
+                "select cast(u.username as blob), m.read_id
                  from members m join users u on u.id = m.user_id
                  where m.conversation_id = ?1
                      and exists (select 1 from members where conversation_id = ?1 and user_id = ?2)
@@ -240,10 +305,15 @@ impl Operation for GetConversationInfo {
                 ctx.username, self.id
             )));
         };
+        let members = rows[1].texts();
+        let few = members.len() as i64 <= READ_RECEIPT_MEMBERS_MAX;
+        let read_ids = rows[1].0.iter().map(|row| row.integer(1));
         Ok(Reply::of(&Conversation {
             id: self.id,
             name: &row.text(0),
-            members: &rows[1].texts(),
+            rev: row.integer(1),
+            members: &members,
+            read: few.then(|| members.iter().map(String::as_str).zip(read_ids).collect()),
         }))
     }
 }

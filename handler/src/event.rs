@@ -7,10 +7,11 @@ use crate::contact::{AddContact, GetContacts};
 use crate::conversation::{CreateConversation, GetConversationInfo, GetConversations};
 use crate::error::Error;
 use crate::fields::Fields;
-use crate::message::{GetMessages, SendMessage};
+use crate::message::{GetMessages, MarkRead, SendMessage};
 use crate::operation::{Access, Context, Operation};
 use crate::outbox::Outbox;
 use crate::statement::{Rows, Statement};
+use crate::sync::Sync;
 use crate::user::GetSelf;
 
 /// Longest `ref` that is a string, in characters.
@@ -128,11 +129,16 @@ fn operation(kind: &str, fields: &Fields) -> Option<(&'static str, Result<EventO
             "create_conversation",
             CreateConversation::parse(fields).map(boxed),
         ),
-        "get_conversations" => ("get_conversations", Ok(boxed(GetConversations))),
+        "get_conversations" => (
+            "get_conversations",
+            GetConversations::parse(fields).map(boxed),
+        ),
         "get_conversation_info" => (
             "get_conversation_info",
             GetConversationInfo::parse(fields).map(boxed),
         ),
+        "mark_read" => ("mark_read", MarkRead::parse(fields).map(boxed)),
+        "sync" => ("sync", Sync::parse(fields).map(boxed)),
         "send_message" => ("send_message", SendMessage::parse(fields).map(boxed)),
         "get_messages" => ("get_messages", GetMessages::parse(fields).map(boxed)),
         _ => return None,

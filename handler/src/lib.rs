@@ -17,6 +17,7 @@ pub mod password;
 pub mod presence;
 pub mod schema;
 mod statement;
+pub mod sync;
 pub mod token;
 pub mod user;
 

@@ -5,7 +5,10 @@ use std::fmt;
 use libsql::Connection;
 
 /// In order; the first is version 1. A shipped migration is never edited.
-const MIGRATIONS: [&str; 1] = [include_str!("../migrations/0001_chat.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("../migrations/0001_chat.sql"),
+    include_str!("../migrations/0002_revs.sql"),
+];
 
 /// The tables that a file of the first backend has, and the columns that this one needs of them.
 const ADOPTED: [(&str, &[&str]); 5] = [

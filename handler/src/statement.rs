@@ -68,10 +68,14 @@ impl Row {
     }
 
     pub fn text(&self, column: usize) -> String {
+        self.optional_text(column).unwrap_or_default()
+    }
+
+    pub fn optional_text(&self, column: usize) -> Option<String> {
         match self.0.get(column) {
-            Some(Value::Blob(bytes)) => String::from_utf8_lossy(bytes).into_owned(),
-            Some(Value::Text(text)) => text.clone(),
-            _ => String::new(),
+            Some(Value::Blob(bytes)) => Some(String::from_utf8_lossy(bytes).into_owned()),
+            Some(Value::Text(text)) => Some(text.clone()),
+            _ => None,
         }
     }
 }

@@ -1,11 +1,16 @@
-//! What the tests share: a running host, HTTP requests, a WebSocket client, and a world for tables over the handlers.
+//! What the tests share: a running host, HTTP requests, WebSocket clients, a proxy that harms connections, and a world for
+//! tables over the handlers.
 
 pub mod client;
 pub mod host;
+pub mod proxy;
+pub mod reference_client;
 pub mod world;
 
 pub use client::Client;
 pub use host::{Host, Http, Process};
+pub use proxy::Proxy;
+pub use reference_client::ReferenceClient;
 pub use world::World;
 
 use std::time::Duration;

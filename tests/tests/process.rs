@@ -209,6 +209,22 @@ async fn a_file_of_the_first_backend_is_adopted_in_place() {
     );
     assert_eq!(history[1]["content"], "from the first backend");
     assert_eq!(hizz.send(7, "from the second").await, 43);
+    // Its messages have revs in the order of their ids, and sync works from the start.
+    let sync = hizz.ok(json!({ "type": "sync", "revs": { "7": 1 } })).await;
+    let conversation = &sync["conversations"][0];
+    assert_eq!(
+        (&conversation["rev"], &conversation["unread"]),
+        (&json!(3), &json!(1))
+    );
+    let revs = conversation["messages"]
+        .as_array()
+        .expect("messages")
+        .iter();
+    assert_eq!(
+        revs.map(|m| (m["id"].as_i64(), m["rev"].as_i64()))
+            .collect::<Vec<_>>(),
+        [(Some(42), Some(2)), (Some(43), Some(3))]
+    );
     // Other tools read the file while the server runs.
     let online = value(&db, "select is_online from users where username = 'hizz'").await;
     assert_eq!(online, libsql::Value::Integer(1));
@@ -363,7 +379,7 @@ async fn one_event_runs_without_a_server() {
     refused("alice", &create, path, "a server is running on").await;
     assert_eq!(host.end(Signal::TERM).await.code(), Some(0));
 
-    let made = json!({ "id": 1, "name": "alice, bob", "members": ["alice", "bob"] });
+    let made = json!({ "id": 1, "name": "alice, bob", "rev": 1, "members": ["alice", "bob"] });
     let reply = json!({ "type": "create_conversation", "success": true, "data": made });
     let expected = [
         json!({ "reply": reply }),

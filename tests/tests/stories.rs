@@ -34,7 +34,7 @@ async fn two_people_talk_and_find_their_history_after_a_restart() {
     assert_eq!(heard["type"], "create_conversation");
     assert_eq!(
         heard["data"],
-        json!({ "id": conversation, "name": "alice, bob", "members": ["alice", "bob"] })
+        json!({ "id": conversation, "name": "alice, bob", "rev": 1, "members": ["alice", "bob"] })
     );
 
     let first = alice.send(conversation, "hello bob").await;

@@ -1,0 +1,200 @@
+//! `sync`: what a client missed, by the revs it has.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::conversation::unread_column;
+use crate::error::Error;
+use crate::event::{Reply, json};
+use crate::fields::Fields;
+use crate::message::{Message, Page, limit, message_columns};
+use crate::operation::{Access, Context, Operation};
+use crate::outbox::Outbox;
+use crate::statement::{Rows, Statement};
+
+/// Messages in one answer.
+pub const SYNC_MESSAGES_MAX: i64 = 1_000;
+const SYNC_MESSAGES_DEFAULT: i64 = 500;
+
+/// `sync {revs: {"<conversation id>": rev}, limit?}` → `{conversations, left, more}`.
+///
+/// Of each of the caller's conversations whose rev is higher than the given one: the conversation, `read_id`, `unread` and,
+/// in the order of their revs, the messages that changed since; of one that the client has never seen, or has at rev 0,
+/// those of the latest 100. A conversation whose messages are cut short has the rev of the last one in the answer. `left` are
+/// those of `revs` that the caller is not in. With `more`, the client takes this in and asks again.
+pub struct Sync {
+    revs: BTreeMap<i64, i64>,
+    limit: i64,
+}
+
+impl Sync {
+    pub fn parse(fields: &Fields) -> Result<Self, Error> {
+        let revs = serde_json::from_str(fields.raw("revs").unwrap_or("{}"));
+        let revs: BTreeMap<i64, Option<i64>> = revs.map_err(|_| {
+            let text = "revs should be an object from conversation ids to integers";
+            Error::Invalid(text.into())
+        })?;
+        Ok(Sync {
+            revs: revs
+                .into_iter()
+                .map(|(id, rev)| (id, rev.unwrap_or_default()))
+                .collect(),
+            limit: limit(fields, SYNC_MESSAGES_MAX)?.unwrap_or(SYNC_MESSAGES_DEFAULT),
+        })
+    }
+}
+
+/// `given`: the client's revs. `changed`: what is newer; `since` is null for what it has never seen, and `size` is at least
+/// the number of messages that changed, without counting them: each has a rev of its own. `page`: as many of those, in the
+/// order of ids, as `limit` has room for; only the last one of them can be cut short.
+///
+/// `?1` is the caller, `?2` the revs as JSON, `?3` the limit.
+macro_rules! page {
+    () => {
+        "with given as materialized (
+             select cast(key as integer) as id, value as rev from json_each(?2)
+         ), changed as materialized (
+             select c.id, c.name, c.rev, mb.read_id, g.rev as since,
+                 iif(g.rev is null, min(c.rev, 100), c.rev - g.rev) as size
+             from members mb
+                 cross join conversations c on c.id = mb.conversation_id
+                 left join given g on g.id = c.id and g.rev > 0
+             where mb.user_id = ?1 and c.rev > coalesce(g.rev, 0)
+         ), page as materialized (
+             select * from (
+                 select *, sum(size) over (order by id rows unbounded preceding) - size as taken from changed
+             ) where taken < ?3
+         )"
+    };
+}
+
+impl Operation for Sync {
+    type Output = Reply;
+
+    fn access(&self) -> Access {
+        Access::Read
+    }
+
+    fn statements(&self, ctx: &Context) -> Vec<Statement> {
+        let revs = json(&self.revs);
+        let parameters = || [ctx.user_id.into(), revs.as_str().into(), self.limit.into()];
+        vec![
+            Statement::new(
+                concat!(
+                    page!(),
+                    " select page.id, cast(page.name as blob), page.rev, page.read_id, ",
+                    unread_column!(),
+                    ", (select count(*) from changed) > (select count(*) from page)
+                     from page order by page.id"
+                ),
+                parameters(),
+            ),
+            Statement::new(
+                concat!(
+                    page!(),
+                    " select page.id, cast(u.username as blob)
+                     from page cross join members mb on mb.conversation_id = page.id
+                         cross join users u on u.id = mb.user_id
+                     order by page.id, mb.rowid"
+                ),
+                parameters(),
+            ),
+            // Of one conversation at most one message more than an answer has room for, which shows that it is cut short.
+            Statement::new(
+                concat!(
+                    page!(),
+                    " select ",
+                    message_columns!(),
+                    " from page cross join messages m on m.conversation_id = page.id and m.rev > page.since
+                         and m.rev <= coalesce((select rev from messages
+                             where conversation_id = page.id and rev > page.since
+                             order by rev limit 1 offset ?3), page.rev)
+                     where page.since is not null
+                     union all
+                     select ",
+                    message_columns!(),
+                    " from page cross join messages m on m.conversation_id = page.id
+                         and m.id >= coalesce((select id from messages
+                             where conversation_id = page.id order by id desc limit 1 offset 99), 0)
+                     where page.since is null
+                     order by 2, 3"
+                ),
+                parameters(),
+            ),
+            Statement::new(
+                "select cast(key as integer) as id from json_each(?2)
+                 where not exists (select 1 from members where conversation_id = cast(key as integer) and user_id = ?1)",
+                [ctx.user_id.into(), revs.as_str().into()],
+            ),
+        ]
+    }
+
+    fn conclude(&self, _: &Context, rows: &[Rows], _: &mut Outbox) -> Result<Reply, Error> {
+        #[derive(Serialize)]
+        struct Changed {
+            id: i64,
+            name: String,
+            rev: i64,
+            members: Vec<String>,
+            read_id: i64,
+            unread: i64,
+            messages: Vec<Box<RawValue>>,
+        }
+        #[derive(Serialize)]
+        struct Answer {
+            conversations: Vec<Changed>,
+            left: Vec<i64>,
+            more: bool,
+        }
+        let [conversations, members, messages, left] = rows else {
+            return Err(Error::Internal("four statements, four results".into()));
+        };
+        let mut members = members.0.iter().peekable();
+        let mut messages = messages.0.iter().peekable();
+        let mut page = Page::new(self.limit);
+        let mut answer = Answer {
+            conversations: Vec::new(),
+            left: left.integers(),
+            more: conversations.first().is_some_and(|row| row.flag(5)),
+        };
+        for row in &conversations.0 {
+            let id = row.integer(0);
+            let mut changed = Changed {
+                id,
+                name: row.text(1),
+                rev: row.integer(2),
+                members: std::iter::from_fn(|| members.next_if(|row| row.integer(0) == id))
+                    .map(|row| row.text(1))
+                    .collect(),
+                read_id: row.integer(3),
+                unread: row.integer(4),
+                messages: Vec::new(),
+            };
+            let mut last_rev = None;
+            while let Some(row) = messages.next_if(|row| row.integer(1) == id) {
+                let message = Message::of(row, 0);
+                match page.take(json(&message)) {
+                    Some(text) => changed.messages.push(
+                        RawValue::from_string(text)
+                            .expect("text that this crate serialised is JSON"),
+                    ),
+                    None => {
+                        answer.more = true;
+                        // Nothing of it fits: it comes with the next page.
+                        let Some(rev) = last_rev else {
+                            return Ok(Reply::of(&answer));
+                        };
+                        changed.rev = rev;
+                        answer.conversations.push(changed);
+                        return Ok(Reply::of(&answer));
+                    }
+                }
+                last_rev = Some(message.rev);
+            }
+            answer.conversations.push(changed);
+        }
+        Ok(Reply::of(&answer))
+    }
+}

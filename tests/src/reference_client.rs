@@ -1,0 +1,326 @@
+//! A client that never loses a message and never shows one twice: the loop of PROTOCOL.md, "Writing a client that never
+//! loses a message". It is the model for client libraries.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+
+/// How patient a client is. A real one is more so; a test has not the time.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Silence after which the connection is asked for a sign of life; the same again, and it is given up.
+const SILENCE: Duration = Duration::from_millis(500);
+const BACKOFF_FIRST: Duration = Duration::from_millis(20);
+const BACKOFF_MAX: Duration = Duration::from_millis(500);
+
+/// What the device keeps, whatever happens to its connections.
+#[derive(Clone, Debug, Default)]
+pub struct Memory {
+    pub conversations: BTreeMap<i64, Conversation>,
+    /// Messages without an answer, in the order of sending.
+    pub outbox: Vec<Pending>,
+    /// For the curious: what it took to get here.
+    pub connections: usize,
+    pub gaps: usize,
+    pub duplicates: usize,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Conversation {
+    /// Everything up to here is known.
+    pub rev: i64,
+    /// By their ids, which is the order in which they are shown.
+    pub messages: BTreeMap<i64, Value>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Pending {
+    conversation_id: i64,
+    content: String,
+    client_id: String,
+    /// On the present connection.
+    is_sent: bool,
+}
+
+enum Command {
+    Send {
+        conversation_id: i64,
+        content: String,
+    },
+    /// Answered when nothing is pending and everything is known.
+    Settle(oneshot::Sender<Memory>),
+}
+
+/// A running client.
+pub struct ReferenceClient {
+    commands: mpsc::UnboundedSender<Command>,
+}
+
+impl ReferenceClient {
+    /// `cookie` is a login; `seed` makes jitter and client ids repeatable, and has to differ from client to client.
+    pub fn start(address: SocketAddr, cookie: String, seed: u64) -> Self {
+        let (commands, received) = mpsc::unbounded_channel();
+        let device = Device {
+            address,
+            cookie,
+            random: fastrand::Rng::with_seed(seed),
+            memory: Memory::default(),
+            commands: received,
+            settling: Vec::new(),
+        };
+        tokio::spawn(device.run());
+        ReferenceClient { commands }
+    }
+
+    /// Puts a message into the outbox. From here on it is sent, once.
+    pub fn send(&self, conversation_id: i64, content: String) {
+        let command = Command::Send {
+            conversation_id,
+            content,
+        };
+        assert!(self.commands.send(command).is_ok(), "the client runs");
+    }
+
+    /// Waits until every message has its answer and everything of others is known; returns what the device holds.
+    pub async fn settle(&self) -> Memory {
+        let (done, settled) = oneshot::channel();
+        assert!(
+            self.commands.send(Command::Settle(done)).is_ok(),
+            "the client runs"
+        );
+        settled.await.expect("the client runs")
+    }
+}
+
+struct Device {
+    address: SocketAddr,
+    cookie: String,
+    random: fastrand::Rng,
+    memory: Memory,
+    commands: mpsc::UnboundedReceiver<Command>,
+    settling: Vec<oneshot::Sender<Memory>>,
+}
+
+impl Device {
+    /// Connects again and again, until the test drops its handle.
+    async fn run(mut self) {
+        let mut backoff = BACKOFF_FIRST;
+        loop {
+            let connections = self.memory.connections;
+            match self.connected().await {
+                Ok(()) => return,
+                Err(_) if self.memory.connections > connections => backoff = BACKOFF_FIRST,
+                Err(_) => backoff = (backoff * 2).min(BACKOFF_MAX),
+            }
+            // Full jitter: clients that lost the same server do not come back as one.
+            sleep(backoff.mul_f64(self.random.f64())).await;
+        }
+    }
+
+    /// One connection, from the first sync to its end.
+    async fn connected(&mut self) -> anyhow::Result<()> {
+        let mut request = format!("ws://{}/ws", self.address).into_client_request()?;
+        request.headers_mut().insert("cookie", self.cookie.parse()?);
+        let socket = timeout(CONNECT_TIMEOUT, async {
+            let stream = TcpStream::connect(self.address).await?;
+            let (socket, _) = tokio_tungstenite::client_async(request, stream).await?;
+            anyhow::Ok(socket)
+        });
+        let mut connection = Connection {
+            socket: socket.await??,
+            is_syncing: false,
+            sync_again: true,
+        };
+        self.memory.connections += 1;
+        for pending in &mut self.memory.outbox {
+            pending.is_sent = false;
+        }
+        let mut heard_at = Instant::now();
+        loop {
+            self.advance(&mut connection).await?;
+            tokio::select! {
+                frame = connection.socket.next() => {
+                    heard_at = Instant::now();
+                    let frame = frame.context("the server closed")??;
+                    if let Message::Text(text) = frame {
+                        self.take(&mut connection, serde_json::from_str(&text)?)?;
+                    }
+                }
+                command = self.commands.recv() => match command {
+                    None => return Ok(()),
+                    Some(Command::Send { conversation_id, content }) => {
+                        let client_id = format!("{:016x}", self.random.u64(..));
+                        self.memory.outbox.push(Pending { conversation_id, content, client_id, is_sent: false });
+                    }
+                    Some(Command::Settle(done)) => {
+                        self.settling.push(done);
+                        connection.sync_again = true;
+                    }
+                },
+                () = sleep(SILENCE) => {
+                    ensure!(heard_at.elapsed() < 2 * SILENCE, "the connection is stalled");
+                    connection.send(json!({ "type": "ping", "ref": "ping" })).await?;
+                }
+            }
+        }
+    }
+
+    /// Sends what is due: first the question what was missed, then the outbox.
+    async fn advance(&mut self, connection: &mut Connection) -> anyhow::Result<()> {
+        if connection.is_syncing {
+            return Ok(());
+        }
+        if connection.sync_again {
+            connection.sync_again = false;
+            connection.is_syncing = true;
+            let revs: BTreeMap<_, _> = self
+                .memory
+                .conversations
+                .iter()
+                .map(|(id, c)| (id.to_string(), c.rev))
+                .collect();
+            return connection
+                .send(json!({ "type": "sync", "ref": "sync", "revs": revs }))
+                .await;
+        }
+        for pending in self
+            .memory
+            .outbox
+            .iter_mut()
+            .filter(|pending| !pending.is_sent)
+        {
+            pending.is_sent = true;
+            let event = json!({
+                "type": "send_message", "ref": pending.client_id, "client_id": pending.client_id,
+                "conversation_id": pending.conversation_id, "content": pending.content,
+            });
+            connection.send(event).await?;
+        }
+        if self.memory.outbox.is_empty() {
+            for done in self.settling.drain(..) {
+                let _ = done.send(self.memory.clone());
+            }
+        }
+        Ok(())
+    }
+
+    /// A frame from the server: the answer to a sync, to a message of ours, to a ping; or a push.
+    fn take(&mut self, connection: &mut Connection, event: Value) -> anyhow::Result<()> {
+        let data = &event["data"];
+        let kind = event["type"].as_str().context("an event has a type")?;
+        let reference = event["ref"].as_str();
+        if reference.is_some() && event["success"] == false {
+            // The connection is given up, and the next one sends it again after a while.
+            ensure!(
+                event["code"] == "unavailable",
+                "{kind} was refused: {event}"
+            );
+            bail!("unavailable");
+        }
+        match (kind, reference) {
+            ("ping", _) => {}
+            ("sync", Some(_)) => {
+                connection.is_syncing = false;
+                connection.sync_again |= data["more"] == true;
+                self.take_sync(data)?;
+            }
+            ("send_message", Some(client_id)) => {
+                self.memory
+                    .outbox
+                    .retain(|pending| pending.client_id != client_id);
+                self.memory.duplicates += usize::from(data["duplicate"] == true);
+                self.take_change(connection, data["conversation_id"].as_i64(), data);
+            }
+            ("send_message", None) => {
+                self.take_change(connection, data["conversation_id"].as_i64(), data)
+            }
+            ("create_conversation", None) => {
+                self.take_change(connection, data["id"].as_i64(), data)
+            }
+            // Nothing that lasts.
+            (_, None) => {}
+            (_, Some(_)) => bail!("nobody asked for {event}"),
+        }
+        Ok(())
+    }
+
+    fn take_sync(&mut self, data: &Value) -> anyhow::Result<()> {
+        for conversation in data["conversations"].as_array().context("conversations")? {
+            let id = conversation["id"].as_i64().context("an id")?;
+            let known = self.memory.conversations.entry(id).or_default();
+            for message in conversation["messages"].as_array().context("messages")? {
+                known
+                    .messages
+                    .insert(message["id"].as_i64().context("an id")?, message.clone());
+            }
+            // Pushes may have come faster than the answer.
+            known.rev = known
+                .rev
+                .max(conversation["rev"].as_i64().context("a rev")?);
+        }
+        for id in data["left"].as_array().context("left")? {
+            self.memory
+                .conversations
+                .remove(&id.as_i64().context("an id")?);
+        }
+        Ok(())
+    }
+
+    /// A lasting change: the next one is taken in, a known one ignored, a later one shows that some were missed.
+    fn take_change(
+        &mut self,
+        connection: &mut Connection,
+        conversation_id: Option<i64>,
+        data: &Value,
+    ) {
+        let (Some(conversation_id), Some(rev)) = (conversation_id, data["rev"].as_i64()) else {
+            return;
+        };
+        let known = self
+            .memory
+            .conversations
+            .get(&conversation_id)
+            .map_or(0, |c| c.rev);
+        if rev == known + 1 {
+            let conversation = self
+                .memory
+                .conversations
+                .entry(conversation_id)
+                .or_default();
+            conversation.rev = rev;
+            if let (Some(id), true) = (data["id"].as_i64(), data["content"].is_string()) {
+                let mut message = data.clone();
+                if let Some(fields) = message.as_object_mut() {
+                    fields.remove("duplicate");
+                }
+                conversation.messages.insert(id, message);
+            }
+        } else if rev > known {
+            self.memory.gaps += 1;
+            connection.sync_again = true;
+        }
+    }
+}
+
+struct Connection {
+    socket: WebSocketStream<TcpStream>,
+    is_syncing: bool,
+    sync_again: bool,
+}
+
+impl Connection {
+    async fn send(&mut self, event: Value) -> anyhow::Result<()> {
+        let sending = self.socket.send(Message::text(event.to_string()));
+        timeout(2 * SILENCE, sending).await??;
+        Ok(())
+    }
+}
