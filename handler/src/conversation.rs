@@ -179,6 +179,7 @@ impl Operation for CreateConversation {
         out.push(Output::Push {
             to: Audience::Conversation(id),
             event: push("create_conversation", &data),
+            is_droppable: false,
         });
         Ok(Reply(data))
     }

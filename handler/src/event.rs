@@ -12,6 +12,7 @@ use crate::operation::{Access, Context, Operation};
 use crate::outbox::Outbox;
 use crate::statement::{Rows, Statement};
 use crate::sync::Sync;
+use crate::typing::Typing;
 use crate::user::GetSelf;
 
 /// Longest `ref` that is a string, in characters.
@@ -137,6 +138,7 @@ fn operation(kind: &str, fields: &Fields) -> Option<(&'static str, Result<EventO
             "get_conversation_info",
             GetConversationInfo::parse(fields).map(boxed),
         ),
+        "typing" => ("typing", Typing::parse(fields).map(boxed)),
         "mark_read" => ("mark_read", MarkRead::parse(fields).map(boxed)),
         "sync" => ("sync", Sync::parse(fields).map(boxed)),
         "send_message" => ("send_message", SendMessage::parse(fields).map(boxed)),

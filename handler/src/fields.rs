@@ -38,6 +38,10 @@ impl<'a> Fields<'a> {
         self.value(name, |raw| raw.parse().ok())
     }
 
+    pub fn flag(&self, name: &str) -> Result<Option<bool>, WrongType> {
+        self.value(name, |raw| raw.parse().ok())
+    }
+
     /// A list, each item as its JSON text.
     pub fn list(&self, name: &str) -> Result<Option<Vec<&'a str>>, WrongType> {
         self.value(name, |raw| {

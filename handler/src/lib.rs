@@ -19,6 +19,7 @@ pub mod schema;
 mod statement;
 pub mod sync;
 pub mod token;
+pub mod typing;
 pub mod user;
 
 pub use error::Error;

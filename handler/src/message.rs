@@ -202,6 +202,7 @@ impl Operation for SendMessage {
             out.push(Output::Push {
                 to: Audience::Conversation(conversation_id),
                 event: push("send_message", &data),
+                is_droppable: false,
             });
             return Ok(Reply(data));
         }
@@ -461,14 +462,17 @@ impl Operation for MarkRead {
                 ..=READ_RECEIPT_MEMBERS_MAX => Audience::Conversation(conversation_id),
                 _ => Audience::Users(vec![ctx.user_id]),
             };
-            let event = push("mark_read", &data);
-            out.push(Output::Push { to, event });
+            out.push(Output::Push {
+                to,
+                event: push("mark_read", &data),
+                is_droppable: false,
+            });
         }
         Ok(Reply(data))
     }
 }
 
-fn conversation_id(fields: &Fields) -> Result<i64, Error> {
+pub(crate) fn conversation_id(fields: &Fields) -> Result<i64, Error> {
     match fields.integer("conversation_id") {
         Ok(Some(id)) => Ok(id),
         _ => Err(Error::Invalid("expected conversation_id as integer".into())),
@@ -487,14 +491,18 @@ pub(crate) fn limit(fields: &Fields, max: i64) -> Result<Option<i64>, Error> {
 }
 
 /// One row where the caller is a member, none where not.
-fn is_member(conversation_id: i64, ctx: &Context) -> Statement {
+pub(crate) fn is_member(conversation_id: i64, ctx: &Context) -> Statement {
     Statement::new(
         "select 1 from members where conversation_id = ?1 and user_id = ?2",
         [conversation_id.into(), ctx.user_id.into()],
     )
 }
 
-fn members_only(member: &Rows, conversation_id: i64, ctx: &Context) -> Result<(), Error> {
+pub(crate) fn members_only(
+    member: &Rows,
+    conversation_id: i64,
+    ctx: &Context,
+) -> Result<(), Error> {
     if member.is_empty() {
         return Err(Error::NotFound(format!(
             "{} not part of conversation with {conversation_id} id",

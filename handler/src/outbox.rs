@@ -13,8 +13,13 @@ pub enum Audience {
 /// One consequence of a request, to be applied in order, and only after its commit has returned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
-    /// `event` is the JSON text of a whole push.
-    Push { to: Audience, event: String },
+    /// `event` is the JSON text of a whole push. One that is droppable is worth nothing later: it is not sent to a socket
+    /// that is behind.
+    Push {
+        to: Audience,
+        event: String,
+        is_droppable: bool,
+    },
     /// These users are members of the conversation from here on.
     Join {
         conversation_id: i64,

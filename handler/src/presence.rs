@@ -217,5 +217,6 @@ fn tell_contacts(
     out.push(Output::Push {
         to: Audience::Users(contacts.integers()),
         event: push("user_status", &json(&status)),
+        is_droppable: false,
     });
 }

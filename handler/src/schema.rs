@@ -73,14 +73,8 @@ impl fmt::Display for SchemaError {
     }
 }
 
-impl std::error::Error for SchemaError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            SchemaError::Database(error) => Some(error),
-            _ => None,
-        }
-    }
-}
+/// The database's error is in the text, so it is not its source as well.
+impl std::error::Error for SchemaError {}
 
 impl From<libsql::Error> for SchemaError {
     fn from(error: libsql::Error) -> Self {

@@ -12,7 +12,8 @@ use crate::config::Config;
 use crate::store;
 
 /// Runs `event` (its JSON) as the user of that name, and writes the reply and each output as a line of JSON:
-/// `{"reply": …}`, `{"push": …, "to": {"users": [ids]} | {"conversation": id}}`, `{"join": …}`.
+/// `{"reply": …}`, `{"push": …, "to": {"users": [ids]} | {"conversation": id}}`,
+/// `{"join": {"conversation": id, "users": [ids]}}`. Returns whether the event succeeded.
 ///
 /// Nothing is delivered to the sockets of a server that runs on the same file, so beside one only events that read are
 /// run.
@@ -21,7 +22,7 @@ pub async fn event(
     username: &str,
     event: &str,
     output: &mut impl Write,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<bool> {
     let path = config.database.display();
     ensure!(
         config.database.exists(),
@@ -45,7 +46,7 @@ pub async fn event(
     let now = clock::now();
     store::make_ready(&db, now)
         .await
-        .with_context(|| format!("cannot use the database {path}"))?;
+        .with_context(|| format!("DBPATH: cannot use the database {path}"))?;
     let find = FindAccount {
         username: username.to_owned(),
     };
@@ -69,12 +70,12 @@ pub async fn event(
     for line in &outbox {
         writeln!(output, "{}", describe(line)?)?;
     }
-    Ok(())
+    Ok(outcome.is_ok())
 }
 
 fn describe(output: &Output) -> anyhow::Result<Value> {
     Ok(match output {
-        Output::Push { to, event } => {
+        Output::Push { to, event, .. } => {
             let push: Value = serde_json::from_str(event)?;
             let to = match to {
                 Audience::Users(ids) => json!({ "users": ids }),

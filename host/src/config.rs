@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use hyper::header::HeaderValue;
 
 /// The seed's JWTSECRET, known to everyone.
@@ -58,14 +58,18 @@ impl Config {
         let port = text("PORT", "8000")?;
         let port: u16 = port
             .parse()
-            .with_context(|| format!("PORT is {port:?}: expected a number from 0 to 65535"))?;
+            .map_err(|_| anyhow!("PORT is {port:?}: expected a number from 0 to 65535"))?;
         let host = text("HOST", "127.0.0.1")?;
         let ip = match host.as_str() {
             "localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
-            _ => host.parse().with_context(|| {
-                format!("HOST is {host:?}: expected an IP address, such as 127.0.0.1 or 0.0.0.0")
+            _ => host.parse().map_err(|_| {
+                anyhow!(
+                    "HOST is {host:?}: expected an IP address, such as 127.0.0.1, 0.0.0.0 or ::1"
+                )
             })?,
         };
+        let log_level = text("LOG_LEVEL", "info")?;
+        check_log_level(&log_level)?;
         let jwt_secret = text("JWTSECRET", DEMO_JWT_SECRET)?;
         let warnings = check_secret(&jwt_secret, ip)?;
         let config = Config {
@@ -73,16 +77,19 @@ impl Config {
             jwt_secret,
             origins: origins(&text("CORS_ALLOW_ORIGIN", "http://localhost:5173")?)?,
             address: SocketAddr::new(ip, port),
-            log_level: text("LOG_LEVEL", "info")?,
+            log_level,
             ping_interval: Duration::from_secs(30),
         };
         Ok((config, warnings))
     }
 }
 
+const SECRET_ADVICE: &str =
+    "set it to a long random text, for example the output of: openssl rand -base64 32";
+
 /// With a secret that others may know, only this machine may come in.
 fn check_secret(secret: &str, ip: IpAddr) -> anyhow::Result<Vec<String>> {
-    ensure!(!secret.is_empty(), "JWTSECRET is empty");
+    ensure!(!secret.is_empty(), "JWTSECRET is empty: {SECRET_ADVICE}");
     let weakness = if secret == DEMO_JWT_SECRET {
         "JWTSECRET is the demo secret, which everyone knows".to_owned()
     } else if secret.len() < JWT_SECRET_BYTES_MIN {
@@ -92,8 +99,7 @@ fn check_secret(secret: &str, ip: IpAddr) -> anyhow::Result<Vec<String>> {
     };
     ensure!(
         ip.is_loopback(),
-        "{weakness}: with it the server starts only on a loopback address, and HOST is {ip}. \
-         Set JWTSECRET to a long random text, for example the output of: openssl rand -base64 32"
+        "{weakness}: with it the server starts only on a loopback address, and HOST is {ip}: {SECRET_ADVICE}"
     );
     Ok(vec![format!(
         "{weakness}: fine for development on this machine, refused on any other address"
@@ -106,15 +112,53 @@ fn origins(list: &str) -> anyhow::Result<Vec<HeaderValue>> {
         .map(str::trim)
         .filter(|origin| !origin.is_empty());
     let origins = origins.map(|origin| {
-        let host = origin.split_once("://").map(|(_, host)| host);
         ensure!(
-            host.is_some_and(|host| !host.is_empty() && !host.contains('/')),
-            "CORS_ALLOW_ORIGIN has {origin:?}: expected origins such as https://chat.example, separated by commas"
+            is_origin(origin),
+            "CORS_ALLOW_ORIGIN has {origin:?}: expected origins as browsers send them, separated by commas, such as \
+             http://localhost:5173 or https://chat.example: in lower case, without quotes, path, final slash, or the \
+             scheme's own port"
         );
         HeaderValue::from_str(origin)
             .with_context(|| format!("CORS_ALLOW_ORIGIN has {origin:?}, which no browser sends"))
     });
     origins.collect()
+}
+
+/// Whether it is written as browsers write it; another spelling would never match.
+fn is_origin(origin: &str) -> bool {
+    let Some((scheme, authority)) = origin.split_once("://") else {
+        return false;
+    };
+    let own_port = match scheme {
+        "http" => ":80",
+        "https" => ":443",
+        // Pages of apps and extensions.
+        _ => "",
+    };
+    let is_spelled =
+        |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-' | b':' | b'[' | b']');
+    !scheme.is_empty()
+        && scheme.bytes().all(|byte| is_spelled(byte) || byte == b'+')
+        && !authority.is_empty()
+        && authority.bytes().all(is_spelled)
+        && (own_port.is_empty() || !authority.ends_with(own_port))
+}
+
+/// A word that is no level would be taken for the name of a module, and silence everything.
+fn check_log_level(level: &str) -> anyhow::Result<()> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    let is_level = |word: &str| LEVELS.contains(&word.trim().to_ascii_lowercase().as_str());
+    let is_valid = level
+        .split(',')
+        .all(|directive| match directive.rsplit_once('=') {
+            Some((_, word)) => is_level(word),
+            None => is_level(directive),
+        });
+    ensure!(
+        is_valid,
+        "LOG_LEVEL is {level:?}: expected error, warn, info, debug or trace, or levels by module such as warn,host=debug"
+    );
+    Ok(())
 }
 
 #[cfg(test)]
@@ -170,7 +214,30 @@ mod tests {
                 &[("HOST", "0.0.0.0"), ("JWTSECRET", "fifteen bytes..")],
                 "JWTSECRET",
             ),
+            (
+                &[("JWTSECRET", "0123456789abcdef"), ("HOST", "[::1]")],
+                "HOST",
+            ),
+            (&[("LOG_LEVEL", "")], "LOG_LEVEL"),
+            (&[("LOG_LEVEL", "warning")], "LOG_LEVEL"),
+            (&[("LOG_LEVEL", "host=loud")], "LOG_LEVEL"),
             (&[("CORS_ALLOW_ORIGIN", "*")], "CORS_ALLOW_ORIGIN"),
+            (
+                &[("CORS_ALLOW_ORIGIN", "https://*.example")],
+                "CORS_ALLOW_ORIGIN",
+            ),
+            (
+                &[("CORS_ALLOW_ORIGIN", "https://A.example")],
+                "CORS_ALLOW_ORIGIN",
+            ),
+            (
+                &[("CORS_ALLOW_ORIGIN", "https://a.example:443")],
+                "CORS_ALLOW_ORIGIN",
+            ),
+            (
+                &[("CORS_ALLOW_ORIGIN", "\"https://a.example\"")],
+                "CORS_ALLOW_ORIGIN",
+            ),
             (
                 &[("CORS_ALLOW_ORIGIN", "https://a.example/")],
                 "CORS_ALLOW_ORIGIN",

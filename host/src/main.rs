@@ -22,7 +22,9 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Runs one event against DBPATH, without a server, and prints reply and outputs as JSON lines.
+    /// Runs one event against DBPATH, without a server, and prints as lines of JSON: {"reply": …}; each
+    /// {"push": …, "to": {"users": [ids]} or {"conversation": id}}; {"join": {"conversation": id, "users": [ids]}}.
+    /// Exits with 1 where the event was refused.
     Event {
         /// The username of the caller.
         #[arg(long)]
@@ -34,7 +36,7 @@ enum Command {
 
 fn main() -> ExitCode {
     match run() {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             // Where even this cannot be written, the exit code has to say it.
             let _ = writeln!(stderr(), "host: {error:#}");
@@ -43,11 +45,10 @@ fn main() -> ExitCode {
     }
 }
 
-fn run() -> anyhow::Result<()> {
+fn run() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
     let (config, warnings) = Config::read(|name| std::env::var_os(name))?;
-    let filter = EnvFilter::try_new(&config.log_level)
-        .with_context(|| format!("LOG_LEVEL is {:?}", config.log_level))?;
+    let filter = EnvFilter::try_new(&config.log_level).context("LOG_LEVEL")?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_span_events(FmtSpan::CLOSE)
@@ -63,10 +64,14 @@ fn run() -> anyhow::Result<()> {
                 tracing::warn!("{warning}");
             }
             raise_file_limit();
-            runtime.block_on(serve(&config))
+            runtime.block_on(serve(&config))?;
+            Ok(ExitCode::SUCCESS)
         }
         Some(Command::Event { user, event }) => {
-            runtime.block_on(command::event(&config, &user, &event, &mut stdout()))
+            let mut output = stdout();
+            let event = command::event(&config, &user, &event, &mut output);
+            let is_done = runtime.block_on(event)?;
+            Ok(ExitCode::from(u8::from(!is_done)))
         }
     }
 }

@@ -31,9 +31,10 @@ enum Change {
 }
 
 impl Delivery {
-    /// What others are told of something no socket asked for.
-    pub fn outbox(outbox: Outbox) -> Self {
+    /// What others than this socket are told.
+    pub fn pushes(origin: Option<Arc<Socket>>, outbox: Outbox) -> Self {
         Delivery {
+            origin,
             outbox,
             ..Self::default()
         }
@@ -165,7 +166,11 @@ impl Registry {
         let origin = delivery.origin.as_ref();
         for output in delivery.outbox {
             match output {
-                Output::Push { to, event } => self.push(&to, &event, origin),
+                Output::Push {
+                    to,
+                    event,
+                    is_droppable,
+                } => self.push(&to, &event, is_droppable, origin),
                 Output::Join {
                     conversation_id,
                     user_ids,
@@ -227,7 +232,13 @@ impl Registry {
     }
 
     /// One frame for all, encoded once, and only where somebody is there to receive it.
-    fn push(&mut self, to: &Audience, event: &str, origin: Option<&Arc<Socket>>) {
+    fn push(
+        &mut self,
+        to: &Audience,
+        event: &str,
+        is_droppable: bool,
+        origin: Option<&Arc<Socket>>,
+    ) {
         let mut frame = None;
         let mut send = |user_id: &i64| {
             let Some(user) = self.users.get(user_id) else {
@@ -236,7 +247,7 @@ impl Registry {
             for socket in &user.sockets {
                 if !origin.is_some_and(|origin| Arc::ptr_eq(origin, socket)) {
                     let frame = frame.get_or_insert_with(|| frame::text_frame(event));
-                    socket.push(frame.clone());
+                    socket.push(frame.clone(), is_droppable);
                     self.dirty.push(socket.clone());
                 }
             }

@@ -25,6 +25,8 @@ use crate::store::Store;
 
 /// Bytes of pushes that may wait for one socket. One that passes it is closed with 1013.
 pub const PUSH_BYTES_QUEUED_MAX: usize = 4 * 1024 * 1024;
+/// While more bytes than this wait for a socket, droppable pushes are dropped.
+const DROP_BYTES: usize = 64 * 1024;
 /// While more bytes than this wait for a socket, its requests are not read: replies cannot pile up.
 const PAUSE_READING_BYTES: usize = 256 * 1024;
 /// Bytes that the system may hold for a socket before they can be sent. The rest waits here, where it is counted, and every
@@ -120,9 +122,12 @@ impl Socket {
         self.user_id.get().copied().unwrap_or_default()
     }
 
-    /// Queues a push. A socket with too many of them waiting is closed instead.
-    pub fn push(&self, frame: Bytes) {
+    /// Queues a push. A droppable one is left out where others wait already; a socket for which too many wait is closed.
+    pub fn push(&self, frame: Bytes, is_droppable: bool) {
         let mut queue = self.queue();
+        if is_droppable && queue.bytes() > DROP_BYTES {
+            return;
+        }
         if !queue.is_open() || queue.push_bytes() + frame.len() <= PUSH_BYTES_QUEUED_MAX {
             queue.add_push(frame);
             return;
@@ -503,7 +508,10 @@ impl Task<'_> {
                 socket.answered_down_to(0).await;
                 match access {
                     Access::None => operation.conclude(&ctx, &[], &mut Outbox::new()),
-                    _ => self.store.run(ctx, operation).await,
+                    _ => {
+                        let origin = Some(socket.clone());
+                        self.store.run_for(origin, ctx, operation).await
+                    }
                 }
             }
             Err(error) => {
@@ -579,8 +587,8 @@ mod tests {
     async fn received(socket: Socket, mut peer: TcpStream) -> Vec<u8> {
         let mut bytes = Vec::new();
         let written = async {
+            socket.flush();
             while !socket.queue().is_empty() {
-                socket.flush();
                 socket.changed().await;
             }
             drop(socket);
@@ -594,20 +602,32 @@ mod tests {
     async fn too_many_pushes_are_replaced_by_a_close_frame() {
         let (socket, peer) = connected().await;
         for _ in 0..5 {
-            socket.push(vec![b'x'; 1024 * 1024].into());
+            socket.push(vec![b'x'; 1024 * 1024].into(), false);
         }
-        socket.push("more".into());
+        socket.push("more".into(), false);
         let bytes = received(socket, peer).await;
         assert_eq!(bytes, CloseReason::TOO_SLOW.frame());
+    }
+
+    #[tokio::test]
+    async fn droppable_pushes_are_for_sockets_that_keep_up() {
+        let (socket, peer) = connected().await;
+        let long = vec![b'x'; DROP_BYTES + 1];
+        socket.push("first".into(), true);
+        socket.push(long.clone().into(), false);
+        socket.push("dropped".into(), true);
+        socket.push("last".into(), false);
+        let bytes = received(socket, peer).await;
+        assert!(bytes == [&b"first"[..], &long, b"last"].concat());
     }
 
     #[tokio::test]
     async fn a_close_frame_is_the_last_and_is_not_lost_to_further_pushes() {
         let (socket, peer) = connected().await;
         let push = vec![b'x'; PUSH_BYTES_QUEUED_MAX];
-        socket.push(push.clone().into());
+        socket.push(push.clone().into(), false);
         socket.close(CloseReason::SHUTTING_DOWN);
-        socket.push("more".into());
+        socket.push("more".into(), false);
         let bytes = received(socket, peer).await;
         assert!(bytes == [push, CloseReason::SHUTTING_DOWN.frame().to_vec()].concat());
     }

@@ -13,6 +13,7 @@ use handler::{Access, Context, Error, Operation, Outbox, Rows, Statement};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::registry::Delivery;
+use crate::socket::Socket;
 use local::LocalDatabase;
 pub use local::{is_served, make_ready};
 
@@ -85,12 +86,13 @@ impl Store {
             .collect::<Result<Vec<_>, _>>()?;
 
         let (writes, queue) = mpsc::channel(WRITES_QUEUED_MAX);
-        let writer = spawn("writer", move || write_groups(writer, queue, &deliveries))?;
+        let commits = deliveries.clone();
+        let writer = spawn("writer", move || write_groups(writer, queue, &commits))?;
         let (reads, queue) = mpsc::channel(READS_QUEUED_MAX);
         let queue = Arc::new(Mutex::new(queue));
         let readers = readers.into_iter().map(|reader| {
-            let queue = queue.clone();
-            spawn("reader", move || read_all(reader, &queue))
+            let (queue, deliveries) = (queue.clone(), deliveries.clone());
+            spawn("reader", move || read_all(reader, &queue, &deliveries))
         });
         let readers = readers.collect::<Result<_, _>>()?;
         let store = Store { writes, reads };
@@ -102,8 +104,22 @@ impl Store {
         Ok((store, threads))
     }
 
-    /// Runs an operation; what it tells others is handed on in commit order.
+    /// Runs an operation of no socket; what it tells others is handed on in commit order.
     pub async fn run<O>(&self, ctx: Context, operation: O) -> Result<O::Output, Error>
+    where
+        O: Operation + 'static,
+        O::Output: Send + 'static,
+    {
+        self.run_for(None, ctx, operation).await
+    }
+
+    /// Runs an operation of a socket, which is told nothing of what others are told.
+    pub async fn run_for<O>(
+        &self,
+        origin: Option<Arc<Socket>>,
+        ctx: Context,
+        operation: O,
+    ) -> Result<O::Output, Error>
     where
         O: Operation + 'static,
         O::Output: Send + 'static,
@@ -111,7 +127,7 @@ impl Store {
         let (done, result) = oneshot::channel();
         self.submit(ctx, operation, move |outcome, outbox| {
             let _ = done.send(outcome);
-            (!outbox.is_empty()).then(|| Delivery::outbox(outbox))
+            (!outbox.is_empty()).then(|| Delivery::pushes(origin, outbox))
         })
         .await?;
         result
@@ -197,11 +213,15 @@ fn write_groups(
         let results = write_group(&mut database, &group);
         let told = results.into_iter().zip(finishes);
         let told: Vec<_> = told.filter_map(|(rows, finish)| finish(rows)).collect();
-        if !told.is_empty() && deliveries.blocking_send(told).is_err() {
-            tracing::error!("the registry is gone: commits are no longer delivered");
-        }
+        tell(deliveries, told);
     }
     database.checkpoint();
+}
+
+fn tell(deliveries: &mpsc::Sender<Vec<Delivery>>, told: Vec<Delivery>) {
+    if !told.is_empty() && deliveries.blocking_send(told).is_err() {
+        tracing::error!("the registry is gone: nothing is delivered any more");
+    }
 }
 
 /// One transaction for all; where a statement fails, one for each, so that an operation that cannot be stored harms no
@@ -230,14 +250,19 @@ fn write_group(
 }
 
 /// A reader thread.
-fn read_all(mut database: LocalDatabase, queue: &Mutex<mpsc::Receiver<Message>>) {
+fn read_all(
+    mut database: LocalDatabase,
+    queue: &Mutex<mpsc::Receiver<Message>>,
+    deliveries: &mpsc::Sender<Vec<Delivery>>,
+) {
     while let Some(Message::Run(Job { statements, finish })) = next(queue) {
         let group = std::slice::from_ref(&statements);
         let result = transact(&mut database, Access::Read, group);
-        finish(match result {
+        let told = finish(match result {
             Ok(results) => Ok(results.into_iter().flatten().collect()),
             Err(error) => Err(answer(&error)),
         });
+        tell(deliveries, told.into_iter().collect());
     }
 }
 

@@ -117,7 +117,7 @@ impl World {
         let reply = serde_json::from_str(&envelope.reply(&outcome)).expect("JSON");
         let mut pushes = Vec::new();
         for output in &outbox {
-            if let Output::Push { to, event } = output {
+            if let Output::Push { to, event, .. } = output {
                 let event: Value = serde_json::from_str(event).expect("JSON");
                 pushes.push(json!([self.usernames(to).await, event]));
             }

@@ -250,13 +250,14 @@ fn status(is_online: bool) -> Vec<Output> {
     vec![Output::Push {
         to: Audience::Users(vec![2]),
         event: event.to_string(),
+        is_droppable: false,
     }]
 }
 
 /// The outbox with its events as JSON, so that the order of fields does not matter.
 fn parsed(outbox: &[Output]) -> Vec<(Audience, Value)> {
     let pushes = outbox.iter().map(|output| match output {
-        Output::Push { to, event } => (to.clone(), serde_json::from_str(event).expect("JSON")),
+        Output::Push { to, event, .. } => (to.clone(), serde_json::from_str(event).expect("JSON")),
         other => panic!("{other:?}"),
     });
     pushes.collect()
@@ -467,6 +468,7 @@ async fn no_operation_scans_a_table() {
         json!({ "type": "get_messages", "conversation_id": 1, "before": 2 }),
         json!({ "type": "get_messages", "conversation_id": 1, "after": 1 }),
         json!({ "type": "get_conversations", "limit": 1, "before": 2 }),
+        json!({ "type": "typing", "conversation_id": 1, "on": true }),
         json!({ "type": "mark_read", "conversation_id": 1, "message_id": 1 }),
         json!({ "type": "send_message", "conversation_id": 1, "content": "x", "client_id": "y" }),
         json!({ "type": "sync" }),

@@ -917,6 +917,42 @@ async fn mark_read() {
 }
 
 #[tokio::test]
+async fn typing() {
+    for on in [true, false] {
+        let event = json!({ "type": "typing", "conversation_id": 1, "on": on });
+        let data = json!({ "conversation_id": 1, "username": "alice", "on": on });
+        let reply = success("typing", data);
+        let push = json!([["alice", "bob"], reply]);
+        check("alice", &event.to_string(), reply, &[push]).await;
+    }
+    let no_flag = "expected on as boolean";
+    for (fields, code, error) in [
+        (r#""conversation_id": 1"#, "invalid", no_flag),
+        (r#""conversation_id": 1, "on": 1"#, "invalid", no_flag),
+        (r#""conversation_id": 1, "on": "true""#, "invalid", no_flag),
+        (
+            r#""conversation_id": 2, "on": 1"#,
+            "not_found",
+            "alice not part of conversation with 2 id",
+        ),
+        (
+            r#""on": true"#,
+            "invalid",
+            "expected conversation_id as integer",
+        ),
+    ] {
+        refuse(
+            "alice",
+            "typing",
+            &format!(r#"{{"type": "typing", {fields}}}"#),
+            code,
+            error,
+        )
+        .await;
+    }
+}
+
+#[tokio::test]
 async fn in_a_large_conversation_only_the_readers_own_devices_hear_of_it() {
     let world = World::new().await;
     let sql = "with recursive n(i) as (select 100 union all select i + 1 from n where i < 198)

@@ -297,7 +297,7 @@ async fn files_that_cannot_be_used_are_refused_with_a_reason() {
     .expect("written");
     refuse(&file, "file is not a database").await;
 
-    refuse(folder.path(), "cannot open the database").await;
+    refuse(folder.path(), "is a folder, expected a file").await;
     refuse(&file.join("below/a/file.db"), "cannot create the folder").await;
 }
 
@@ -356,11 +356,16 @@ async fn one_event_runs_without_a_server() {
         let event = event.to_string();
         let (status, output, errors) =
             run(&["event", "--user", user, &event], &[("DBPATH", path)]).await;
-        assert!(status.success(), "{errors}");
         let lines = output
             .lines()
             .map(|line| serde_json::from_str(line).expect("JSON"));
-        lines.collect::<Vec<Value>>()
+        let lines: Vec<Value> = lines.collect();
+        assert_eq!(
+            status.success(),
+            lines[0]["reply"]["success"] == true,
+            "{errors}"
+        );
+        lines
     };
     let create = json!({ "type": "create_conversation", "members": ["bob"] });
     let get = json!({ "type": "get_messages", "conversation_id": 1, "ref": 5 });

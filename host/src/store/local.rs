@@ -5,7 +5,7 @@ use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use handler::{Access, Rows, Statement, schema};
 use libsql::{Builder, Connection};
 use tokio::runtime::Runtime;
@@ -29,6 +29,11 @@ impl LocalDatabase {
     /// that serve it.
     pub fn open_writer(path: &Path, now: i64) -> anyhow::Result<Self> {
         create_folder_of(path)?;
+        ensure!(
+            !path.is_dir(),
+            "DBPATH: {} is a folder, expected a file",
+            path.display()
+        );
         let lock = lock(path)?;
         let database = Self::open(path, Some(lock))?;
         database
@@ -39,7 +44,7 @@ impl LocalDatabase {
                 let probe = "begin immediate; rollback";
                 anyhow::Ok(database.connection.execute_batch(probe).await?)
             })
-            .with_context(|| format!("cannot use the database {}", path.display()))?;
+            .with_context(|| format!("DBPATH: cannot use the database {}", path.display()))?;
         Ok(database)
     }
 
@@ -50,7 +55,7 @@ impl LocalDatabase {
         database
             .runtime
             .block_on(database.connection.execute_batch(&pragmas))
-            .with_context(|| format!("cannot read the database {}", path.display()))?;
+            .with_context(|| format!("DBPATH: cannot read the database {}", path.display()))?;
         Ok(database)
     }
 
@@ -58,7 +63,7 @@ impl LocalDatabase {
         let runtime = tokio::runtime::Builder::new_current_thread().build()?;
         let connection = runtime
             .block_on(async { Builder::new_local(path).build().await?.connect() })
-            .with_context(|| format!("cannot open the database {}", path.display()))?;
+            .with_context(|| format!("DBPATH: cannot open the database {}", path.display()))?;
         Ok(LocalDatabase {
             connection,
             prepared: HashMap::new(),
@@ -208,7 +213,12 @@ fn try_lock(path: &Path) -> anyhow::Result<Option<File>> {
         .truncate(false)
         .write(true)
         .open(&name)
-        .with_context(|| format!("DBPATH: cannot write {}", name.display()))?;
+        .with_context(|| {
+            format!(
+                "DBPATH: cannot write beside the database: {}",
+                name.display()
+            )
+        })?;
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
         Err(TryLockError::WouldBlock) => Ok(None),
