@@ -10,6 +10,8 @@ use handler::{Access, Rows, Statement, schema};
 use libsql::{Builder, Connection};
 use tokio::runtime::Runtime;
 
+/// Pages that a connection keeps. SQLite's own 2 MB are too few for the inner pages of a large file's indexes.
+const PAGE_CACHE_KIB: u32 = 32 * 1024;
 /// How long a statement waits for another process's lock.
 const BUSY_TIMEOUT_MS: u32 = 2000;
 
@@ -51,7 +53,11 @@ impl LocalDatabase {
     /// A connection that cannot write. To be opened after the writer.
     pub fn open_reader(path: &Path) -> anyhow::Result<Self> {
         let database = Self::open(path, None)?;
-        let pragmas = format!("pragma busy_timeout = {BUSY_TIMEOUT_MS}; pragma query_only = on;");
+        let pragmas = format!(
+            "pragma busy_timeout = {BUSY_TIMEOUT_MS};
+             pragma cache_size = -{PAGE_CACHE_KIB};
+             pragma query_only = on;"
+        );
         database
             .runtime
             .block_on(database.connection.execute_batch(&pragmas))
@@ -158,8 +164,9 @@ async fn run_prepared(
 /// Makes a connection one that writes: a commit that has returned is on disk. A database that is not ours is left as it
 /// is; one that is gets the present schema.
 pub async fn make_ready(connection: &Connection, now: i64) -> anyhow::Result<()> {
-    let wait = format!("pragma busy_timeout = {BUSY_TIMEOUT_MS}");
-    connection.execute_batch(&wait).await?;
+    let pragmas =
+        format!("pragma busy_timeout = {BUSY_TIMEOUT_MS}; pragma cache_size = -{PAGE_CACHE_KIB};");
+    connection.execute_batch(&pragmas).await?;
     schema::check(connection).await?;
     // libsql enforces foreign keys unless told otherwise; in a file that has some, they are what they were to the
     // first backend: not enforced.

@@ -1,16 +1,22 @@
-//! Load: how many durable sends a second a running host does, beside what raw group commits do on the same disk.
+//! Figures of a running host and of its operations, each beside something it is measured against.
 //!
-//!     load --address 127.0.0.1:8000 --pairs 100 --seconds 5 --rounds 3
+//!     load sends --address 127.0.0.1:8000 --pairs 100 --seconds 5 --rounds 3
 //!
-//! Each pair is a sender and a receiver in a conversation of their own. The sender keeps one message in flight: it
-//! sends the next when the reply to the last, and so its commit, has come. Checked of every message: that the receiver
-//! gets it once, in order. Printed: a line for people and a line of JSON; figures are medians of the rounds.
+//! Durable sends a second. Each pair is a sender and a receiver in a conversation of their own. The sender keeps one
+//! message in flight: it sends the next when the reply to the last, and so its commit, has come. Checked of every
+//! message: that the receiver gets it once, in order. Beside it: the same statements in bare group commits of 64.
+//!
+//!     load growth --small 10000 --large 5000000
+//!
+//! What operations cost a user in 5,000 conversations, in a database of few messages and in one of many. No host needed.
+//!
+//! Both print lines for people and a line of JSON; figures are medians.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
-use clap::Parser;
+use clap::{Args, Parser};
 use handler::account::Register;
 use handler::{Context, Event, Operation, handle, schema};
 use serde_json::{Value, json};
@@ -19,7 +25,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 #[derive(Parser)]
-struct Arguments {
+enum Arguments {
+    /// Durable sends a second of a running host.
+    Sends(Sends),
+    /// The cost of operations as the database grows.
+    Growth(Growth),
+}
+
+#[derive(Args)]
+struct Sends {
     /// A running host.
     #[arg(long, default_value = "127.0.0.1:8000")]
     address: SocketAddr,
@@ -35,9 +49,28 @@ struct Arguments {
     bytes: usize,
 }
 
+#[derive(Args)]
+struct Growth {
+    /// Messages in the small database.
+    #[arg(long, default_value_t = 10_000)]
+    small: i64,
+    /// Messages in the large one.
+    #[arg(long, default_value_t = 5_000_000)]
+    large: i64,
+    /// Each operation is run so often.
+    #[arg(long, default_value_t = 21)]
+    rounds: usize,
+}
+
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let arguments = Arguments::parse();
+    match Arguments::parse() {
+        Arguments::Sends(arguments) => sends(arguments).await,
+        Arguments::Growth(arguments) => growth(arguments).await,
+    }
+}
+
+async fn sends(arguments: Sends) -> anyhow::Result<()> {
     let mut pairs = Vec::new();
     // Names of this run alone, so that it can run again on the same database.
     let run = std::process::id();
@@ -254,36 +287,150 @@ impl Socket {
     }
 }
 
-/// The floor: the statements of `send_message`, kept prepared, 64 to a commit, with nothing around them.
+/// Conversations of the user in `growth`.
+const CONVERSATIONS: i64 = 5_000;
+
+async fn growth(arguments: Growth) -> anyhow::Result<()> {
+    let small = costs(arguments.small, arguments.rounds).await?;
+    let large = costs(arguments.large, arguments.rounds).await?;
+    let mut lines = Vec::new();
+    for ((name, small), (_, large)) in small.iter().zip(&large) {
+        println!(
+            "{name:40} {small:9.3} ms {large:9.3} ms   × {:.2}",
+            large / small
+        );
+        lines.push(json!({ "operation": name, "small_ms": small, "large_ms": large }));
+    }
+    let (small, large) = (arguments.small, arguments.large);
+    println!(
+        "{}",
+        json!({ "small": small, "large": large, "operations": lines })
+    );
+    Ok(())
+}
+
+/// The median milliseconds of each operation, for a user in `CONVERSATIONS` conversations with these messages in all.
+async fn costs(messages: i64, rounds: usize) -> anyhow::Result<Vec<(&'static str, f64)>> {
+    let folder = tempfile::TempDir::new()?;
+    let db = Floor::open(&folder).await?.db;
+    let content = "a message of a usual length, of some sixty bytes in all.....";
+    // One conversation has a full page of history, whatever the size; all is read.
+    let populate = format!(
+        "begin;
+         with recursive n(i) as (select 2 union all select i + 1 from n where i <= {CONVERSATIONS})
+             insert into conversations (id, name) select i, 'conversation ' || i from n;
+         insert or ignore into members (conversation_id, user_id) select id, 1 from conversations;
+         insert or ignore into members (conversation_id, user_id) select id, 2 from conversations;
+         with recursive n(i) as (select 0 union all select i + 1 from n where i + 1 < {messages})
+             insert into messages (sender_id, conversation_id, content, rev)
+             select 2, 1 + i % {CONVERSATIONS}, '{content}', 2 + i / {CONVERSATIONS} from n;
+         with recursive n(i) as (select 1 union all select i + 1 from n where i < 100)
+             insert into messages (sender_id, conversation_id, content, rev)
+             select 2, 17, '{content}', i + (select max(rev) from messages where conversation_id = 17) from n;
+         update conversations set rev = latest.rev, activity = latest.id
+             from (select conversation_id, max(rev) as rev, max(id) as id from messages group by conversation_id) as latest
+             where latest.conversation_id = conversations.id;
+         update members set read_id = (select activity from conversations where id = conversation_id);
+         commit;"
+    );
+    db.execute_batch(&populate).await?;
+    let mut revs = serde_json::Map::new();
+    let mut rows = db
+        .query("select id, rev from conversations where id <= 5000", ())
+        .await?;
+    while let Some(row) = rows.next().await? {
+        let (id, rev): (i64, i64) = (row.get(0)?, row.get(1)?);
+        // Three have changed since.
+        let missed = i64::from([17, 1_700, 4_900].contains(&id));
+        revs.insert(id.to_string(), json!(rev - missed));
+    }
+    drop(rows);
+    let ctx = Floor::context();
+    let mut costs = Vec::new();
+    for (name, event) in [
+        (
+            "sync, 3 of 5,000 conversations changed",
+            json!({ "type": "sync", "revs": revs }),
+        ),
+        ("sync, the first page of all", json!({ "type": "sync" })),
+        (
+            "get_conversations, all 5,000",
+            json!({ "type": "get_conversations" }),
+        ),
+        (
+            "get_conversations, 50",
+            json!({ "type": "get_conversations", "limit": 50 }),
+        ),
+        (
+            "get_messages",
+            json!({ "type": "get_messages", "conversation_id": 17 }),
+        ),
+        (
+            "send_message, its commit included",
+            json!({ "type": "send_message", "conversation_id": 17, "content": "x" }),
+        ),
+    ] {
+        let operation = Event::parse(&event.to_string()).operation?;
+        let mut times = Vec::new();
+        for _ in 0..rounds {
+            let started = Instant::now();
+            handle(&db, &ctx, &operation, &mut Vec::new()).await?;
+            times.push(started.elapsed().as_secs_f64() * 1e3);
+        }
+        costs.push((name, median(&mut times)));
+    }
+    Ok(costs)
+}
+
+/// A database with two users in a conversation, on the disk of temporary files.
+struct Floor {
+    db: libsql::Connection,
+}
+
+impl Floor {
+    async fn open(folder: &tempfile::TempDir) -> anyhow::Result<Self> {
+        let database = libsql::Builder::new_local(folder.path().join("floor.db"))
+            .build()
+            .await?;
+        let db = database.connect()?;
+        // As the host's store sets them.
+        db.execute_batch(
+            "pragma journal_mode = wal; pragma synchronous = full; pragma foreign_keys = off; pragma cache_size = -32768;",
+        )
+        .await?;
+        schema::migrate(&db, 0).await?;
+        let anonymous = Context::anonymous(0);
+        for username in ["a", "b"] {
+            let register = Register {
+                username: username.into(),
+                fullname: username.into(),
+                password_hash: String::new(),
+            };
+            handle(&db, &anonymous, &register, &mut Vec::new()).await?;
+        }
+        let create = json!({ "type": "create_conversation", "members": ["b"] });
+        let create = Event::parse(&create.to_string()).operation?;
+        handle(&db, &Self::context(), &create, &mut Vec::new()).await?;
+        Ok(Floor { db })
+    }
+
+    fn context() -> Context {
+        Context {
+            user_id: 1,
+            username: "a".into(),
+            now: 0,
+        }
+    }
+}
+
+/// The statements of `send_message`, kept prepared, 64 to a commit, with nothing around them.
 async fn raw_commits(length: Duration, content: String) -> anyhow::Result<f64> {
     let folder = tempfile::TempDir::new()?;
-    let database = libsql::Builder::new_local(folder.path().join("floor.db"))
-        .build()
-        .await?;
-    let db = database.connect()?;
-    db.execute_batch("pragma journal_mode = wal; pragma synchronous = full;")
-        .await?;
-    schema::migrate(&db, 0).await?;
-    let anonymous = Context::anonymous(0);
-    for username in ["a", "b"] {
-        let register = Register {
-            username: username.into(),
-            fullname: username.into(),
-            password_hash: String::new(),
-        };
-        handle(&db, &anonymous, &register, &mut Vec::new()).await?;
-    }
-    let ctx = Context {
-        user_id: 1,
-        username: "a".into(),
-        now: 0,
-    };
-    let operation = |event: Value| Event::parse(&event.to_string()).operation;
-    let create = operation(json!({ "type": "create_conversation", "members": ["b"] }))?;
-    handle(&db, &ctx, &create, &mut Vec::new()).await?;
-    let send =
-        operation(json!({ "type": "send_message", "conversation_id": 1, "content": content }))?;
-    let statements = send.statements(&ctx);
+    let db = Floor::open(&folder).await?.db;
+    let send = json!({ "type": "send_message", "conversation_id": 1, "content": content });
+    let statements = Event::parse(&send.to_string())
+        .operation?
+        .statements(&Floor::context());
     let mut prepared = Vec::new();
     for statement in &statements {
         prepared.push(db.prepare(statement.sql).await?);
