@@ -13,6 +13,7 @@ pub const DEMO_JWT_SECRET: &str = "this is a demo jwt secret";
 /// A shorter JWTSECRET can be guessed offline from one token.
 pub const JWT_SECRET_BYTES_MIN: usize = 16;
 
+/// The durations are not for the environment: tests shorten them.
 #[derive(Clone)]
 pub struct Config {
     /// DBPATH.
@@ -27,6 +28,10 @@ pub struct Config {
     pub log_level: String,
     /// Time between two pings to a socket; one that was silent for the whole of it is closed.
     pub ping_interval: Duration,
+    /// Time for the head of a request, and between the requests of a connection that is kept alive.
+    pub head_timeout: Duration,
+    /// Time for the body of a request.
+    pub body_timeout: Duration,
 }
 
 impl Config {
@@ -79,6 +84,8 @@ impl Config {
             address: SocketAddr::new(ip, port),
             log_level,
             ping_interval: Duration::from_secs(30),
+            head_timeout: Duration::from_secs(30),
+            body_timeout: Duration::from_secs(10),
         };
         Ok((config, warnings))
     }

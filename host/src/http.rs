@@ -26,8 +26,6 @@ use crate::store::Store;
 
 /// Longest body of a request.
 pub const BODY_BYTES_MAX: usize = 64 * 1024;
-/// Time for a body to arrive.
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a browser may remember a preflight.
 const PREFLIGHT_SECONDS: &str = "600";
 
@@ -42,6 +40,8 @@ pub struct Host {
     pub token_key: TokenKey,
     /// Origins of other sites whose pages may use this server with the user's cookie.
     pub origins: Vec<HeaderValue>,
+    /// Time for a body to arrive.
+    pub body_timeout: Duration,
     /// The tasks of open sockets.
     pub sockets: TaskTracker,
     pub next_socket_id: AtomicU64,
@@ -150,7 +150,7 @@ async fn register(host: &Host, request: Request<Incoming>) -> Result<Answer, Ref
         username,
         password,
         fullname,
-    } = Registration::parse(&body(request).await?)?;
+    } = Registration::parse(&body(host, request).await?)?;
     let ctx = Context::anonymous(clock::now());
     let find = FindAccount {
         username: username.clone(),
@@ -174,7 +174,7 @@ async fn register(host: &Host, request: Request<Incoming>) -> Result<Answer, Ref
 }
 
 async fn login(host: &Host, request: Request<Incoming>) -> Result<Answer, Refusal> {
-    let Credentials { username, password } = Credentials::parse(&body(request).await?)?;
+    let Credentials { username, password } = Credentials::parse(&body(host, request).await?)?;
     let ctx = Context::anonymous(clock::now());
     let find = FindAccount {
         username: username.clone(),
@@ -357,9 +357,9 @@ fn preflight(route: Route, headers: &HeaderMap) -> Answer {
     answer
 }
 
-async fn body(request: Request<Incoming>) -> Result<Bytes, Refusal> {
+async fn body(host: &Host, request: Request<Incoming>) -> Result<Bytes, Refusal> {
     let body = Limited::new(request.into_body(), BODY_BYTES_MAX).collect();
-    match timeout(BODY_TIMEOUT, body).await {
+    match timeout(host.body_timeout, body).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
             let text = format!("body should be at most {BODY_BYTES_MAX} bytes");

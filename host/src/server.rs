@@ -31,8 +31,6 @@ use crate::{HOST_ID, clock};
 
 /// Connections at once, sockets included; further ones wait in the system's backlog.
 const CONNECTIONS_MAX: usize = 50_000;
-/// Time for the head of a request, and for the next request of a connection that is kept alive.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest head of a request.
 const HEADER_BYTES_MAX: usize = 16 * 1024;
 /// Commits on their way to the registry. Full, it slows the writer down to what sockets take.
@@ -54,6 +52,7 @@ pub struct Server {
     registry: JoinHandle<()>,
     commands: mpsc::Sender<Command>,
     ping_interval: Duration,
+    head_timeout: Duration,
     stopped: oneshot::Receiver<()>,
 }
 
@@ -94,6 +93,7 @@ impl Server {
             passwords: PasswordThreads::start(),
             token_key: TokenKey::new(config.jwt_secret.as_bytes()),
             origins: config.origins.clone(),
+            body_timeout: config.body_timeout,
             sockets: TaskTracker::new(),
             next_socket_id: AtomicU64::new(1),
         });
@@ -105,6 +105,7 @@ impl Server {
             registry,
             commands,
             ping_interval: config.ping_interval,
+            head_timeout: config.head_timeout,
             stopped,
         };
         Ok((server, Stopper(stop)))
@@ -125,9 +126,14 @@ impl Server {
             registry,
             commands,
             ping_interval,
+            head_timeout,
             stopped,
         } = self;
-        let connections = Connections::default();
+        let connections = Connections {
+            tasks: TaskTracker::new(),
+            stopping: CancellationToken::new(),
+            head_timeout,
+        };
         {
             let _heartbeats = AbortOnDropHandle::new(tokio::spawn(heartbeats(
                 commands.clone(),
@@ -177,10 +183,10 @@ impl Server {
 }
 
 /// Connections that speak HTTP; one that becomes a socket leaves them.
-#[derive(Default)]
 struct Connections {
     tasks: TaskTracker,
     stopping: CancellationToken,
+    head_timeout: Duration,
 }
 
 async fn accept(listener: &TcpListener, host: &Arc<Host>, connections: &Connections) {
@@ -218,7 +224,7 @@ fn serve(
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
+        .header_read_timeout(connections.head_timeout)
         .max_buf_size(HEADER_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();

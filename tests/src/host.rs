@@ -1,5 +1,6 @@
 //! A running host: in the test's own process, or as the real program.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -170,12 +171,13 @@ pub struct Process {
 }
 
 /// Who reads the log of a process.
-#[derive(PartialEq)]
 pub enum Log {
     /// The test's own standard error.
     Test,
     /// It is a pipe whose reader has gone.
     Nobody,
+    /// All that can be logged is kept in this file.
+    File(PathBuf),
 }
 
 impl Process {
@@ -191,7 +193,14 @@ impl Process {
             .env("PORT", "0")
             .env_remove("HOST")
             .env_remove("CORS_ALLOW_ORIGIN")
-            .env_remove("LOG_LEVEL")
+            .env(
+                "LOG_LEVEL",
+                if matches!(log, Log::File(_)) {
+                    "trace"
+                } else {
+                    "info"
+                },
+            )
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
@@ -208,12 +217,23 @@ impl Process {
             panic!("the program ended without listening");
         };
         let address = soon("listening", listening).await;
-        if log == Log::Test {
-            tokio::spawn(async move {
-                while let Ok(Some(line)) = lines.next_line().await {
-                    eprintln!("host: {line}");
-                }
-            });
+        match log {
+            Log::Nobody => {}
+            Log::Test => {
+                tokio::spawn(async move {
+                    while let Ok(Some(line)) = lines.next_line().await {
+                        eprintln!("host: {line}");
+                    }
+                });
+            }
+            Log::File(path) => {
+                tokio::spawn(async move {
+                    let mut file = std::fs::File::create(path).expect("a file");
+                    while let Ok(Some(line)) = lines.next_line().await {
+                        writeln!(file, "{line}").expect("written");
+                    }
+                });
+            }
         }
         Process { address, child }
     }

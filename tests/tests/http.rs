@@ -1,5 +1,7 @@
 //! HTTP: each row of the reference behaviour, and what a browser and a careless client meet.
 
+use std::time::Duration;
+
 use serde_json::json;
 use tests::Host;
 use tests::host::{Http, ORIGIN, PASSWORD, login};
@@ -337,6 +339,35 @@ async fn bodies_have_a_limit() {
     ] {
         let answer = host.http("POST", "/register", &[], "x".repeat(bytes)).await;
         assert_eq!(told(&answer), expected);
+    }
+}
+
+#[tokio::test]
+async fn requests_that_take_too_long_are_ended() {
+    let folder = tempfile::TempDir::new().expect("a folder");
+    let host = Host::start_in(folder, |config| {
+        config.head_timeout = Duration::from_millis(200);
+        config.body_timeout = Duration::from_millis(200);
+    })
+    .await;
+    let body =
+        "POST /register HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\nconnection: close\r\n\r\n{";
+    let kept_alive = "GET /misc/ping HTTP/1.1\r\nhost: x\r\n\r\n";
+    for (sent, answered) in [
+        ("GET /misc/ping HTTP/1.1\r\nhost:", ""),
+        ("", ""),
+        (body, "HTTP/1.1 408 Request Timeout"),
+        (kept_alive, "HTTP/1.1 200 OK"),
+    ] {
+        let mut stream = TcpStream::connect(host.address)
+            .await
+            .expect("the host listens");
+        stream.write_all(sent.as_bytes()).await.expect("written");
+        let mut answer = String::new();
+        tests::soon("the end", stream.read_to_string(&mut answer))
+            .await
+            .expect("text");
+        assert!(answer.starts_with(answered), "{sent:?}: {answer}");
     }
 }
 

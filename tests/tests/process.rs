@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tests::host::Log;
-use tests::host::{PASSWORD, ids, register, request, run};
+use tests::host::{PASSWORD, SECRET, ids, login, register, request, run};
 use tests::{Client, Process};
 
 /// Opens the file as another tool would.
@@ -418,6 +418,45 @@ async fn a_log_that_cannot_be_written_stops_nothing() {
     let watch = tokio::spawn(async move { alice.closed().await });
     assert_eq!(host.end(Signal::TERM).await.code(), Some(0));
     assert_eq!(watch.await.expect("no panic").0, 1001);
+}
+
+#[tokio::test]
+async fn the_log_holds_no_secrets() {
+    let folder = TempDir::new().expect("a folder");
+    let log = folder.path().join("log");
+    let host =
+        Process::start_logging_to(&folder.path().join("chat.db"), Log::File(log.clone())).await;
+    register(host.address, "alice").await;
+    let cookie = login(host.address, "alice").await;
+    request(
+        host.address,
+        "GET",
+        "/auth/verify",
+        &[("cookie", &cookie)],
+        "",
+    )
+    .await;
+    let mut alice = Client::connect(host.address, &cookie).await;
+    let conversation = alice.converse(&[]).await;
+    alice.send(conversation, "between us").await;
+    assert_eq!(host.end(Signal::TERM).await.code(), Some(0));
+    let logged = || std::fs::read_to_string(&log).expect("a log");
+    let whole = async {
+        while !logged().contains("stopped") {
+            tokio::task::yield_now().await;
+        }
+    };
+    tests::soon("the last line", whole).await;
+    let logged = logged();
+    assert!(
+        logged.contains("send_message") && logged.contains("/auth/login"),
+        "it logs what it does: {logged}"
+    );
+    let token = cookie.trim_start_matches("login-token=");
+    let signature = token.rsplit('.').next().expect("three parts");
+    for secret in [PASSWORD, SECRET, token, signature, "between us", "argon2"] {
+        assert!(!logged.contains(secret), "{secret:?} is in the log");
+    }
 }
 
 #[tokio::test]

@@ -449,6 +449,29 @@ async fn a_client_that_reads_slowly_gets_every_reply() {
 }
 
 #[tokio::test]
+async fn a_message_sent_from_two_devices_at_once_is_stored_once() {
+    let host = Host::start().await;
+    let (mut phone, mut laptop) = (host.join("alice").await, host.connect("alice").await);
+    let mut bob = host.join("bob").await;
+    let conversation = phone.converse(&["bob"]).await;
+    bob.push().await;
+    for round in 0..50 {
+        let event = json!({
+            "type": "send_message", "conversation_id": conversation, "content": "once", "client_id": round.to_string(),
+        });
+        let (first, second) = tokio::join!(phone.ok(event.clone()), laptop.ok(event));
+        assert_eq!(first["id"], second["id"]);
+        let duplicates = [&first, &second]
+            .iter()
+            .filter(|data| data["duplicate"] == true)
+            .count();
+        assert_eq!(duplicates, 1, "{first} {second}");
+        assert_eq!(bob.push().await["data"]["id"], first["id"]);
+    }
+    assert_eq!(bob.pushes_so_far().await, [] as [Value; 0]);
+}
+
+#[tokio::test]
 async fn a_client_that_has_finished_sending_still_gets_its_replies() {
     let host = Host::start().await;
     let mut alice = host.join("alice").await;
