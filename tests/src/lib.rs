@@ -5,6 +5,7 @@ pub mod client;
 pub mod host;
 pub mod proxy;
 pub mod reference_client;
+pub mod table;
 pub mod world;
 
 pub use client::Client;

@@ -1,0 +1,37 @@
+//! Rows of tables over the handlers: a request in a fresh world, and all that comes of it.
+
+use serde_json::{Value, json};
+
+use crate::World;
+use crate::world::NOW;
+
+/// In a fresh world, `user` sends `event`; `reply` and `pushes` are all that comes of it.
+pub async fn check(user: &str, event: &str, reply: Value, pushes: &[Value]) {
+    let (actual_reply, actual_pushes) = World::new().await.event(user, event).await;
+    assert_eq!(actual_reply, reply, "the reply to {user}'s {event}");
+    assert_eq!(actual_pushes, pushes, "the pushes of {user}'s {event}");
+}
+
+/// As `check`, for a refusal.
+pub async fn refuse(user: &str, kind: &str, event: &str, code: &str, error: &str) {
+    let reply = json!({ "type": kind, "success": false, "error": error, "code": code });
+    check(user, event, reply, &[]).await;
+}
+
+pub fn success(kind: &str, data: Value) -> Value {
+    json!({ "type": kind, "success": true, "data": data })
+}
+
+pub fn profile(username: &str) -> Value {
+    json!({
+        "username": username, "fullname": format!("{username} example"),
+        "is_online": false, "last_online": NOW, "created_at": NOW,
+    })
+}
+
+pub fn message(id: i64, conversation_id: i64, rev: i64, sender: &str, content: &str) -> Value {
+    json!({
+        "id": id, "conversation_id": conversation_id, "rev": rev, "sender_username": sender,
+        "content": content, "reply_id": null, "sent_at": NOW,
+    })
+}
