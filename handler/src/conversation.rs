@@ -212,7 +212,8 @@ impl Operation for GetConversations {
 
     fn statements(&self, ctx: &Context) -> Vec<Statement> {
         // What is counted and looked up is so for the page alone.
-        vec![Statement::new(
+        let member = message::is_member(self.before.unwrap_or_default(), ctx);
+        let page = Statement::new(
             concat!(
                 "with page as materialized (
                      select c.id, c.name, c.rev, c.activity, mb.read_id
@@ -234,10 +235,14 @@ impl Operation for GetConversations {
                 // SQLite takes a negative limit for none.
                 self.limit.unwrap_or(-1).into(),
             ],
-        )]
+        );
+        vec![member, page]
     }
 
-    fn conclude(&self, _: &Context, rows: &[Rows], _: &mut Outbox) -> Result<Reply, Error> {
+    fn conclude(&self, ctx: &Context, rows: &[Rows], _: &mut Outbox) -> Result<Reply, Error> {
+        if let (Some(before), true) = (self.before, rows[0].is_empty()) {
+            return Err(no_such_conversation(before, ctx));
+        }
         #[derive(Serialize)]
         struct Listed {
             id: i64,
@@ -247,7 +252,7 @@ impl Operation for GetConversations {
             unread: i64,
             last_message: Option<Message>,
         }
-        let listed = rows[0].0.iter().map(|row| Listed {
+        let listed = rows[1].0.iter().map(|row| Listed {
             id: row.integer(0),
             name: row.text(1),
             rev: row.integer(2),
@@ -301,10 +306,7 @@ impl Operation for GetConversationInfo {
 
     fn conclude(&self, ctx: &Context, rows: &[Rows], _: &mut Outbox) -> Result<Reply, Error> {
         let Some(row) = rows[0].first() else {
-            return Err(Error::NotFound(format!(
-                "{} is not part of any conversation with {} id",
-                ctx.username, self.id
-            )));
+            return Err(no_such_conversation(self.id, ctx));
         };
         let members = rows[1].texts();
         let few = members.len() as i64 <= READ_RECEIPT_MEMBERS_MAX;
@@ -317,4 +319,11 @@ impl Operation for GetConversationInfo {
             read: few.then(|| members.iter().map(String::as_str).zip(read_ids).collect()),
         }))
     }
+}
+
+fn no_such_conversation(id: i64, ctx: &Context) -> Error {
+    Error::NotFound(format!(
+        "{} is not part of any conversation with {id} id",
+        ctx.username
+    ))
 }

@@ -293,11 +293,12 @@ impl Operation for GetMessages {
                     "select ",
                     message_columns!(),
                     " from messages m
-                     where m.conversation_id = ?1 and (?2 is null or m.id < ?2)
+                     where m.conversation_id = ?1 and m.id < ?2
                          and exists (select 1 from members where conversation_id = ?1 and user_id = ?3)
                      order by m.id desc limit ?4"
                 ),
-                before,
+                // A range for the index, whatever is asked.
+                before.unwrap_or(i64::MAX),
             ),
             Bound::After(after) => (
                 concat!(
@@ -308,7 +309,7 @@ impl Operation for GetMessages {
                          and exists (select 1 from members where conversation_id = ?1 and user_id = ?3)
                      order by m.id limit ?4"
                 ),
-                Some(after),
+                after,
             ),
         };
         let messages = Statement::new(
@@ -358,6 +359,13 @@ impl Page {
             bytes: PAGE_BYTES_MAX,
             is_empty: true,
         }
+    }
+
+    /// Whether this many bytes of something else fit; as with messages, the first thing always does.
+    pub fn charge(&mut self, bytes: usize) -> bool {
+        let fits = self.is_empty || bytes <= self.bytes;
+        self.bytes = self.bytes.saturating_sub(bytes);
+        fits
     }
 
     /// Gives the message back if it fits; the first one always does. Nothing fits after one that did not.

@@ -47,7 +47,8 @@ impl Sync {
 }
 
 /// `given`: the client's revs. `changed`: what is newer; `since` is null for what it has never seen, and `size` is at least
-/// the number of messages that changed, without counting them: each has a rev of its own. `page`: as many of those, in the
+/// the number of messages that changed, without counting them: each has a rev of its own; twenty members weigh as much as
+/// a message. `page`: as many of those, in the
 /// order of ids, as `limit` has room for; only the last one of them can be cut short.
 ///
 /// `?1` is the caller, `?2` the revs as JSON, `?3` the limit.
@@ -57,7 +58,8 @@ macro_rules! page {
              select cast(key as integer) as id, value as rev from json_each(?2)
          ), changed as materialized (
              select c.id, c.name, c.rev, mb.read_id, g.rev as since,
-                 iif(g.rev is null, min(c.rev, 100), c.rev - g.rev) as size
+                 iif(g.rev is null, min(c.rev, 100), c.rev - g.rev)
+                     + (select count(*) from members where conversation_id = c.id) / 20 as size
              from members mb
                  cross join conversations c on c.id = mb.conversation_id
                  left join given g on g.id = c.id and g.rev > 0
@@ -172,6 +174,11 @@ impl Operation for Sync {
                 unread: row.integer(4),
                 messages: Vec::new(),
             };
+            let usernames: usize = changed.members.iter().map(String::len).sum();
+            if !page.charge(usernames) {
+                answer.more = true;
+                return Ok(Reply::of(&answer));
+            }
             let mut last_rev = None;
             while let Some(row) = messages.next_if(|row| row.integer(1) == id) {
                 let message = Message::of(row, 0);

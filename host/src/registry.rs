@@ -15,7 +15,8 @@ use tokio::sync::mpsc;
 use crate::frame;
 use crate::socket::{CloseReason, Socket};
 
-/// What one committed operation means for the sockets of this host. Applied in this order: `change`, `outbox`, `reply`.
+/// What one committed operation means for the sockets of this host. Applied in this order: `change`, `outbox`,
+/// `reply`, `done`.
 #[derive(Default)]
 pub struct Delivery {
     change: Option<Change>,
@@ -23,6 +24,7 @@ pub struct Delivery {
     origin: Option<Arc<Socket>>,
     reply: Option<Bytes>,
     outbox: Outbox,
+    done: Option<Box<dyn FnOnce() + Send>>,
 }
 
 enum Change {
@@ -31,11 +33,16 @@ enum Change {
 }
 
 impl Delivery {
-    /// What others than this socket are told.
-    pub fn pushes(origin: Option<Arc<Socket>>, outbox: Outbox) -> Self {
+    /// What others than this socket are told, and what to do when they have been.
+    pub fn pushes(
+        origin: Option<Arc<Socket>>,
+        outbox: Outbox,
+        done: impl FnOnce() + Send + 'static,
+    ) -> Self {
         Delivery {
             origin,
             outbox,
+            done: Some(Box::new(done)),
             ..Self::default()
         }
     }
@@ -180,6 +187,9 @@ impl Registry {
         if let (Some(socket), Some(reply)) = (delivery.origin, delivery.reply) {
             socket.answer(reply);
             self.dirty.push(socket);
+        }
+        if let Some(done) = delivery.done {
+            done();
         }
     }
 

@@ -104,7 +104,7 @@ impl Store {
         Ok((store, threads))
     }
 
-    /// Runs an operation of no socket; what it tells others is handed on in commit order.
+    /// Runs an operation of no socket; returns when others have been told, in commit order.
     pub async fn run<O>(&self, ctx: Context, operation: O) -> Result<O::Output, Error>
     where
         O: Operation + 'static,
@@ -126,8 +126,13 @@ impl Store {
     {
         let (done, result) = oneshot::channel();
         self.submit(ctx, operation, move |outcome, outbox| {
-            let _ = done.send(outcome);
-            (!outbox.is_empty()).then(|| Delivery::pushes(origin, outbox))
+            // The caller goes on when others have been told: what it does next cannot overtake this.
+            let done = move || drop(done.send(outcome));
+            if outbox.is_empty() {
+                done();
+                return None;
+            }
+            Some(Delivery::pushes(origin, outbox, done))
         })
         .await?;
         result

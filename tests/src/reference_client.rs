@@ -32,6 +32,7 @@ pub struct Memory {
     pub connections: usize,
     pub gaps: usize,
     pub duplicates: usize,
+    pub refused: usize,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -218,13 +219,15 @@ impl Device {
         let data = &event["data"];
         let kind = event["type"].as_str().context("an event has a type")?;
         let reference = event["ref"].as_str();
-        if reference.is_some() && event["success"] == false {
+        if let (Some(reference), Some(code)) = (reference, event["code"].as_str()) {
             // The connection is given up, and the next one sends it again after a while.
-            ensure!(
-                event["code"] == "unavailable",
-                "{kind} was refused: {event}"
-            );
-            bail!("unavailable");
+            ensure!(code != "unavailable", "unavailable");
+            // Anything else stays as it is, however often it is sent: a real client tells its user.
+            self.memory
+                .outbox
+                .retain(|pending| pending.client_id != reference);
+            self.memory.refused += 1;
+            return Ok(());
         }
         match (kind, reference) {
             ("ping", _) => {}

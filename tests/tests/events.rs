@@ -347,7 +347,6 @@ async fn conversations_of_a_user() {
         ("bob", json!({ "limit": 1 }), json!([other])),
         ("bob", json!({ "limit": 1, "before": 2 }), json!([pair(1)])),
         ("bob", json!({ "before": 1 }), json!([])),
-        ("bob", json!({ "before": 99 }), json!([])),
         ("dave", json!({}), json!([])),
     ] {
         check(
@@ -357,6 +356,11 @@ async fn conversations_of_a_user() {
             &[],
         )
         .await;
+    }
+    for before in [2, 99] {
+        let error = format!("alice is not part of any conversation with {before} id");
+        let event = get(json!({ "before": before }));
+        refuse("alice", "get_conversations", &event, "not_found", &error).await;
     }
     for (fields, error) in [
         (

@@ -741,3 +741,38 @@ async fn sync_gives_an_unknown_conversation_its_latest_hundred_and_pages_the_res
         }
     }
 }
+
+#[tokio::test]
+async fn large_conversations_come_in_pages_too() {
+    let world = World::new().await;
+    let sql = "with recursive n(i) as (select 5 union all select i + 1 from n where i < 9000)
+        insert into users (id, username, fullname, password) select i, printf('%060d', i), '', '' from n;
+        with recursive n(i) as (select 3 union all select i + 1 from n where i < 7)
+        insert into conversations (id, name) select i, 'large' from n;
+        insert into members (conversation_id, user_id) select c.id, u.id from conversations c, users u where c.id > 2 and u.id <> 4;";
+    world.db.execute_batch(sql).await.expect("inserted");
+    let (mut revs, mut pages) = (serde_json::Map::new(), 0);
+    loop {
+        let event = json!({ "type": "sync", "revs": revs, "limit": 1000 });
+        let (reply, _) = world.event("alice", &event.to_string()).await;
+        assert!(
+            reply.to_string().len() < 2 * 1024 * 1024,
+            "an answer of {} bytes",
+            reply.to_string().len()
+        );
+        for conversation in reply["data"]["conversations"]
+            .as_array()
+            .expect("conversations")
+        {
+            revs.insert(conversation["id"].to_string(), conversation["rev"].clone());
+        }
+        pages += 1;
+        assert!(pages < 20, "it ends");
+        if reply["data"]["more"] == false {
+            break;
+        }
+    }
+    let known: Vec<_> = revs.keys().map(String::as_str).collect();
+    assert_eq!(known, ["1", "3", "4", "5", "6", "7"]);
+    assert!(pages > 1);
+}

@@ -472,6 +472,30 @@ async fn a_message_sent_from_two_devices_at_once_is_stored_once() {
 }
 
 #[tokio::test]
+async fn typing_is_heard_in_its_order() {
+    let host = Host::start().await;
+    let (mut alice, mut bob) = (host.join("alice").await, host.join("bob").await);
+    let conversation = alice.converse(&["bob"]).await;
+    bob.push().await;
+    let typing = |count: i32| json!({ "type": "typing", "conversation_id": conversation, "on": count % 2 == 0 });
+    for count in 0..400 {
+        alice
+            .socket
+            .feed(Message::text(typing(count).to_string()))
+            .await
+            .expect("open");
+    }
+    alice.socket.flush().await.expect("open");
+    for count in 0..400 {
+        assert_eq!(
+            bob.push().await["data"]["on"],
+            count % 2 == 0,
+            "push {count}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_client_that_has_finished_sending_still_gets_its_replies() {
     let host = Host::start().await;
     let mut alice = host.join("alice").await;

@@ -181,6 +181,7 @@ async fn nothing_is_lost_and_nothing_comes_twice() {
         connections += memory.connections;
         gaps += memory.gaps;
         duplicates += memory.duplicates;
+        assert_eq!(memory.refused, 0);
         for (id, all_members) in &members {
             let known = memory.conversations.get(id);
             assert_eq!(
