@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::error::Error;
 use crate::event::{Reply, json, push};
 use crate::fields::Fields;
-use crate::message::{self, Message, READ_RECEIPT_MEMBERS_MAX, message_columns};
+use crate::message::{self, Message, Page, READ_RECEIPT_MEMBERS_MAX, message_columns};
 use crate::operation::{Access, Context, Operation};
 use crate::outbox::{Audience, Outbox, Output};
 use crate::statement::{Rows, Statement};
@@ -187,7 +187,7 @@ impl Operation for CreateConversation {
 
 /// `get_conversations {limit?, before?}` → `[{id, name, rev, unread, read_id, last_message}]`, the most recently active
 /// first: by the latest message or, before there is one, by the making. `before`: the id of the last one of the page
-/// before. `unread` counts the messages of others after `read_id`, at most `UNREAD_MAX`.
+/// before. With a `limit`, fewer where they would pass `PAGE_BYTES_MAX`: the last page is an empty one. `unread` counts the messages of others after `read_id`, at most `UNREAD_MAX`.
 pub struct GetConversations {
     before: Option<i64>,
     limit: Option<i64>,
@@ -252,15 +252,23 @@ impl Operation for GetConversations {
             unread: i64,
             last_message: Option<Message>,
         }
-        let listed = rows[1].0.iter().map(|row| Listed {
-            id: row.integer(0),
-            name: row.text(1),
-            rev: row.integer(2),
-            read_id: row.integer(3),
-            unread: row.integer(4),
-            last_message: row.optional_integer(5).map(|_| Message::of(row, 5)),
+        let listed = rows[1].0.iter().map(|row| {
+            json(&Listed {
+                id: row.integer(0),
+                name: row.text(1),
+                rev: row.integer(2),
+                read_id: row.integer(3),
+                unread: row.integer(4),
+                last_message: row.optional_integer(5).map(|_| Message::of(row, 5)),
+            })
         });
-        Ok(Reply::of(&listed.collect::<Vec<_>>()))
+        // Whoever asks without a limit knows no pages, and gets all.
+        let mut page = Page::new(i64::MAX);
+        let listed = listed.map_while(|text| match self.limit {
+            Some(_) => page.take(text),
+            None => Some(text),
+        });
+        Ok(Reply(format!("[{}]", listed.collect::<Vec<_>>().join(","))))
     }
 }
 

@@ -457,3 +457,44 @@ async fn get_conversation_info() {
         .await;
     }
 }
+
+#[tokio::test]
+async fn a_page_of_conversations_with_long_messages_is_shorter() {
+    let world = World::new().await;
+    let content = "\u{1}".repeat(64 * 1024);
+    let sql = "insert into messages (id, sender_id, conversation_id, content, rev) values (?1, 2, ?2, ?3, 9)";
+    for id in 3..7 {
+        let create = r#"{"type": "create_conversation", "members": ["alice"]}"#;
+        world.event("bob", create).await;
+        world
+            .db
+            .execute(sql, libsql::params![id + 100, id, content.as_str()])
+            .await
+            .expect("inserted");
+        world
+            .db
+            .execute(
+                "update conversations set activity = ?1 + 100 where id = ?1",
+                [id],
+            )
+            .await
+            .expect("updated");
+    }
+    let (all, _) = world
+        .event("alice", r#"{"type": "get_conversations"}"#)
+        .await;
+    assert_eq!(tests::host::ids(&all["data"]), [6, 5, 4, 3, 1]);
+    let (mut ids, mut before, mut pages) = (Vec::new(), json!(null), 0);
+    loop {
+        let event = json!({ "type": "get_conversations", "limit": 50, "before": before });
+        let (reply, _) = world.event("alice", &event.to_string()).await;
+        let page = tests::host::ids(&reply["data"]);
+        let Some(last) = page.last() else {
+            break;
+        };
+        before = json!(last);
+        ids.extend(page);
+        pages += 1;
+    }
+    assert_eq!((ids, pages), (vec![6, 5, 4, 3, 1], 2));
+}
