@@ -103,25 +103,34 @@ impl Operation for Sync {
                 ),
                 parameters(),
             ),
-            // Of one conversation at most one message more than an answer has room for, which shows that it is cut short.
+            // `touched`: of one conversation at most one message more than an answer has room for, which shows that it is
+            // cut short. `chosen`: how many bytes of content come before each, so that no more are read than
+            // `PAGE_BYTES_MAX` (1048576) and the one that shows the cut.
             Statement::new(
                 concat!(
                     page!(),
-                    " select ",
-                    message_columns!(),
-                    " from page cross join messages m on m.conversation_id = page.id and m.rev > page.since
-                         and m.rev <= coalesce((select rev from messages
-                             where conversation_id = page.id and rev > page.since
-                             order by rev limit 1 offset ?3), page.rev)
-                     where page.since is not null
-                     union all
+                    ", touched as materialized (
+                         select m.id, m.conversation_id, m.rev, coalesce(octet_length(m.content), 0) as bytes
+                         from page cross join messages m on m.conversation_id = page.id and m.rev > page.since
+                             and m.rev <= coalesce((select rev from messages
+                                 where conversation_id = page.id and rev > page.since
+                                 order by rev limit 1 offset ?3), page.rev)
+                         where page.since is not null
+                         union all
+                         select m.id, m.conversation_id, m.rev, coalesce(octet_length(m.content), 0)
+                         from page cross join messages m on m.conversation_id = page.id
+                             and m.id >= coalesce((select id from messages
+                                 where conversation_id = page.id order by id desc limit 1 offset 99), 0)
+                         where page.since is null
+                     ), chosen as materialized (
+                         select id, sum(bytes) over (
+                             order by conversation_id, rev rows unbounded preceding) - bytes as taken
+                         from touched
+                     )
                      select ",
                     message_columns!(),
-                    " from page cross join messages m on m.conversation_id = page.id
-                         and m.id >= coalesce((select id from messages
-                             where conversation_id = page.id order by id desc limit 1 offset 99), 0)
-                     where page.since is null
-                     order by 2, 3"
+                    " from chosen cross join messages m on m.id = chosen.id
+                     where chosen.taken <= 1048576 order by 2, 3"
                 ),
                 parameters(),
             ),
