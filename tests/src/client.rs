@@ -112,14 +112,18 @@ impl Client {
 
     /// The next text frame, as JSON.
     pub async fn receive(&mut self) -> Value {
-        loop {
-            let next = soon("a frame", self.socket.next()).await;
-            match next.expect("the socket is open").expect("a frame") {
-                Message::Text(text) => return serde_json::from_str(&text).expect("JSON"),
-                Message::Ping(_) | Message::Pong(_) => {}
-                other => panic!("{other:?} instead of an event"),
+        // One wait for all: pings that come meanwhile do not make it longer.
+        let event = async {
+            loop {
+                let next = self.socket.next().await;
+                match next.expect("the socket is open").expect("a frame") {
+                    Message::Text(text) => return serde_json::from_str(&text).expect("JSON"),
+                    Message::Ping(_) | Message::Pong(_) => {}
+                    other => panic!("{other:?} instead of an event"),
+                }
             }
-        }
+        };
+        soon("an event", event).await
     }
 
     /// Waits for the close frame: its code and reason.

@@ -516,19 +516,24 @@ async fn a_client_that_has_finished_sending_still_gets_its_replies() {
 async fn a_silent_client_is_closed_and_an_idle_one_that_answers_is_not() {
     let folder = TempDir::new().expect("a folder");
     let host = Host::start_in(folder, |config| {
-        config.ping_interval = Duration::from_millis(300)
+        config.ping_interval = Duration::from_secs(1)
     })
     .await;
-    let (silent, mut idle) = (host.join("silent").await, host.join("idle").await);
+    host.register("silent").await;
+    let mut idle = host.join("idle").await;
     idle.ok(json!({ "type": "add_contact", "contact_username": "silent" }))
         .await;
-    // tungstenite answers pings while it is polled; `silent` is not. Its end is heard of as soon as it is closed.
-    let offline = idle.push().await;
-    assert_eq!(
-        (&offline["type"], &offline["data"]["is_online"]),
-        (&json!("user_status"), &json!(false))
-    );
-    let mut silent = silent;
+    // tungstenite answers pings while it is polled, as `idle` is from here on, and `silent` is not.
+    let idle = tokio::spawn(async move {
+        let statuses = [idle.push().await, idle.push().await];
+        (idle, statuses)
+    });
+    let mut silent = host.connect("silent").await;
+    let (mut idle, statuses) = idle.await.expect("no panic");
+    for (status, is_online) in statuses.iter().zip([true, false]) {
+        assert_eq!(status["type"], "user_status");
+        assert_eq!(status["data"]["is_online"], is_online);
+    }
     assert_eq!(silent.closed().await, (4000, "no answer to ping".into()));
     assert_eq!(idle.ok(json!({ "type": "ping" })).await, "pong");
 }
