@@ -17,7 +17,7 @@ pub use world::World;
 use std::time::Duration;
 
 /// How long a test waits for something that must happen. Nothing is measured by it.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits for what must happen.
 pub async fn soon<T>(what: &str, event: impl Future<Output = T>) -> T {
