@@ -113,20 +113,31 @@ impl Operation for Register {
     }
 
     fn statements(&self, ctx: &Context) -> Vec<Statement> {
-        vec![Statement::new(
-            "insert into users (username, fullname, password, is_online, last_online, created_at)
-             values (?1, ?2, ?3, 0, ?4, ?4) on conflict do nothing returning id",
-            [
-                self.username.as_str().into(),
-                self.fullname.as_str().into(),
-                self.password_hash.as_str().into(),
-                ctx.now.into(),
-            ],
-        )]
+        vec![
+            Statement::new(
+                "insert into users (username, fullname, password, is_online, last_online, created_at)
+                 values (?1, ?2, ?3, 0, ?4, ?4) on conflict do nothing returning id",
+                [
+                    self.username.as_str().into(),
+                    self.fullname.as_str().into(),
+                    self.password_hash.as_str().into(),
+                    ctx.now.into(),
+                ],
+            ),
+            // No two hashes are the same: their salts are random.
+            Statement::new(
+                "select 1 from users where username = ?1 and password = ?2",
+                [
+                    self.username.as_str().into(),
+                    self.password_hash.as_str().into(),
+                ],
+            ),
+        ]
     }
 
-    fn conclude(&self, _: &Context, rows: &[Rows], _: &mut Outbox) -> Result<(), Error> {
-        if rows[0].is_empty() {
+    fn conclude(&self, ctx: &Context, rows: &[Rows], _: &mut Outbox) -> Result<(), Error> {
+        let is_own = ctx.is_repeat && !rows[1].is_empty();
+        if rows[0].is_empty() && !is_own {
             return Err(Error::Conflict("username already exists".into()));
         }
         Ok(())

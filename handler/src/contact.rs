@@ -83,10 +83,10 @@ impl Operation for AddContact {
             return Err(Error::NotFound(format!("no such user '{name}' exists")));
         };
         let (already, room) = (row.flag(5), row.flag(6));
-        if already {
+        if already && !ctx.is_repeat {
             return Err(Error::Conflict(format!("'{name}' is already a contact")));
         }
-        if !room {
+        if !room && !already {
             return Err(Error::TooLarge(format!(
                 "a user can have at most {CONTACTS_MAX} contacts"
             )));

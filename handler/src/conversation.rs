@@ -123,33 +123,42 @@ impl Operation for CreateConversation {
         let usernames = self.usernames(ctx);
         let name = self.name(&usernames);
         let usernames = json(&usernames);
-        vec![
+        let mut statements = vec![
             Statement::new(
                 "select cast(value as blob) from json_each(?1)
                  where not exists (select 1 from users where username = value) order by key limit 1",
                 [usernames.as_str().into()],
             ),
             Statement::new(
-                "insert into conversations (name, activity)
-                 select ?2, (select coalesce(max(id), 0) from messages)
+                "insert into conversations (name, activity, request_id)
+                 select ?2, (select coalesce(max(id), 0) from messages), ?3
                  where not exists (select 1 from json_each(?1)
                      where not exists (select 1 from users where username = value))
+                     and (?3 is null or not exists (select 1 from conversations where request_id = ?3))
                  returning id, rev",
-                [usernames.as_str().into(), name.into()],
+                [usernames.as_str().into(), name.into(), ctx.request_key()],
             ),
-            // The conversation of the statement before is the one with the highest id; where none was made, the
-            // same guard holds this one back.
+            // changes() is 1 where the statement before has made the conversation, and 0 where it has not.
             Statement::new(
                 "insert into members (conversation_id, user_id)
-                 select (select max(id) from conversations), u.id
+                 select last_insert_rowid(), u.id
                  from json_each(?1) join users u on u.username = value
-                 where not exists (select 1 from json_each(?1)
-                     where not exists (select 1 from users where username = value))
+                 where changes() = 1
                  order by key
                  returning user_id",
                 [usernames.into()],
             ),
-        ]
+        ];
+        if ctx.is_repeat {
+            let made = "select id, 1 from conversations where request_id = ?1";
+            statements[1] = Statement::new(made, [ctx.request_key()]);
+            statements[2] = Statement::new(
+                "select user_id from members
+                 where conversation_id = (select id from conversations where request_id = ?1)",
+                [ctx.request_key()],
+            );
+        }
+        statements
     }
 
     fn conclude(&self, ctx: &Context, rows: &[Rows], out: &mut Outbox) -> Result<Reply, Error> {

@@ -2,9 +2,10 @@
 //!
 //! No sockets, clock, randomness, threads or environment: the host gives time, salts and the caller, and applies the
 //! outbox. An [`Operation`] is decided in two steps around one round trip to the database; [`handle`] runs one on a
-//! local libsql connection, and the host's store runs groups of them.
+//! libsql connection, and the host's store runs groups of them.
 
 pub mod account;
+mod batch;
 pub mod contact;
 pub mod conversation;
 mod error;
@@ -22,9 +23,10 @@ pub mod token;
 pub mod typing;
 pub mod user;
 
+pub use batch::run_batch;
 pub use error::Error;
 pub use event::{Envelope, Event, EventOperation, REF_CHARS_MAX, Reply};
-pub use operation::{Access, Context, Operation};
+pub use operation::{Access, Context, Operation, RequestId};
 pub use outbox::{Audience, Outbox, Output};
 pub use statement::{Row, Rows, Statement, run};
 
@@ -53,6 +55,22 @@ pub async fn handle<O: Operation + ?Sized>(
             Err(internal(error))
         }
     }
+}
+
+/// As [`handle`], on a remote database: one request.
+pub async fn handle_remote<O: Operation + ?Sized>(
+    db: &libsql::Connection,
+    ctx: &Context,
+    operation: &O,
+    out: &mut Outbox,
+) -> Result<O::Output, Error> {
+    if operation.access() == Access::None {
+        return operation.conclude(ctx, &[], out);
+    }
+    let rows = run_batch(db, &operation.statements(ctx))
+        .await
+        .map_err(|error| Error::Internal(error.to_string()))?;
+    operation.conclude(ctx, &rows, out)
 }
 
 async fn run_all(

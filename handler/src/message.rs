@@ -1,5 +1,6 @@
 //! Messages: sending one, reading the history, marking it read.
 
+use libsql::Value;
 use serde::Serialize;
 
 use crate::error::Error;
@@ -24,12 +25,13 @@ pub const PAGE_BYTES_MAX: usize = 1024 * 1024;
 /// Members up to which everyone hears who has read what.
 pub const READ_RECEIPT_MEMBERS_MAX: i64 = 100;
 
-/// The columns of a `Message`, of a `messages` row called `m`.
+/// The columns of a `Message`, of a `messages` row called `m`. A `client_id` that is no text is a request's id, given by
+/// the host where the client gave none.
 macro_rules! message_columns {
     () => {
         "m.id, m.conversation_id, m.rev, cast(m.reply_id as integer), cast(m.sent_at as integer), \
          cast((select username from users where id = m.sender_id) as blob), cast(m.content as blob), \
-         cast(m.client_id as blob)"
+         case typeof(m.client_id) when 'text' then cast(m.client_id as blob) end"
     };
 }
 pub(crate) use message_columns;
@@ -142,6 +144,10 @@ impl Operation for SendMessage {
         let Ok(body) = &self.body else {
             return vec![member];
         };
+        let key = match &body.client_id {
+            Some(client_id) => client_id.as_str().into(),
+            None => ctx.request_key(),
+        };
         let insert = Statement::new(
             "insert into messages (sender_id, conversation_id, reply_id, sent_at, content, client_id, rev)
              select ?1, ?2, ?3, ?4, ?5, ?6, c.rev + 1 from conversations c
@@ -157,7 +163,7 @@ impl Operation for SendMessage {
                 body.reply_id.into(),
                 ctx.now.into(),
                 body.content.as_str().into(),
-                body.client_id.clone().into(),
+                key.clone(),
             ],
         );
         // changes() is 1 where the statement before has stored the message, and 0 where it has not.
@@ -167,7 +173,7 @@ impl Operation for SendMessage {
             [self.conversation_id.into()],
         );
         let mut statements = vec![member, insert, bump];
-        if let Some(client_id) = &body.client_id {
+        if !matches!(key, Value::Null) {
             statements.push(Statement::new(
                 concat!(
                     "select ",
@@ -177,7 +183,7 @@ impl Operation for SendMessage {
                 [
                     self.conversation_id.into(),
                     ctx.user_id.into(),
-                    client_id.as_str().into(),
+                    key,
                 ],
             ));
         }
@@ -188,8 +194,9 @@ impl Operation for SendMessage {
         let conversation_id = self.conversation_id;
         members_only(&rows[0], conversation_id, ctx)?;
         let body = self.body.as_ref().map_err(Error::clone)?;
-        if let Some(row) = rows[1].first() {
-            let data = json(&Message {
+        let stored = rows.get(3).and_then(Rows::first);
+        let message = match (rows[1].first(), stored) {
+            (Some(row), _) => Message {
                 id: row.integer(0),
                 conversation_id,
                 rev: row.integer(1),
@@ -198,30 +205,34 @@ impl Operation for SendMessage {
                 sender_username: ctx.username.to_string(),
                 content: body.content.clone(),
                 client_id: body.client_id.clone(),
-            });
-            out.push(Output::Push {
-                to: Audience::Conversation(conversation_id),
-                event: push("send_message", &data),
-                is_droppable: false,
-            });
-            return Ok(Reply(data));
-        }
-        if let Some(row) = rows.get(3).and_then(Rows::first) {
-            #[derive(Serialize)]
-            struct Duplicate {
-                #[serde(flatten)]
-                message: Message,
-                duplicate: bool,
+            },
+            (None, Some(row)) if ctx.is_repeat => Message::of(row, 0),
+            (None, Some(row)) => {
+                #[derive(Serialize)]
+                struct Duplicate {
+                    #[serde(flatten)]
+                    message: Message,
+                    duplicate: bool,
+                }
+                return Ok(Reply::of(&Duplicate {
+                    message: Message::of(row, 0),
+                    duplicate: true,
+                }));
             }
-            return Ok(Reply::of(&Duplicate {
-                message: Message::of(row, 0),
-                duplicate: true,
-            }));
-        }
-        Err(no_such_message(
-            body.reply_id.unwrap_or_default(),
-            conversation_id,
-        ))
+            (None, None) => {
+                return Err(no_such_message(
+                    body.reply_id.unwrap_or_default(),
+                    conversation_id,
+                ));
+            }
+        };
+        let data = json(&message);
+        out.push(Output::Push {
+            to: Audience::Conversation(conversation_id),
+            event: push("send_message", &data),
+            is_droppable: false,
+        });
+        Ok(Reply(data))
     }
 }
 
@@ -465,7 +476,7 @@ impl Operation for MarkRead {
             username: &ctx.username,
             message_id: read_id,
         });
-        if !rows[1].is_empty() {
+        if !rows[1].is_empty() || ctx.is_repeat {
             let to = match members {
                 ..=READ_RECEIPT_MEMBERS_MAX => Audience::Conversation(conversation_id),
                 _ => Audience::Users(vec![ctx.user_id]),

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use libsql::Value;
+
 use crate::error::Error;
 use crate::outbox::Outbox;
 use crate::statement::{Rows, Statement};
@@ -15,7 +17,8 @@ pub trait Operation: Send + Sync {
     fn access(&self) -> Access;
 
     /// What to ask the database: run in order, inside one transaction. Every statement guards itself, because no code
-    /// runs between them, and an operation that `conclude`s with an error has changed nothing.
+    /// runs between them, and an operation that `conclude`s with an error has changed nothing. With
+    /// `Context::is_repeat` they change nothing that they have changed before.
     fn statements(&self, ctx: &Context) -> Vec<Statement>;
 
     /// What the rows mean (one `Rows` for each statement): the answer to the caller, and what others are told.
@@ -42,16 +45,36 @@ pub struct Context {
     pub username: Arc<str>,
     /// Unix seconds.
     pub now: i64,
+    /// Random; names this request where its answer may get lost on the way back from the database, so that what it
+    /// made can be found.
+    pub request_id: Option<RequestId>,
+    /// This request has been committed, and its answer was lost: its statements find what it did and change nothing,
+    /// and others are told again.
+    pub is_repeat: bool,
 }
 
+pub type RequestId = [u8; 8];
+
 impl Context {
+    pub fn new(user_id: i64, username: Arc<str>, now: i64) -> Self {
+        Context {
+            user_id,
+            username,
+            now,
+            request_id: None,
+            is_repeat: false,
+        }
+    }
+
     /// For operations that have no logged-in caller.
     pub fn anonymous(now: i64) -> Self {
-        Context {
-            user_id: 0,
-            username: "".into(),
-            now,
-        }
+        Context::new(0, "".into(), now)
+    }
+
+    /// The request's id as a parameter: null where it has none.
+    pub(crate) fn request_key(&self) -> Value {
+        self.request_id
+            .map_or(Value::Null, |id| Value::Blob(id.into()))
     }
 }
 

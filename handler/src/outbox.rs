@@ -1,8 +1,10 @@
 //! What a committed request tells the world: pushes to audiences, and changes of who belongs to an audience.
 
+use serde::{Deserialize, Serialize};
+
 /// Who receives a push. The host knows their sockets. The socket that made the request is never among them: its
 /// copy is the reply.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Audience {
     /// Every socket of these users.
     Users(Vec<i64>),

@@ -3,6 +3,9 @@
 //! The number of a user's sockets on a host is counted in the database, so that "the first opened" and "the last
 //! closed" are decided in the order of commits, whatever sockets do at the same time.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use serde::Serialize;
 
 use crate::error::Error;
@@ -14,7 +17,7 @@ use crate::statement::{Rows, Statement};
 /// A socket of this user has opened on this host.
 pub struct Connected {
     pub username: String,
-    pub host_id: &'static str,
+    pub host_id: Arc<str>,
 }
 
 /// Whose socket it is, and what it listens to.
@@ -33,16 +36,19 @@ impl Operation for Connected {
 
     fn statements(&self, ctx: &Context) -> Vec<Statement> {
         let username = self.username.as_str();
-        vec![
+        let find = || {
             Statement::new(
                 "select id from users where username = ?1",
                 [username.into()],
-            ),
+            )
+        };
+        let mut statements = vec![
+            find(),
             Statement::new(
                 "insert into presence (user_id, host_id, sockets)
                  select id, ?2, 1 from users where username = ?1
                  on conflict do update set sockets = sockets + 1",
-                [username.into(), self.host_id.into()],
+                [username.into(), (&*self.host_id).into()],
             ),
             Statement::new(
                 "update users set is_online = 1, last_online = ?2
@@ -59,7 +65,13 @@ impl Operation for Connected {
                  where user_id = (select id from users where username = ?1)",
                 [username.into()],
             ),
-        ]
+        ];
+        if ctx.is_repeat {
+            // It is counted already, and may have been the first.
+            statements[1] = find();
+            statements[2] = find();
+        }
+        statements
     }
 
     /// `NotFound`: there is no such user.
@@ -69,7 +81,7 @@ impl Operation for Connected {
             return Err(Error::NotFound(format!("'{name}' doesn't exists")));
         };
         if !rows[2].is_empty() {
-            tell_contacts(&rows[3], &self.username, true, ctx.now, out);
+            tell_contacts(rows[3].integers(), &self.username, true, ctx.now, out);
         }
         Ok(Session {
             user_id: user.integer(0),
@@ -80,7 +92,7 @@ impl Operation for Connected {
 
 /// A socket of the calling user has closed on this host.
 pub struct Disconnected {
-    pub host_id: &'static str,
+    pub host_id: Arc<str>,
 }
 
 impl Operation for Disconnected {
@@ -91,74 +103,151 @@ impl Operation for Disconnected {
     }
 
     fn statements(&self, ctx: &Context) -> Vec<Statement> {
-        vec![
+        let user_id = ctx.user_id;
+        let mut statements = vec![
+            // Below zero where the host had lost its users and this one is not back yet.
             Statement::new(
-                "update presence set sockets = sockets - 1 where user_id = ?1 and host_id = ?2",
-                [ctx.user_id.into(), self.host_id.into()],
+                "insert into presence (user_id, host_id, sockets) values (?1, ?2, -1)
+                 on conflict do update set sockets = sockets - 1",
+                [user_id.into(), (&*self.host_id).into()],
             ),
             Statement::new(
-                "delete from presence where user_id = ?1 and host_id = ?2 and sockets <= 0",
-                [ctx.user_id.into(), self.host_id.into()],
+                "delete from presence where user_id = ?1 and host_id = ?2 and sockets = 0",
+                [user_id.into(), (&*self.host_id).into()],
             ),
             Statement::new(
                 "update users set is_online = 0, last_online = ?2
                  where id = ?1 and is_online = 1
-                     and not exists (select 1 from presence where user_id = ?1)
+                     and not exists (select 1 from presence where user_id = ?1 and sockets > 0)
                  returning id",
-                [ctx.user_id.into(), ctx.now.into()],
+                [user_id.into(), ctx.now.into()],
             ),
             Statement::new(
                 "select cast(contact_id as integer) from contacts where user_id = ?1",
-                [ctx.user_id.into()],
+                [user_id.into()],
             ),
-        ]
+        ];
+        if ctx.is_repeat {
+            // It is counted already, and may have been the last.
+            let offline = "select id from users where id = ?1 and is_online = 0";
+            for statement in &mut statements[..3] {
+                *statement = Statement::new(offline, [user_id.into()]);
+            }
+        }
+        statements
     }
 
     fn conclude(&self, ctx: &Context, rows: &[Rows], out: &mut Outbox) -> Result<(), Error> {
         if !rows[2].is_empty() {
-            tell_contacts(&rows[3], &ctx.username, false, ctx.now, out);
+            tell_contacts(rows[3].integers(), &ctx.username, false, ctx.now, out);
         }
         Ok(())
     }
 }
 
-/// A host starts, or stops in good order: it has no sockets. Whoever was online through it alone no longer is;
-/// `last_online` becomes the last moment at which the host is known to have lived.
-pub struct HostCleared {
-    pub host_id: &'static str,
-    /// The host lives right now: it stops in good order.
-    pub alive: bool,
+/// The first statement of every group of changes that a host commits on a shared database. It takes the write lock, renews
+/// the host's lease, and fails, the group with it, where this group or a later one of this host was committed already, or
+/// the host has no lease: the error names `hosts.batch`.
+pub fn fence(host_id: &str, batch: i64) -> Statement {
+    Statement::new(
+        "insert into hosts (id, seen_at, batch)
+         values (?1, unixepoch(), (select ?2 from hosts where id = ?1 and batch < ?2))
+         on conflict (id) do update set seen_at = excluded.seen_at, batch = excluded.batch",
+        [host_id.into(), batch.into()],
+    )
 }
 
-impl Operation for HostCleared {
+/// Finds the number of the last group that a host has committed. A host without a lease has no row, or a number that is
+/// higher than any.
+pub fn committed_batch(host_id: &str) -> Statement {
+    Statement::new("select batch from hosts where id = ?1", [host_id.into()])
+}
+
+/// Gives a host a lease, and groups of changes from the one after `batch` on. What it has counted before is forgotten.
+pub fn take_lease(host_id: &str, batch: i64) -> Vec<Statement> {
+    // One that arrives late, when the host has its lease, does nothing.
+    vec![
+        Statement::new(
+            "delete from presence where host_id = ?1
+                 and not exists (select 1 from hosts where id = ?1 and batch < 9223372036854775807)",
+            [host_id.into()],
+        ),
+        Statement::new(
+            "insert into hosts (id, seen_at, batch) values (?1, unixepoch(), ?2)
+             on conflict (id) do update set seen_at = excluded.seen_at, batch = excluded.batch
+             where batch = 9223372036854775807",
+            [host_id.into(), batch.into()],
+        ),
+    ]
+}
+
+/// The number of hosts that serve the database, or did so a moment ago.
+pub struct CountHosts;
+
+impl Operation for CountHosts {
+    type Output = i64;
+
+    fn access(&self) -> Access {
+        Access::Read
+    }
+
+    fn statements(&self, _: &Context) -> Vec<Statement> {
+        vec![Statement::new(
+            "select count(*) from hosts where seen_at >= unixepoch() - 30",
+            [],
+        )]
+    }
+
+    fn conclude(&self, _: &Context, rows: &[Rows], _: &mut Outbox) -> Result<i64, Error> {
+        Ok(rows[0].first().map_or(0, |row| row.integer(0)))
+    }
+}
+
+/// The name under which the hosts over a database find each other.
+pub struct FindCommunity;
+
+impl Operation for FindCommunity {
+    type Output = String;
+
+    fn access(&self) -> Access {
+        Access::Read
+    }
+
+    fn statements(&self, _: &Context) -> Vec<Statement> {
+        vec![Statement::new("select cast(id as blob) from community", [])]
+    }
+
+    fn conclude(&self, _: &Context, rows: &[Rows], _: &mut Outbox) -> Result<String, Error> {
+        let row = rows[0].first();
+        let missing = || Error::Internal("the table community is empty".into());
+        row.map(|row| row.text(0)).ok_or_else(missing)
+    }
+}
+
+/// A host begins, with no sockets. Users whom the first backend left online, and whom no host has, are offline: they keep
+/// the time the file has.
+pub struct HostStarted {
+    pub host_id: Arc<str>,
+}
+
+impl Operation for HostStarted {
     type Output = ();
 
     fn access(&self) -> Access {
         Access::Write
     }
 
-    fn statements(&self, ctx: &Context) -> Vec<Statement> {
-        let seen_at = self.alive.then_some(ctx.now);
+    fn statements(&self, _: &Context) -> Vec<Statement> {
         vec![
-            // A user that the first backend left online has no presence row and keeps the time the file has.
             Statement::new(
-                "update users set
-                     is_online = 0,
-                     last_online = max(coalesce(last_online, 0), coalesce(
-                         (select coalesce(?2, seen_at) from hosts where id = ?1 and exists
-                             (select 1 from presence where user_id = users.id and host_id = ?1)), 0))
-                 where is_online = 1
-                     and not exists (select 1 from presence where user_id = users.id and host_id <> ?1)",
-                [self.host_id.into(), seen_at.into()],
+                "update users set is_online = 0
+                 where is_online = 1 and not exists (select 1 from presence where user_id = users.id)",
+                [],
             ),
             Statement::new(
-                "delete from presence where host_id = ?1",
-                [self.host_id.into()],
-            ),
-            Statement::new(
-                "insert into hosts (id, seen_at) values (?1, ?2)
+                "insert into hosts (id, seen_at) values (?1, unixepoch())
                  on conflict do update set seen_at = excluded.seen_at",
-                [self.host_id.into(), ctx.now.into()],
+                [(&*self.host_id).into()],
             ),
         ]
     }
@@ -168,12 +257,165 @@ impl Operation for HostCleared {
     }
 }
 
-/// A sign of life of a host; writes nothing while it has no sockets.
+/// A sign of life of a host, by the database's clock, which all hosts share. Writes nothing while the host has no sockets.
 pub struct HostAlive {
-    pub host_id: &'static str,
+    pub host_id: Arc<str>,
+    /// After so long without a sign of life a host is believed dead.
+    pub lease_seconds: i64,
+}
+
+/// The other hosts over the same database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OtherHosts {
+    pub alive: usize,
+    /// The ids of those whose lease has run out, for [`HostGone`].
+    pub expired: Vec<String>,
 }
 
 impl Operation for HostAlive {
+    type Output = OtherHosts;
+
+    fn access(&self) -> Access {
+        Access::Write
+    }
+
+    fn statements(&self, _: &Context) -> Vec<Statement> {
+        vec![
+            Statement::new(
+                "update hosts set seen_at = unixepoch()
+                 where id = ?1 and exists (select 1 from presence where host_id = ?1)",
+                [(&*self.host_id).into()],
+            ),
+            Statement::new(
+                "select cast(id as blob), seen_at < unixepoch() - ?2 from hosts where id <> ?1",
+                [(&*self.host_id).into(), self.lease_seconds.into()],
+            ),
+        ]
+    }
+
+    fn conclude(&self, _: &Context, rows: &[Rows], _: &mut Outbox) -> Result<OtherHosts, Error> {
+        let (expired, alive): (Vec<_>, Vec<_>) = rows[1].0.iter().partition(|row| row.flag(1));
+        Ok(OtherHosts {
+            alive: alive.len(),
+            expired: expired.into_iter().map(|row| row.text(0)).collect(),
+        })
+    }
+}
+
+/// A host has no sockets any more. Whoever was online through it alone goes offline, and contacts are told, once,
+/// whichever host finds out first.
+pub struct HostGone {
+    pub host_id: Arc<str>,
+    pub why: Gone,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gone {
+    /// It stops in good order, now.
+    Stopped,
+    /// It is found to have died: nothing is done where it has given a sign of life within these seconds. The users'
+    /// `last_online` is its last one.
+    Expired { lease_seconds: i64 },
+    /// As `Expired`, whatever its lease is: it is this host, which starts again.
+    Restarted,
+}
+
+impl Operation for HostGone {
+    /// Whether there are more users than one transaction takes: to be run again.
+    type Output = bool;
+
+    fn access(&self) -> Access {
+        Access::Write
+    }
+
+    fn statements(&self, ctx: &Context) -> Vec<Statement> {
+        let stopped_at = (self.why == Gone::Stopped).then_some(ctx.now);
+        let lease_seconds = match self.why {
+            Gone::Expired { lease_seconds } => Some(lease_seconds),
+            Gone::Stopped | Gone::Restarted => None,
+        };
+        let parameters = || [(&*self.host_id).into(), lease_seconds.into()];
+        /// The users of one transaction, where the host `?1` is gone.
+        macro_rules! users_of_host {
+            () => {
+                "(select user_id from presence where host_id = ?1
+                      and (?2 is null or exists
+                          (select 1 from hosts where id = ?1 and seen_at < unixepoch() - ?2))
+                  order by user_id limit 500)"
+            };
+        }
+        vec![
+            // One believed dead commits nothing from here on, should it still live, until it has taken a new lease.
+            Statement::new(
+                "update hosts set batch = 9223372036854775807 where id = ?1 and seen_at < unixepoch() - ?2",
+                parameters(),
+            ),
+            Statement::new(
+                concat!(
+                    "select cast(user_id as integer), cast(contact_id as integer) from contacts where user_id in ",
+                    users_of_host!()
+                ),
+                parameters(),
+            ),
+            Statement::new(
+                concat!(
+                    "update users set
+                         is_online = 0,
+                         last_online = max(coalesce(last_online, 0),
+                             coalesce(?3, (select seen_at from hosts where id = ?1), 0))
+                     where is_online = 1
+                         and not exists (select 1 from presence
+                             where user_id = users.id and host_id <> ?1 and sockets > 0)
+                         and id in ",
+                    users_of_host!(),
+                    " returning id, cast(username as blob), last_online"
+                ),
+                [
+                    (&*self.host_id).into(),
+                    lease_seconds.into(),
+                    stopped_at.into(),
+                ],
+            ),
+            Statement::new(
+                concat!(
+                    "delete from presence where host_id = ?1 and user_id in ",
+                    users_of_host!()
+                ),
+                parameters(),
+            ),
+            Statement::new(
+                "delete from hosts where id = ?1 and (?2 is null or seen_at < unixepoch() - ?2)
+                     and not exists (select 1 from presence where host_id = ?1)",
+                parameters(),
+            ),
+            Statement::new(
+                "select 1 from presence where host_id = ?1 limit 1",
+                [(&*self.host_id).into()],
+            ),
+        ]
+    }
+
+    fn conclude(&self, _: &Context, rows: &[Rows], out: &mut Outbox) -> Result<bool, Error> {
+        let mut contacts = contacts_by_user(&rows[1]);
+        for row in &rows[2].0 {
+            let contacts = contacts.remove(&row.integer(0)).unwrap_or_default();
+            tell_contacts(contacts, &row.text(1), false, row.integer(2), out);
+        }
+        Ok(!rows[5].is_empty())
+    }
+}
+
+/// A host that was believed dead, and was not, says again who is online through it.
+pub struct HostReturned {
+    pub host_id: Arc<str>,
+    /// Users and their open sockets; at most `USERS_RETURNED_MAX`.
+    pub users: Vec<(i64, u32)>,
+}
+
+/// Users in one [`HostReturned`].
+pub const USERS_RETURNED_MAX: usize = 500;
+
+impl Operation for HostReturned {
     type Output = ();
 
     fn access(&self) -> Access {
@@ -181,20 +423,67 @@ impl Operation for HostAlive {
     }
 
     fn statements(&self, ctx: &Context) -> Vec<Statement> {
-        vec![Statement::new(
-            "update hosts set seen_at = ?2
-             where id = ?1 and exists (select 1 from presence where host_id = ?1)",
-            [self.host_id.into(), ctx.now.into()],
-        )]
+        let users = json(&self.users);
+        let mut statements = vec![
+            Statement::new(
+                "select cast(user_id as integer), cast(contact_id as integer) from contacts
+                 where user_id in (select value ->> 0 from json_each(?1))",
+                [users.as_str().into()],
+            ),
+            // Sockets may have opened and closed since: what they have counted already stands.
+            Statement::new(
+                "insert into presence (user_id, host_id, sockets)
+                 select value ->> 0, ?2, value ->> 1 from json_each(?1) where true
+                 on conflict do update set sockets = sockets + excluded.sockets",
+                [users.as_str().into(), (&*self.host_id).into()],
+            ),
+            Statement::new(
+                "delete from presence where host_id = ?1 and sockets = 0",
+                [(&*self.host_id).into()],
+            ),
+            Statement::new(
+                "update users set is_online = 1, last_online = ?2
+                 where is_online = 0 and id in (select value ->> 0 from json_each(?1))
+                     and exists (select 1 from presence where user_id = users.id and sockets > 0)
+                 returning id, cast(username as blob)",
+                [users.as_str().into(), ctx.now.into()],
+            ),
+        ];
+        if ctx.is_repeat {
+            statements.truncate(1);
+            statements.push(Statement::new(
+                "select id, cast(username as blob) from users
+                 where is_online = 1 and id in (select value ->> 0 from json_each(?1))",
+                [users.into()],
+            ));
+        }
+        statements
     }
 
-    fn conclude(&self, _: &Context, _: &[Rows], _: &mut Outbox) -> Result<(), Error> {
+    fn conclude(&self, ctx: &Context, rows: &[Rows], out: &mut Outbox) -> Result<(), Error> {
+        let mut contacts = contacts_by_user(&rows[0]);
+        for row in rows.last().map_or(&[][..], |online| &online.0) {
+            let contacts = contacts.remove(&row.integer(0)).unwrap_or_default();
+            tell_contacts(contacts, &row.text(1), true, ctx.now, out);
+        }
         Ok(())
     }
 }
 
+/// From rows of a user and a contact.
+fn contacts_by_user(rows: &Rows) -> HashMap<i64, Vec<i64>> {
+    let mut contacts: HashMap<i64, Vec<i64>> = HashMap::new();
+    for row in &rows.0 {
+        contacts
+            .entry(row.integer(0))
+            .or_default()
+            .push(row.integer(1));
+    }
+    contacts
+}
+
 fn tell_contacts(
-    contacts: &Rows,
+    contacts: Vec<i64>,
     username: &str,
     is_online: bool,
     last_online: i64,
@@ -215,7 +504,7 @@ fn tell_contacts(
         last_online,
     };
     out.push(Output::Push {
-        to: Audience::Users(contacts.integers()),
+        to: Audience::Users(contacts),
         event: push("user_status", &json(&status)),
         is_droppable: false,
     });

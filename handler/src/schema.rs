@@ -1,13 +1,18 @@
 //! The database's tables, brought up to date by numbered migrations.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use libsql::Connection;
 
+use crate::batch::run_batch;
+use crate::statement::{Rows, Statement, run};
+
 /// In order; the first is version 1. A shipped migration is never edited.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     include_str!("../migrations/0001_chat.sql"),
     include_str!("../migrations/0002_revs.sql"),
+    include_str!("../migrations/0003_hosts.sql"),
 ];
 
 /// The tables that a file of the first backend has, and the columns that this one needs of them.
@@ -84,98 +89,118 @@ impl From<libsql::Error> for SchemaError {
 
 /// Whether this program can use the database: empty, the first backend's, or its own. Changes nothing.
 pub async fn check(db: &Connection) -> Result<(), SchemaError> {
-    let known = MIGRATIONS.len() as i64;
-    let found = version(db).await?;
-    if found > known {
-        return Err(SchemaError::Newer { found, known });
+    found_version(&Local(db)).await?;
+    Ok(())
+}
+
+/// Brings a local database to the version this program knows: each migration in a transaction of its own, recorded in the
+/// table `migrations`. `now` is Unix seconds. Any number of processes may do it at once.
+pub async fn migrate(db: &Connection, now: i64) -> Result<(), SchemaError> {
+    migrate_through(&Local(db), now).await
+}
+
+/// As [`migrate`], on a remote database.
+pub async fn migrate_remote(db: &Connection, now: i64) -> Result<(), SchemaError> {
+    migrate_through(&Remote(db), now).await
+}
+
+async fn migrate_through(db: &impl Database, now: i64) -> Result<(), SchemaError> {
+    loop {
+        let version = found_version(db).await?;
+        let Some(migration) = MIGRATIONS.get(version as usize) else {
+            return Ok(());
+        };
+        // First what only one process can do.
+        let create = match version {
+            0 => {
+                "create table migrations (version integer primary key, applied_at integer not null);"
+            }
+            _ => "",
+        };
+        let next = version + 1;
+        let script = format!(
+            "{create} insert into migrations (version, applied_at) values ({next}, {now});\n{migration}"
+        );
+        if let Err(error) = db.apply(&script).await
+            && found_version(db).await? == version
+        {
+            return Err(error.into());
+        }
     }
-    let tables = "select count(*) from sqlite_master where type = 'table'";
-    if integer(db, tables).await? == 0 {
-        return Ok(());
+}
+
+/// The version of a database that this program can use; 0 where it was never migrated.
+async fn found_version(db: &impl Database) -> Result<i64, SchemaError> {
+    let columns = db
+        .read(Statement::new(
+            "select cast(t.name as blob), cast(c.name as blob)
+             from sqlite_master t join pragma_table_info(t.name) c where t.type = 'table'",
+            [],
+        ))
+        .await?;
+    let columns: HashSet<_> = columns.0.iter().map(|r| (r.text(0), r.text(1))).collect();
+    let has = |table: &str, column: &str| columns.contains(&(table.into(), column.into()));
+    if has("migrations", "version") {
+        let version = "select cast(coalesce(max(version), 0) as integer) from migrations";
+        let rows = db.read(Statement::new(version, [])).await?;
+        let found = rows.first().map_or(0, |row| row.integer(0));
+        let known = MIGRATIONS.len() as i64;
+        if found > known {
+            return Err(SchemaError::Newer { found, known });
+        }
+        if found > 0 {
+            return Ok(found);
+        }
     }
-    for (table, columns) in ADOPTED {
-        for column in columns {
-            let count = format!(
-                "select count(*) from pragma_table_info('{table}') where name = '{column}'"
-            );
-            if integer(db, &count).await? == 0 {
+    if !columns.is_empty() {
+        for (table, needed) in ADOPTED {
+            if let Some(column) = needed.iter().find(|column| !has(table, column)) {
                 return Err(SchemaError::Foreign { table, column });
             }
         }
     }
-    Ok(())
+    Ok(0)
 }
 
-/// Brings the database to the version this program knows: each migration in a transaction of its own, recorded in the
-/// table `migrations`. `now` is Unix seconds. Any number of processes may do it at once.
-pub async fn migrate(db: &Connection, now: i64) -> Result<(), SchemaError> {
-    check(db).await?;
-    while migrate_once(db, now).await? {}
-    Ok(())
+/// What a migration needs of a database.
+trait Database {
+    async fn read(&self, statement: Statement) -> Result<Rows, libsql::Error>;
+
+    /// Runs a script in one transaction.
+    async fn apply(&self, script: &str) -> Result<(), libsql::Error>;
 }
 
-/// Applies the next migration. `false`: there is none left.
-async fn migrate_once(db: &Connection, now: i64) -> Result<bool, SchemaError> {
-    if version(db).await? >= MIGRATIONS.len() as i64 {
-        return Ok(false);
-    }
-    db.execute_batch("begin immediate").await?;
-    match apply_next(db, now).await {
-        Ok(()) => {
-            db.execute_batch("commit").await?;
-            Ok(true)
-        }
-        Err(error) => {
-            // The error is what matters; a rollback that fails leaves the transaction to end with the connection.
-            let _ = db.execute_batch("rollback").await;
-            Err(error)
-        }
-    }
-}
+struct Local<'a>(&'a Connection);
 
-async fn apply_next(db: &Connection, now: i64) -> Result<(), SchemaError> {
-    // Read again under the write lock: another process may have been faster.
-    let found = version(db).await?;
-    let Some(migration) = MIGRATIONS.get(found as usize) else {
-        return Ok(());
-    };
-    if found == 0 {
-        db.execute_batch(
-            "create table migrations (version integer primary key, applied_at integer not null)",
+impl Database for Local<'_> {
+    async fn read(&self, statement: Statement) -> Result<Rows, libsql::Error> {
+        run(
+            &mut self.0.prepare(statement.sql).await?,
+            statement.parameters,
         )
-        .await?;
+        .await
     }
-    db.execute_batch(migration).await?;
-    db.execute(
-        "insert into migrations (version, applied_at) values (?1, ?2)",
-        [found + 1, now],
-    )
-    .await?;
-    Ok(())
-}
 
-/// 0: never migrated.
-async fn version(db: &Connection) -> Result<i64, libsql::Error> {
-    let table = "select count(*) from sqlite_master where type = 'table' and name = 'migrations'";
-    match integer(db, table).await? {
-        0 => Ok(0),
-        _ => {
-            integer(
-                db,
-                "select cast(coalesce(max(version), 0) as integer) from migrations",
-            )
-            .await
+    async fn apply(&self, script: &str) -> Result<(), libsql::Error> {
+        let script = format!("begin immediate; {script}; commit");
+        let applied = self.0.execute_batch(&script).await;
+        if applied.is_err() && !self.0.is_autocommit() {
+            // The error is what matters; a rollback that fails leaves the transaction to end with the connection.
+            let _ = self.0.execute_batch("rollback").await;
         }
+        applied.map(drop)
     }
 }
 
-async fn integer(db: &Connection, sql: &str) -> Result<i64, libsql::Error> {
-    let mut rows = db.query(sql, ()).await?;
-    let row = rows
-        .next()
-        .await?
-        .ok_or(libsql::Error::QueryReturnedNoRows)?;
-    let value = row.get(0)?;
-    while rows.next().await?.is_some() {}
-    Ok(value)
+struct Remote<'a>(&'a Connection);
+
+impl Database for Remote<'_> {
+    async fn read(&self, statement: Statement) -> Result<Rows, libsql::Error> {
+        let mut results = run_batch(self.0, [&statement]).await?;
+        Ok(results.pop().unwrap_or_default())
+    }
+
+    async fn apply(&self, script: &str) -> Result<(), libsql::Error> {
+        self.0.execute_transactional_batch(script).await.map(drop)
+    }
 }

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use crate::conversation::unread_column;
 use crate::error::Error;
-use crate::event::{Reply, json};
+use crate::event::{Reply, json, push};
 use crate::fields::Fields;
 use crate::message::{Message, Page, limit, message_columns};
 use crate::operation::{Access, Context, Operation};
@@ -27,6 +27,42 @@ const SYNC_MESSAGES_DEFAULT: i64 = 500;
 pub struct Sync {
     revs: BTreeMap<i64, i64>,
     limit: i64,
+}
+
+/// An answer that nobody asked for and that holds nothing but `more`: the client may have missed something, and asks.
+pub fn hint() -> String {
+    push("sync", r#"{"conversations":[],"left":[],"more":true}"#)
+}
+
+/// The conversations of users, for a host that may have missed who joined what.
+pub struct FindMembers {
+    pub user_ids: Vec<i64>,
+}
+
+impl Operation for FindMembers {
+    /// `(user, conversation)`.
+    type Output = Vec<(i64, i64)>;
+
+    fn access(&self) -> Access {
+        Access::Read
+    }
+
+    fn statements(&self, _: &Context) -> Vec<Statement> {
+        vec![Statement::new(
+            "select user_id, conversation_id from members where user_id in (select value from json_each(?1))",
+            [json(&self.user_ids).into()],
+        )]
+    }
+
+    fn conclude(
+        &self,
+        _: &Context,
+        rows: &[Rows],
+        _: &mut Outbox,
+    ) -> Result<Vec<(i64, i64)>, Error> {
+        let rows = rows[0].0.iter();
+        Ok(rows.map(|row| (row.integer(0), row.integer(1))).collect())
+    }
 }
 
 impl Sync {

@@ -2,14 +2,14 @@
 
 use std::io::Write;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{bail, ensure};
 use handler::account::FindAccount;
-use handler::{Access, Audience, Context, Event, Output, handle};
+use handler::{Access, Audience, Context, Event, Output};
 use serde_json::{Value, json};
 
 use crate::clock;
 use crate::config::Config;
-use crate::store;
+use crate::store::Direct;
 
 /// Runs `event` (its JSON) as the user of that name, and writes the reply and each output as a line of JSON:
 /// `{"reply": …}`, `{"push": …, "to": {"users": [ids]} | {"conversation": id}}`,
@@ -23,11 +23,6 @@ pub async fn event(
     event: &str,
     output: &mut impl Write,
 ) -> anyhow::Result<bool> {
-    let path = config.database.display();
-    ensure!(
-        config.database.exists(),
-        "DBPATH: there is no database {path}"
-    );
     let Event {
         envelope,
         operation,
@@ -35,34 +30,25 @@ pub async fn event(
     let is_write = operation
         .as_ref()
         .is_ok_and(|o| o.access() == Access::Write);
-    ensure!(
-        !is_write || !store::is_served(&config.database)?,
-        "DBPATH: a server is running on {path}, and its clients would not hear of this event: send it through the server"
-    );
-    let db = libsql::Builder::new_local(&config.database)
-        .build()
-        .await?
-        .connect()?;
     let now = clock::now();
-    store::make_ready(&db, now)
-        .await
-        .with_context(|| format!("DBPATH: cannot use the database {path}"))?;
+    let database = &config.database;
+    let db = Direct::open(database, now).await?;
+    ensure!(
+        !is_write || !db.is_served,
+        "DBPATH: a server is running on {database}, and its clients would not hear of this event: send it through the server"
+    );
     let find = FindAccount {
         username: username.to_owned(),
     };
     let anonymous = Context::anonymous(now);
-    let account = handle(&db, &anonymous, &find, &mut Vec::new()).await?;
+    let account = db.run(&anonymous, &find, &mut Vec::new()).await?;
     let Some(account) = account else {
-        bail!("no such user {username:?} in {path}");
+        bail!("no such user {username:?} in {database}");
     };
-    let ctx = Context {
-        user_id: account.user_id,
-        username: username.into(),
-        now,
-    };
+    let ctx = Context::new(account.user_id, username.into(), now);
     let mut outbox = Vec::new();
     let outcome = match operation {
-        Ok(operation) => handle(&db, &ctx, &operation, &mut outbox).await,
+        Ok(operation) => db.run(&ctx, &operation, &mut outbox).await,
         Err(error) => Err(error),
     };
     let reply: Value = serde_json::from_str(&envelope.reply(&outcome))?;

@@ -1,11 +1,13 @@
 //! The configuration: read once, validated with messages that name the variable.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail, ensure};
+use hyper::Uri;
 use hyper::header::HeaderValue;
 
 /// The seed's JWTSECRET, known to everyone.
@@ -16,8 +18,10 @@ pub const JWT_SECRET_BYTES_MIN: usize = 16;
 /// The durations are not for the environment: tests shorten them.
 #[derive(Clone)]
 pub struct Config {
-    /// DBPATH.
-    pub database: PathBuf,
+    /// DBPATH, and DB_AUTH_TOKEN.
+    pub database: Database,
+    /// NATS_URL and NATS_CREDS.
+    pub bus: Option<BusUrl>,
     /// JWTSECRET.
     pub jwt_secret: String,
     /// CORS_ALLOW_ORIGIN: exact origins.
@@ -32,6 +36,52 @@ pub struct Config {
     pub head_timeout: Duration,
     /// Time for the body of a request.
     pub body_timeout: Duration,
+    /// How long an operation may take, its wait for others and its repetitions included.
+    pub store_timeout: Duration,
+    /// A host of several that gives no sign of life for so long is believed dead; whole seconds.
+    pub lease: Duration,
+}
+
+/// The NATS servers that join hosts. Not shown: an address may hold a password.
+#[derive(Clone)]
+pub struct BusUrl {
+    pub addresses: Vec<String>,
+    pub credentials_file: Option<PathBuf>,
+}
+
+/// Where the data is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Database {
+    File(PathBuf),
+    Remote(RemoteUrl),
+}
+
+impl fmt::Display for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Database::File(path) => path.display().fmt(f),
+            Database::Remote(url) => url.fmt(f),
+        }
+    }
+}
+
+/// A libSQL server, and what it is to be told. Shown without the token.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RemoteUrl {
+    pub address: String,
+    pub token: String,
+}
+
+impl fmt::Display for RemoteUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.address)
+    }
+}
+
+impl fmt::Debug for RemoteUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 impl Config {
@@ -46,20 +96,11 @@ impl Config {
                 Err(_) => bail!("{name} is not valid UTF-8"),
             },
         };
-        let database = text("DBPATH", ".data/chatapp.db")?;
-        ensure!(
-            !database.is_empty(),
-            "DBPATH is empty: expected the path of a file"
-        );
-        if let Some((scheme, _)) = database.split_once("://") {
-            bail!(
-                "DBPATH is a {scheme} URL: expected the path of a file (remote databases are not supported yet)"
-            );
-        }
-        ensure!(
-            database != ":memory:" && !database.starts_with("file:"),
-            "DBPATH is {database:?}: expected the path of a file"
-        );
+        let database = database(
+            text("DBPATH", ".data/chatapp.db")?,
+            text("DB_AUTH_TOKEN", "")?,
+        )?;
+        let bus = bus(&text("NATS_URL", "")?, text("NATS_CREDS", "")?, &database)?;
         let port = text("PORT", "8000")?;
         let port: u16 = port
             .parse()
@@ -78,7 +119,8 @@ impl Config {
         let jwt_secret = text("JWTSECRET", DEMO_JWT_SECRET)?;
         let warnings = check_secret(&jwt_secret, ip)?;
         let config = Config {
-            database: database.into(),
+            database,
+            bus,
             jwt_secret,
             origins: origins(&text("CORS_ALLOW_ORIGIN", "http://localhost:5173")?)?,
             address: SocketAddr::new(ip, port),
@@ -86,9 +128,79 @@ impl Config {
             ping_interval: Duration::from_secs(30),
             head_timeout: Duration::from_secs(30),
             body_timeout: Duration::from_secs(10),
+            store_timeout: Duration::from_secs(10),
+            lease: Duration::from_secs(30),
         };
         Ok((config, warnings))
     }
+}
+
+fn database(path: String, token: String) -> anyhow::Result<Database> {
+    const EXPECTED: &str =
+        "expected the path of a file, or the URL of a libSQL server such as libsql://chat.example";
+    ensure!(!path.is_empty(), "DBPATH is empty: {EXPECTED}");
+    let Some((scheme, rest)) = path.split_once("://") else {
+        ensure!(
+            path != ":memory:" && !path.starts_with("file:"),
+            "DBPATH is {path:?}: {EXPECTED}"
+        );
+        ensure!(
+            token.is_empty(),
+            "DB_AUTH_TOKEN is for a remote database, and DBPATH is the path of a file"
+        );
+        return Ok(Database::File(path.into()));
+    };
+    ensure!(
+        matches!(scheme, "libsql" | "https" | "http"),
+        "DBPATH is a {scheme} URL: {EXPECTED}"
+    );
+    // Never shown as it is: it may hold a secret.
+    let uri: Option<Uri> = format!("{scheme}://{rest}").parse().ok();
+    let host = uri.as_ref().and_then(Uri::host).unwrap_or_default();
+    ensure!(
+        !host.is_empty(),
+        "DBPATH is a URL without a host: {EXPECTED}"
+    );
+    ensure!(
+        !rest.contains(['@', '?', '#']),
+        "DBPATH is a URL with a user or a query: expected none, and the token in DB_AUTH_TOKEN"
+    );
+    ensure!(
+        HeaderValue::try_from(&token).is_ok(),
+        "DB_AUTH_TOKEN has characters that no token has"
+    );
+    Ok(Database::Remote(RemoteUrl {
+        address: path,
+        token,
+    }))
+}
+
+fn bus(list: &str, credentials: String, database: &Database) -> anyhow::Result<Option<BusUrl>> {
+    if list.is_empty() {
+        ensure!(
+            credentials.is_empty(),
+            "NATS_CREDS is for NATS_URL, which is not set"
+        );
+        return Ok(None);
+    }
+    ensure!(
+        matches!(database, Database::Remote(_)),
+        "NATS_URL joins hosts over a remote database, and DBPATH is the path of a file, which one host alone can serve"
+    );
+    let addresses: Vec<_> = list.split(',').map(|url| url.trim().to_owned()).collect();
+    for address in &addresses {
+        // Never shown: it may hold a password.
+        let is_url = address.starts_with("nats://") || address.starts_with("tls://");
+        ensure!(
+            is_url && address.parse::<async_nats::ServerAddr>().is_ok(),
+            "NATS_URL: expected URLs of NATS servers, separated by commas, such as nats://127.0.0.1:4222 or \
+             tls://user:password@nats.example"
+        );
+    }
+    Ok(Some(BusUrl {
+        addresses,
+        credentials_file: (!credentials.is_empty()).then(|| credentials.into()),
+    }))
 }
 
 const SECRET_ADVICE: &str =
@@ -182,7 +294,7 @@ mod tests {
     #[test]
     fn defaults_are_the_seeds() {
         let (config, warnings) = read(&[]).expect("the defaults are valid");
-        assert_eq!(config.database, PathBuf::from(".data/chatapp.db"));
+        assert_eq!(config.database, Database::File(".data/chatapp.db".into()));
         assert_eq!(config.address.to_string(), "127.0.0.1:8000");
         assert_eq!(config.origins, ["http://localhost:5173"]);
         assert_eq!(warnings.len(), 1, "the demo secret is warned of");
@@ -206,13 +318,42 @@ mod tests {
     }
 
     #[test]
+    fn a_remote_database_is_shown_without_its_token() {
+        let (config, _) = read(&[
+            ("DBPATH", "libsql://chat.example/db"),
+            ("DB_AUTH_TOKEN", "the token"),
+        ])
+        .expect("valid");
+        let shown = format!("{} {:?}", config.database, config.database);
+        assert!(shown.starts_with("libsql://chat.example/db"), "{shown}");
+        assert!(!shown.contains("token"), "{shown}");
+    }
+
+    #[test]
     fn refusals_name_the_variable() {
         for (variables, name) in [
             (&[("PORT", "http")][..], "PORT"),
             (&[("PORT", "65536")], "PORT"),
             (&[("HOST", "example")], "HOST"),
             (&[("DBPATH", "")], "DBPATH"),
-            (&[("DBPATH", "libsql://db.example")], "DBPATH"),
+            (&[("DBPATH", "libsql://")], "DBPATH"),
+            (&[("DBPATH", "wss://db.example")], "DBPATH"),
+            (&[("DBPATH", "libsql://user:secret@db.example")], "DBPATH"),
+            (&[("DBPATH", "libsql://db.example?authToken=x")], "DBPATH"),
+            (
+                &[("DBPATH", "libsql://db.example"), ("DB_AUTH_TOKEN", "a\nb")],
+                "DB_AUTH_TOKEN",
+            ),
+            (&[("DB_AUTH_TOKEN", "for no file")], "DB_AUTH_TOKEN"),
+            (&[("NATS_URL", "nats://127.0.0.1")], "NATS_URL"),
+            (
+                &[
+                    ("DBPATH", "http://db.example"),
+                    ("NATS_URL", "http://user:secret@nats.example"),
+                ],
+                "NATS_URL",
+            ),
+            (&[("NATS_CREDS", "no.creds")], "NATS_CREDS"),
             (&[("DBPATH", ":memory:")], "DBPATH"),
             (&[("DBPATH", "file:chat.db?mode=memory")], "DBPATH"),
             (&[("JWTSECRET", "")], "JWTSECRET"),
@@ -257,6 +398,7 @@ mod tests {
                 error.to_string().starts_with(name),
                 "{variables:?}: {error}"
             );
+            assert!(!error.to_string().contains("secret@"), "{error}");
         }
     }
 }

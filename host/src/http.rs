@@ -20,6 +20,7 @@ use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use crate::clock;
+use crate::cluster::{Cluster, Readiness};
 use crate::password::PasswordThreads;
 use crate::socket::{self, Socket};
 use crate::store::Store;
@@ -36,6 +37,8 @@ type Answer = Response<Full<Bytes>>;
 /// What every request may need.
 pub struct Host {
     pub store: Store,
+    pub cluster: Arc<Cluster>,
+    pub readiness: Readiness,
     pub passwords: PasswordThreads,
     pub token_key: TokenKey,
     /// Origins of other sites whose pages may use this server with the user's cookie.
@@ -51,6 +54,8 @@ pub struct Host {
 #[derive(Clone, Copy)]
 enum Route {
     Ping,
+    Health,
+    Readiness,
     Register,
     Login,
     Verify,
@@ -61,6 +66,8 @@ impl Route {
     fn find(path: &str) -> Option<Route> {
         Some(match path {
             "/misc/ping" => Route::Ping,
+            "/healthz" => Route::Health,
+            "/readyz" => Route::Readiness,
             "/register" => Route::Register,
             "/auth/login" => Route::Login,
             "/auth/verify" => Route::Verify,
@@ -72,7 +79,7 @@ impl Route {
     /// For the `Allow` header.
     fn methods(self) -> &'static str {
         match self {
-            Route::Ping | Route::Verify => "GET, HEAD, OPTIONS",
+            Route::Ping | Route::Health | Route::Readiness | Route::Verify => "GET, HEAD, OPTIONS",
             Route::Register | Route::Login => "POST, OPTIONS",
             Route::Socket => "GET, OPTIONS",
         }
@@ -137,6 +144,11 @@ async fn route<P: Clone + Send + 'static>(
     }
     let result = match route {
         Route::Ping => Ok(text(StatusCode::OK, "pong")),
+        Route::Health => Ok(text(StatusCode::OK, "ok")),
+        Route::Readiness => Ok(match host.readiness.check().await {
+            Ok(()) => text(StatusCode::OK, "ready"),
+            Err(missing) => text(StatusCode::SERVICE_UNAVAILABLE, missing),
+        }),
         Route::Register => register(host, request).await,
         Route::Login => login(host, request).await,
         Route::Verify => verify(host, request.headers()),
@@ -280,12 +292,12 @@ fn open_socket<P: Send + 'static>(
     };
     let username = logged_in(host, request.headers()).map_err(|error| error.to_string());
     let id = host.next_socket_id.fetch_add(1, Ordering::Relaxed);
-    let store = host.store.clone();
+    let cluster = host.cluster.clone();
     host.sockets.spawn(async move {
         let _permit = permit;
         if let Some((stream, unread)) = raw_stream(upgrade).await {
             let socket = Arc::new(Socket::new(id, stream));
-            socket::serve(socket, username, unread, store).await;
+            socket::serve(socket, username, unread, &cluster).await;
         }
     });
     switching.map(|_| Full::default())

@@ -1,6 +1,8 @@
 //! The runtime around `handler`: HTTP, sockets, the registry of who listens to what, and the store.
 
+mod bus;
 mod clock;
+mod cluster;
 pub mod command;
 mod config;
 pub mod frame;
@@ -12,8 +14,5 @@ mod server;
 mod socket;
 mod store;
 
-pub use config::Config;
+pub use config::{BusUrl, Config, Database, RemoteUrl};
 pub use server::{Server, Stopper};
-
-/// The name of this host in the database's presence. A file has one host.
-const HOST_ID: &str = "local";

@@ -84,7 +84,7 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     tracing::info!(
         "listening on http://{}, database {}, version {}",
         server.address()?,
-        config.database.display(),
+        config.database,
         env!("CARGO_PKG_VERSION")
     );
     tokio::spawn(async move {

@@ -3,15 +3,18 @@
 //! One owner with plain maps, fed through one queue in commit order, so that everyone sees a conversation in the order
 //! of its commits.
 
+use std::cell::LazyCell;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use handler::presence::Session;
 use handler::{Audience, Outbox, Output};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc, oneshot};
 
+use crate::bus::{BusOutput, Publisher};
 use crate::frame;
 use crate::socket::{CloseReason, Socket};
 
@@ -30,6 +33,10 @@ pub struct Delivery {
 enum Change {
     Opened(Arc<Socket>, Session),
     Closed(Arc<Socket>),
+    /// What this host has counted in the database is gone.
+    PresenceLost,
+    /// Something may have been committed that nobody was told of.
+    Missed,
 }
 
 impl Delivery {
@@ -66,6 +73,22 @@ impl Delivery {
         }
     }
 
+    /// The database has forgotten who is online here.
+    pub fn presence_lost() -> Self {
+        Delivery {
+            change: Some(Change::PresenceLost),
+            ..Self::default()
+        }
+    }
+
+    /// Something may have been committed that nobody was told of.
+    pub fn missed() -> Self {
+        Delivery {
+            change: Some(Change::Missed),
+            ..Self::default()
+        }
+    }
+
     /// From here on it receives nothing.
     pub fn closed(socket: Arc<Socket>, outbox: Outbox) -> Self {
         Delivery {
@@ -78,23 +101,52 @@ impl Delivery {
 
 /// What the registry is told by others than the store.
 pub enum Command {
+    /// What other hosts have committed.
+    Deliver(Vec<BusOutput>),
+    /// Asks for the users with open sockets.
+    ListUsers(oneshot::Sender<Vec<i64>>),
+    /// Members as the database has them: `(user, conversation)`.
+    Members(Vec<(i64, i64)>),
+    /// Tell the sockets whose turn it is that they may have missed something.
+    CatchUp { slot: u64, slots: u64 },
     /// Ping the sockets whose turn it is and close the silent ones. `slot` of `slots` says whose turn.
     Heartbeat { slot: u64, slots: u64 },
     /// Every socket, those still to come included, finishes what it has begun and closes with 1001.
     Shutdown,
 }
 
-/// Starts the registry's thread. It ends when both queues are closed.
+/// What the registry tells the server.
+#[derive(Clone)]
+pub struct Notices {
+    /// The database has forgotten these users of this host, with their numbers of open sockets.
+    pub presence_lost: mpsc::UnboundedSender<Vec<(i64, u32)>>,
+    /// Something may have been missed.
+    pub missed: Arc<Notify>,
+}
+
+/// Starts the registry's thread. It ends when `deliveries` is closed.
 pub fn start(
     deliveries: mpsc::Receiver<Vec<Delivery>>,
     commands: mpsc::Receiver<Command>,
+    notices: Notices,
+    bus: Option<Publisher>,
 ) -> std::io::Result<JoinHandle<()>> {
+    let registry = Registry {
+        users: HashMap::new(),
+        conversations: HashMap::new(),
+        is_shutting_down: false,
+        dirty: Vec::new(),
+        notices,
+        bus,
+        outgoing: Vec::new(),
+        recent: Recent::default(),
+        older: Recent::default(),
+    };
     thread::Builder::new()
         .name("registry".into())
-        .spawn(move || Registry::default().run(deliveries, commands))
+        .spawn(move || registry.run(deliveries, commands))
 }
 
-#[derive(Default)]
 struct Registry {
     users: HashMap<i64, User>,
     /// The online members of each conversation that has any.
@@ -102,7 +154,37 @@ struct Registry {
     is_shutting_down: bool,
     /// Sockets with something queued since the last flush.
     dirty: Vec<Arc<Socket>>,
+    notices: Notices,
+    bus: Option<Publisher>,
+    /// For the other hosts, since the last flush.
+    outgoing: Vec<BusOutput>,
+    recent: Recent,
+    older: Recent,
 }
+
+/// What other hosts have told lately. The database may tell the same later, or have told it before: a user who is just
+/// connecting may have read the conversations from before a join, and a message may come before the join of its reader.
+struct Recent {
+    since: Instant,
+    /// By user.
+    joins: HashMap<i64, HashSet<i64>>,
+    pushes: HashSet<i64>,
+}
+
+impl Default for Recent {
+    fn default() -> Self {
+        Recent {
+            since: Instant::now(),
+            joins: HashMap::new(),
+            pushes: HashSet::new(),
+        }
+    }
+}
+
+/// Longer than an operation takes.
+const RECENT: Duration = Duration::from_secs(15);
+/// Users with joins, and conversations with pushes, that are remembered.
+const RECENT_MAX: usize = 100_000;
 
 /// A user with at least one open socket.
 #[derive(Default)]
@@ -125,7 +207,9 @@ impl Registry {
             loop {
                 tokio::select! {
                     batch = deliveries.recv() => match batch {
-                        Some(batch) => batch.into_iter().for_each(|delivery| self.apply(delivery)),
+                        Some(batch) => {
+                            batch.into_iter().for_each(|delivery| self.apply(delivery));
+                        }
                         None => break,
                     },
                     command = commands.recv(), if commands_open => match command {
@@ -142,18 +226,33 @@ impl Registry {
         match command {
             Command::Heartbeat { slot, slots } => {
                 let ping = frame::ping_frame();
-                let mut touched = Vec::new();
-                for socket in self.users.values().flat_map(|user| &user.sockets) {
-                    if socket.id % slots == slot {
-                        if socket.was_heard_since_ping() {
-                            socket.ping(ping.clone());
-                        } else {
-                            socket.close(CloseReason::NO_ANSWER_TO_PING);
-                        }
-                        touched.push(socket.clone());
+                for socket in sockets(&self.users, slot, slots) {
+                    if socket.was_heard_since_ping() {
+                        socket.ping(ping.clone());
+                    } else {
+                        socket.close(CloseReason::NO_ANSWER_TO_PING);
                     }
+                    self.dirty.push(socket.clone());
                 }
-                self.dirty.extend(touched);
+            }
+            Command::CatchUp { slot, slots } => {
+                let hint = frame::text_frame(&handler::sync::hint());
+                for socket in sockets(&self.users, slot, slots) {
+                    socket.push(hint.clone(), false);
+                    self.dirty.push(socket.clone());
+                }
+            }
+            Command::Deliver(outputs) => {
+                outputs.into_iter().for_each(|output| self.deliver(output))
+            }
+            Command::ListUsers(answer) => {
+                // Whoever asked may have gone.
+                let _ = answer.send(self.users.keys().copied().collect());
+            }
+            Command::Members(members) => {
+                for (user_id, conversation_id) in members {
+                    self.join(conversation_id, &[user_id]);
+                }
             }
             Command::Shutdown => {
                 self.is_shutting_down = true;
@@ -168,6 +267,13 @@ impl Registry {
         match delivery.change {
             Some(Change::Opened(socket, session)) => self.open(socket, session),
             Some(Change::Closed(socket)) => self.close(&socket),
+            Some(Change::PresenceLost) => self.presence_lost(),
+            Some(Change::Missed) => {
+                if let Some(bus) = &mut self.bus {
+                    bus.skip();
+                }
+                self.notices.missed.notify_one();
+            }
             None => {}
         }
         let origin = delivery.origin.as_ref();
@@ -177,11 +283,31 @@ impl Registry {
                     to,
                     event,
                     is_droppable,
-                } => self.push(&to, &event, is_droppable, origin),
+                } => {
+                    // One frame for all, encoded once, and only where somebody is there to receive it.
+                    let frame = LazyCell::new(|| frame::text_frame(&event));
+                    self.push(&to, || frame.clone(), is_droppable, origin);
+                    if self.bus.is_some() {
+                        self.remember_push(&to, is_droppable);
+                        self.outgoing.push(BusOutput::Push {
+                            to,
+                            frame: frame.clone(),
+                            is_droppable,
+                        });
+                    }
+                }
                 Output::Join {
                     conversation_id,
                     user_ids,
-                } => self.join(conversation_id, &user_ids),
+                } => {
+                    self.join_told(conversation_id, &user_ids);
+                    if self.bus.is_some() {
+                        self.outgoing.push(BusOutput::Join {
+                            conversation_id,
+                            user_ids,
+                        });
+                    }
+                }
             }
         }
         if let (Some(socket), Some(reply)) = (delivery.origin, delivery.reply) {
@@ -197,16 +323,74 @@ impl Registry {
         if self.is_shutting_down {
             socket.finish();
         }
-        let user = self.users.entry(session.user_id).or_default();
+        let user_id = session.user_id;
+        let user = self.users.entry(user_id).or_default();
         user.sockets.push(socket);
-        for id in session.conversation_ids {
-            if user.conversations.insert(id) {
-                self.conversations
-                    .entry(id)
-                    .or_default()
-                    .insert(session.user_id);
+        let mut ids = session.conversation_ids;
+        for recent in [&self.recent, &self.older] {
+            ids.extend(recent.joins.get(&user_id).into_iter().flatten());
+        }
+        for id in ids {
+            self.join(id, &[user_id]);
+        }
+    }
+
+    fn age_recent(&mut self) {
+        if self.recent.since.elapsed() > RECENT
+            || self.recent.joins.len() + self.recent.pushes.len() > RECENT_MAX
+        {
+            self.older = std::mem::take(&mut self.recent);
+        }
+    }
+
+    /// What another host has committed.
+    fn deliver(&mut self, output: BusOutput) {
+        match output {
+            BusOutput::Push {
+                to,
+                frame,
+                is_droppable,
+            } => {
+                self.push(&to, || frame.clone(), is_droppable, None);
+                self.remember_push(&to, is_droppable);
+            }
+            BusOutput::Join {
+                conversation_id,
+                user_ids,
+            } => {
+                self.join_told(conversation_id, &user_ids);
+                for user_id in user_ids {
+                    let joins = self.recent.joins.entry(user_id).or_default();
+                    joins.insert(conversation_id);
+                }
             }
         }
+    }
+
+    fn remember_push(&mut self, to: &Audience, is_droppable: bool) {
+        if let (Audience::Conversation(id), false) = (to, is_droppable) {
+            self.recent.pushes.insert(*id);
+        }
+    }
+
+    /// Members as they are told by a host. Where another host was faster with what came after, they have missed it.
+    fn join_told(&mut self, conversation_id: i64, user_ids: &[i64]) {
+        self.join(conversation_id, user_ids);
+        let is_late = [&self.recent, &self.older]
+            .iter()
+            .any(|recent| recent.pushes.contains(&conversation_id));
+        if is_late {
+            let to = Audience::Users(user_ids.to_vec());
+            let hint = frame::text_frame(&handler::sync::hint());
+            self.push(&to, || hint.clone(), false, None);
+        }
+    }
+
+    fn presence_lost(&mut self) {
+        let users = self.users.iter();
+        let users = users.map(|(id, user)| (*id, user.sockets.len() as u32));
+        // The server is stopping where nobody listens.
+        let _ = self.notices.presence_lost.send(users.collect());
     }
 
     fn close(&mut self, socket: &Arc<Socket>) {
@@ -241,23 +425,20 @@ impl Registry {
         }
     }
 
-    /// One frame for all, encoded once, and only where somebody is there to receive it.
     fn push(
         &mut self,
         to: &Audience,
-        event: &str,
+        frame: impl Fn() -> Bytes,
         is_droppable: bool,
         origin: Option<&Arc<Socket>>,
     ) {
-        let mut frame = None;
         let mut send = |user_id: &i64| {
             let Some(user) = self.users.get(user_id) else {
                 return;
             };
             for socket in &user.sockets {
                 if !origin.is_some_and(|origin| Arc::ptr_eq(origin, socket)) {
-                    let frame = frame.get_or_insert_with(|| frame::text_frame(event));
-                    socket.push(frame.clone(), is_droppable);
+                    socket.push(frame(), is_droppable);
                     self.dirty.push(socket.clone());
                 }
             }
@@ -277,5 +458,22 @@ impl Registry {
         for socket in self.dirty.drain(..) {
             socket.flush();
         }
+        if let (Some(bus), false) = (&mut self.bus, self.outgoing.is_empty()) {
+            bus.publish(&self.outgoing);
+            self.outgoing.clear();
+        }
+        if self.bus.is_some() {
+            self.age_recent();
+        }
     }
+}
+
+/// The sockets of one of so many parts.
+fn sockets(
+    users: &HashMap<i64, User>,
+    slot: u64,
+    slots: u64,
+) -> impl Iterator<Item = &Arc<Socket>> {
+    let sockets = users.values().flat_map(|user| &user.sockets);
+    sockets.filter(move |socket| socket.id % slots == slot)
 }

@@ -2,14 +2,12 @@
 
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use handler::Context;
-use handler::presence::{HostAlive, HostCleared};
 use handler::token::TokenKey;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -22,12 +20,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::Instrument;
 
-use crate::config::Config;
+use crate::bus::Bus;
+use crate::clock;
+use crate::cluster::{Cluster, Readiness};
+use crate::config::{Config, Database};
 use crate::http::{self, Host};
 use crate::password::PasswordThreads;
-use crate::registry::{self, Command};
+use crate::registry::{self, Command, Notices};
 use crate::store::{Store, StoreThreads};
-use crate::{HOST_ID, clock};
 
 /// Connections at once, sockets included; further ones wait in the system's backlog.
 const CONNECTIONS_MAX: usize = 50_000;
@@ -35,8 +35,8 @@ const CONNECTIONS_MAX: usize = 50_000;
 const HEADER_BYTES_MAX: usize = 16 * 1024;
 /// Commits on their way to the registry. Full, it slows the writer down to what sockets take.
 const DELIVERIES_QUEUED_MAX: usize = 256;
-/// How often a host that has sockets renews its sign of life: the error of `last_online` after a crash.
-const ALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// What others than the store have for the registry.
+const COMMANDS_QUEUED_MAX: usize = 64;
 /// The sockets are pinged in this many groups, one after the other, so that pings do not come in bursts.
 const PING_SLOTS: u32 = 30;
 /// After an accept that failed, for want of file descriptors perhaps.
@@ -51,6 +51,8 @@ pub struct Server {
     threads: StoreThreads,
     registry: JoinHandle<()>,
     commands: mpsc::Sender<Command>,
+    bus: Option<Bus>,
+    lost: mpsc::UnboundedReceiver<Vec<(i64, u32)>>,
     ping_interval: Duration,
     head_timeout: Duration,
     stopped: oneshot::Receiver<()>,
@@ -74,21 +76,39 @@ impl Server {
             .await
             .with_context(|| format!("HOST and PORT: cannot listen on {address}"))?;
         let (deliveries, delivered) = mpsc::channel(DELIVERIES_QUEUED_MAX);
-        let (commands, commanded) = mpsc::channel(1);
-        let registry = registry::start(delivered, commanded)?;
-        let database = config.database.clone();
-        let open = move || Store::open(&database, clock::now(), deliveries);
-        let (store, threads) = spawn_blocking(open).await??;
-        let ctx = Context::anonymous(clock::now());
-        let cleared = HostCleared {
-            host_id: HOST_ID,
-            alive: false,
+        let (commands, commanded) = mpsc::channel(COMMANDS_QUEUED_MAX);
+        let (bus, publisher) = match &config.bus {
+            Some(url) => Some(Bus::new(url).await?).unzip(),
+            None => (None, None),
         };
-        store
-            .run(ctx, cleared)
-            .await
-            .context("the database cannot be written")?;
+        let (presence_lost, lost) = mpsc::unbounded_channel();
+        let notices = Notices {
+            presence_lost,
+            missed: Arc::default(),
+        };
+        let missed = notices.missed.clone();
+        let registry = registry::start(delivered, commanded, notices, publisher)?;
+        let (database, store_timeout) = (config.database.clone(), config.store_timeout);
+        let open = move || Store::open(&database, clock::now(), store_timeout, deliveries);
+        let (store, threads) = spawn_blocking(open).await??;
+        let cluster = Cluster {
+            store: store.clone(),
+            commands: commands.clone(),
+            lease: config.lease,
+            missed,
+            has_bus: bus.is_some(),
+            departed: Mutex::default(),
+        };
+        if let Database::File(_) = config.database {
+            cluster
+                .start()
+                .await
+                .context("the database cannot be written")?;
+        }
+        let cluster = Arc::new(cluster);
         let host = Arc::new(Host {
+            readiness: Readiness::new(cluster.clone(), bus.as_ref().map(Bus::status)),
+            cluster,
             store,
             passwords: PasswordThreads::start(),
             token_key: TokenKey::new(config.jwt_secret.as_bytes()),
@@ -104,6 +124,8 @@ impl Server {
             threads,
             registry,
             commands,
+            bus,
+            lost,
             ping_interval: config.ping_interval,
             head_timeout: config.head_timeout,
             stopped,
@@ -125,21 +147,27 @@ impl Server {
             threads,
             registry,
             commands,
+            bus,
+            lost,
             ping_interval,
             head_timeout,
             stopped,
         } = self;
+        let bus = bus.map(|bus| {
+            let cluster = host.cluster.clone();
+            AbortOnDropHandle::new(tokio::spawn(async move { cluster.carry(bus).await }))
+        });
         let connections = Connections {
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
             head_timeout,
         };
         {
-            let _heartbeats = AbortOnDropHandle::new(tokio::spawn(heartbeats(
-                commands.clone(),
-                host.store.clone(),
-                ping_interval,
-            )));
+            let _heartbeats =
+                AbortOnDropHandle::new(tokio::spawn(heartbeats(commands.clone(), ping_interval)));
+            let cluster = host.cluster.clone();
+            let _cluster =
+                AbortOnDropHandle::new(tokio::spawn(async move { cluster.run(lost).await }));
             tokio::select! {
                 () = accept(&listener, &host, &connections) => {}
                 _ = stopped => {}
@@ -159,13 +187,8 @@ impl Server {
         if timeout(STOP_TIMEOUT, ended).await.is_err() {
             tracing::warn!("some connections did not end in time");
         }
-        let ctx = Context::anonymous(clock::now());
-        let cleared = HostCleared {
-            host_id: HOST_ID,
-            alive: true,
-        };
         // Where this fails, which the store has logged, or takes too long, the next start does it.
-        let _ = timeout(STOP_TIMEOUT, host.store.run(ctx, cleared)).await;
+        let _ = timeout(STOP_TIMEOUT, host.cluster.stop()).await;
         drop(commands);
         let closed = spawn_blocking(move || {
             threads.stop();
@@ -176,6 +199,10 @@ impl Server {
             Ok(closed) => closed?,
             // Nothing that was acknowledged depends on it.
             Err(_) => tracing::warn!("the database did not close in time"),
+        }
+        if let Some(bus) = bus {
+            // It ends when the registry has, and its last packets have left.
+            let _ = timeout(STOP_TIMEOUT, bus).await;
         }
         tracing::info!("stopped");
         Ok(())
@@ -244,30 +271,18 @@ fn serve(
     });
 }
 
-/// Pings to sockets, and the host's own sign of life.
-async fn heartbeats(commands: mpsc::Sender<Command>, store: Store, ping_interval: Duration) {
-    let pings = async {
-        let mut ticks = interval(ping_interval / PING_SLOTS);
-        for slot in (0..u64::from(PING_SLOTS)).cycle() {
-            ticks.tick().await;
-            let slots = u64::from(PING_SLOTS);
-            if commands
-                .send(Command::Heartbeat { slot, slots })
-                .await
-                .is_err()
-            {
-                return;
-            }
+/// Pings to sockets.
+async fn heartbeats(commands: mpsc::Sender<Command>, ping_interval: Duration) {
+    let mut ticks = interval(ping_interval / PING_SLOTS);
+    let slots = u64::from(PING_SLOTS);
+    for slot in (0..slots).cycle() {
+        ticks.tick().await;
+        if commands
+            .send(Command::Heartbeat { slot, slots })
+            .await
+            .is_err()
+        {
+            return;
         }
-    };
-    let alive = async {
-        let mut ticks = interval(ALIVE_INTERVAL);
-        loop {
-            ticks.tick().await;
-            let ctx = Context::anonymous(clock::now());
-            // The store has logged a failure; the next one may succeed.
-            let _ = store.run(ctx, HostAlive { host_id: HOST_ID }).await;
-        }
-    };
-    tokio::join!(pings, alive);
+    }
 }

@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 
 use crate::frame::{self, Violation};
 use crate::queue::Queue;
-pub use session::serve;
+pub use session::{Departure, serve};
 
 /// Bytes of pushes that may wait for one socket. One that passes it is closed with 1013.
 pub const PUSH_BYTES_QUEUED_MAX: usize = 4 * 1024 * 1024;

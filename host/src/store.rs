@@ -1,21 +1,25 @@
 //! The store: one writer that commits groups of operations, readers beside it, and nobody else who knows where the
 //! data is.
 
+mod direct;
 mod local;
+mod remote;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use handler::{Access, Context, Error, Operation, Outbox, Rows, Statement};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::config;
 use crate::registry::Delivery;
 use crate::socket::Socket;
+pub use direct::Direct;
 use local::LocalDatabase;
-pub use local::{is_served, make_ready};
+use remote::{RemoteReader, RemoteWriter};
 
 /// Operations that wait for the writer; more wait outside, see `QUEUE_WAIT`.
 const WRITES_QUEUED_MAX: usize = 4096;
@@ -25,16 +29,63 @@ const READS_QUEUED_MAX: usize = 1024;
 const QUEUE_WAIT: Duration = Duration::from_secs(2);
 /// Operations in one commit.
 const GROUP_MAX: usize = 64;
+/// The same on a remote database, where a commit costs a round trip.
+const REMOTE_GROUP_MAX: usize = 256;
+/// Reads of a remote database that may be under way at once.
+const REMOTE_READERS: usize = 16;
 const RETRY_AFTER_SECONDS: u32 = 1;
 
-/// An operation on its way through the store, its type forgotten.
+/// An operation on its way through the store.
 struct Job {
     statements: Vec<Statement>,
-    /// What to do with the rows, once they are committed.
-    finish: Box<Finish>,
+    submitted_at: Instant,
+    work: Box<dyn Work>,
 }
 
-type Finish = dyn FnOnce(Result<Vec<Rows>, Error>) -> Option<Delivery> + Send;
+/// An operation, its type forgotten.
+trait Work: Send {
+    /// It was committed, and its rows were lost: the statements that find what it did.
+    fn repeat(&mut self) -> Vec<Statement>;
+
+    /// What to do with the rows, once they are committed.
+    fn finish(self: Box<Self>, rows: Result<Vec<Rows>, Error>) -> Option<Delivery>;
+}
+
+struct Submitted<O, F> {
+    ctx: Context,
+    operation: O,
+    then: F,
+}
+
+impl<O, F> Work for Submitted<O, F>
+where
+    O: Operation,
+    F: FnOnce(Result<O::Output, Error>, Outbox) -> Option<Delivery> + Send,
+{
+    fn repeat(&mut self) -> Vec<Statement> {
+        self.ctx.is_repeat = true;
+        self.operation.statements(&self.ctx)
+    }
+
+    fn finish(self: Box<Self>, rows: Result<Vec<Rows>, Error>) -> Option<Delivery> {
+        let Submitted {
+            ctx,
+            operation,
+            then,
+        } = *self;
+        let mut outbox = Outbox::new();
+        let conclude = AssertUnwindSafe(|| operation.conclude(&ctx, &rows?, &mut outbox));
+        let outcome = catch_unwind(conclude)
+            .unwrap_or_else(|_| Err(Error::Internal("a panic in conclude".into())));
+        if let Err(Error::Internal(detail)) = &outcome {
+            tracing::error!(detail, "an operation failed");
+        }
+        if outcome.is_err() {
+            outbox.clear();
+        }
+        then(outcome, outbox)
+    }
+}
 
 enum Message {
     Run(Job),
@@ -47,6 +98,11 @@ enum Message {
 pub struct Store {
     writes: mpsc::Sender<Message>,
     reads: mpsc::Sender<Message>,
+    /// The name of this host in the database.
+    host_id: Arc<str>,
+    /// The database is on a server: other hosts may use it, and its answers may get lost.
+    is_shared: bool,
+    next_request_id: Arc<AtomicU64>,
 }
 
 /// The database's threads. Dropping the last `Store` ends them too.
@@ -72,36 +128,82 @@ impl StoreThreads {
 }
 
 impl Store {
-    /// Opens the database file (created, with its folder, where it does not exist), brings its schema up to date and
-    /// starts the threads. What commits tell the world goes to `deliveries`, in commit order, a batch for each commit.
+    /// Opens the database: a file is created, with its folder, where it does not exist, and its schema is brought up to
+    /// date. A remote server that cannot be reached yet is waited for while operations are refused as `Unavailable`. What
+    /// commits tell the world goes to `deliveries`, in commit order, a batch for each commit. An operation is refused
+    /// after `timeout`.
     pub fn open(
-        path: &Path,
+        database: &config::Database,
         now: i64,
+        timeout: Duration,
         deliveries: mpsc::Sender<Vec<Delivery>>,
     ) -> anyhow::Result<(Store, StoreThreads)> {
-        let writer = LocalDatabase::open_writer(path, now)?;
-        let cores = thread::available_parallelism().map_or(1, usize::from);
-        let readers = (0..cores.clamp(1, 4))
-            .map(|_| LocalDatabase::open_reader(path))
-            .collect::<Result<Vec<_>, _>>()?;
+        let mut random = [0; 16];
+        getrandom::fill(&mut random)?;
+        let random = u128::from_be_bytes(random);
+        let (host_id, writer, readers): (Arc<str>, _, Vec<_>);
+        match database {
+            config::Database::File(path) => {
+                // A file has one host.
+                host_id = "local".into();
+                writer = Database::Local(LocalDatabase::open_writer(path, now)?);
+                let cores = thread::available_parallelism().map_or(1, usize::from);
+                readers = (0..cores.clamp(1, 4))
+                    .map(|_| LocalDatabase::open_reader(path).map(Database::Local))
+                    .collect::<Result<_, _>>()?;
+            }
+            config::Database::Remote(url) => {
+                host_id = format!("{:016x}", (random >> 64) as u64).into();
+                let is_ready = Arc::new(AtomicBool::new(false));
+                // Time for a second try.
+                let patience = timeout / 2;
+                let opened = RemoteWriter::open(url, host_id.clone(), patience, is_ready.clone())?;
+                writer = Database::RemoteWriter(opened);
+                readers = (0..REMOTE_READERS)
+                    .map(|_| RemoteReader::connect(url, patience, is_ready.clone()))
+                    .map(|reader| reader.map(Database::RemoteReader))
+                    .collect::<Result<_, _>>()?;
+            }
+        }
+        let is_shared = matches!(database, config::Database::Remote(_));
 
         let (writes, queue) = mpsc::channel(WRITES_QUEUED_MAX);
         let commits = deliveries.clone();
-        let writer = spawn("writer", move || write_groups(writer, queue, &commits))?;
+        let writer = spawn("writer", move || {
+            write_groups(writer, queue, timeout, &commits)
+        })?;
         let (reads, queue) = mpsc::channel(READS_QUEUED_MAX);
         let queue = Arc::new(Mutex::new(queue));
         let readers = readers.into_iter().map(|reader| {
             let (queue, deliveries) = (queue.clone(), deliveries.clone());
-            spawn("reader", move || read_all(reader, &queue, &deliveries))
+            spawn("reader", move || {
+                read_all(reader, &queue, timeout, &deliveries)
+            })
         });
         let readers = readers.collect::<Result<_, _>>()?;
-        let store = Store { writes, reads };
+        let store = Store {
+            writes,
+            reads,
+            host_id,
+            is_shared,
+            next_request_id: Arc::new(AtomicU64::new(random as u64)),
+        };
         let threads = StoreThreads {
             writer,
             readers,
             store: store.clone(),
         };
         Ok((store, threads))
+    }
+
+    /// The name of this host in the database: of a file's one host always the same, else a new one for each process.
+    pub fn host_id(&self) -> Arc<str> {
+        self.host_id.clone()
+    }
+
+    /// Whether other hosts may use the same database.
+    pub fn is_shared(&self) -> bool {
+        self.is_shared
     }
 
     /// Runs an operation of no socket; returns when others have been told, in commit order.
@@ -144,7 +246,7 @@ impl Store {
     /// delivery is handed on in commit order. Where the operation could not be queued, `then` is not called.
     pub async fn submit<O>(
         &self,
-        ctx: Context,
+        mut ctx: Context,
         operation: O,
         then: impl FnOnce(Result<O::Output, Error>, Outbox) -> Option<Delivery> + Send + 'static,
     ) -> Result<(), Error>
@@ -155,20 +257,17 @@ impl Store {
             Access::Write => &self.writes,
             Access::Read | Access::None => &self.reads,
         };
+        if self.is_shared {
+            let id = self.next_request_id.fetch_add(1, Ordering::Relaxed);
+            ctx.request_id = Some(id.to_be_bytes());
+        }
         let job = Job {
             statements: operation.statements(&ctx),
-            finish: Box::new(move |rows| {
-                let mut outbox = Outbox::new();
-                let conclude = AssertUnwindSafe(|| operation.conclude(&ctx, &rows?, &mut outbox));
-                let outcome = catch_unwind(conclude)
-                    .unwrap_or_else(|_| Err(Error::Internal("a panic in conclude".into())));
-                if let Err(Error::Internal(detail)) = &outcome {
-                    tracing::error!(detail, "an operation failed");
-                }
-                if outcome.is_err() {
-                    outbox.clear();
-                }
-                then(outcome, outbox)
+            submitted_at: Instant::now(),
+            work: Box::new(Submitted {
+                ctx,
+                operation,
+                then,
             }),
         };
         let busy = Error::Unavailable {
@@ -197,30 +296,37 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<Jo
 
 /// The writer thread: whatever has queued while the last commit was under way becomes the next one.
 fn write_groups(
-    mut database: LocalDatabase,
+    mut database: Database,
     mut queue: mpsc::Receiver<Message>,
+    timeout: Duration,
     deliveries: &mpsc::Sender<Vec<Delivery>>,
 ) {
-    let mut messages = Vec::with_capacity(GROUP_MAX);
+    let group_max = match &database {
+        Database::Local(_) => GROUP_MAX,
+        _ => REMOTE_GROUP_MAX,
+    };
+    let mut messages = Vec::with_capacity(group_max);
     let mut is_stopping = false;
-    while !is_stopping && queue.blocking_recv_many(&mut messages, GROUP_MAX) > 0 {
-        let mut group = Vec::with_capacity(messages.len());
-        let mut finishes = Vec::with_capacity(messages.len());
+    while !is_stopping && queue.blocking_recv_many(&mut messages, group_max) > 0 {
+        let mut jobs = Vec::with_capacity(messages.len());
         for message in messages.drain(..) {
             match message {
-                Message::Run(job) => {
-                    group.push(job.statements);
-                    finishes.push(job.finish);
-                }
+                Message::Run(job) => jobs.push(job),
                 Message::Stop => is_stopping = true,
             }
         }
-        let results = write_group(&mut database, &group);
-        let told = results.into_iter().zip(finishes);
-        let told: Vec<_> = told.filter_map(|(rows, finish)| finish(rows)).collect();
+        let mut told = Vec::new();
+        let results = run_group(&mut database, Access::Write, &mut jobs, timeout, &mut told);
+        if database.take_lost_lease() {
+            told.insert(0, Delivery::presence_lost());
+        }
+        let finished = results.into_iter().zip(jobs);
+        told.extend(finished.filter_map(|(rows, job)| job.work.finish(rows)));
         tell(deliveries, told);
     }
-    database.checkpoint();
+    if let Database::Local(database) = &mut database {
+        database.checkpoint();
+    }
 }
 
 fn tell(deliveries: &mpsc::Sender<Vec<Delivery>>, told: Vec<Delivery>) {
@@ -230,44 +336,68 @@ fn tell(deliveries: &mpsc::Sender<Vec<Delivery>>, told: Vec<Delivery>) {
 }
 
 /// One transaction for all; where a statement fails, one for each, so that an operation that cannot be stored harms no
-/// other. A condition of the database (it is locked, or full) is all the operations' failure at once.
-fn write_group(
-    database: &mut LocalDatabase,
-    group: &[Vec<Statement>],
+/// other. A condition of the database (it is locked, full, or gone) is all the operations' failure at once.
+fn run_group(
+    database: &mut Database,
+    access: Access,
+    jobs: &mut [Job],
+    timeout: Duration,
+    told: &mut Vec<Delivery>,
 ) -> Vec<Result<Vec<Rows>, Error>> {
-    if group.is_empty() {
+    let Some(oldest) = jobs.iter().map(|job| job.submitted_at).min() else {
         return Vec::new();
-    }
-    match transact(database, Access::Write, group) {
-        Ok(results) => results.into_iter().map(Ok).collect(),
-        Err(error) if group.len() == 1 || may_pass(&error) => {
-            let answer = answer(&error);
-            group.iter().map(|_| Err(answer.clone())).collect()
+    };
+    let deadline = oldest + timeout;
+    let group: Vec<_> = jobs.iter().map(|job| &*job.statements).collect();
+    let failure = match database.transact(access, &group, deadline) {
+        Ok(results) => return results.into_iter().map(Ok).collect(),
+        Err(failure) => failure,
+    };
+    match &failure {
+        Failure::AnswerLost => {
+            tracing::warn!(
+                events = jobs.len(),
+                "a commit's answer was lost: it is found again"
+            );
+            for job in &mut *jobs {
+                job.statements = job.work.repeat();
+            }
+            return run_group(database, access, jobs, timeout, told);
         }
-        Err(error) => {
-            tracing::debug!(%error, events = group.len(), "group failed, retrying one by one");
-            group
-                .chunks(1)
-                .flat_map(|single| write_group(database, single))
-                .collect()
+        Failure::Statement(error) if jobs.len() > 1 => {
+            tracing::debug!(
+                error,
+                events = jobs.len(),
+                "group failed, retrying one by one"
+            );
+            return jobs
+                .chunks_mut(1)
+                .flat_map(|single| run_group(database, access, single, timeout, told))
+                .collect();
         }
+        // Others may have to be told of what is not known to be stored.
+        Failure::Unknown(_) => told.push(Delivery::missed()),
+        Failure::Statement(_) | Failure::Unavailable(_) => {}
     }
+    let answer = failure.answer();
+    jobs.iter().map(|_| Err(answer.clone())).collect()
 }
 
 /// A reader thread.
 fn read_all(
-    mut database: LocalDatabase,
+    mut database: Database,
     queue: &Mutex<mpsc::Receiver<Message>>,
+    timeout: Duration,
     deliveries: &mpsc::Sender<Vec<Delivery>>,
 ) {
-    while let Some(Message::Run(Job { statements, finish })) = next(queue) {
-        let group = std::slice::from_ref(&statements);
-        let result = transact(&mut database, Access::Read, group);
-        let told = finish(match result {
-            Ok(results) => Ok(results.into_iter().flatten().collect()),
-            Err(error) => Err(answer(&error)),
-        });
-        tell(deliveries, told.into_iter().collect());
+    while let Some(Message::Run(job)) = next(queue) {
+        let mut jobs = [job];
+        let mut told = Vec::new();
+        let mut results = run_group(&mut database, Access::Read, &mut jobs, timeout, &mut told);
+        let [job] = jobs;
+        let rows = results.pop().unwrap_or_else(|| Ok(Vec::new()));
+        told.extend(job.work.finish(rows));
+        tell(deliveries, told);
     }
 }
 
@@ -276,32 +406,85 @@ fn next(queue: &Mutex<mpsc::Receiver<Message>>) -> Option<Message> {
     queue.lock().ok()?.blocking_recv()
 }
 
-/// libsql panics on some values that a file may hold, text that is not UTF-8 for one.
-fn transact(
-    database: &mut LocalDatabase,
-    access: Access,
-    group: &[Vec<Statement>],
-) -> Result<Vec<Vec<Rows>>, libsql::Error> {
-    catch_unwind(AssertUnwindSafe(|| database.transact(access, group)))
-        .unwrap_or_else(|_| Err(libsql::Error::Misuse("a panic in libsql".into())))
+/// One connection to the database, wherever it is.
+enum Database {
+    Local(LocalDatabase),
+    RemoteWriter(RemoteWriter),
+    RemoteReader(RemoteReader),
 }
 
-/// Whether the error is of a condition that may pass, by SQLite's primary result codes (sqlite.org/rescode.html): BUSY,
-/// LOCKED, READONLY, IOERR, FULL, CANTOPEN.
-fn may_pass(error: &libsql::Error) -> bool {
-    const CODES: [i32; 6] = [5, 6, 8, 10, 13, 14];
-    matches!(error, libsql::Error::SqliteFailure(code, _) if CODES.contains(&(code & 0xff)))
+/// Why a group has no rows.
+enum Failure {
+    /// A statement is wrong for the data; nothing was stored.
+    Statement(String),
+    /// The database cannot now; nothing was stored.
+    Unavailable(String),
+    /// The database is gone, and nobody knows whether it was stored.
+    Unknown(String),
+    /// It was stored, and the rows were lost on the way.
+    AnswerLost,
 }
 
-/// Logs a database error, and says what the caller may know of it.
-fn answer(error: &libsql::Error) -> Error {
-    tracing::error!(%error, "database");
-    if may_pass(error) {
-        return Error::Unavailable {
-            retry_after_seconds: RETRY_AFTER_SECONDS,
-        };
+impl Failure {
+    /// By SQLite's primary result codes (sqlite.org/rescode.html), a condition that may pass is one of BUSY, LOCKED,
+    /// READONLY, IOERR, FULL, CANTOPEN.
+    fn of_local(error: &libsql::Error) -> Self {
+        const MAY_PASS: [i32; 6] = [5, 6, 8, 10, 13, 14];
+        match error {
+            libsql::Error::SqliteFailure(code, _) if MAY_PASS.contains(&(code & 0xff)) => {
+                Failure::Unavailable(error.to_string())
+            }
+            _ => Failure::Statement(error.to_string()),
+        }
     }
-    Error::Internal(error.to_string())
+
+    /// Logs it, and says what the caller may know of it.
+    fn answer(self) -> Error {
+        match self {
+            Failure::Statement(error) => {
+                tracing::error!(error, "database");
+                Error::Internal(error)
+            }
+            Failure::Unavailable(error) | Failure::Unknown(error) => {
+                tracing::error!(error, "the database is not available");
+                Error::Unavailable {
+                    retry_after_seconds: RETRY_AFTER_SECONDS,
+                }
+            }
+            Failure::AnswerLost => Error::Internal("an answer was lost".into()),
+        }
+    }
+}
+
+impl Database {
+    /// Runs operations in one transaction: the rows of each. libsql panics on some values that a file may hold, text that
+    /// is not UTF-8 for one.
+    fn transact(
+        &mut self,
+        access: Access,
+        operations: &[&[Statement]],
+        deadline: Instant,
+    ) -> Result<Vec<Vec<Rows>>, Failure> {
+        if Instant::now() >= deadline {
+            return Err(Failure::Unavailable("the queue is too long".into()));
+        }
+        let transact = || match self {
+            Database::Local(database) => database
+                .transact(access, operations)
+                .map_err(|error| Failure::of_local(&error)),
+            Database::RemoteWriter(writer) => writer.transact(operations, deadline),
+            Database::RemoteReader(reader) => reader.transact(operations, deadline),
+        };
+        catch_unwind(AssertUnwindSafe(transact))
+            .unwrap_or_else(|_| Err(Failure::Statement("a panic in libsql".into())))
+    }
+
+    fn take_lost_lease(&mut self) -> bool {
+        match self {
+            Database::RemoteWriter(writer) => writer.take_lost_lease(),
+            _ => false,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -363,7 +546,8 @@ mod tests {
         let folder = tempfile::TempDir::new().expect("a folder");
         let path = folder.path().join("chat.db");
         let (deliveries, _delivered) = mpsc::channel(1);
-        let open = move || Store::open(&path, 0, deliveries);
+        let database = config::Database::File(path);
+        let open = move || Store::open(&database, 0, Duration::from_secs(10), deliveries);
         let (store, threads) = tokio::task::spawn_blocking(open)
             .await
             .expect("no panic")

@@ -18,6 +18,8 @@ pub struct Client {
     /// Pushes that arrived while a reply was awaited.
     pushes: VecDeque<Value>,
     next_ref: i64,
+    /// How often it was told to catch up, which is counted and otherwise ignored.
+    pub hints: usize,
 }
 
 impl Client {
@@ -40,6 +42,7 @@ impl Client {
             socket,
             pushes: VecDeque::new(),
             next_ref: 1,
+            hints: 0,
         }
     }
 
@@ -117,7 +120,13 @@ impl Client {
             loop {
                 let next = self.socket.next().await;
                 match next.expect("the socket is open").expect("a frame") {
-                    Message::Text(text) => return serde_json::from_str(&text).expect("JSON"),
+                    Message::Text(text) => {
+                        let event: Value = serde_json::from_str(&text).expect("JSON");
+                        if event["type"] != "sync" || event.get("ref").is_some() {
+                            return event;
+                        }
+                        self.hints += 1;
+                    }
                     Message::Ping(_) | Message::Pong(_) => {}
                     other => panic!("{other:?} instead of an event"),
                 }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
@@ -16,9 +17,11 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
+use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
-use crate::{Client, soon};
+use crate::servers::{shared_nats, shared_sqld};
+use crate::{Client, Gateway, soon};
 
 pub const SECRET: &str = "a secret for tests only";
 pub const PASSWORD: &str = "a password";
@@ -92,49 +95,125 @@ pub async fn login(address: SocketAddr, username: &str) -> String {
     cookie.split(';').next().expect("a value").to_owned()
 }
 
-/// The server in this process, on a file in a folder of its own.
+/// The ways to run the same chat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// One host on a file.
+    File,
+    /// One host on a database of a libSQL server.
+    Remote,
+    /// Two hosts on one, joined by a bus.
+    Cluster,
+}
+
+/// Where the data of a chat is, which outlives its hosts.
+pub enum Site {
+    Folder(TempDir),
+    Database(Gateway),
+}
+
+/// A chat in this process: one server, or two whose users are spread over both.
 pub struct Host {
+    /// Of the first host.
     pub address: SocketAddr,
-    pub folder: TempDir,
-    stopper: host::Stopper,
-    running: JoinHandle<anyhow::Result<()>>,
+    pub addresses: Vec<SocketAddr>,
+    form: Form,
+    site: Site,
+    running: Vec<(host::Stopper, JoinHandle<anyhow::Result<()>>)>,
+    next: AtomicUsize,
+    /// A client of each host, for `settle`.
+    probes: Mutex<Vec<Client>>,
 }
 
 impl Host {
+    /// On a file in a folder of its own.
     pub async fn start() -> Self {
-        Self::start_in(TempDir::new().expect("a folder"), |_| {}).await
+        Self::start_as(Form::File).await
     }
 
-    pub async fn start_in(folder: TempDir, change: impl FnOnce(&mut host::Config)) -> Self {
-        let path = folder.path().join("data/chat.db").into_os_string();
+    pub async fn start_as(form: Form) -> Self {
+        Self::start_with(form, |_| {}).await
+    }
+
+    /// On a database of its own, with a changed configuration.
+    pub async fn start_with(form: Form, change: impl Fn(&mut host::Config)) -> Self {
+        let site = match form {
+            Form::File => Site::Folder(TempDir::new().expect("a folder")),
+            Form::Remote | Form::Cluster => {
+                Site::Database(Gateway::start(shared_sqld().await).await)
+            }
+        };
+        Self::start_at(form, site, change).await
+    }
+
+    pub async fn start_at(form: Form, site: Site, change: impl Fn(&mut host::Config)) -> Self {
+        let database = match &site {
+            Site::Folder(folder) => folder.path().join("data/chat.db").into_os_string(),
+            Site::Database(gateway) => gateway.url().into(),
+        };
+        let bus = match form {
+            Form::Cluster => Some(shared_nats().await.url()),
+            Form::File | Form::Remote => None,
+        };
         let (mut config, _) = host::Config::read(|name| match name {
-            "DBPATH" => Some(path.clone()),
+            "DBPATH" => Some(database.clone()),
+            "NATS_URL" => bus.clone().map(Into::into),
             "JWTSECRET" => Some(SECRET.into()),
             "PORT" => Some("0".into()),
             _ => None,
         })
         .expect("a configuration");
         change(&mut config);
-        let (server, stopper) = host::Server::bind(&config).await.expect("a server");
-        let address = server.address().expect("an address");
+        let (mut addresses, mut running) = (Vec::new(), Vec::new());
+        let hosts = if form == Form::Cluster { 2 } else { 1 };
+        for _ in 0..hosts {
+            let (server, stopper) = host::Server::bind(&config).await.expect("a server");
+            addresses.push(server.address().expect("an address"));
+            running.push((stopper, tokio::spawn(server.run())));
+        }
+        for address in &addresses {
+            ready(*address).await;
+        }
         Host {
-            address,
-            folder,
-            stopper,
-            running: tokio::spawn(server.run()),
+            address: addresses[0],
+            addresses,
+            form,
+            site,
+            running,
+            next: AtomicUsize::new(0),
+            probes: Mutex::default(),
         }
     }
 
-    /// Stops in good order; the folder with the data is left.
-    pub async fn stop(self) -> TempDir {
-        self.stopper.stop();
-        let result = soon("the end of the server", self.running).await;
-        result.expect("no panic").expect("a clean stop");
-        self.folder
+    /// Stops in good order; the data is left.
+    pub async fn stop(self) -> Site {
+        let (stoppers, running): (Vec<_>, Vec<_>) = self.running.into_iter().unzip();
+        stoppers.into_iter().for_each(host::Stopper::stop);
+        for running in running {
+            let result = soon("the end of the server", running).await;
+            result.expect("no panic").expect("a clean stop");
+        }
+        self.site
     }
 
+    /// The file.
     pub fn database(&self) -> PathBuf {
-        self.folder.path().join("data/chat.db")
+        match &self.site {
+            Site::Folder(folder) => folder.path().join("data/chat.db"),
+            Site::Database(_) => panic!("the database is not a file"),
+        }
+    }
+
+    /// Before the remote database.
+    pub fn gateway(&self) -> &Gateway {
+        match &self.site {
+            Site::Folder(_) => panic!("the database is a file"),
+            Site::Database(gateway) => gateway,
+        }
+    }
+
+    pub fn form(&self) -> Form {
+        self.form
     }
 
     pub async fn http(
@@ -157,11 +236,69 @@ impl Host {
         self.connect(username).await
     }
 
-    /// Logs the user in and connects: one more device.
+    /// Logs the user in and connects: one more device, on one host after the other. It hears what happens from here on,
+    /// wherever that is.
     pub async fn connect(&self, username: &str) -> Client {
         let cookie = login(self.address, username).await;
-        Client::connect(self.address, &cookie).await
+        let mut client = Client::connect(self.next_address(), &cookie).await;
+        assert_eq!(client.ok(json!({ "type": "ping" })).await, "pong");
+        client
     }
+
+    /// One host after the other.
+    pub fn next_address(&self) -> SocketAddr {
+        let turn = self.next.fetch_add(1, Ordering::Relaxed);
+        self.addresses[turn % self.addresses.len()]
+    }
+
+    /// The pushes so far: whatever was on its way to this client has arrived, from other hosts too.
+    pub async fn pushes_so_far(&self, client: &mut Client) -> Vec<Value> {
+        self.settle().await;
+        client.pushes_so_far().await
+    }
+
+    /// Waits until every host has heard what the others have said before: what is said last arrives last.
+    pub async fn settle(&self) {
+        if self.addresses.len() == 1 {
+            return;
+        }
+        let mut probes = self.probes.lock().await;
+        if probes.is_empty() {
+            self.register("probe").await;
+            let cookie = login(self.address, "probe").await;
+            for address in &self.addresses {
+                let mut probe = Client::connect(*address, &cookie).await;
+                probe.ok(json!({ "type": "ping" })).await;
+                probes.push(probe);
+            }
+            let made = json!({ "type": "create_conversation", "members": [], "name": "probe" });
+            probes[0].ok(made).await;
+            for probe in &mut probes[1..] {
+                assert_eq!(probe.push().await["type"], "create_conversation");
+            }
+        }
+        let list = probes[0].ok(json!({ "type": "get_conversations" })).await;
+        let id = &list[0]["id"];
+        for index in 0..probes.len() {
+            let typing = json!({ "type": "typing", "conversation_id": id, "on": true });
+            probes[index].ok(typing).await;
+            for (other, probe) in probes.iter_mut().enumerate() {
+                if other != index {
+                    assert_eq!(probe.push().await["type"], "typing");
+                }
+            }
+        }
+    }
+}
+
+/// Waits until a host serves.
+pub async fn ready(address: SocketAddr) {
+    soon("a ready host", async {
+        while request(address, "GET", "/readyz", &[], "").await.status != 200 {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    })
+    .await;
 }
 
 /// The real program, in a process that can be killed.

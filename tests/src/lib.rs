@@ -1,18 +1,22 @@
-//! What the tests share: a running host, HTTP requests, WebSocket clients, a proxy that harms connections, and a world for
-//! tables over the handlers.
+//! What the tests share: a running host, HTTP requests, WebSocket clients, a proxy that harms connections, the servers
+//! that a remote database and several hosts need, and a world for tables over the handlers.
 
 pub mod client;
+pub mod gateway;
 pub mod host;
 pub mod proxy;
 pub mod reference_client;
+pub mod servers;
 pub mod table;
 pub mod world;
 
 pub use client::Client;
-pub use host::{Host, Http, Process};
+pub use gateway::{Fault, Gateway};
+pub use host::{Form, Host, Http, Process};
 pub use proxy::Proxy;
 pub use reference_client::ReferenceClient;
-pub use world::World;
+pub use servers::{Nats, Sqld};
+pub use world::{Place, World};
 
 use std::time::Duration;
 

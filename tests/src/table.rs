@@ -3,13 +3,22 @@
 use serde_json::{Value, json};
 
 use crate::World;
-use crate::world::NOW;
+use crate::world::{NOW, Place};
 
-/// In a fresh world, `user` sends `event`; `reply` and `pushes` are all that comes of it.
+/// In a fresh world, `user` sends `event`; `reply` and `pushes` are all that comes of it, wherever the database is.
 pub async fn check(user: &str, event: &str, reply: Value, pushes: &[Value]) {
-    let (actual_reply, actual_pushes) = World::new().await.event(user, event).await;
-    assert_eq!(actual_reply, reply, "the reply to {user}'s {event}");
-    assert_eq!(actual_pushes, pushes, "the pushes of {user}'s {event}");
+    for place in [Place::Memory, Place::Remote] {
+        let world = World::new_at(place).await;
+        let (actual_reply, actual_pushes) = world.event(user, event).await;
+        assert_eq!(
+            actual_reply, reply,
+            "{place:?}: the reply to {user}'s {event}"
+        );
+        assert_eq!(
+            actual_pushes, pushes,
+            "{place:?}: the pushes of {user}'s {event}"
+        );
+    }
 }
 
 /// As `check`, for a refusal.

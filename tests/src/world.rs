@@ -1,16 +1,32 @@
-//! A small chat in memory, for tables over the handlers: no host, no clock, no files.
+//! A small chat, for tables over the handlers: no host and no clock.
 
 use handler::account::Register;
-use handler::{Audience, Context, Event, Operation, Outbox, Output, handle, schema};
+use handler::{
+    Access, Audience, Context, Event, Operation, Outbox, Output, Rows, Statement, handle,
+    handle_remote, run_batch, schema,
+};
 use serde_json::{Value, json};
+
+use crate::Gateway;
+use crate::servers::shared_sqld;
 
 /// The time in every world, in Unix seconds.
 pub const NOW: i64 = 1_000_000;
+
+/// Where a world's database is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    Memory,
+    /// On a libSQL server.
+    Remote,
+}
 
 /// Users alice (1), bob (2), carol (3), dave (4). alice and bob are contacts. Conversation 1, "pair", of alice and bob
 /// has messages 1 ("one", from alice) and 2 ("two", from bob); conversation 2, "other", of bob and carol has message 3.
 pub struct World {
     pub db: libsql::Connection,
+    /// Counts requests to a remote database.
+    pub gateway: Option<Gateway>,
     /// Keeps the database in memory.
     _database: libsql::Database,
 }
@@ -18,20 +34,40 @@ pub struct World {
 impl World {
     /// A database with its schema and nothing in it.
     pub async fn empty() -> Self {
-        let database = libsql::Builder::new_local(":memory:")
-            .build()
-            .await
-            .expect("a database");
+        Self::empty_at(Place::Memory).await
+    }
+
+    pub async fn empty_at(place: Place) -> Self {
+        let gateway = match place {
+            Place::Memory => None,
+            Place::Remote => Some(Gateway::start(shared_sqld().await).await),
+        };
+        let database = match &gateway {
+            None => libsql::Builder::new_local(":memory:").build().await,
+            Some(gateway) => {
+                let remote = libsql::Builder::new_remote(gateway.url(), String::new());
+                remote.build().await
+            }
+        };
+        let database = database.expect("a database");
         let db = database.connect().expect("a connection");
-        schema::migrate(&db, NOW).await.expect("a schema");
+        match place {
+            Place::Memory => schema::migrate(&db, NOW).await.expect("a schema"),
+            Place::Remote => schema::migrate_remote(&db, NOW).await.expect("a schema"),
+        }
         World {
             db,
+            gateway,
             _database: database,
         }
     }
 
     pub async fn new() -> Self {
-        let world = Self::empty().await;
+        Self::new_at(Place::Memory).await
+    }
+
+    pub async fn new_at(place: Place) -> Self {
+        let world = Self::empty_at(place).await;
         for username in ["alice", "bob", "carol", "dave"] {
             let register = Register {
                 username: username.into(),
@@ -75,11 +111,7 @@ impl World {
     /// The context of a caller; nobody's where the name is empty.
     pub async fn context(&self, username: &str) -> Context {
         let id = format!("select coalesce(max(id), 0) from users where username = '{username}'");
-        Context {
-            user_id: self.integer(&id).await,
-            username: username.into(),
-            now: NOW,
-        }
+        Context::new(self.integer(&id).await, username.into(), NOW)
     }
 
     /// Runs any operation. One that fails must have changed nothing and told nobody.
@@ -90,14 +122,26 @@ impl World {
     ) -> (Result<O::Output, handler::Error>, Outbox) {
         let ctx = self.context(username).await;
         let mut outbox = Outbox::new();
-        let before = self.db.total_changes();
-        let outcome = handle(&self.db, &ctx, operation, &mut outbox).await;
+        let outcome = match &self.gateway {
+            None => {
+                let before = self.db.total_changes();
+                let outcome = handle(&self.db, &ctx, operation, &mut outbox).await;
+                let has_changed = self.db.total_changes() != before;
+                assert!(
+                    outcome.is_ok() || !has_changed,
+                    "a refusal has changed the database"
+                );
+                outcome
+            }
+            Some(gateway) => {
+                let before = gateway.requests();
+                let outcome = handle_remote(&self.db, &ctx, operation, &mut outbox).await;
+                let expected = usize::from(operation.access() != Access::None);
+                assert_eq!(gateway.requests() - before, expected, "requests");
+                outcome
+            }
+        };
         if outcome.is_err() {
-            assert_eq!(
-                self.db.total_changes(),
-                before,
-                "a refusal has changed the database"
-            );
             assert_eq!(outbox, [], "a refusal has told somebody");
         }
         (outcome, outbox)
@@ -133,25 +177,29 @@ impl World {
             }
         };
         let sql = format!("select username from users where id in ({ids}) order by id");
-        let mut rows = self.db.query(&sql, ()).await.expect("a query");
-        let mut names = Vec::new();
-        while let Some(row) = rows.next().await.expect("a row") {
-            names.push(row.get(0).expect("a name"));
-        }
-        names
+        self.rows(&sql).await.texts()
     }
 
     /// The one integer that a query finds.
     pub async fn integer(&self, sql: &str) -> i64 {
-        let mut rows = self.db.query(sql, ()).await.expect("a query");
-        let value = rows
-            .next()
-            .await
-            .expect("a row")
-            .expect("a row")
-            .get(0)
-            .expect("an integer");
-        while rows.next().await.expect("the end").is_some() {}
-        value
+        let rows = self.rows(sql).await;
+        rows.first().expect("a row").integer(0)
+    }
+
+    async fn rows(&self, sql: &str) -> Rows {
+        let statement = Statement {
+            sql: String::leak(sql.to_owned()),
+            parameters: Vec::new(),
+        };
+        match &self.gateway {
+            None => {
+                let mut prepared = self.db.prepare(sql).await.expect("a query");
+                handler::run(&mut prepared, Vec::new()).await.expect("rows")
+            }
+            Some(_) => {
+                let mut results = run_batch(&self.db, [&statement]).await.expect("rows");
+                results.pop().expect("one result")
+            }
+        }
     }
 }

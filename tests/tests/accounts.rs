@@ -3,9 +3,13 @@
 use handler::account::{
     Account, Credentials, FindAccount, Register, Registration, ReplacePasswordHash,
 };
-use handler::presence::{Connected, Disconnected, HostAlive, HostCleared, Session};
+use handler::presence::{
+    Connected, Disconnected, Gone, HostAlive, HostGone, HostReturned, HostStarted, OtherHosts,
+    Session,
+};
+use handler::sync::FindMembers;
 use handler::token::{LIFETIME_SECONDS, TokenKey};
-use handler::{Access, Audience, Context, Error, Event, Operation, Output, handle};
+use handler::{Access, Audience, Error, Event, Operation, Output};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
 use tests::World;
@@ -238,7 +242,33 @@ fn tokens() {
 fn connected(username: &str) -> Connected {
     Connected {
         username: username.into(),
-        host_id: LOCAL,
+        host_id: LOCAL.into(),
+    }
+}
+
+fn disconnected() -> Disconnected {
+    Disconnected {
+        host_id: LOCAL.into(),
+    }
+}
+
+fn alive() -> HostAlive {
+    HostAlive {
+        host_id: LOCAL.into(),
+        lease_seconds: 30,
+    }
+}
+
+fn started(host_id: &str) -> HostStarted {
+    HostStarted {
+        host_id: host_id.into(),
+    }
+}
+
+fn gone(host_id: &str, why: Gone) -> HostGone {
+    HostGone {
+        host_id: host_id.into(),
+        why,
     }
 }
 
@@ -279,7 +309,7 @@ async fn only_the_first_and_the_last_socket_change_presence() {
         assert_eq!(world.integer(online).await, 1);
     }
     for is_last in [false, false, true] {
-        let (outcome, outbox) = world.run("alice", &Disconnected { host_id: LOCAL }).await;
+        let (outcome, outbox) = world.run("alice", &disconnected()).await;
         assert_eq!(outcome, Ok(()));
         let expected = if is_last { status(false) } else { vec![] };
         assert_eq!(parsed(&outbox), parsed(&expected));
@@ -293,111 +323,176 @@ async fn only_the_first_and_the_last_socket_change_presence() {
 #[tokio::test]
 async fn a_dead_hosts_users_went_offline_when_it_was_last_seen() {
     let world = World::new().await;
-    let at = |now: i64| Context::anonymous(now);
-    let cleared = |alive: bool| HostCleared {
-        host_id: LOCAL,
-        alive,
+    let seen_at = "update hosts set seen_at = ";
+    let set = async |sql: &str| {
+        world.db.execute(sql, ()).await.expect("updated");
     };
-    let mut out = Vec::new();
-    let alive = HostAlive { host_id: LOCAL };
     // The first backend died with dave online; the file has its own idea of when.
-    world
-        .db
-        .execute(
-            "update users set is_online = 1, last_online = 77 where id = 4",
-            (),
-        )
-        .await
-        .expect("updated");
-    handle(&world.db, &at(NOW), &cleared(false), &mut out)
-        .await
-        .expect("started");
-    handle(&world.db, &at(NOW + 5), &alive, &mut out)
-        .await
-        .expect("a host without sockets writes nothing");
-    assert_eq!(world.integer("select seen_at from hosts").await, NOW);
+    set("update users set is_online = 1, last_online = 77 where id = 4").await;
+    world.run("", &started(LOCAL)).await.0.expect("started");
+    set(&format!("{seen_at} 5")).await;
+    world.run("", &alive()).await.0.expect("alive");
+    let found = world.integer("select seen_at from hosts").await;
+    assert_eq!(found, 5, "a host without sockets writes nothing");
 
-    handle(&world.db, &at(NOW + 10), &connected("alice"), &mut out)
-        .await
-        .expect("connected");
-    handle(&world.db, &at(NOW + 20), &alive, &mut out)
-        .await
-        .expect("alive");
-    handle(&world.db, &at(NOW + 25), &connected("bob"), &mut out)
-        .await
-        .expect("connected");
-    // Killed here, and started again much later.
-    handle(&world.db, &at(NOW + 500), &cleared(false), &mut out)
-        .await
-        .expect("started again");
+    for user in ["alice", "bob"] {
+        world.run("", &connected(user)).await.0.expect("connected");
+    }
+    world.run("", &alive()).await.0.expect("alive");
+    let found = world
+        .integer("select seen_at > 1700000000 from hosts")
+        .await;
+    assert_eq!(found, 1, "by the database's clock");
+    // Killed here, when bob had just come, and started again much later.
+    set(&format!("{seen_at} {}", NOW + 20)).await;
+    set(&format!(
+        "update users set last_online = {} where id = 2",
+        NOW + 25
+    ))
+    .await;
+    let (outcome, outbox) = world.run("", &gone(LOCAL, Gone::Restarted)).await;
+    assert_eq!(outcome, Ok(false), "there are no more users");
+    assert_eq!(
+        outbox.len(),
+        2,
+        "one push for each, to the other: {outbox:?}"
+    );
+    world.run("", &started(LOCAL)).await.0.expect("started");
     for (id, last_online) in [(1, NOW + 20), (2, NOW + 25), (3, NOW), (4, 77)] {
         let user = format!("select last_online from users where is_online = 0 and id = {id}");
         assert_eq!(world.integer(&user).await, last_online, "user {id}");
     }
     assert_eq!(world.integer("select count(*) from presence").await, 0);
 
-    handle(&world.db, &at(NOW + 600), &connected("alice"), &mut out)
-        .await
-        .expect("connected");
-    handle(&world.db, &at(NOW + 700), &cleared(true), &mut out)
-        .await
-        .expect("stopped in good order");
-    assert_eq!(
-        world
-            .integer("select last_online from users where id = 1")
-            .await,
-        NOW + 700
-    );
-}
-
-#[tokio::test]
-async fn a_user_online_through_another_host_stays_online() {
-    let world = World::new().await;
     world
         .run("", &connected("alice"))
         .await
         .0
         .expect("connected");
-    let elsewhere = Connected {
-        username: "alice".into(),
-        host_id: "elsewhere",
-    };
-    world.run("", &elsewhere).await.0.expect("connected");
-    let (outcome, outbox) = world.run("alice", &Disconnected { host_id: LOCAL }).await;
-    assert_eq!((outcome, outbox), (Ok(()), vec![]));
+    set("update users set last_online = 0 where id = 1").await;
+    let (outcome, outbox) = world.run("", &gone(LOCAL, Gone::Stopped)).await;
+    assert_eq!(outcome, Ok(false));
+    assert_eq!(parsed(&outbox), parsed(&status(false)));
+    assert_eq!(world.integer("select count(*) from hosts").await, 0);
+}
+
+#[tokio::test]
+async fn a_user_online_through_another_host_stays_online() {
+    let world = World::new().await;
+    let online = "select is_online from users where id = 1";
+    world.run("", &started(LOCAL)).await.0.expect("started");
     world
-        .run(
-            "",
-            &HostCleared {
-                host_id: LOCAL,
-                alive: true,
-            },
-        )
+        .run("", &started("elsewhere"))
         .await
         .0
-        .expect("cleared");
+        .expect("started");
+    let elsewhere = Connected {
+        username: "alice".into(),
+        host_id: "elsewhere".into(),
+    };
+    world
+        .run("", &connected("alice"))
+        .await
+        .0
+        .expect("connected");
+    world.run("", &elsewhere).await.0.expect("connected");
+    let (outcome, outbox) = world.run("alice", &disconnected()).await;
+    assert_eq!((outcome, outbox), (Ok(()), vec![]));
+    for (host_id, is_online) in [(LOCAL, true), ("elsewhere", false)] {
+        let (outcome, outbox) = world.run("", &gone(host_id, Gone::Stopped)).await;
+        assert_eq!(outcome, Ok(false));
+        let expected = if is_online { vec![] } else { status(false) };
+        assert_eq!(parsed(&outbox), parsed(&expected));
+        assert_eq!(world.integer(online).await, i64::from(is_online));
+    }
+}
+
+#[tokio::test]
+async fn a_host_is_dead_when_its_lease_has_run_out_and_not_before() {
+    let world = World::new().await;
+    let expired = Gone::Expired { lease_seconds: 30 };
+    world.run("", &started(LOCAL)).await.0.expect("started");
+    world
+        .run("", &started("elsewhere"))
+        .await
+        .0
+        .expect("started");
+    let elsewhere = Connected {
+        username: "alice".into(),
+        host_id: "elsewhere".into(),
+    };
+    world.run("", &elsewhere).await.0.expect("connected");
+    let others = |alive: usize, expired: &[&str]| OtherHosts {
+        alive,
+        expired: expired.iter().map(|id| id.to_string()).collect(),
+    };
+    assert_eq!(world.run("", &alive()).await.0, Ok(others(1, &[])));
+    let (_, outbox) = world.run("", &gone("elsewhere", expired)).await;
+    assert_eq!(outbox, [], "it lives");
+
+    let seen_at = "update hosts set seen_at = unixepoch() - 31 where id = 'elsewhere'";
+    world.db.execute(seen_at, ()).await.expect("updated");
+    assert_eq!(
+        world.run("", &alive()).await.0,
+        Ok(others(0, &["elsewhere"]))
+    );
+    let (_, outbox) = world.run("", &gone("elsewhere", expired)).await;
+    assert_eq!(outbox.len(), 1, "one push: {outbox:?}");
+    let (outcome, outbox) = world.run("", &gone("elsewhere", expired)).await;
+    assert_eq!((outcome, outbox), (Ok(false), vec![]), "once");
+    assert_eq!(world.run("", &alive()).await.0, Ok(others(0, &[])));
+}
+
+#[tokio::test]
+async fn a_host_that_was_believed_dead_makes_its_users_known_again() {
+    let world = World::new().await;
+    let online = "select is_online from users where id = 1";
+    world.run("", &started(LOCAL)).await.0.expect("started");
+    for _ in 0..3 {
+        world
+            .run("", &connected("alice"))
+            .await
+            .0
+            .expect("connected");
+    }
+    world
+        .run("", &gone(LOCAL, Gone::Restarted))
+        .await
+        .0
+        .expect("gone");
+    assert_eq!(world.integer(online).await, 0);
+    // It lives, has three sockets, and meanwhile one closes and another one opens.
+    world
+        .run("alice", &disconnected())
+        .await
+        .0
+        .expect("disconnected");
+    world
+        .run("alice", &disconnected())
+        .await
+        .0
+        .expect("disconnected");
+    let returned = HostReturned {
+        host_id: LOCAL.into(),
+        users: vec![(1, 3), (4, 1)],
+    };
+    let (outcome, outbox) = world.run("", &returned).await;
+    assert_eq!(outcome, Ok(()));
+    let told = parsed(&outbox);
+    assert_eq!(told.len(), 1, "dave has no contacts: {told:?}");
+    assert_eq!(told[0].1["data"]["is_online"], true);
     assert_eq!(
         world
-            .integer("select is_online from users where id = 1")
+            .integer("select sockets from presence where user_id = 1")
             .await,
         1
     );
-    world
-        .run(
-            "",
-            &HostCleared {
-                host_id: "elsewhere",
-                alive: true,
-            },
-        )
-        .await
-        .0
-        .expect("cleared");
+    let (_, outbox) = world.run("alice", &disconnected()).await;
+    assert_eq!(parsed(&outbox), parsed(&status(false)));
     assert_eq!(
-        world
-            .integer("select is_online from users where id = 1")
-            .await,
-        0
+        world.integer("select count(*) from presence").await,
+        1,
+        "dave"
     );
 }
 
@@ -421,7 +516,6 @@ async fn check_statements<O: Operation>(world: &World, operation: &O) {
                 "conversations",
                 "members",
                 "messages",
-                "hosts",
                 "presence",
             ];
             let aliases = ["u", "c", "mb", "m"];
@@ -508,14 +602,23 @@ async fn no_operation_scans_a_table() {
     )
     .await;
     check_statements(&world, &connected("bob")).await;
-    check_statements(&world, &Disconnected { host_id: LOCAL }).await;
-    check_statements(&world, &HostAlive { host_id: LOCAL }).await;
-    check_statements(
-        &world,
-        &HostCleared {
-            host_id: LOCAL,
-            alive: false,
-        },
-    )
-    .await;
+    check_statements(&world, &disconnected()).await;
+    check_statements(&world, &alive()).await;
+    check_statements(&world, &started(LOCAL)).await;
+    for why in [
+        Gone::Restarted,
+        Gone::Stopped,
+        Gone::Expired { lease_seconds: 30 },
+    ] {
+        check_statements(&world, &gone(LOCAL, why)).await;
+    }
+    let returned = HostReturned {
+        host_id: LOCAL.into(),
+        users: vec![(1, 2)],
+    };
+    check_statements(&world, &returned).await;
+    let members = FindMembers {
+        user_ids: vec![1, 2],
+    };
+    check_statements(&world, &members).await;
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use serde_json::json;
-use tests::Host;
 use tests::host::{Http, ORIGIN, PASSWORD, login};
+use tests::{Form, Host};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -184,9 +184,8 @@ async fn methods_and_paths() {
 
 #[tokio::test]
 async fn cors_is_for_the_configured_origins() {
-    let folder = tempfile::TempDir::new().expect("a folder");
     let origins = [ORIGIN, "https://chat.example"];
-    let host = Host::start_in(folder, |config| {
+    let host = Host::start_with(Form::File, |config| {
         config.origins = origins
             .map(|origin| origin.parse().expect("a header"))
             .into();
@@ -344,8 +343,7 @@ async fn bodies_have_a_limit() {
 
 #[tokio::test]
 async fn requests_that_take_too_long_are_ended() {
-    let folder = tempfile::TempDir::new().expect("a folder");
-    let host = Host::start_in(folder, |config| {
+    let host = Host::start_with(Form::File, |config| {
         config.head_timeout = Duration::from_millis(200);
         config.body_timeout = Duration::from_millis(200);
     })

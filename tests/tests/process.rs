@@ -328,7 +328,12 @@ async fn configuration_mistakes_name_the_variable() {
             "PORT is \"80a\": expected a number from 0 to 65535",
         ),
         ("HOST", "0.0.0.0", "JWTSECRET is the demo secret"),
-        ("DBPATH", "libsql://x", "DBPATH is a libsql URL"),
+        ("DBPATH", "wss://x", "DBPATH is a wss URL"),
+        (
+            "NATS_URL",
+            "nats://x",
+            "NATS_URL joins hosts over a remote database",
+        ),
         ("LOG_LEVEL", "a=b=c", "LOG_LEVEL"),
     ] {
         let (status, _, errors): (ExitStatus, _, _) = run(&[], &[(variable, value)]).await;

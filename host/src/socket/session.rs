@@ -10,11 +10,12 @@ use bytes::Bytes;
 use handler::presence::{Connected, Disconnected};
 use handler::{Access, Context, Error, Event, Outbox};
 use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use tracing::Instrument;
 
 use super::{CloseReason, PAUSE_READING_BYTES, Socket};
 use crate::clock;
+use crate::cluster::Cluster;
 use crate::frame::{self, Decoder, Message, Violation};
 use crate::registry::Delivery;
 use crate::store::Store;
@@ -32,10 +33,11 @@ pub async fn serve(
     socket: Arc<Socket>,
     username: Result<String, String>,
     unread: Bytes,
-    store: Store,
+    cluster: &Cluster,
 ) {
+    let store = &cluster.store;
     let opened = match username {
-        Ok(username) => open(&socket, username, &store).await,
+        Ok(username) => open(&socket, username, store).await,
         Err(refusal) => Err(CloseReason::refused(refusal)),
     };
     let mut decoder = Decoder::default();
@@ -44,12 +46,16 @@ pub async fn serve(
         Ok(caller) => {
             let task = Task {
                 socket: &socket,
-                store: &store,
+                store,
                 caller,
             };
             task.run(&mut decoder, unread).await;
             socket.flush();
-            tokio::join!(task.disconnected(), linger(&socket, &mut decoder));
+            let departure = Departure {
+                socket: socket.clone(),
+                ctx: task.context(),
+            };
+            tokio::join!(departure.store(cluster), linger(&socket, &mut decoder));
             return;
         }
     }
@@ -71,7 +77,7 @@ async fn open(
     let ctx = Context::anonymous(clock::now());
     let operation = Connected {
         username: username.clone(),
-        host_id: crate::HOST_ID,
+        host_id: store.host_id(),
     };
     let (done, opened) = oneshot::channel();
     let registered = socket.clone();
@@ -267,11 +273,7 @@ impl Task<'_> {
     /// waits for the writes before it.
     async fn answer(&self, event: Event) {
         let socket = self.socket;
-        let ctx = Context {
-            user_id: self.caller.user_id,
-            username: self.caller.username.clone(),
-            now: clock::now(),
-        };
+        let ctx = self.context();
         let Event {
             envelope,
             operation,
@@ -321,38 +323,46 @@ impl Task<'_> {
         }
     }
 
+    fn context(&self) -> Context {
+        Context::new(
+            self.caller.user_id,
+            self.caller.username.clone(),
+            clock::now(),
+        )
+    }
+
     /// Waits until replies may be added again.
     async fn drained(&self) {
         while self.socket.is_open() && self.socket.queue().bytes() > PAUSE_READING_BYTES {
             self.socket.changed().await;
         }
     }
+}
 
-    /// Takes the socket out of the registry and its user's presence, whatever the database says.
-    async fn disconnected(&self) {
-        /// Between two tries; a database that is full or locked may recover.
-        const RETRY: Duration = Duration::from_secs(1);
-        const TRIES: usize = 10;
-        for _ in 0..TRIES {
-            let ctx = Context {
-                user_id: self.caller.user_id,
-                username: self.caller.username.clone(),
-                now: clock::now(),
-            };
-            let operation = Disconnected {
-                host_id: crate::HOST_ID,
-            };
-            let closed = self.socket.clone();
-            let (done, stored) = oneshot::channel();
-            let submitted = self.store.submit(ctx, operation, move |outcome, outbox| {
-                let _ = done.send(outcome.is_ok());
-                Some(Delivery::closed(closed, outbox))
-            });
-            if submitted.await.is_ok() && stored.await == Ok(true) {
-                return;
-            }
-            sleep(RETRY).await;
+/// A socket that is closed, and that the database still counts.
+pub struct Departure {
+    socket: Arc<Socket>,
+    ctx: Context,
+}
+
+impl Departure {
+    /// Takes the socket out of the registry and out of its user's presence. Where the database cannot now, it is left for
+    /// the cluster to try again.
+    pub async fn store(self, cluster: &Cluster) {
+        let operation = Disconnected {
+            host_id: cluster.store.host_id(),
+        };
+        let closed = self.socket.clone();
+        let (done, stored) = oneshot::channel();
+        let submitted =
+            cluster
+                .store
+                .submit(self.ctx.clone(), operation, move |outcome, outbox| {
+                    let _ = done.send(outcome.is_ok());
+                    Some(Delivery::closed(closed, outbox))
+                });
+        if submitted.await.is_err() || stored.await != Ok(true) {
+            cluster.departed().push(self);
         }
-        tracing::error!(user = self.caller.user_id, "presence could not be stored");
     }
 }

@@ -82,7 +82,7 @@ impl LocalDatabase {
     pub fn transact(
         &mut self,
         access: Access,
-        operations: &[Vec<Statement>],
+        operations: &[&[Statement]],
     ) -> Result<Vec<Vec<Rows>>, libsql::Error> {
         let LocalDatabase {
             connection,
@@ -134,12 +134,12 @@ impl LocalDatabase {
 async fn run_operations(
     connection: &Connection,
     prepared: &mut HashMap<usize, libsql::Statement>,
-    operations: &[Vec<Statement>],
+    operations: &[&[Statement]],
 ) -> Result<Vec<Vec<Rows>>, libsql::Error> {
     let mut results = Vec::with_capacity(operations.len());
     for statements in operations {
         let mut rows = Vec::with_capacity(statements.len());
-        for statement in statements {
+        for statement in *statements {
             rows.push(run_prepared(connection, prepared, statement).await?);
         }
         results.push(rows);

@@ -415,11 +415,7 @@ impl Floor {
     }
 
     fn context() -> Context {
-        Context {
-            user_id: 1,
-            username: "a".into(),
-            now: 0,
-        }
+        Context::new(1, "a".into(), 0)
     }
 }
 

@@ -1,0 +1,126 @@
+//! Statements as one transactional batch: the one way to run them on a remote database in a single request.
+//!
+//! libsql's batch takes no parameters, so they are rendered as literals.
+
+use std::fmt::Write;
+
+use libsql::{Connection, Value};
+
+use crate::statement::{Row, Rows, Statement};
+
+/// Runs statements in one transaction, in one request: the rows of each. After an error nothing of it is stored, or,
+/// where the answer got lost, all of it is.
+pub async fn run_batch<'a>(
+    db: &Connection,
+    statements: impl IntoIterator<Item = &'a Statement>,
+) -> Result<Vec<Rows>, libsql::Error> {
+    let mut sql = String::new();
+    for statement in statements {
+        render(statement, &mut sql);
+        sql.push_str(";\n");
+    }
+    let mut batch = db.execute_transactional_batch(&sql).await?;
+    let mut results = Vec::new();
+    while let Some(found) = batch.next_stmt_row() {
+        // A statement that was not run would be an error of the batch.
+        let mut rows = Vec::new();
+        if let Some(mut found) = found {
+            let columns = found.column_count();
+            while let Some(row) = found.next().await? {
+                let values = (0..columns).map(|column| row.get_value(column));
+                rows.push(Row(values.collect::<Result<_, _>>()?));
+            }
+        }
+        results.push(Rows(rows));
+    }
+    Ok(results)
+}
+
+/// The statement with its parameters in their places.
+fn render(statement: &Statement, sql: &mut String) {
+    // In our own texts a question mark is always a parameter.
+    let mut pieces = statement.sql.split('?');
+    sql.push_str(pieces.next().unwrap_or_default());
+    for piece in pieces {
+        let digits = piece.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, rest) = piece.split_at(digits);
+        let value = number
+            .parse::<usize>()
+            .ok()
+            .and_then(|number| statement.parameters.get(number.checked_sub(1)?));
+        literal(value.unwrap_or(&Value::Null), sql);
+        sql.push_str(rest);
+    }
+}
+
+/// A literal that no content can break out of.
+fn literal(value: &Value, sql: &mut String) {
+    match value {
+        Value::Null => sql.push_str("null"),
+        // In parentheses, because two minus signs would begin a comment. The lowest integer has no literal of its own.
+        Value::Integer(i64::MIN) => sql.push_str("(-9223372036854775807 - 1)"),
+        Value::Integer(number) if *number < 0 => push(sql, format_args!("({number})")),
+        Value::Integer(number) => push(sql, format_args!("{number}")),
+        Value::Real(number) if number.is_finite() => push(sql, format_args!("({number:e})")),
+        Value::Real(_) => sql.push_str("null"),
+        Value::Text(text) => {
+            sql.push_str("cast(");
+            blob(text.as_bytes(), sql);
+            sql.push_str(" as text)");
+        }
+        Value::Blob(bytes) => blob(bytes, sql),
+    }
+}
+
+fn blob(bytes: &[u8], sql: &mut String) {
+    const DIGITS: [u8; 16] = *b"0123456789abcdef";
+    sql.reserve(bytes.len() * 2 + 3);
+    sql.push_str("x'");
+    for byte in bytes {
+        sql.push(DIGITS[usize::from(byte >> 4)].into());
+        sql.push(DIGITS[usize::from(byte & 15)].into());
+    }
+    sql.push('\'');
+}
+
+fn push(sql: &mut String, text: std::fmt::Arguments) {
+    // Writing to a string cannot fail.
+    let _ = sql.write_fmt(text);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rendered(sql: &'static str, parameters: Vec<Value>) -> String {
+        let mut text = String::new();
+        render(&Statement { sql, parameters }, &mut text);
+        text
+    }
+
+    #[test]
+    fn parameters_become_literals() {
+        for (value, literal) in [
+            (Value::Null, "null"),
+            (Value::Integer(7), "7"),
+            (Value::Integer(-7), "(-7)"),
+            (Value::Integer(i64::MIN), "(-9223372036854775807 - 1)"),
+            (Value::Real(-1.5), "(-1.5e0)"),
+            (Value::Real(f64::NAN), "null"),
+            (
+                Value::Text("it's; --\0é".into()),
+                "cast(x'697427733b202d2d00c3a9' as text)",
+            ),
+            (Value::Text(String::new()), "cast(x'' as text)"),
+            (Value::Blob(vec![0, 255]), "x'00ff'"),
+        ] {
+            assert_eq!(rendered("a-?1", vec![value]), format!("a-{literal}"));
+        }
+    }
+
+    #[test]
+    fn each_place_takes_the_parameter_of_its_number() {
+        let values = (1..=12).map(Value::Integer).collect();
+        assert_eq!(rendered("?2, ?12 and ?1) ?2", values), "2, 12 and 1) 2");
+    }
+}

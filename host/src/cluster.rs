@@ -1,0 +1,234 @@
+//! This host as one of those over its database: its sign of life, what it does for hosts that have died, and how it and its
+//! clients find what they have missed.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use handler::presence::{
+    FindCommunity, Gone, HostAlive, HostGone, HostReturned, HostStarted, USERS_RETURNED_MAX,
+};
+use handler::sync::FindMembers;
+use handler::{Context, Error, Operation};
+use tokio::sync::{Mutex as AsyncMutex, Notify, mpsc, oneshot};
+use tokio::time::{interval, sleep, timeout};
+
+use crate::bus::{Bus, BusStatus};
+use crate::clock;
+use crate::registry::Command;
+use crate::socket::Departure;
+use crate::store::Store;
+
+/// Between two tries of what has to be done in the end.
+const RETRY: Duration = Duration::from_secs(1);
+/// What is missed comes in bursts, and users who are just connecting are to be registered first.
+const CATCH_UP_DELAY: Duration = Duration::from_millis(500);
+/// Clients are told to catch up in so many groups, one after the other, so that they do not ask all at once.
+const CATCH_UP_SLOTS: u64 = 20;
+const CATCH_UP_SLOT_TIME: Duration = Duration::from_millis(50);
+/// Users whose conversations are read in one go.
+const MEMBERS_OF_USERS: usize = 500;
+/// How long an answer to "are you ready?" is good for, and how long it may take.
+const READINESS_AGE: Duration = Duration::from_secs(1);
+const READINESS_TIMEOUT: Duration = Duration::from_secs(2);
+
+pub struct Cluster {
+    pub store: Store,
+    pub commands: mpsc::Sender<Command>,
+    pub lease: Duration,
+    /// Something may have been missed.
+    pub missed: Arc<Notify>,
+    pub has_bus: bool,
+    /// Sockets that are closed, which the database does not know yet.
+    pub departed: Mutex<Vec<Departure>>,
+}
+
+impl Cluster {
+    async fn run_operation<O>(&self, operation: O) -> Result<O::Output, Error>
+    where
+        O: Operation + 'static,
+        O::Output: Send + 'static,
+    {
+        let ctx = Context::anonymous(clock::now());
+        self.store.run(ctx, operation).await
+    }
+
+    async fn gone(&self, host_id: Arc<str>, why: Gone) -> Result<(), Error> {
+        let gone = || HostGone {
+            host_id: host_id.clone(),
+            why,
+        };
+        while self.run_operation(gone()).await? {}
+        Ok(())
+    }
+
+    /// The host begins, with no sockets. On a file it is the same host as the one before.
+    pub async fn start(&self) -> Result<(), Error> {
+        let host_id = self.store.host_id();
+        if !self.store.is_shared() {
+            self.gone(host_id.clone(), Gone::Restarted).await?;
+        }
+        self.run_operation(HostStarted { host_id }).await
+    }
+
+    /// The host ends, in good order.
+    pub async fn stop(&self) -> Result<(), Error> {
+        self.gone(self.store.host_id(), Gone::Stopped).await
+    }
+
+    /// Everything that goes on beside the requests. `lost`: users whom the database has forgotten.
+    pub async fn run(&self, lost: mpsc::UnboundedReceiver<Vec<(i64, u32)>>) {
+        if self.store.is_shared() {
+            while self.start().await.is_err() {
+                sleep(RETRY).await;
+            }
+        }
+        tokio::join!(self.live(), self.make_known(lost), self.catch_up());
+    }
+
+    async fn live(&self) {
+        let lease_seconds = self.lease.as_secs() as i64;
+        let mut is_warned = self.has_bus;
+        // After a crash it is the error of `last_online`.
+        let mut ticks = interval(self.lease / 3);
+        loop {
+            ticks.tick().await;
+            let departed = std::mem::take(&mut *self.departed());
+            for departure in departed {
+                departure.store(self).await;
+            }
+            let alive = HostAlive {
+                host_id: self.store.host_id(),
+                lease_seconds,
+            };
+            // The store has logged a failure; the next one may succeed.
+            let Ok(others) = self.run_operation(alive).await else {
+                continue;
+            };
+            if others.alive > 0 && !is_warned {
+                is_warned = true;
+                tracing::warn!(
+                    "another host serves this database: without NATS_URL their clients do not hear each other"
+                );
+            }
+            for host_id in others.expired {
+                tracing::info!(host_id, "a host has died: its users are offline");
+                let expired = Gone::Expired { lease_seconds };
+                let _ = self.gone(host_id.into(), expired).await;
+            }
+        }
+    }
+
+    /// Sockets that are closed, which the database does not know yet.
+    pub fn departed(&self) -> std::sync::MutexGuard<'_, Vec<Departure>> {
+        self.departed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// After this host was believed dead.
+    async fn make_known(&self, mut lost: mpsc::UnboundedReceiver<Vec<(i64, u32)>>) {
+        while let Some(users) = lost.recv().await {
+            for users in users.chunks(USERS_RETURNED_MAX) {
+                let returned = || HostReturned {
+                    host_id: self.store.host_id(),
+                    users: users.to_vec(),
+                };
+                while self.run_operation(returned()).await.is_err() {
+                    sleep(RETRY).await;
+                }
+            }
+        }
+    }
+
+    /// When something may have been missed: reads who is in which conversation, then tells the clients to ask.
+    async fn catch_up(&self) {
+        loop {
+            self.missed.notified().await;
+            sleep(CATCH_UP_DELAY).await;
+            tracing::warn!("something may have been missed: clients are told to catch up");
+            let (answer, users) = oneshot::channel();
+            if self
+                .commands
+                .send(Command::ListUsers(answer))
+                .await
+                .is_err()
+            {
+                return;
+            }
+            for user_ids in users.await.unwrap_or_default().chunks(MEMBERS_OF_USERS) {
+                let members = loop {
+                    let find = FindMembers {
+                        user_ids: user_ids.to_vec(),
+                    };
+                    match self.run_operation(find).await {
+                        Ok(members) => break members,
+                        Err(_) => sleep(RETRY).await,
+                    }
+                };
+                // The registry lives as long as the server.
+                let _ = self.commands.send(Command::Members(members)).await;
+            }
+            for slot in 0..CATCH_UP_SLOTS {
+                let slots = CATCH_UP_SLOTS;
+                let _ = self.commands.send(Command::CatchUp { slot, slots }).await;
+                sleep(CATCH_UP_SLOT_TIME).await;
+            }
+        }
+    }
+
+    /// Joins the bus, when the database has said which one.
+    pub async fn carry(&self, bus: Bus) {
+        let community = loop {
+            match self.run_operation(FindCommunity).await {
+                Ok(community) => break community,
+                Err(_) => sleep(RETRY).await,
+            }
+        };
+        let carried = bus.run(&community, self.commands.clone(), self.missed.clone());
+        if let Err(error) = carried.await {
+            tracing::error!("NATS_URL: {error:#}");
+        }
+    }
+}
+
+/// Whether requests can be served.
+pub struct Readiness {
+    cluster: Arc<Cluster>,
+    bus: Option<Arc<BusStatus>>,
+    /// The last answer.
+    last: AsyncMutex<Option<(Instant, Result<(), &'static str>)>>,
+}
+
+impl Readiness {
+    pub fn new(cluster: Arc<Cluster>, bus: Option<Arc<BusStatus>>) -> Self {
+        Readiness {
+            cluster,
+            bus,
+            last: AsyncMutex::default(),
+        }
+    }
+
+    /// Tries the database, at most once a second, however many ask. An error: what is not there.
+    pub async fn check(&self) -> Result<(), &'static str> {
+        let mut last = self.last.lock().await;
+        if let Some((at, answer)) = &*last
+            && at.elapsed() < READINESS_AGE
+        {
+            return *answer;
+        }
+        let alive = HostAlive {
+            host_id: self.cluster.store.host_id(),
+            lease_seconds: self.cluster.lease.as_secs() as i64,
+        };
+        let tried = async {
+            let write = self.cluster.run_operation(alive);
+            let read = self.cluster.run_operation(FindCommunity);
+            tokio::try_join!(write, read)
+        };
+        let answer = match timeout(READINESS_TIMEOUT, tried).await {
+            Ok(Ok(_)) if self.bus.as_ref().is_none_or(|bus| bus.is_ready()) => Ok(()),
+            Ok(Ok(_)) => Err("the bus is not available"),
+            Ok(Err(_)) | Err(_) => Err("the database is not available"),
+        };
+        *last = Some((Instant::now(), answer));
+        answer
+    }
+}

@@ -1,0 +1,64 @@
+//! The database without threads or groups, for a program that runs one operation.
+
+use anyhow::{Context as _, ensure};
+use handler::presence::CountHosts;
+use handler::{Context, Error, Operation, Outbox, handle, handle_remote, schema};
+use libsql::{Builder, Connection};
+
+use super::local;
+use crate::config::Database;
+
+pub struct Direct {
+    db: Connection,
+    is_remote: bool,
+    /// A server runs on it.
+    pub is_served: bool,
+}
+
+impl Direct {
+    /// Opens a database that exists, and brings its schema up to date.
+    pub async fn open(database: &Database, now: i64) -> anyhow::Result<Self> {
+        let unusable = || format!("DBPATH: cannot use the database {database}");
+        match database {
+            Database::File(path) => {
+                ensure!(path.exists(), "DBPATH: there is no database {database}");
+                let is_served = local::is_served(path)?;
+                let db = Builder::new_local(path).build().await?.connect()?;
+                local::make_ready(&db, now).await.with_context(unusable)?;
+                Ok(Direct {
+                    db,
+                    is_remote: false,
+                    is_served,
+                })
+            }
+            Database::Remote(url) => {
+                let remote = Builder::new_remote(url.address.clone(), url.token.clone());
+                let db = remote.build().await?.connect()?;
+                schema::migrate_remote(&db, now)
+                    .await
+                    .with_context(unusable)?;
+                let mut direct = Direct {
+                    db,
+                    is_remote: true,
+                    is_served: false,
+                };
+                let ctx = Context::anonymous(now);
+                let hosts = direct.run(&ctx, &CountHosts, &mut Outbox::new()).await?;
+                direct.is_served = hosts > 0;
+                Ok(direct)
+            }
+        }
+    }
+
+    pub async fn run<O: Operation + ?Sized>(
+        &self,
+        ctx: &Context,
+        operation: &O,
+        out: &mut Outbox,
+    ) -> Result<O::Output, Error> {
+        match self.is_remote {
+            true => handle_remote(&self.db, ctx, operation, out).await,
+            false => handle(&self.db, ctx, operation, out).await,
+        }
+    }
+}

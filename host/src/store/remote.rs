@@ -1,0 +1,347 @@
+//! A remote libSQL server: a group of operations is one request, and an answer that got lost is asked for again.
+//!
+//! Every group of changes begins with a fence: a statement that fails where the group has been committed already. So a
+//! group whose outcome is unknown can be sent again until the outcome is known, and one that arrives late does nothing.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use handler::schema::{self, SchemaError};
+use handler::{Rows, Statement, presence, run_batch};
+use libsql::{Builder, Connection};
+use tokio::runtime::Runtime;
+use tokio::time::timeout;
+
+use super::Failure;
+use crate::clock;
+use crate::config::RemoteUrl;
+
+/// Between two tries of the same request: doubled each time, from the first to the last.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+/// A migration may rewrite every row.
+const MIGRATION_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// A connection. libsql's client works on the thread that asks.
+struct Client {
+    connection: Connection,
+    runtime: Runtime,
+    /// How long one request may take.
+    timeout: Duration,
+}
+
+/// What a request has come to, other than rows.
+#[derive(Debug)]
+enum Fault {
+    /// Nothing was stored, and the same request may succeed later.
+    Refused(String),
+    /// The server does not take the token.
+    Unauthorized(String),
+    /// It may have been stored.
+    Unknown(String),
+    /// The fence has held it back; nothing was stored.
+    Fenced,
+    /// A statement is wrong for the data; nothing was stored.
+    Statement(String),
+}
+
+impl Client {
+    fn connect(url: &RemoteUrl, timeout: Duration) -> anyhow::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let remote = Builder::new_remote(url.address.clone(), url.token.clone());
+        let connection = runtime
+            .block_on(async { remote.build().await?.connect() })
+            .with_context(|| format!("DBPATH: cannot use {url}"))?;
+        Ok(Client {
+            connection,
+            runtime,
+            timeout,
+        })
+    }
+
+    /// One request, one transaction.
+    fn run<'a>(
+        &self,
+        statements: impl IntoIterator<Item = &'a Statement>,
+    ) -> Result<Vec<Rows>, Fault> {
+        let running =
+            async { timeout(self.timeout, run_batch(&self.connection, statements)).await };
+        match self.runtime.block_on(running) {
+            Ok(Ok(rows)) => Ok(rows),
+            Ok(Err(error)) => Err(Fault::of(&error)),
+            Err(_) => Err(Fault::Unknown("no answer in time".into())),
+        }
+    }
+}
+
+impl Fault {
+    /// libsql keeps its own error type to itself, so this goes by the texts. What is not recognised counts as unknown, which
+    /// is always safe.
+    fn of(error: &libsql::Error) -> Self {
+        let text = error.to_string();
+        let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
+        if has(&["NOT NULL constraint failed: hosts.batch"]) {
+            Fault::Fenced
+        } else if has(&["status=401", "status=403"]) {
+            Fault::Unauthorized(text)
+        } else if has(&[
+            "error trying to connect",
+            "status=4",
+            "database is locked",
+            "SQLITE_BUSY",
+            "TRANSACTION_TIMEOUT",
+            "database or disk is full",
+            "SQLITE_FULL",
+            "SQLITE_READONLY",
+            "BLOCKED",
+        ]) {
+            Fault::Refused(text)
+        } else if has(&["SQLite error", "SQLite input error"])
+            || !matches!(error, libsql::Error::Hrana(_))
+        {
+            Fault::Statement(text)
+        } else {
+            Fault::Unknown(text)
+        }
+    }
+
+    fn text(self) -> String {
+        match self {
+            Fault::Fenced => "held back by the fence".into(),
+            Fault::Unauthorized(text) => format!("DB_AUTH_TOKEN is refused: {text}"),
+            Fault::Refused(text) | Fault::Unknown(text) | Fault::Statement(text) => text,
+        }
+    }
+}
+
+/// The time between tries.
+struct Backoff {
+    next: Duration,
+    deadline: Instant,
+}
+
+impl Backoff {
+    fn until(deadline: Instant) -> Self {
+        Backoff {
+            next: BACKOFF.0,
+            deadline,
+        }
+    }
+
+    /// `false`: the time is over.
+    fn wait(&mut self) -> bool {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        if left <= self.next {
+            return false;
+        }
+        sleep(self.next);
+        self.next = (self.next * 2).min(BACKOFF.1);
+        true
+    }
+}
+
+/// The connection that writes for this host.
+pub struct RemoteWriter {
+    client: Client,
+    url: RemoteUrl,
+    host_id: Arc<str>,
+    /// The number of the last group that was sent.
+    batch: i64,
+    is_ready: Arc<AtomicBool>,
+    has_lost_lease: bool,
+}
+
+impl RemoteWriter {
+    /// Connects and brings the schema up to date. A server that cannot be reached yet is tried again with every group;
+    /// one that can, and whose database cannot be used, is an error.
+    pub fn open(
+        url: &RemoteUrl,
+        host_id: Arc<str>,
+        timeout: Duration,
+        is_ready: Arc<AtomicBool>,
+    ) -> anyhow::Result<Self> {
+        let mut writer = RemoteWriter {
+            client: Client::connect(url, timeout)?,
+            url: url.clone(),
+            host_id,
+            batch: 0,
+            is_ready,
+            has_lost_lease: false,
+        };
+        match writer.make_ready() {
+            Ok(()) => {}
+            Err(Unready::Unusable(error)) => bail!(error),
+            Err(Unready::Unavailable(text)) => {
+                tracing::warn!("DBPATH: {url} cannot be used yet, retrying: {text}");
+            }
+        }
+        Ok(writer)
+    }
+
+    fn make_ready(&mut self) -> Result<(), Unready> {
+        let url = &self.url;
+        // The schema is looked at and changed in several requests, so the server is asked first whether it is there.
+        match self.client.run([&Statement::new("select 1", [])]) {
+            Ok(_) => {}
+            Err(fault @ Fault::Unauthorized(_)) => {
+                let text = fault.text();
+                return Err(Unready::Unusable(format!("DBPATH: {url}: {text}")));
+            }
+            Err(fault) => return Err(Unready::Unavailable(fault.text())),
+        }
+        let migrating = schema::migrate_remote(&self.client.connection, clock::now());
+        let migrated = self
+            .client
+            .runtime
+            .block_on(async { timeout(MIGRATION_TIMEOUT, migrating).await });
+        match migrated {
+            Ok(Ok(())) => {}
+            Ok(Err(SchemaError::Database(error))) => {
+                return Err(match Fault::of(&error) {
+                    Fault::Statement(text) => Unready::Unusable(format!("DBPATH: {url}: {text}")),
+                    fault => Unready::Unavailable(fault.text()),
+                });
+            }
+            Ok(Err(error)) => return Err(Unready::Unusable(format!("DBPATH: {url}: {error}"))),
+            Err(_) => return Err(Unready::Unavailable("the migration took too long".into())),
+        }
+        self.take_lease(self.batch)
+            .map_err(|fault| Unready::Unavailable(fault.text()))?;
+        self.is_ready.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// For the groups after this one.
+    fn take_lease(&self, batch: i64) -> Result<(), Fault> {
+        let statements = presence::take_lease(&self.host_id, batch);
+        self.client.run(&statements).map(drop)
+    }
+
+    /// Commits a group. Sent again, until the deadline, while it is not known to be stored or refused for good.
+    pub fn transact(
+        &mut self,
+        operations: &[&[Statement]],
+        deadline: Instant,
+    ) -> Result<Vec<Vec<Rows>>, Failure> {
+        let mut backoff = Backoff::until(deadline);
+        while !self.is_ready.load(Ordering::Acquire) {
+            match self.make_ready() {
+                Ok(()) => tracing::info!("{} can be used now", self.url),
+                Err(Unready::Unusable(text) | Unready::Unavailable(text)) => {
+                    if !backoff.wait() {
+                        return Err(Failure::Unavailable(text));
+                    }
+                }
+            }
+        }
+        self.batch += 1;
+        let fence = presence::fence(&self.host_id, self.batch);
+        let mut is_unknown = false;
+        loop {
+            let all = std::iter::once(&fence).chain(operations.iter().copied().flatten());
+            let fault = match self.client.run(all) {
+                Ok(rows) => return Ok(distribute(rows.into_iter().skip(1), operations)),
+                Err(Fault::Fenced) => match self.resolve() {
+                    Ok(true) => return Err(Failure::AnswerLost),
+                    Ok(false) => continue,
+                    Err(fault) => fault,
+                },
+                Err(fault) => fault,
+            };
+            tracing::debug!(?fault, batch = self.batch, "a group was not stored");
+            match fault {
+                // The statements have failed, so this try has stored nothing, and an earlier one would have been fenced.
+                Fault::Statement(text) => return Err(Failure::Statement(text)),
+                Fault::Unknown(_) => is_unknown = true,
+                Fault::Refused(_) | Fault::Unauthorized(_) | Fault::Fenced => {}
+            }
+            if !backoff.wait() {
+                let text = fault.text();
+                return Err(match is_unknown {
+                    true => Failure::Unknown(text),
+                    false => Failure::Unavailable(text),
+                });
+            }
+        }
+    }
+
+    /// After the fence: whether the group has been committed by an earlier try. If not, the lease was lost, and is taken
+    /// again.
+    fn resolve(&mut self) -> Result<bool, Fault> {
+        let rows = self
+            .client
+            .run([&presence::committed_batch(&self.host_id)])?;
+        let committed = rows.first().and_then(Rows::first);
+        if committed.is_some_and(|row| row.integer(0) == self.batch) {
+            return Ok(true);
+        }
+        tracing::warn!("this host was believed dead: its users are made known again");
+        self.take_lease(self.batch - 1)?;
+        self.has_lost_lease = true;
+        Ok(false)
+    }
+
+    /// Whether other hosts have believed this one dead since it was asked last.
+    pub fn take_lost_lease(&mut self) -> bool {
+        std::mem::take(&mut self.has_lost_lease)
+    }
+}
+
+enum Unready {
+    /// Trying again cannot help.
+    Unusable(String),
+    Unavailable(String),
+}
+
+/// A connection that reads.
+pub struct RemoteReader {
+    client: Client,
+    is_ready: Arc<AtomicBool>,
+}
+
+impl RemoteReader {
+    pub fn connect(
+        url: &RemoteUrl,
+        timeout: Duration,
+        is_ready: Arc<AtomicBool>,
+    ) -> anyhow::Result<Self> {
+        Ok(RemoteReader {
+            client: Client::connect(url, timeout)?,
+            is_ready,
+        })
+    }
+
+    /// Reads in one transaction; asks again, until the deadline, while there is no answer.
+    pub fn transact(
+        &mut self,
+        operations: &[&[Statement]],
+        deadline: Instant,
+    ) -> Result<Vec<Vec<Rows>>, Failure> {
+        if !self.is_ready.load(Ordering::Acquire) {
+            return Err(Failure::Unavailable("the database is not ready".into()));
+        }
+        let mut backoff = Backoff::until(deadline);
+        loop {
+            let fault = match self.client.run(operations.iter().copied().flatten()) {
+                Ok(rows) => return Ok(distribute(rows.into_iter(), operations)),
+                Err(Fault::Statement(text)) => return Err(Failure::Statement(text)),
+                Err(fault) => fault,
+            };
+            if !backoff.wait() {
+                return Err(Failure::Unavailable(fault.text()));
+            }
+        }
+    }
+}
+
+/// The rows of each operation.
+fn distribute(mut rows: impl Iterator<Item = Rows>, operations: &[&[Statement]]) -> Vec<Vec<Rows>> {
+    operations
+        .iter()
+        .map(|statements| rows.by_ref().take(statements.len()).collect())
+        .collect()
+}

