@@ -31,6 +31,7 @@ pub enum Fault {
     Status(u16),
 }
 
+#[derive(Clone)]
 pub struct Gateway {
     pub address: SocketAddr,
     shared: Arc<Shared>,
@@ -97,6 +98,10 @@ impl Gateway {
     pub fn fault(&self, text: &str, fault: Fault) {
         let mut faults = self.shared.faults.lock().expect("no panic");
         faults.push_back((text.to_owned(), fault));
+    }
+
+    pub fn clear_faults(&self) {
+        self.shared.faults.lock().expect("no panic").clear();
     }
 
     /// Faults that no request has met yet.

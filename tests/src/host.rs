@@ -146,7 +146,22 @@ impl Host {
         Self::start_at(form, site, change).await
     }
 
+    /// On a database that is there already.
     pub async fn start_at(form: Form, site: Site, change: impl Fn(&mut host::Config)) -> Self {
+        let host = Self::listen_at(form, site, change).await;
+        for address in &host.addresses {
+            ready(*address).await;
+        }
+        host
+    }
+
+    /// One more host on a remote database, without a bus.
+    pub async fn listen_beside(gateway: &Gateway, change: impl Fn(&mut host::Config)) -> Self {
+        Self::listen_at(Form::Remote, Site::Database(gateway.clone()), change).await
+    }
+
+    /// As `start_at`, with a database that may not be there yet.
+    pub async fn listen_at(form: Form, site: Site, change: impl Fn(&mut host::Config)) -> Self {
         let database = match &site {
             Site::Folder(folder) => folder.path().join("data/chat.db").into_os_string(),
             Site::Database(gateway) => gateway.url().into(),
@@ -170,9 +185,6 @@ impl Host {
             let (server, stopper) = host::Server::bind(&config).await.expect("a server");
             addresses.push(server.address().expect("an address"));
             running.push((stopper, tokio::spawn(server.run())));
-        }
-        for address in &addresses {
-            ready(*address).await;
         }
         Host {
             address: addresses[0],

@@ -1,0 +1,389 @@
+//! A remote database with faults, each produced for real between the host and a libSQL server.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tests::host::{PASSWORD, Site, ready, request};
+use tests::servers::shared_sqld;
+use tests::{Client, Fault, Form, Gateway, Host, Sqld, soon};
+
+/// Everything a conversation has, by content.
+async fn contents(client: &mut Client, conversation: i64) -> Vec<String> {
+    let history = client.history(conversation).await;
+    let messages = history.as_array().expect("a list");
+    let contents = messages
+        .iter()
+        .map(|m| m["content"].as_str().expect("text"));
+    contents.map(str::to_owned).collect()
+}
+
+/// A host that gives up soon.
+async fn impatient() -> Host {
+    Host::start_with(Form::Remote, |config| {
+        config.store_timeout = Duration::from_secs(2);
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_send_whose_answer_is_lost_is_stored_once_and_acknowledged() {
+    let host = Host::start_as(Form::Remote).await;
+    let (mut alice, mut bob) = (host.join("alice").await, host.join("bob").await);
+    let conversation = alice.converse(&["bob"]).await;
+    bob.push().await;
+    let send = |content: &str, client_id: Option<&str>| {
+        json!({
+            "type": "send_message", "conversation_id": conversation, "content": content, "client_id": client_id,
+        })
+    };
+    // The statement that sends, and no other.
+    let insert = "INSERT INTO messages";
+    for (round, fault) in [
+        Fault::LoseAnswer,
+        Fault::LoseRequest,
+        Fault::Stall,
+        Fault::Status(429),
+        Fault::Status(502),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        for client_id in [None, Some(format!("id {round}"))] {
+            host.gateway().fault(insert, fault);
+            let content = format!("{fault:?} {client_id:?}");
+            let sent = alice.ok(send(&content, client_id.as_deref())).await;
+            assert_eq!(host.gateway().faults_left(), 0, "the fault was met");
+            assert_eq!(sent["content"], content);
+            assert_eq!(sent["duplicate"], Value::Null, "{sent}");
+            let heard = bob.push().await;
+            assert_eq!(
+                heard["data"], sent,
+                "{fault:?}: others hear of it, and the same"
+            );
+            assert_eq!(contents(&mut bob, conversation).await[0], content);
+        }
+    }
+    let stored = contents(&mut bob, conversation).await;
+    assert_eq!(stored.len(), 10, "each once: {stored:?}");
+    assert_eq!(bob.pushes_so_far().await, [] as [Value; 0]);
+    let revs = bob.history(conversation).await;
+    assert_eq!(revs[0]["rev"], 11, "and no rev is lost");
+    // What the host calls a message without a client_id is nobody else's business.
+    assert_eq!(revs[1]["client_id"], Value::Null);
+}
+
+/// Every operation that writes, with its answer lost: the same reply, once in the database.
+#[tokio::test]
+async fn every_change_survives_the_loss_of_its_answer() {
+    let host = Host::start_as(Form::Remote).await;
+    let gateway = host.gateway();
+    let lose = |statement: &str| gateway.fault(statement, Fault::LoseAnswer);
+
+    lose("INSERT INTO users");
+    let body = json!({ "username": "alice", "password": PASSWORD, "fullname": "a" }).to_string();
+    let answer = host.http("POST", "/register", &[], body.clone()).await;
+    assert_eq!((answer.status, answer.body.as_str()), (201, "registered"));
+    let answer = host.http("POST", "/register", &[], body).await;
+    assert_eq!(answer.status, 409, "it is registered");
+
+    host.register("bob").await;
+    lose("INSERT INTO presence");
+    let mut alice = host.connect("alice").await;
+    lose("INSERT INTO contacts");
+    let added = alice
+        .ok(json!({ "type": "add_contact", "contact_username": "bob" }))
+        .await;
+    assert_eq!(added["message"], "'bob' successfully added");
+    lose("INSERT INTO presence");
+    let mut bob = host.connect("bob").await;
+    assert_eq!(alice.push().await["data"]["is_online"], true);
+
+    lose("INSERT INTO conversations");
+    let made = alice
+        .ok(json!({ "type": "create_conversation", "members": ["bob"], "name": "once" }))
+        .await;
+    let heard = bob.push().await;
+    assert_eq!(
+        (&heard["data"]["id"], &made["rev"]),
+        (&made["id"], &json!(1))
+    );
+    let list = bob.ok(json!({ "type": "get_conversations" })).await;
+    assert_eq!(list.as_array().map(Vec::len), Some(1), "{list}");
+
+    let conversation = made["id"].as_i64().expect("an id");
+    let id = alice.send(conversation, "read me").await;
+    bob.push().await;
+    lose("UPDATE members SET read_id");
+    let read = json!({ "type": "mark_read", "conversation_id": conversation, "message_id": id });
+    assert_eq!(bob.ok(read).await["message_id"], id);
+    assert_eq!(alice.push().await["type"], "mark_read");
+
+    // Counted once for each of two sockets, up and down, or bob would be offline too early or never.
+    lose("INSERT INTO presence");
+    host.connect("bob").await.close().await;
+    let profile = alice.ok(json!({ "type": "get_contacts" })).await;
+    assert_eq!(profile["profiles"][0]["is_online"], true);
+    lose("INSERT INTO presence");
+    bob.close().await;
+    // That he is online may have been told twice.
+    while alice.push().await["data"]["is_online"] != false {}
+    assert_eq!(gateway.faults_left(), 0, "every fault was met");
+}
+
+#[tokio::test]
+async fn one_event_is_one_request_and_waiting_ones_share_it() {
+    let host = Host::start_as(Form::Remote).await;
+    let (mut alice, mut bob) = (host.join("alice").await, host.join("bob").await);
+    let conversation = alice.converse(&["bob"]).await;
+    bob.push().await;
+    let gateway = host.gateway();
+    for event in [
+        json!({ "type": "send_message", "conversation_id": conversation, "content": "x" }),
+        json!({ "type": "get_messages", "conversation_id": conversation }),
+        json!({ "type": "sync" }),
+        json!({ "type": "get_conversations" }),
+        json!({ "type": "self" }),
+    ] {
+        let before = gateway.requests();
+        alice.ok(event.clone()).await;
+        // Another one may be the host's own sign of life.
+        let requests = gateway.requests() - before;
+        assert!((1..=2).contains(&requests), "{event}: {requests}");
+    }
+    gateway.delay(Duration::from_millis(100));
+    let before = gateway.requests();
+    for count in 0..20 {
+        let event = json!({
+            "type": "send_message", "conversation_id": conversation, "content": format!("{count}"),
+        });
+        alice.text(&event.to_string()).await;
+    }
+    for count in 0..20 {
+        assert_eq!(alice.receive().await["data"]["content"], count.to_string());
+    }
+    let requests = gateway.requests() - before;
+    assert!(requests <= 5, "20 events in {requests} requests");
+}
+
+#[tokio::test]
+async fn what_cannot_be_stored_in_time_is_refused_and_the_host_recovers() {
+    let host = impatient().await;
+    let mut alice = host.join("alice").await;
+    let conversation = alice.converse(&[]).await;
+    let send = json!({ "type": "send_message", "conversation_id": conversation, "content": "x", "client_id": "x" });
+    // For longer than anybody waits.
+    for fault in [Fault::Status(429), Fault::Status(503), Fault::LoseRequest] {
+        for _ in 0..200 {
+            host.gateway().fault("", fault);
+        }
+        let refused = alice.request(send.clone()).await;
+        assert_eq!(
+            (&refused["success"], &refused["code"]),
+            (&json!(false), &json!("unavailable"))
+        );
+        assert!(refused["retry_after"].as_i64() >= Some(1), "{refused}");
+        let answer = host.http("GET", "/readyz", &[], "").await;
+        assert_eq!(
+            (answer.status, answer.body.as_str()),
+            (503, "the database is not available")
+        );
+        assert_eq!(host.http("GET", "/healthz", &[], "").await.status, 200);
+        let body = json!({ "username": "alice", "password": PASSWORD }).to_string();
+        let answer = host.http("POST", "/auth/login", &[], body).await;
+        assert_eq!(answer.status, 503);
+        assert!(answer.header("retry-after").is_some());
+        host.gateway().clear_faults();
+        ready(host.address).await;
+    }
+    let sent = alice.ok(send.clone()).await;
+    assert_eq!(sent["duplicate"], Value::Null, "nothing was stored: {sent}");
+    assert_eq!(contents(&mut alice, conversation).await, ["x"]);
+}
+
+#[tokio::test]
+async fn an_outcome_that_stays_unknown_is_settled_by_sending_again() {
+    let host = impatient().await;
+    let (mut alice, mut bob) = (host.join("alice").await, host.join("bob").await);
+    let conversation = alice.converse(&["bob"]).await;
+    bob.push().await;
+    // It is stored, its answer is lost, and then nothing gets through.
+    host.gateway()
+        .fault("INSERT INTO messages", Fault::LoseAnswer);
+    for _ in 0..200 {
+        host.gateway()
+            .fault("INSERT INTO hosts", Fault::LoseRequest);
+    }
+    let send = json!({ "type": "send_message", "conversation_id": conversation, "content": "x", "client_id": "x" });
+    let refused = alice.request(send.clone()).await;
+    assert_eq!(refused["code"], "unavailable");
+    host.gateway().clear_faults();
+    ready(host.address).await;
+    // Who has missed the push is told to ask.
+    soon("a hint", async {
+        while bob.hints == 0 {
+            bob.pushes_so_far().await;
+        }
+    })
+    .await;
+    let sync = bob
+        .ok(json!({ "type": "sync", "revs": { conversation.to_string(): 1 } }))
+        .await;
+    let sent = alice.ok(send).await;
+    assert_eq!(sent["duplicate"], true, "{sent}");
+    assert_eq!(sync["conversations"][0]["messages"][0]["id"], sent["id"]);
+    assert_eq!(contents(&mut bob, conversation).await, ["x"]);
+}
+
+#[tokio::test]
+async fn a_host_starts_before_its_database_and_serves_when_that_comes() {
+    let mut sqld = Sqld::start().await;
+    let gateway = Gateway::start(&sqld).await;
+    sqld.kill();
+    let host = soon(
+        "a host that listens",
+        Host::listen_at(Form::Remote, Site::Database(gateway), |config| {
+            config.store_timeout = Duration::from_secs(2);
+        }),
+    )
+    .await;
+    assert_eq!(host.http("GET", "/healthz", &[], "").await.body, "ok");
+    assert_eq!(host.http("GET", "/readyz", &[], "").await.status, 503);
+    let body = json!({ "username": "alice", "password": PASSWORD, "fullname": "a" }).to_string();
+    assert_eq!(host.http("POST", "/register", &[], body).await.status, 503);
+    sqld.restart().await;
+    ready(host.address).await;
+    let mut alice = host.join("alice").await;
+    let conversation = alice.converse(&[]).await;
+    // Lost in the middle: what was acknowledged stays, and the socket too.
+    alice.send(conversation, "before").await;
+    sqld.kill();
+    let send =
+        json!({ "type": "send_message", "conversation_id": conversation, "content": "meanwhile" });
+    assert_eq!(alice.request(send).await["code"], "unavailable");
+    sqld.restart().await;
+    ready(host.address).await;
+    alice.send(conversation, "after").await;
+    assert_eq!(
+        contents(&mut alice, conversation).await,
+        ["after", "before"]
+    );
+}
+
+#[tokio::test]
+async fn two_hosts_that_start_at_once_make_one_schema() {
+    let gateway = Gateway::start(shared_sqld().await).await;
+    let (first, second) = tokio::join!(
+        Host::listen_beside(&gateway, |_| {}),
+        Host::listen_beside(&gateway, |_| {})
+    );
+    ready(first.address).await;
+    ready(second.address).await;
+    let mut alice = first.join("alice").await;
+    let cookie = tests::host::login(second.address, "alice").await;
+    let mut again = Client::connect(second.address, &cookie).await;
+    let profile = again.ok(json!({ "type": "self" })).await;
+    assert_eq!(alice.ok(json!({ "type": "self" })).await, profile);
+}
+
+#[tokio::test]
+async fn a_refused_token_ends_the_start_with_a_clear_message() {
+    let gateway = Gateway::start(shared_sqld().await).await;
+    for _ in 0..10 {
+        gateway.fault("", Fault::Status(401));
+    }
+    let variables = [
+        ("DBPATH", gateway.url()),
+        ("DB_AUTH_TOKEN", "a token nobody may read".to_owned()),
+    ];
+    let variables: Vec<_> = variables.iter().map(|(k, v)| (*k, v.as_str())).collect();
+    let (status, _, errors) = tests::host::run(&[], &variables).await;
+    assert_eq!(status.code(), Some(1));
+    assert!(errors.contains("DB_AUTH_TOKEN is refused"), "{errors}");
+    assert!(!errors.contains("nobody may read"), "{errors}");
+}
+
+#[tokio::test]
+async fn a_newer_or_a_foreign_remote_database_is_refused() {
+    for (statement, reason) in [
+        ("create table notes (text)", "not a chat database"),
+        (
+            "create table migrations (version integer primary key, applied_at integer);
+             insert into migrations values (99, 0)",
+            "a newer version of the program wrote it",
+        ),
+    ] {
+        let gateway = Gateway::start(shared_sqld().await).await;
+        let database = libsql::Builder::new_remote(gateway.url(), String::new()).build();
+        let db = database.await.expect("a client").connect().expect("one");
+        db.execute_transactional_batch(statement)
+            .await
+            .expect("made");
+        let url = gateway.url();
+        let (status, _, errors) = tests::host::run(&[], &[("DBPATH", &url)]).await;
+        assert_eq!(status.code(), Some(1), "{errors}");
+        assert!(errors.contains(reason), "{errors}");
+    }
+}
+
+#[tokio::test]
+async fn text_of_any_content_is_safe() {
+    let host = Host::start_as(Form::Remote).await;
+    let mut alice = host.join("alice").await;
+    let conversation = alice.converse(&[]).await;
+    let mut random = fastrand::Rng::with_seed(7);
+    let mut texts: Vec<String> = [
+        "'; drop table messages; --",
+        "?1 ?2 ?3",
+        "x' || '",
+        "\0",
+        "\u{feff}\u{202e}é😀",
+        "/* */ -- \\ \" ` [",
+    ]
+    .map(Into::into)
+    .into();
+    texts.extend((0..50).map(|_| {
+        let length = random.usize(1..40);
+        (0..length).map(|_| random.char(..)).collect()
+    }));
+    texts.push("😀".repeat(16_000));
+    for text in texts {
+        let event = json!({
+            "type": "send_message", "conversation_id": conversation, "content": text, "client_id": text.chars().take(64).collect::<String>(),
+        });
+        let sent = alice.ok(event).await;
+        assert_eq!(sent["content"], text);
+        assert_eq!(alice.history(conversation).await[0], sent);
+    }
+    for id in [i64::MIN, -1, 0, i64::MAX] {
+        let event = json!({ "type": "get_messages", "conversation_id": id });
+        assert_eq!(alice.request(event).await["code"], "not_found", "{id}");
+        let event = json!({
+            "type": "send_message", "conversation_id": conversation, "content": "x", "reply_id": id,
+        });
+        assert_eq!(alice.request(event).await["code"], "not_found", "{id}");
+    }
+}
+
+#[tokio::test]
+async fn one_event_runs_on_a_remote_database_without_a_server() {
+    let host = Host::start_as(Form::Remote).await;
+    let mut alice = host.join("alice").await;
+    let conversation = alice.converse(&[]).await;
+    let url = host.gateway().url();
+    let event = async |event: Value| {
+        let event = event.to_string();
+        let arguments = ["event", "--user", "alice", &event];
+        tests::host::run(&arguments, &[("DBPATH", &url)]).await
+    };
+    let send = json!({ "type": "send_message", "conversation_id": conversation, "content": "x" });
+    let (status, _, errors) = event(send).await;
+    assert_eq!(status.code(), Some(1), "a host serves it");
+    assert!(errors.contains("a server is running"), "{errors}");
+    let (status, output, errors) = event(json!({ "type": "self" })).await;
+    assert_eq!(status.code(), Some(0), "{errors}");
+    let reply: Value = serde_json::from_str(&output).expect("JSON");
+    assert_eq!(reply["reply"]["data"]["username"], "alice");
+    // Whoever asks over HTTP meets the same database.
+    let answer = request(host.address, "GET", "/misc/ping", &[], "").await;
+    assert_eq!(answer.body, "pong");
+}
