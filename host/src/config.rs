@@ -38,7 +38,7 @@ pub struct Config {
     pub body_timeout: Duration,
     /// How long an operation may take, its wait for others and its repetitions included.
     pub store_timeout: Duration,
-    /// A host of several that gives no sign of life for so long is believed dead; whole seconds.
+    /// LEASE_SECONDS: a host of several that gives no sign of life for so long is believed dead.
     pub lease: Duration,
 }
 
@@ -101,6 +101,11 @@ impl Config {
             text("DB_AUTH_TOKEN", "")?,
         )?;
         let bus = bus(&text("NATS_URL", "")?, text("NATS_CREDS", "")?, &database)?;
+        let lease = text("LEASE_SECONDS", "30")?;
+        let lease = match lease.parse() {
+            Ok(seconds @ 2..=3600) => Duration::from_secs(seconds),
+            _ => bail!("LEASE_SECONDS is {lease:?}: expected a number from 2 to 3600"),
+        };
         let port = text("PORT", "8000")?;
         let port: u16 = port
             .parse()
@@ -129,7 +134,7 @@ impl Config {
             head_timeout: Duration::from_secs(30),
             body_timeout: Duration::from_secs(10),
             store_timeout: Duration::from_secs(10),
-            lease: Duration::from_secs(30),
+            lease,
         };
         Ok((config, warnings))
     }
@@ -354,6 +359,8 @@ mod tests {
                 "NATS_URL",
             ),
             (&[("NATS_CREDS", "no.creds")], "NATS_CREDS"),
+            (&[("LEASE_SECONDS", "1")], "LEASE_SECONDS"),
+            (&[("LEASE_SECONDS", "30s")], "LEASE_SECONDS"),
             (&[("DBPATH", ":memory:")], "DBPATH"),
             (&[("DBPATH", "file:chat.db?mode=memory")], "DBPATH"),
             (&[("JWTSECRET", "")], "JWTSECRET"),

@@ -1,5 +1,6 @@
 //! A running host: in the test's own process, or as the real program.
 
+use std::ffi::OsStr;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -21,7 +22,7 @@ use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
 use crate::servers::{shared_nats, shared_sqld};
-use crate::{Client, Gateway, soon};
+use crate::{Client, Gateway, Nats, soon};
 
 pub const SECRET: &str = "a secret for tests only";
 pub const PASSWORD: &str = "a password";
@@ -336,8 +337,26 @@ impl Process {
     }
 
     pub async fn start_logging_to(database: &Path, log: Log) -> Self {
+        Self::start_with(&[("DBPATH", database.as_os_str())], log).await
+    }
+
+    /// Starts it as one of several, and waits until it serves.
+    pub async fn start_on(gateway: &Gateway, nats: &Nats, lease_seconds: u32) -> Self {
+        let (url, nats, lease) = (gateway.url(), nats.url(), lease_seconds.to_string());
+        let variables = [
+            ("DBPATH", &url),
+            ("NATS_URL", &nats),
+            ("LEASE_SECONDS", &lease),
+        ];
+        let variables = variables.map(|(name, value)| (name, OsStr::new(value)));
+        let process = Self::start_with(&variables, Log::Test).await;
+        ready(process.address).await;
+        process
+    }
+
+    pub async fn start_with(variables: &[(&str, &OsStr)], log: Log) -> Self {
         let mut child = Command::new(program())
-            .env("DBPATH", database)
+            .envs(variables.iter().copied())
             .env("JWTSECRET", SECRET)
             .env("PORT", "0")
             .env_remove("HOST")
@@ -387,6 +406,12 @@ impl Process {
         Process { address, child }
     }
 
+    pub fn signal(&self, signal: Signal) {
+        let id = self.child.id().expect("it runs");
+        let pid = Pid::from_raw(id as i32).expect("a process id");
+        kill_process(pid, signal).expect("signalled");
+    }
+
     /// SIGKILL: nothing is finished, nothing is written any more.
     pub async fn kill(mut self) {
         self.child.kill().await.expect("killed");
@@ -394,17 +419,18 @@ impl Process {
 
     /// Sends a signal and waits for the end.
     pub async fn end(mut self, signal: Signal) -> ExitStatus {
-        let id = self.child.id().expect("it runs");
-        let pid = Pid::from_raw(id as i32).expect("a process id");
-        kill_process(pid, signal).expect("signalled");
+        self.signal(signal);
         soon("the end of the program", self.child.wait())
             .await
             .expect("a status")
     }
 
+    /// Logs the user in and connects; the host knows of it.
     pub async fn connect(&self, username: &str) -> Client {
         let cookie = login(self.address, username).await;
-        Client::connect(self.address, &cookie).await
+        let mut client = Client::connect(self.address, &cookie).await;
+        assert_eq!(client.ok(json!({ "type": "ping" })).await, "pong");
+        client
     }
 }
 

@@ -231,6 +231,8 @@ impl Device {
         }
         match (kind, reference) {
             ("ping", _) => {}
+            // The server says that something may have been missed.
+            ("sync", None) => connection.sync_again |= data["more"] == true,
             ("sync", Some(_)) => {
                 connection.is_syncing = false;
                 connection.sync_again |= data["more"] == true;

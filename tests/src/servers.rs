@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::time::{Duration, sleep};
@@ -109,6 +110,12 @@ impl Nats {
     /// SIGKILL.
     pub fn kill(&mut self) {
         end(&mut self.child);
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        let child = self.child.as_ref().expect("it runs");
+        let pid = Pid::from_child(child);
+        kill_process(pid, signal).expect("signalled");
     }
 
     pub fn url(&self) -> String {

@@ -1,7 +1,8 @@
-//! Nothing is lost and nothing comes twice, whatever happens to connections and to the host.
+//! Nothing is lost and nothing comes twice, whatever happens to connections, hosts, the bus and the database.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -9,7 +10,8 @@ use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tests::host::{login, register};
-use tests::{Client, Process, Proxy, ReferenceClient, soon};
+use tests::reference_client::{Conversation, Memory};
+use tests::{Client, Form, Gateway, Nats, Process, Proxy, ReferenceClient, Sqld, soon};
 use tokio::time::sleep;
 use tokio_tungstenite::tungstenite::Message;
 
@@ -20,26 +22,119 @@ const ROUNDS: usize = 4;
 const MESSAGES: usize = 12;
 const SEED: u64 = 20_250_213;
 
-/// A conversation's messages in the database, by id.
-async fn stored(file: &Path) -> BTreeMap<i64, BTreeMap<i64, (i64, String)>> {
-    let database = libsql::Builder::new_local(file)
-        .build()
-        .await
-        .expect("a database");
-    let db = database.connect().expect("a connection");
-    let mut rows = db
-        .query("select conversation_id, id, rev, content from messages", ())
-        .await
-        .expect("a query");
-    let mut all: BTreeMap<i64, BTreeMap<_, _>> = BTreeMap::new();
-    while let Some(row) = rows.next().await.expect("a row") {
-        let integer = |column| row.get::<i64>(column).expect("an integer");
-        let content = row.get(3).expect("text");
-        all.entry(integer(0))
-            .or_default()
-            .insert(integer(1), (integer(2), content));
+/// Where it happens: one host on a file, or two over a libSQL server and a bus.
+struct Stage {
+    hosts: Vec<Process>,
+    place: Place,
+}
+
+enum Place {
+    File { file: PathBuf, _folder: TempDir },
+    Servers(Box<Servers>),
+}
+
+struct Servers {
+    gateway: Gateway,
+    sqld: Sqld,
+    nats: Nats,
+}
+
+impl Stage {
+    async fn start(form: Form) -> Self {
+        let place = match form {
+            Form::File => {
+                let folder = TempDir::new().expect("a folder");
+                let file = folder.path().join("chat.db");
+                Place::File {
+                    file,
+                    _folder: folder,
+                }
+            }
+            Form::Remote | Form::Cluster => {
+                let sqld = Sqld::start().await;
+                let gateway = Gateway::start(&sqld).await;
+                let nats = Nats::start().await;
+                Place::Servers(Box::new(Servers {
+                    gateway,
+                    sqld,
+                    nats,
+                }))
+            }
+        };
+        let mut stage = Stage {
+            hosts: Vec::new(),
+            place,
+        };
+        let hosts = if form == Form::Cluster { 2 } else { 1 };
+        for _ in 0..hosts {
+            let host = stage.start_host().await;
+            stage.hosts.push(host);
+        }
+        stage
     }
-    all
+
+    async fn start_host(&self) -> Process {
+        match &self.place {
+            Place::File { file, .. } => Process::start(file).await,
+            Place::Servers(servers) => Process::start_on(&servers.gateway, &servers.nats, 3).await,
+        }
+    }
+
+    fn address(&self, index: usize) -> SocketAddr {
+        self.hosts[index % self.hosts.len()].address
+    }
+
+    /// Kills a host, each in turn, and starts it again; before that, with several, the bus or the database.
+    async fn disaster(&mut self, round: usize) {
+        if let Place::Servers(servers) = &mut self.place {
+            // The rest of the system goes on for a while without it.
+            let outage = Duration::from_millis(700);
+            if round % 2 == 0 {
+                servers.nats.kill();
+                sleep(outage).await;
+                servers.nats.restart().await;
+            } else {
+                servers.sqld.kill();
+                sleep(outage).await;
+                servers.sqld.restart().await;
+            }
+        }
+        let index = round % self.hosts.len();
+        self.hosts.remove(index).kill().await;
+        let host = self.start_host().await;
+        self.hosts.insert(index, host);
+    }
+
+    /// The messages of each conversation in the database, by id: rev and content.
+    async fn stored(&self) -> BTreeMap<i64, BTreeMap<i64, (i64, String)>> {
+        let database = match &self.place {
+            Place::File { file, .. } => libsql::Builder::new_local(file).build().await,
+            Place::Servers(servers) => {
+                let remote = libsql::Builder::new_remote(servers.gateway.url(), String::new());
+                remote.build().await
+            }
+        };
+        let db = database.expect("a database").connect().expect("one");
+        let select = "select conversation_id, id, rev, cast(content as blob) from messages";
+        let rows = match &self.place {
+            Place::File { .. } => {
+                let mut select = db.prepare(select).await.expect("a query");
+                handler::run(&mut select, Vec::new()).await.expect("rows")
+            }
+            Place::Servers(_) => {
+                let select = handler::Statement::new(select, []);
+                let mut results = handler::run_batch(&db, [&select]).await.expect("rows");
+                results.pop().expect("one result")
+            }
+        };
+        let mut all: BTreeMap<i64, BTreeMap<_, _>> = BTreeMap::new();
+        for row in &rows.0 {
+            all.entry(row.integer(0))
+                .or_default()
+                .insert(row.integer(1), (row.integer(2), row.text(3)));
+        }
+        all
+    }
 }
 
 /// A client of the seed, which knows no ref, rev or client_id: sends and listens until its connection ends. Returns what
@@ -68,6 +163,9 @@ async fn plain(mut client: Client, conversation_id: i64, name: String) -> Vec<(i
                 continue;
             };
             let event: Value = serde_json::from_str(&text).expect("JSON");
+            if event["code"] == "unavailable" {
+                return heard;
+            }
             assert_eq!(event["success"], true, "{event}");
             if event["type"] != "send_message" {
                 continue;
@@ -86,18 +184,37 @@ async fn plain(mut client: Client, conversation_id: i64, name: String) -> Vec<(i
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_and_nothing_comes_twice() {
-    let folder = TempDir::new().expect("a folder");
-    let file = folder.path().join("chat.db");
+    torture(Form::File).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nor_with_two_hosts_a_bus_and_a_server_that_fall() {
+    torture(Form::Cluster).await;
+}
+
+/// What a client knows of its conversations, as `Stage::stored` has it.
+fn known(memory: &Memory) -> BTreeMap<i64, BTreeMap<i64, (i64, String)>> {
+    let text = |message: &Value| message["content"].as_str().expect("content").to_owned();
+    let rev = |message: &Value| message["rev"].as_i64().expect("a rev");
+    let of = |conversation: &Conversation| {
+        let messages = conversation.messages.iter();
+        messages.map(|(id, m)| (*id, (rev(m), text(m)))).collect()
+    };
+    let conversations = memory.conversations.iter();
+    conversations.map(|(id, c)| (*id, of(c))).collect()
+}
+
+async fn torture(form: Form) {
     let mut random = Rng::with_seed(SEED);
-    let mut host = Process::start(&file).await;
+    let mut stage = Stage::start(form).await;
     let names: Vec<String> = (0..CLIENTS).map(|index| format!("user{index}")).collect();
     let mut cookies = Vec::new();
     for name in &names {
-        register(host.address, name).await;
-        cookies.push(login(host.address, name).await);
+        register(stage.address(0), name).await;
+        cookies.push(login(stage.address(0), name).await);
     }
     // Conversation 1 has everyone, the others some.
-    let mut founder = Client::connect(host.address, &cookies[0]).await;
+    let mut founder = Client::connect(stage.address(0), &cookies[0]).await;
     let mut members: BTreeMap<i64, Vec<usize>> = BTreeMap::new();
     for index in 0..CONVERSATIONS {
         let mut others: Vec<usize> = (1..CLIENTS).collect();
@@ -113,18 +230,22 @@ async fn nothing_is_lost_and_nothing_comes_twice() {
     }
     founder.close().await;
     for name in ["plain0", "plain1"] {
-        register(host.address, name).await;
+        register(stage.address(0), name).await;
     }
-    let plain_cookie = login(host.address, "plain0").await;
-    let mut plain_founder = Client::connect(host.address, &plain_cookie).await;
+    let plain_cookie = login(stage.address(0), "plain0").await;
+    let mut plain_founder = Client::connect(stage.address(0), &plain_cookie).await;
     let plain_conversation = plain_founder.converse(&["plain1"]).await;
     plain_founder.close().await;
 
-    let proxy = Proxy::start(host.address, SEED).await;
+    let mut proxies = Vec::new();
+    for (index, host) in stage.hosts.iter().enumerate() {
+        proxies.push(Proxy::start(host.address, SEED + index as u64).await);
+    }
     let clients: Vec<_> = cookies
         .iter()
         .enumerate()
         .map(|(index, cookie)| {
+            let proxy = &proxies[index % proxies.len()];
             ReferenceClient::start(proxy.address, cookie.clone(), SEED + index as u64)
         })
         .collect();
@@ -137,7 +258,8 @@ async fn nothing_is_lost_and_nothing_comes_twice() {
     let mut plain_heard = Vec::new();
     for round in 0..ROUNDS {
         let talking = ["plain0", "plain1"].map(|name| {
-            let (address, name) = (host.address, name.to_owned());
+            // On the host that is going to be killed.
+            let (address, name) = (stage.address(round), name.to_owned());
             tokio::spawn(async move {
                 let cookie = login(address, &name).await;
                 let client = Client::connect(address, &cookie).await;
@@ -162,53 +284,41 @@ async fn nothing_is_lost_and_nothing_comes_twice() {
             // Spreads the sends over the life of the host; nothing is judged by it.
             sleep(Duration::from_millis(random.u64(10..60))).await;
         }
-        host.kill().await;
+        stage.disaster(round).await;
         for talk in talking {
             plain_heard.push(talk.await.expect("no panic"));
         }
-        host = Process::start(&file).await;
-        proxy.aim_at(host.address);
+        for (index, proxy) in proxies.iter().enumerate() {
+            proxy.aim_at(stage.address(index));
+        }
     }
-    proxy.calm();
+    proxies.iter().for_each(Proxy::calm);
     // First all is sent, then all is known.
     for client in &clients {
         soon("sending all", client.settle()).await;
     }
-    let all = stored(&file).await;
+    let all = stage.stored().await;
     let (mut connections, mut gaps, mut duplicates) = (0, 0, 0);
     for (index, client) in clients.iter().enumerate() {
-        let memory = soon("knowing all", client.settle()).await;
+        let own: BTreeMap<_, _> = members
+            .iter()
+            .filter(|(_, members)| members.contains(&index))
+            .map(|(id, _)| (*id, all[id].clone()))
+            .collect();
+        let mut memory = soon("knowing all", client.settle()).await;
+        // A host may have died with something unsaid, which the other one finds out soon.
+        let told = async {
+            while form == Form::Cluster && known(&memory) != own {
+                sleep(Duration::from_millis(50)).await;
+                memory = client.settle().await;
+            }
+        };
+        let _ = tokio::time::timeout(tests::PATIENCE, told).await;
+        assert_eq!(known(&memory), own, "what user{index} knows");
+        assert_eq!(memory.refused, 0);
         connections += memory.connections;
         gaps += memory.gaps;
         duplicates += memory.duplicates;
-        assert_eq!(memory.refused, 0);
-        for (id, all_members) in &members {
-            let known = memory.conversations.get(id);
-            assert_eq!(
-                known.is_some(),
-                all_members.contains(&index),
-                "user{index} and conversation {id}"
-            );
-            let Some(known) = known else {
-                continue;
-            };
-            let known: Vec<_> = known
-                .messages
-                .iter()
-                .map(|(id, m)| {
-                    (
-                        *id,
-                        m["rev"].as_i64().expect("a rev"),
-                        m["content"].as_str().expect("content").to_owned(),
-                    )
-                })
-                .collect();
-            let stored: Vec<_> = all[id]
-                .iter()
-                .map(|(id, (rev, content))| (*id, *rev, content.clone()))
-                .collect();
-            assert_eq!(known, stored, "what user{index} knows of conversation {id}");
-        }
     }
     for (id, contents) in &expected {
         let stored: Vec<_> = all[id]
@@ -231,7 +341,10 @@ async fn nothing_is_lost_and_nothing_comes_twice() {
     // What plain clients were told is stored, and came in order, once.
     let plain_stored = &all[&plain_conversation];
     for heard in &plain_heard {
-        assert!(heard.is_sorted_by(|a, b| a.0 < b.0), "{heard:?}");
+        assert!(
+            form == Form::Cluster || heard.is_sorted_by(|a, b| a.0 < b.0),
+            "{heard:?}"
+        );
         for (id, content) in heard {
             assert_eq!(&plain_stored[id].1, content);
         }

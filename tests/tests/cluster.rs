@@ -1,0 +1,227 @@
+//! Two hosts over one database, and what can happen to them and to the bus between them.
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use tests::host::{login, ready, register, request};
+use tests::servers::shared_sqld;
+use tests::{Client, Gateway, Nats, Process, soon};
+
+/// Real programs, a bus of their own, a database of their own.
+struct Cluster {
+    gateway: Gateway,
+    nats: Nats,
+    hosts: Vec<Process>,
+}
+
+impl Cluster {
+    async fn start(lease_seconds: u32) -> Self {
+        let gateway = Gateway::start(shared_sqld().await).await;
+        let nats = Nats::start().await;
+        let (first, second) = tokio::join!(
+            Process::start_on(&gateway, &nats, lease_seconds),
+            Process::start_on(&gateway, &nats, lease_seconds)
+        );
+        Cluster {
+            gateway,
+            nats,
+            hosts: vec![first, second],
+        }
+    }
+
+    /// Registers the user and connects to this host.
+    async fn join(&self, host: usize, username: &str) -> Client {
+        register(self.hosts[host].address, username).await;
+        self.hosts[host].connect(username).await
+    }
+
+    async fn readiness(&self, host: usize) -> (u16, String) {
+        let answer = request(self.hosts[host].address, "GET", "/readyz", &[], "").await;
+        (answer.status, answer.body)
+    }
+}
+
+async fn add_contact(client: &mut Client, username: &str) {
+    client
+        .ok(json!({ "type": "add_contact", "contact_username": username }))
+        .await;
+}
+
+async fn online(client: &mut Client) -> Value {
+    let contacts = client.ok(json!({ "type": "get_contacts" })).await;
+    contacts["profiles"][0]["is_online"].clone()
+}
+
+/// Waits until the client is told to catch up once more.
+async fn hinted(client: &mut Client, before: usize) {
+    soon("a hint", async {
+        while client.hints == before {
+            client.ok(json!({ "type": "ping" })).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_killed_hosts_users_go_offline_once() {
+    let mut cluster = Cluster::start(3).await;
+    let mut alice = cluster.join(0, "alice").await;
+    register(cluster.hosts[0].address, "bob").await;
+    register(cluster.hosts[0].address, "both").await;
+    for name in ["bob", "both"] {
+        add_contact(&mut alice, name).await;
+    }
+    let _phones = [
+        cluster.hosts[1].connect("bob").await,
+        cluster.hosts[1].connect("bob").await,
+        cluster.hosts[1].connect("both").await,
+    ];
+    let mut both = cluster.hosts[0].connect("both").await;
+    for name in ["bob", "both"] {
+        let push = alice.push().await;
+        assert_eq!(
+            (&push["data"]["username"], &push["data"]["is_online"]),
+            (&json!(name), &json!(true))
+        );
+    }
+    cluster.hosts.pop().expect("two hosts").kill().await;
+    let push = alice.push().await;
+    assert_eq!(
+        (&push["data"]["username"], &push["data"]["is_online"]),
+        (&json!("bob"), &json!(false))
+    );
+    assert_eq!(online(&mut alice).await, false);
+    let profile = both.ok(json!({ "type": "self" })).await;
+    assert_eq!(profile["is_online"], true, "online through the other host");
+    assert_eq!(alice.pushes_so_far().await, [] as [Value; 0], "one push");
+    // Who comes back comes to another host.
+    let _bob = cluster.hosts[0].connect("bob").await;
+    assert_eq!(alice.push().await["data"]["is_online"], true);
+}
+
+#[tokio::test]
+async fn a_host_that_was_believed_dead_and_was_not_is_known_again() {
+    let cluster = Cluster::start(3).await;
+    let mut alice = cluster.join(0, "alice").await;
+    let mut bob = cluster.join(1, "bob").await;
+    add_contact(&mut alice, "bob").await;
+    cluster.hosts[1].signal(Signal::STOP);
+    assert_eq!(alice.push().await["data"]["is_online"], false);
+    cluster.hosts[1].signal(Signal::CONT);
+    assert_eq!(alice.push().await["data"]["is_online"], true);
+    assert_eq!(online(&mut alice).await, true);
+    // Its sockets never noticed, and hear what they have missed.
+    let conversation = alice.converse(&["bob"]).await;
+    assert_eq!(bob.push().await["data"]["id"], conversation);
+    bob.close().await;
+    assert_eq!(alice.push().await["data"]["is_online"], false);
+}
+
+#[tokio::test]
+async fn a_lost_bus_is_told_and_made_good() {
+    let mut cluster = Cluster::start(30).await;
+    let mut alice = cluster.join(0, "alice").await;
+    let mut near = cluster.join(0, "near").await;
+    let mut far = cluster.join(1, "far").await;
+    let before = alice.converse(&["near", "far"]).await;
+    near.push().await;
+    far.push().await;
+    cluster.nats.kill();
+    soon("a host that misses its bus", async {
+        while cluster.readiness(0).await != (503, "the bus is not available".into()) {}
+    })
+    .await;
+    // Local delivery goes on, and so do commits.
+    let first = alice.send(before, "first").await;
+    assert_eq!(near.push().await["data"]["id"], first);
+    let meanwhile = alice.converse(&["near", "far"]).await;
+    assert_eq!(near.push().await["data"]["id"], meanwhile);
+    let history = far.history(before).await;
+    assert_eq!(history[0]["id"], first, "the database has it");
+
+    let hints = far.hints;
+    cluster.nats.restart().await;
+    for host in &cluster.hosts {
+        ready(host.address).await;
+    }
+    hinted(&mut far, hints).await;
+    far.pushes_so_far().await;
+    let sync = json!({ "type": "sync", "revs": { before.to_string(): 1 } });
+    let missed = far.ok(sync).await;
+    assert_eq!(missed["conversations"][0]["messages"][0]["id"], first);
+    // What was made while the bus was lost is heard from here on.
+    let second = alice.send(meanwhile, "second").await;
+    let heard = far.push().await;
+    assert_eq!(
+        (&heard["type"], &heard["data"]["id"]),
+        (&json!("send_message"), &json!(second))
+    );
+}
+
+#[tokio::test]
+async fn a_bus_that_stalls_delays_nobody_here() {
+    let cluster = Cluster::start(30).await;
+    let mut alice = cluster.join(0, "alice").await;
+    let mut bob = cluster.join(0, "bob").await;
+    let mut idle = cluster.join(1, "idle").await;
+    let conversation = alice.converse(&["bob"]).await;
+    bob.push().await;
+    let hints = idle.hints;
+    cluster.nats.signal(Signal::STOP);
+    // Far more than any buffer on the way holds: 60 MB.
+    let content = "x".repeat(60_000);
+    for _ in 0..1000 {
+        let id = alice.send(conversation, &content).await;
+        assert_eq!(bob.push().await["data"]["id"], id);
+    }
+    cluster.nats.signal(Signal::CONT);
+    hinted(&mut idle, hints).await;
+    let mut far = cluster.hosts[1].connect("bob").await;
+    assert_eq!(far.history(conversation).await[0]["rev"], 1001);
+}
+
+#[tokio::test]
+async fn a_member_who_is_just_connecting_elsewhere_hears_of_everything() {
+    let cluster = Cluster::start(30).await;
+    let mut alice = cluster.join(0, "alice").await;
+    register(cluster.hosts[0].address, "bob").await;
+    let cookie = login(cluster.hosts[1].address, "bob").await;
+    // While bob connects, again and again, he becomes a member: by the bus, by the database, in either order.
+    for round in 0..60 {
+        let (conversation, mut bob) = tokio::join!(
+            alice.converse(&["bob"]),
+            Client::connect(cluster.hosts[1].address, &cookie)
+        );
+        bob.ok(json!({ "type": "ping" })).await;
+        let content = format!("round {round}");
+        alice.send(conversation, &content).await;
+        loop {
+            let heard = bob.push().await;
+            if heard["type"] == "send_message" {
+                assert_eq!(heard["data"]["content"], content);
+                break;
+            }
+        }
+        bob.close().await;
+    }
+}
+
+#[tokio::test]
+async fn hosts_of_other_databases_on_the_same_bus_are_not_heard() {
+    let cluster = Cluster::start(30).await;
+    let other = Gateway::start(shared_sqld().await).await;
+    let other = Process::start_on(&other, &cluster.nats, 30).await;
+    let mut stranger = {
+        register(other.address, "stranger").await;
+        other.connect("stranger").await
+    };
+    let mut alice = cluster.join(0, "alice").await;
+    let mut bob = cluster.join(1, "bob").await;
+    // The same ids of users and conversations.
+    assert_eq!(stranger.converse(&[]).await, alice.converse(&["bob"]).await);
+    bob.push().await;
+    alice.send(1, "for bob").await;
+    assert_eq!(bob.push().await["data"]["content"], "for bob");
+    assert_eq!(stranger.pushes_so_far().await, [] as [Value; 0]);
+    assert_eq!(stranger.hints, 0);
+    assert!(cluster.gateway.requests() > 0);
+}
