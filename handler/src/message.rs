@@ -1,6 +1,5 @@
 //! Messages: sending one, reading the history, marking it read.
 
-use libsql::Value;
 use serde::Serialize;
 
 use crate::error::Error;
@@ -173,7 +172,8 @@ impl Operation for SendMessage {
             [self.conversation_id.into()],
         );
         let mut statements = vec![member, insert, bump];
-        if !matches!(key, Value::Null) {
+        // One that the host alone has named is new, unless its answer was lost.
+        if body.client_id.is_some() || ctx.is_repeat {
             statements.push(Statement::new(
                 concat!(
                     "select ",

@@ -340,9 +340,10 @@ impl Process {
         Self::start_with(&[("DBPATH", database.as_os_str())], log).await
     }
 
-    /// Starts it as one of several, and waits until it serves.
-    pub async fn start_on(gateway: &Gateway, nats: &Nats, lease_seconds: u32) -> Self {
-        let (url, nats, lease) = (gateway.url(), nats.url(), lease_seconds.to_string());
+    /// Starts it on a remote database, as one of several where there is a bus, and waits until it serves.
+    pub async fn start_on(gateway: &Gateway, nats: Option<&Nats>, lease_seconds: u32) -> Self {
+        let nats = nats.map(Nats::url).unwrap_or_default();
+        let (url, lease) = (gateway.url(), lease_seconds.to_string());
         let variables = [
             ("DBPATH", &url),
             ("NATS_URL", &nats),
@@ -476,12 +477,11 @@ fn program() -> &'static Path {
             build.status().expect("cargo runs").success(),
             "the program does not build"
         );
-        let test = std::env::current_exe().expect("the test's own path");
-        let profile = test
-            .ancestors()
-            .nth(2)
-            .expect("target/<profile>/deps/<test>");
-        profile.join("host")
+        // target/<profile>/deps/<test>, or target/<profile>/load.
+        let own = std::env::current_exe().expect("the program's own path");
+        let folders = own.ancestors().skip(1);
+        let mut profile = folders.filter(|folder| !folder.ends_with("deps"));
+        profile.next().expect("a folder").join("host")
     })
 }
 

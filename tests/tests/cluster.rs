@@ -18,8 +18,8 @@ impl Cluster {
         let gateway = Gateway::start(shared_sqld().await).await;
         let nats = Nats::start().await;
         let (first, second) = tokio::join!(
-            Process::start_on(&gateway, &nats, lease_seconds),
-            Process::start_on(&gateway, &nats, lease_seconds)
+            Process::start_on(&gateway, Some(&nats), lease_seconds),
+            Process::start_on(&gateway, Some(&nats), lease_seconds)
         );
         Cluster {
             gateway,
@@ -209,7 +209,7 @@ async fn a_member_who_is_just_connecting_elsewhere_hears_of_everything() {
 async fn hosts_of_other_databases_on_the_same_bus_are_not_heard() {
     let cluster = Cluster::start(30).await;
     let other = Gateway::start(shared_sqld().await).await;
-    let other = Process::start_on(&other, &cluster.nats, 30).await;
+    let other = Process::start_on(&other, Some(&cluster.nats), 30).await;
     let mut stranger = {
         register(other.address, "stranger").await;
         other.connect("stranger").await

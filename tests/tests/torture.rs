@@ -76,7 +76,9 @@ impl Stage {
     async fn start_host(&self) -> Process {
         match &self.place {
             Place::File { file, .. } => Process::start(file).await,
-            Place::Servers(servers) => Process::start_on(&servers.gateway, &servers.nats, 3).await,
+            Place::Servers(servers) => {
+                Process::start_on(&servers.gateway, Some(&servers.nats), 3).await
+            }
         }
     }
 
@@ -89,7 +91,7 @@ impl Stage {
         if let Place::Servers(servers) = &mut self.place {
             // The rest of the system goes on for a while without it.
             let outage = Duration::from_millis(700);
-            if round % 2 == 0 {
+            if round.is_multiple_of(2) {
                 servers.nats.kill();
                 sleep(outage).await;
                 servers.nats.restart().await;

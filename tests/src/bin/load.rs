@@ -6,11 +6,17 @@
 //! message in flight: it sends the next when the reply to the last, and so its commit, has come. Checked of every
 //! message: that the receiver gets it once, in order. Beside it: the same statements in bare group commits of 64.
 //!
+//!     load remote --pairs 100 --hosts 2 --delay-ms 20
+//!
+//! The same over a libSQL server that it starts, with hosts that it starts, and a bus where they are several; the sender is
+//! on the first host and the receiver on the last. The delay is put before every request to the server. Beside it: the same
+//! statements in bare batches of 64, one request each, through the same delay.
+//!
 //!     load growth --small 10000 --large 5000000
 //!
 //! What operations cost a user in 5,000 conversations, in a database of few messages and in one of many. No host needed.
 //!
-//! Both print lines for people and a line of JSON; figures are medians.
+//! All print lines for people and a line of JSON; figures are medians.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -18,9 +24,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail, ensure};
 use clap::{Args, Parser};
 use handler::account::Register;
-use handler::{Context, Event, Operation, handle, schema};
+use handler::{Context, Event, Operation, handle, handle_remote, schema};
 use serde_json::{Value, json};
 use tests::host::{login, register};
+use tests::{Gateway, Nats, Process, Sqld};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -28,6 +35,8 @@ use tokio::net::TcpStream;
 enum Arguments {
     /// Durable sends a second of a running host.
     Sends(Sends),
+    /// Durable sends a second over a libSQL server.
+    Remote(Remote),
     /// The cost of operations as the database grows.
     Growth(Growth),
 }
@@ -37,6 +46,23 @@ struct Sends {
     /// A running host.
     #[arg(long, default_value = "127.0.0.1:8000")]
     address: SocketAddr,
+    #[command(flatten)]
+    load: Load,
+}
+
+#[derive(Args)]
+struct Remote {
+    #[arg(long, default_value_t = 1)]
+    hosts: usize,
+    /// Put before every request to the database.
+    #[arg(long, default_value_t = 0)]
+    delay_ms: u64,
+    #[command(flatten)]
+    load: Load,
+}
+
+#[derive(Args)]
+struct Load {
     #[arg(long, default_value_t = 100)]
     pairs: usize,
     /// Length of a round.
@@ -66,22 +92,73 @@ struct Growth {
 async fn main() -> anyhow::Result<()> {
     match Arguments::parse() {
         Arguments::Sends(arguments) => sends(arguments).await,
+        Arguments::Remote(arguments) => remote(arguments).await,
         Arguments::Growth(arguments) => growth(arguments).await,
     }
 }
 
 async fn sends(arguments: Sends) -> anyhow::Result<()> {
+    let address = arguments.address;
+    let floor = |content: String, length| raw_commits(length, content);
+    measure(arguments.load, address, address, "raw commits of 64", floor).await
+}
+
+async fn remote(arguments: Remote) -> anyhow::Result<()> {
+    ensure!(arguments.hosts > 0, "--hosts is at least 1");
+    let sqld = Sqld::start().await;
+    let gateway = Gateway::start(&sqld).await;
+    let nats = match arguments.hosts {
+        1 => None,
+        _ => Some(Nats::start().await),
+    };
+    let mut hosts = Vec::new();
+    for _ in 0..arguments.hosts {
+        hosts.push(Process::start_on(&gateway, nats.as_ref(), 30).await);
+    }
+    let (first, last) = (hosts[0].address, hosts[arguments.hosts - 1].address);
+    // A database of its own for what is measured beside.
+    let beside = Gateway::start(&sqld).await;
+    for gateway in [&gateway, &beside] {
+        gateway.delay(Duration::from_millis(arguments.delay_ms));
+    }
+    let remote = libsql::Builder::new_remote(beside.url(), String::new());
+    let db = remote.build().await?.connect()?;
+    schema::migrate_remote(&db, 0).await?;
+    for register in Floor::users() {
+        let anonymous = Context::anonymous(0);
+        handle_remote(&db, &anonymous, &register, &mut Vec::new()).await?;
+    }
+    let create = Floor::conversation()?;
+    handle_remote(&db, &Floor::context(), &create, &mut Vec::new()).await?;
+    let floor = |content: String, length| raw_batches(&db, length, content);
+    measure(arguments.load, first, last, "raw batches of 64", floor).await
+}
+
+/// Runs the rounds, each after one of the floor.
+async fn measure(
+    load: Load,
+    from: SocketAddr,
+    to: SocketAddr,
+    floor_name: &str,
+    floor: impl AsyncFn(String, Duration) -> anyhow::Result<f64>,
+) -> anyhow::Result<()> {
     let mut pairs = Vec::new();
     // Names of this run alone, so that it can run again on the same database.
     let run = std::process::id();
-    for index in 0..arguments.pairs {
-        pairs.push(Pair::meet(arguments.address, &format!("load-{run}-{index}")).await?);
+    // First the logins, which take their time, then the sockets, which have to answer pings.
+    let mut logins = Vec::new();
+    for index in 0..load.pairs {
+        logins.push(Logins::make(from, &format!("load-{run}-{index}")).await);
     }
-    let length = Duration::from_secs(arguments.seconds);
-    let (mut floors, mut rates, mut latencies, mut cpu) = (vec![], vec![], vec![], vec![]);
-    for _ in 0..arguments.rounds {
-        let content = "x".repeat(arguments.bytes);
-        floors.push(raw_commits(length, content.clone()).await?);
+    for logins in logins {
+        pairs.push(Pair::meet(from, to, &logins).await?);
+    }
+    let length = Duration::from_secs(load.seconds);
+    let (mut floors, mut rates, mut cpu) = (vec![], vec![], vec![]);
+    let (mut replies, mut pushes) = (vec![], vec![]);
+    for _ in 0..load.rounds {
+        let content = "x".repeat(load.bytes);
+        floors.push(floor(content.clone(), length).await?);
         let (started, used) = (Instant::now(), cpu_seconds()?);
         let running = pairs.into_iter().map(|mut pair| {
             let content = content.clone();
@@ -90,42 +167,52 @@ async fn sends(arguments: Sends) -> anyhow::Result<()> {
                 anyhow::Ok((pair, latencies))
             })
         });
-        let mut sends = Vec::new();
+        let mut sends = 0;
         pairs = Vec::new();
         for running in running.collect::<Vec<_>>() {
             let (pair, latencies) = running.await??;
             pairs.push(pair);
-            sends.extend(latencies);
+            sends += latencies.len();
+            for (reply, push) in latencies {
+                replies.push(reply);
+                pushes.push(push);
+            }
         }
         let elapsed = started.elapsed().as_secs_f64();
-        rates.push(sends.len() as f64 / elapsed);
+        rates.push(sends as f64 / elapsed);
         cpu.push((cpu_seconds()? - used) / elapsed);
-        latencies.extend(sends);
     }
-    latencies.sort_unstable();
-    let percentile = |share: f64| {
-        let index = (latencies.len() as f64 * share) as usize;
-        latencies
-            .get(index)
-            .map_or(0.0, |latency| latency.as_secs_f64() * 1e3)
-    };
     let (sends, floor) = (median(&mut rates), median(&mut floors));
-    let (p50, p99) = (percentile(0.5), percentile(0.99));
+    let [reply_p50, reply_p99] = percentiles(&mut replies);
+    let [push_p50, push_p99] = percentiles(&mut pushes);
     println!(
-        "{} pairs, one in flight: {sends:.0} durable sends/s, p50 {p50:.2} ms, p99 {p99:.2} ms; \
-         raw commits of 64: {floor:.0}/s, ratio {:.2}; CPUs used by this program: {:.2}",
-        arguments.pairs,
+        "{} pairs, one in flight: {sends:.0} durable sends/s; to the reply p50 {reply_p50:.2} ms, p99 {reply_p99:.2} ms, \
+         to the receiver's push p50 {push_p50:.2} ms, p99 {push_p99:.2} ms; {floor_name}: {floor:.0}/s, ratio {:.2}; \
+         CPUs used by this program: {:.2}",
+        load.pairs,
         sends / floor,
         median(&mut cpu)
     );
     println!(
         "{}",
         json!({
-            "pairs": arguments.pairs, "sends_per_second": sends, "p50_ms": p50, "p99_ms": p99,
-            "rounds": rates, "raw_commits_per_second": floor, "raw_rounds": floors,
+            "pairs": load.pairs, "sends_per_second": sends, "rounds": rates,
+            "reply_p50_ms": reply_p50, "reply_p99_ms": reply_p99, "push_p50_ms": push_p50, "push_p99_ms": push_p99,
+            "floor_per_second": floor, "floor_rounds": floors,
         })
     );
     Ok(())
+}
+
+/// p50 and p99, in milliseconds.
+fn percentiles(latencies: &mut [Duration]) -> [f64; 2] {
+    latencies.sort_unstable();
+    [0.5, 0.99].map(|share| {
+        let index = (latencies.len() as f64 * share) as usize;
+        latencies
+            .get(index)
+            .map_or(0.0, |latency| latency.as_secs_f64() * 1e3)
+    })
 }
 
 fn median(values: &mut [f64]) -> f64 {
@@ -151,12 +238,31 @@ struct Pair {
     conversation_id: i64,
 }
 
-impl Pair {
-    async fn meet(address: SocketAddr, name: &str) -> anyhow::Result<Self> {
+/// The cookies of two users, and the name of the second.
+struct Logins {
+    cookies: [String; 2],
+    second: String,
+}
+
+impl Logins {
+    async fn make(address: SocketAddr, name: &str) -> Self {
         let (first, second) = (format!("{name}-a"), format!("{name}-b"));
-        let mut sender = Socket::connect(address, &first).await?;
-        let mut receiver = Socket::connect(address, &second).await?;
-        let create = json!({ "type": "create_conversation", "members": [second] });
+        for username in [&first, &second] {
+            register(address, username).await;
+        }
+        let cookies = [login(address, &first).await, login(address, &second).await];
+        Logins { cookies, second }
+    }
+}
+
+impl Pair {
+    async fn meet(from: SocketAddr, to: SocketAddr, logins: &Logins) -> anyhow::Result<Self> {
+        let mut sender = Socket::connect(from, &logins.cookies[0]).await?;
+        let mut receiver = Socket::connect(to, &logins.cookies[1]).await?;
+        let create = json!({ "type": "create_conversation", "members": [logins.second] });
+        // The receiver's host knows of it when it has answered.
+        receiver.send(r#"{"type": "ping"}"#).await?;
+        receiver.receive().await?;
         sender.send(&create.to_string()).await?;
         let created: Value = serde_json::from_slice(sender.receive().await?)?;
         receiver.receive().await?;
@@ -168,8 +274,12 @@ impl Pair {
         })
     }
 
-    /// Sends until `end`; returns the time from each send to its reply.
-    async fn talk(&mut self, end: Instant, content: &str) -> anyhow::Result<Vec<Duration>> {
+    /// Sends until `end`; returns the time from each send to its reply, and to its push.
+    async fn talk(
+        &mut self,
+        end: Instant,
+        content: &str,
+    ) -> anyhow::Result<Vec<(Duration, Duration)>> {
         let event = json!({
             "type": "send_message", "conversation_id": self.conversation_id, "content": content,
         });
@@ -179,9 +289,13 @@ impl Pair {
         while Instant::now() < end {
             let started = Instant::now();
             self.sender.send(&event).await?;
-            let replied = id_of(self.sender.receive().await?)?;
-            latencies.push(started.elapsed());
-            let pushed = id_of(self.receiver.receive().await?)?;
+            let id = async |socket: &mut Socket| {
+                let id = id_of(socket.receive().await?)?;
+                anyhow::Ok((id, started.elapsed()))
+            };
+            let (replied, pushed) = tokio::try_join!(id(&mut self.sender), id(&mut self.receiver))?;
+            latencies.push((replied.1, pushed.1));
+            let (replied, pushed) = (replied.0, pushed.0);
             ensure!(
                 replied == pushed,
                 "sent {replied}, and the receiver got {pushed}"
@@ -212,9 +326,7 @@ struct Socket {
 }
 
 impl Socket {
-    async fn connect(address: SocketAddr, username: &str) -> anyhow::Result<Self> {
-        register(address, username).await;
-        let cookie = login(address, username).await;
+    async fn connect(address: SocketAddr, cookie: &str) -> anyhow::Result<Self> {
         let mut stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         let handshake = format!(
@@ -399,24 +511,50 @@ impl Floor {
         )
         .await?;
         schema::migrate(&db, 0).await?;
-        let anonymous = Context::anonymous(0);
-        for username in ["a", "b"] {
-            let register = Register {
-                username: username.into(),
-                fullname: username.into(),
-                password_hash: String::new(),
-            };
-            handle(&db, &anonymous, &register, &mut Vec::new()).await?;
+        for register in Self::users() {
+            handle(&db, &Context::anonymous(0), &register, &mut Vec::new()).await?;
         }
-        let create = json!({ "type": "create_conversation", "members": ["b"] });
-        let create = Event::parse(&create.to_string()).operation?;
+        let create = Self::conversation()?;
         handle(&db, &Self::context(), &create, &mut Vec::new()).await?;
         Ok(Floor { db })
+    }
+
+    fn users() -> [Register; 2] {
+        ["a", "b"].map(|username| Register {
+            username: username.into(),
+            fullname: username.into(),
+            password_hash: String::new(),
+        })
+    }
+
+    /// Of both.
+    fn conversation() -> Result<handler::EventOperation, handler::Error> {
+        let create = json!({ "type": "create_conversation", "members": ["b"] });
+        Event::parse(&create.to_string()).operation
     }
 
     fn context() -> Context {
         Context::new(1, "a".into(), 0)
     }
+}
+
+/// The statements of `send_message`, 64 to a request, with nothing around them.
+async fn raw_batches(
+    db: &libsql::Connection,
+    length: Duration,
+    content: String,
+) -> anyhow::Result<f64> {
+    let send = json!({ "type": "send_message", "conversation_id": 1, "content": content });
+    let statements = Event::parse(&send.to_string())
+        .operation?
+        .statements(&Floor::context());
+    let (started, mut count) = (Instant::now(), 0);
+    while started.elapsed() < length {
+        let batch = std::iter::repeat_n(&statements, 64).flatten();
+        handler::run_batch(db, batch).await?;
+        count += 64;
+    }
+    Ok(f64::from(count) / started.elapsed().as_secs_f64())
 }
 
 /// The statements of `send_message`, kept prepared, 64 to a commit, with nothing around them.
