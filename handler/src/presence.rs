@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::event::{json, push};
 use crate::operation::{Access, Context, Operation};
 use crate::outbox::{Audience, Outbox, Output};
-use crate::statement::{Rows, Statement};
+use crate::statement::{Row, Rows, Statement};
 
 /// A socket of this user has opened on this host.
 pub struct Connected {
@@ -163,20 +163,24 @@ pub fn committed_batch(host_id: &str) -> Statement {
     Statement::new("select batch from hosts where id = ?1", [host_id.into()])
 }
 
-/// Gives a host a lease, and groups of changes from the one after `batch` on. What it has counted before is forgotten.
-pub fn take_lease(host_id: &str, batch: i64) -> Vec<Statement> {
-    // One that arrives late, when the host has its lease, does nothing.
+/// Gives a host a lease, and groups of changes from the one after `batch` on, where it has lost its lease, or in any case
+/// (`is_forced`). What the host has counted before is forgotten. A request that arrives late, when the host has gone on,
+/// does nothing.
+pub fn take_lease(host_id: &str, batch: i64, is_forced: bool) -> Vec<Statement> {
+    let parameters = || [host_id.into(), batch.into(), i64::from(is_forced).into()];
     vec![
         Statement::new(
-            "delete from presence where host_id = ?1
-                 and not exists (select 1 from hosts where id = ?1 and batch < 9223372036854775807)",
-            [host_id.into()],
+            "delete from presence where host_id = ?1 and not exists
+                 (select 1 from hosts where id = ?1 and batch < 9223372036854775807
+                     and (?3 = 0 or batch > ?2 or lease = ?2))",
+            parameters(),
         ),
         Statement::new(
-            "insert into hosts (id, seen_at, batch) values (?1, unixepoch(), ?2)
-             on conflict (id) do update set seen_at = excluded.seen_at, batch = excluded.batch
-             where batch = 9223372036854775807",
-            [host_id.into(), batch.into()],
+            "insert into hosts (id, seen_at, batch, lease) values (?1, unixepoch(), ?2, ?2)
+             on conflict (id) do update set seen_at = excluded.seen_at, batch = excluded.batch,
+                 lease = excluded.lease, returned = 0
+             where batch = 9223372036854775807 or (?3 = 1 and batch <= ?2 and lease <> ?2)",
+            parameters(),
         ),
     ]
 }
@@ -302,11 +306,37 @@ impl Operation for HostAlive {
     }
 }
 
-/// A host has no sockets any more. Whoever was online through it alone goes offline, and contacts are told, once,
-/// whichever host finds out first.
+/// Users who are online through a host that is gone: as many as one [`HostGone`] takes.
+pub struct FindHostUsers {
+    pub host_id: Arc<str>,
+}
+
+impl Operation for FindHostUsers {
+    type Output = Vec<i64>;
+
+    fn access(&self) -> Access {
+        Access::Read
+    }
+
+    fn statements(&self, _: &Context) -> Vec<Statement> {
+        vec![Statement::new(
+            "select user_id from presence where host_id = ?1 limit 100",
+            [(&*self.host_id).into()],
+        )]
+    }
+
+    fn conclude(&self, _: &Context, rows: &[Rows], _: &mut Outbox) -> Result<Vec<i64>, Error> {
+        Ok(rows[0].integers())
+    }
+}
+
+/// A host has no sockets any more. Those of these users who were online through it alone go offline, and contacts are told,
+/// once, whichever host finds out first. Without users left, the host is forgotten.
 pub struct HostGone {
     pub host_id: Arc<str>,
     pub why: Gone,
+    /// From [`FindHostUsers`].
+    pub user_ids: Vec<i64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -321,8 +351,7 @@ pub enum Gone {
 }
 
 impl Operation for HostGone {
-    /// Whether there are more users than one transaction takes: to be run again.
-    type Output = bool;
+    type Output = ();
 
     fn access(&self) -> Access {
         Access::Write
@@ -334,35 +363,28 @@ impl Operation for HostGone {
             Gone::Expired { lease_seconds } => Some(lease_seconds),
             Gone::Stopped | Gone::Restarted => None,
         };
-        let parameters = || [(&*self.host_id).into(), lease_seconds.into()];
-        /// The users of one transaction, where the host `?1` is gone.
+        let host_id = || (&*self.host_id).into();
+        let users = json(&self.user_ids);
+        /// The users who are still counted for the host `?1`, where that is gone.
         macro_rules! users_of_host {
             () => {
-                "(select user_id from presence where host_id = ?1
-                      and (?2 is null or exists
-                          (select 1 from hosts where id = ?1 and seen_at < unixepoch() - ?2))
-                  order by user_id limit 500)"
+                "(select p.user_id from json_each(?3) given join presence p on p.user_id = given.value and p.host_id = ?1
+                  where ?2 is null or exists (select 1 from hosts where id = ?1 and seen_at < unixepoch() - ?2))"
             };
         }
-        vec![
+        let mut statements = vec![
             // One believed dead commits nothing from here on, should it still live, until it has taken a new lease.
             Statement::new(
                 "update hosts set batch = 9223372036854775807 where id = ?1 and seen_at < unixepoch() - ?2",
-                parameters(),
+                [host_id(), lease_seconds.into()],
             ),
-            Statement::new(
-                concat!(
-                    "select cast(user_id as integer), cast(contact_id as integer) from contacts where user_id in ",
-                    users_of_host!()
-                ),
-                parameters(),
-            ),
+            contacts_of(&users),
             Statement::new(
                 concat!(
                     "update users set
                          is_online = 0,
                          last_online = max(coalesce(last_online, 0),
-                             coalesce(?3, (select seen_at from hosts where id = ?1), 0))
+                             coalesce(?4, (select seen_at from hosts where id = ?1), 0))
                      where is_online = 1
                          and not exists (select 1 from presence
                              where user_id = users.id and host_id <> ?1 and sockets > 0)
@@ -371,8 +393,9 @@ impl Operation for HostGone {
                     " returning id, cast(username as blob), last_online"
                 ),
                 [
-                    (&*self.host_id).into(),
+                    host_id(),
                     lease_seconds.into(),
+                    users.as_str().into(),
                     stopped_at.into(),
                 ],
             ),
@@ -381,39 +404,49 @@ impl Operation for HostGone {
                     "delete from presence where host_id = ?1 and user_id in ",
                     users_of_host!()
                 ),
-                parameters(),
+                [host_id(), lease_seconds.into(), users.as_str().into()],
             ),
             Statement::new(
                 "delete from hosts where id = ?1 and (?2 is null or seen_at < unixepoch() - ?2)
                      and not exists (select 1 from presence where host_id = ?1)",
-                parameters(),
+                [host_id(), lease_seconds.into()],
             ),
-            Statement::new(
-                "select 1 from presence where host_id = ?1 limit 1",
-                [(&*self.host_id).into()],
-            ),
-        ]
+        ];
+        if ctx.is_repeat {
+            statements.truncate(2);
+            statements.push(Statement::new(
+                "select id, cast(username as blob), last_online from users
+                 where is_online = 0 and id in (select value from json_each(?1))",
+                [users.into()],
+            ));
+        }
+        statements
     }
 
-    fn conclude(&self, _: &Context, rows: &[Rows], out: &mut Outbox) -> Result<bool, Error> {
+    fn conclude(&self, _: &Context, rows: &[Rows], out: &mut Outbox) -> Result<(), Error> {
         let mut contacts = contacts_by_user(&rows[1]);
         for row in &rows[2].0 {
             let contacts = contacts.remove(&row.integer(0)).unwrap_or_default();
             tell_contacts(contacts, &row.text(1), false, row.integer(2), out);
         }
-        Ok(!rows[5].is_empty())
+        Ok(())
     }
 }
 
-/// A host that was believed dead, and was not, says again who is online through it.
+/// A host that was believed dead, and was not, says again who is online through it. Does nothing where it has said so, or
+/// has lost this lease as well.
 pub struct HostReturned {
     pub host_id: Arc<str>,
+    /// Under which this is said.
+    pub lease: i64,
+    /// Counts what is said under one lease, from 1.
+    pub part: i64,
     /// Users and their open sockets; at most `USERS_RETURNED_MAX`.
     pub users: Vec<(i64, u32)>,
 }
 
 /// Users in one [`HostReturned`].
-pub const USERS_RETURNED_MAX: usize = 500;
+pub const USERS_RETURNED_MAX: usize = 100;
 
 impl Operation for HostReturned {
     type Output = ();
@@ -424,37 +457,40 @@ impl Operation for HostReturned {
 
     fn statements(&self, ctx: &Context) -> Vec<Statement> {
         let users = json(&self.users);
+        let ids = json(&self.users.iter().map(|(id, _)| id).collect::<Vec<_>>());
+        let host_id = || (&*self.host_id).into();
         let mut statements = vec![
-            Statement::new(
-                "select cast(user_id as integer), cast(contact_id as integer) from contacts
-                 where user_id in (select value ->> 0 from json_each(?1))",
-                [users.as_str().into()],
-            ),
+            contacts_of(&ids),
             // Sockets may have opened and closed since: what they have counted already stands.
             Statement::new(
                 "insert into presence (user_id, host_id, sockets)
-                 select value ->> 0, ?2, value ->> 1 from json_each(?1) where true
+                 select value ->> 0, ?2, value ->> 1 from json_each(?1)
+                 where exists (select 1 from hosts where id = ?2 and lease = ?3 and returned < ?4)
                  on conflict do update set sockets = sockets + excluded.sockets",
-                [users.as_str().into(), (&*self.host_id).into()],
+                [users.into(), host_id(), self.lease.into(), self.part.into()],
+            ),
+            Statement::new(
+                "update hosts set returned = ?3 where id = ?1 and lease = ?2 and returned < ?3",
+                [host_id(), self.lease.into(), self.part.into()],
             ),
             Statement::new(
                 "delete from presence where host_id = ?1 and sockets = 0",
-                [(&*self.host_id).into()],
+                [host_id()],
             ),
             Statement::new(
                 "update users set is_online = 1, last_online = ?2
-                 where is_online = 0 and id in (select value ->> 0 from json_each(?1))
+                 where is_online = 0 and id in (select value from json_each(?1))
                      and exists (select 1 from presence where user_id = users.id and sockets > 0)
                  returning id, cast(username as blob)",
-                [users.as_str().into(), ctx.now.into()],
+                [ids.as_str().into(), ctx.now.into()],
             ),
         ];
         if ctx.is_repeat {
             statements.truncate(1);
             statements.push(Statement::new(
                 "select id, cast(username as blob) from users
-                 where is_online = 1 and id in (select value ->> 0 from json_each(?1))",
-                [users.into()],
+                 where is_online = 1 and id in (select value from json_each(?1))",
+                [ids.into()],
             ));
         }
         statements
@@ -470,16 +506,68 @@ impl Operation for HostReturned {
     }
 }
 
-/// From rows of a user and a contact.
-fn contacts_by_user(rows: &Rows) -> HashMap<i64, Vec<i64>> {
-    let mut contacts: HashMap<i64, Vec<i64>> = HashMap::new();
-    for row in &rows.0 {
-        contacts
-            .entry(row.integer(0))
-            .or_default()
-            .push(row.integer(1));
+/// Users who are online through no host at all, because what a host had counted was lost, go offline.
+pub struct SweepOffline;
+
+impl Operation for SweepOffline {
+    /// Whether there may be more than one transaction takes: to be run again.
+    type Output = bool;
+
+    fn access(&self) -> Access {
+        Access::Write
     }
-    contacts
+
+    fn statements(&self, ctx: &Context) -> Vec<Statement> {
+        macro_rules! users_of_nobody {
+            () => {
+                "(select id from users where is_online = 1
+                      and not exists (select 1 from presence where user_id = users.id and sockets > 0) limit 100)"
+            };
+        }
+        vec![
+            Statement::new(
+                concat!(
+                    "select user_id, cast(json_group_array(contact_id) as blob) from contacts where user_id in ",
+                    users_of_nobody!(),
+                    " group by user_id"
+                ),
+                [],
+            ),
+            Statement::new(
+                concat!(
+                    "update users set is_online = 0, last_online = ?1 where id in ",
+                    users_of_nobody!(),
+                    " returning id, cast(username as blob)"
+                ),
+                [ctx.now.into()],
+            ),
+        ]
+    }
+
+    fn conclude(&self, ctx: &Context, rows: &[Rows], out: &mut Outbox) -> Result<bool, Error> {
+        let mut contacts = contacts_by_user(&rows[0]);
+        for row in &rows[1].0 {
+            let contacts = contacts.remove(&row.integer(0)).unwrap_or_default();
+            tell_contacts(contacts, &row.text(1), false, ctx.now, out);
+        }
+        Ok(!rows[1].is_empty())
+    }
+}
+
+/// The contacts of these users (their ids as JSON), for [`contacts_by_user`].
+fn contacts_of(user_ids: &str) -> Statement {
+    Statement::new(
+        "select user_id, cast(json_group_array(contact_id) as blob) from contacts
+         where user_id in (select value from json_each(?1)) group by user_id",
+        [user_ids.into()],
+    )
+}
+
+/// From rows of a user and the list of contacts as JSON.
+fn contacts_by_user(rows: &Rows) -> HashMap<i64, Vec<i64>> {
+    let rows = rows.0.iter();
+    let contacts = |row: &Row| serde_json::from_str(&row.text(1)).unwrap_or_default();
+    rows.map(|row| (row.integer(0), contacts(row))).collect()
 }
 
 fn tell_contacts(

@@ -12,7 +12,7 @@ use crate::fields::Fields;
 use crate::message::{Message, Page, limit, message_columns};
 use crate::operation::{Access, Context, Operation};
 use crate::outbox::Outbox;
-use crate::statement::{Rows, Statement};
+use crate::statement::{Row, Rows, Statement};
 
 /// Messages in one answer.
 pub const SYNC_MESSAGES_MAX: i64 = 1_000;
@@ -40,8 +40,8 @@ pub struct FindMembers {
 }
 
 impl Operation for FindMembers {
-    /// `(user, conversation)`.
-    type Output = Vec<(i64, i64)>;
+    /// Users with their conversations.
+    type Output = Vec<(i64, Vec<i64>)>;
 
     fn access(&self) -> Access {
         Access::Read
@@ -49,7 +49,8 @@ impl Operation for FindMembers {
 
     fn statements(&self, _: &Context) -> Vec<Statement> {
         vec![Statement::new(
-            "select user_id, conversation_id from members where user_id in (select value from json_each(?1))",
+            "select user_id, cast(json_group_array(conversation_id) as blob) from members
+             where user_id in (select value from json_each(?1)) group by user_id",
             [json(&self.user_ids).into()],
         )]
     }
@@ -59,9 +60,10 @@ impl Operation for FindMembers {
         _: &Context,
         rows: &[Rows],
         _: &mut Outbox,
-    ) -> Result<Vec<(i64, i64)>, Error> {
+    ) -> Result<Vec<(i64, Vec<i64>)>, Error> {
         let rows = rows[0].0.iter();
-        Ok(rows.map(|row| (row.integer(0), row.integer(1))).collect())
+        let ids = |row: &Row| serde_json::from_str(&row.text(1)).unwrap_or_default();
+        Ok(rows.map(|row| (row.integer(0), ids(row))).collect())
     }
 }
 

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use handler::Audience;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -32,7 +32,7 @@ const QUEUED_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Packets handed to the client library before it has written them.
 const CLIENT_QUEUE: usize = 16;
 /// Packets received that wait for the registry; further ones are lost, which is noticed.
-const SUBSCRIPTION_QUEUE: usize = 4096;
+const SUBSCRIPTION_QUEUE: usize = 512;
 /// An idle host says this often which packet was its last.
 const BEAT: Duration = Duration::from_secs(1);
 /// A host that was silent for so long may have died with something unsaid.
@@ -102,8 +102,7 @@ impl Packet<'_> {
 }
 
 impl WireOutput<'_> {
-    /// The frame stays where it came in.
-    fn into_output(self, payload: &Bytes) -> BusOutput {
+    fn into_output(self) -> BusOutput {
         match self {
             WireOutput::Push {
                 to,
@@ -111,7 +110,8 @@ impl WireOutput<'_> {
                 is_droppable,
             } => BusOutput::Push {
                 to,
-                frame: payload.slice_ref(frame),
+                // A small frame that waits for a slow socket must not keep the packet it came in.
+                frame: Bytes::copy_from_slice(frame),
                 is_droppable,
             },
             WireOutput::Join {
@@ -252,6 +252,13 @@ impl Bus {
                 .with_context(|| format!("NATS_CREDS: cannot use {}", path.display()))?,
             None => ConnectOptions::new(),
         };
+        let options = match &url.login {
+            Some((user, Some(password))) => {
+                options.user_and_password(user.clone(), password.clone())
+            }
+            Some((token, None)) => options.token(token.clone()),
+            None => options,
+        };
         let addresses = url.addresses.iter().map(|address| address.parse());
         let addresses = addresses.collect::<Result<_, _>>().context("NATS_URL")?;
         let mut origin = [0; 8];
@@ -302,8 +309,8 @@ impl Bus {
         let _receiving = AbortOnDropHandle::new(tokio::spawn(receive(
             subscription,
             origin,
-            commands,
-            missed,
+            commands.clone(),
+            missed.clone(),
         )));
         // Nobody answers, and the server says so, which it does when it has taken the subscription.
         while let Err(error) = client.request(format!("{subject}.nobody"), "".into()).await {
@@ -313,6 +320,12 @@ impl Bus {
             sleep(BEAT / 10).await;
         }
         status.is_subscribed.store(true, Ordering::Release);
+        // Sockets that have opened before may have missed something.
+        let (answer, users) = oneshot::channel();
+        let asked = commands.send(Command::ListUsers(answer)).await;
+        if asked.is_ok() && users.await.is_ok_and(|users| !users.is_empty()) {
+            missed.notify_one();
+        }
         send(&client, subject, origin, queue, &shared).await;
         Ok(())
     }
@@ -434,7 +447,7 @@ async fn receive(
                     missed.notify_one();
                 }
                 if let Body::Outputs(outputs) = packet.body {
-                    let outputs = outputs.into_iter().map(|output| output.into_output(&payload));
+                    let outputs = outputs.into_iter().map(WireOutput::into_output);
                     if commands.send(Command::Deliver(outputs.collect())).await.is_err() {
                         return;
                     }
@@ -532,7 +545,7 @@ mod tests {
         let Body::Outputs(outputs) = received.body else {
             panic!("not outputs");
         };
-        let outputs = outputs.into_iter().map(|o| o.into_output(&payload));
+        let outputs = outputs.into_iter().map(WireOutput::into_output);
         let received: Vec<_> = outputs.collect();
         assert_eq!(format!("{received:?}"), format!("{sent:?}"));
     }
@@ -584,6 +597,7 @@ mod tests {
     async fn a_slow_bus_is_given_no_more_than_it_can_hold() {
         let (mut bus, mut publisher) = Bus::new(&BusUrl {
             addresses: Vec::new(),
+            login: None,
             credentials_file: None,
         })
         .await

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use handler::presence::{
-    FindCommunity, Gone, HostAlive, HostGone, HostReturned, HostStarted, USERS_RETURNED_MAX,
+    FindCommunity, FindHostUsers, Gone, HostAlive, HostGone, HostReturned, HostStarted,
+    SweepOffline, USERS_RETURNED_MAX,
 };
 use handler::sync::FindMembers;
 use handler::{Context, Error, Operation};
@@ -14,7 +15,7 @@ use tokio::time::{interval, sleep, timeout};
 
 use crate::bus::{Bus, BusStatus};
 use crate::clock;
-use crate::registry::Command;
+use crate::registry::{Command, PresenceLost};
 use crate::socket::Departure;
 use crate::store::Store;
 
@@ -26,7 +27,7 @@ const CATCH_UP_DELAY: Duration = Duration::from_millis(500);
 const CATCH_UP_SLOTS: u64 = 20;
 const CATCH_UP_SLOT_TIME: Duration = Duration::from_millis(50);
 /// Users whose conversations are read in one go.
-const MEMBERS_OF_USERS: usize = 500;
+const MEMBERS_OF_USERS: usize = 100;
 /// How long an answer to "are you ready?" is good for, and how long it may take.
 const READINESS_AGE: Duration = Duration::from_secs(1);
 const READINESS_TIMEOUT: Duration = Duration::from_secs(2);
@@ -53,12 +54,22 @@ impl Cluster {
     }
 
     async fn gone(&self, host_id: Arc<str>, why: Gone) -> Result<(), Error> {
-        let gone = || HostGone {
-            host_id: host_id.clone(),
-            why,
-        };
-        while self.run_operation(gone()).await? {}
-        Ok(())
+        loop {
+            let find = FindHostUsers {
+                host_id: host_id.clone(),
+            };
+            let user_ids = self.run_operation(find).await?;
+            let is_last = user_ids.is_empty();
+            let gone = HostGone {
+                host_id: host_id.clone(),
+                why,
+                user_ids,
+            };
+            self.run_operation(gone).await?;
+            if is_last {
+                return Ok(());
+            }
+        }
     }
 
     /// The host begins, with no sockets. On a file it is the same host as the one before.
@@ -76,7 +87,7 @@ impl Cluster {
     }
 
     /// Everything that goes on beside the requests. `lost`: users whom the database has forgotten.
-    pub async fn run(&self, lost: mpsc::UnboundedReceiver<Vec<(i64, u32)>>) {
+    pub async fn run(&self, lost: mpsc::UnboundedReceiver<PresenceLost>) {
         if self.store.is_shared() {
             while self.start().await.is_err() {
                 sleep(RETRY).await;
@@ -124,17 +135,21 @@ impl Cluster {
     }
 
     /// After this host was believed dead.
-    async fn make_known(&self, mut lost: mpsc::UnboundedReceiver<Vec<(i64, u32)>>) {
-        while let Some(users) = lost.recv().await {
-            for users in users.chunks(USERS_RETURNED_MAX) {
+    async fn make_known(&self, mut lost: mpsc::UnboundedReceiver<PresenceLost>) {
+        while let Some(PresenceLost { lease, users }) = lost.recv().await {
+            for (part, users) in (1..).zip(users.chunks(USERS_RETURNED_MAX)) {
                 let returned = || HostReturned {
                     host_id: self.store.host_id(),
+                    lease,
+                    part,
                     users: users.to_vec(),
                 };
                 while self.run_operation(returned()).await.is_err() {
                     sleep(RETRY).await;
                 }
             }
+            // Those who were counted and are not here, a socket that never opened for one.
+            while self.run_operation(SweepOffline).await != Ok(false) {}
         }
     }
 

@@ -42,10 +42,12 @@ pub struct Config {
     pub lease: Duration,
 }
 
-/// The NATS servers that join hosts. Not shown: an address may hold a password.
+/// The NATS servers that join hosts. Addresses hold no secret: the library logs them.
 #[derive(Clone)]
 pub struct BusUrl {
     pub addresses: Vec<String>,
+    /// A user with a password, or a token alone.
+    pub login: Option<(String, Option<String>)>,
     pub credentials_file: Option<PathBuf>,
 }
 
@@ -192,18 +194,32 @@ fn bus(list: &str, credentials: String, database: &Database) -> anyhow::Result<O
         matches!(database, Database::Remote(_)),
         "NATS_URL joins hosts over a remote database, and DBPATH is the path of a file, which one host alone can serve"
     );
-    let addresses: Vec<_> = list.split(',').map(|url| url.trim().to_owned()).collect();
-    for address in &addresses {
+    let mut addresses = Vec::new();
+    let mut logins = Vec::new();
+    for url in list.split(',').map(str::trim) {
         // Never shown: it may hold a password.
-        let is_url = address.starts_with("nats://") || address.starts_with("tls://");
-        ensure!(
-            is_url && address.parse::<async_nats::ServerAddr>().is_ok(),
+        let address = url.parse::<async_nats::ServerAddr>().ok();
+        let address = address.filter(|_| url.starts_with("nats://") || url.starts_with("tls://"));
+        let address = address.context(
             "NATS_URL: expected URLs of NATS servers, separated by commas, such as nats://127.0.0.1:4222 or \
-             tls://user:password@nats.example"
-        );
+             tls://user:password@nats.example",
+        )?;
+        logins.push(address.username().map(|user| {
+            let password = address.password();
+            (user.to_owned(), password.map(str::to_owned))
+        }));
+        let (scheme, rest) = url.split_once("://").unwrap_or_default();
+        let server = rest.rsplit_once('@').map_or(rest, |(_, server)| server);
+        addresses.push(format!("{scheme}://{server}"));
     }
+    logins.dedup();
+    ensure!(
+        logins.len() == 1,
+        "NATS_URL has servers with different logins: one is used for all"
+    );
     Ok(Some(BusUrl {
         addresses,
+        login: logins.pop().flatten(),
         credentials_file: (!credentials.is_empty()).then(|| credentials.into()),
     }))
 }
@@ -335,6 +351,21 @@ mod tests {
     }
 
     #[test]
+    fn a_bus_has_its_login_apart_from_its_addresses() {
+        let (config, _) = read(&[
+            ("DBPATH", "http://db.example"),
+            (
+                "NATS_URL",
+                "tls://me:it@a.example:4223, tls://me:it@b.example",
+            ),
+        ])
+        .expect("valid");
+        let bus = config.bus.expect("a bus");
+        assert_eq!(bus.addresses, ["tls://a.example:4223", "tls://b.example"]);
+        assert_eq!(bus.login, Some(("me".into(), Some("it".into()))));
+    }
+
+    #[test]
     fn refusals_name_the_variable() {
         for (variables, name) in [
             (&[("PORT", "http")][..], "PORT"),
@@ -355,6 +386,16 @@ mod tests {
                 &[
                     ("DBPATH", "http://db.example"),
                     ("NATS_URL", "http://user:secret@nats.example"),
+                ],
+                "NATS_URL",
+            ),
+            (
+                &[
+                    ("DBPATH", "http://db.example"),
+                    (
+                        "NATS_URL",
+                        "nats://a:secret@nats.example,nats://nats2.example",
+                    ),
                 ],
                 "NATS_URL",
             ),

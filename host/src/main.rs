@@ -64,7 +64,10 @@ fn run() -> anyhow::Result<ExitCode> {
                 tracing::warn!("{warning}");
             }
             raise_file_limit();
-            runtime.block_on(serve(&config))?;
+            let served = runtime.block_on(serve(&config));
+            // A thread that still waits for a remote database is not waited for.
+            runtime.shutdown_background();
+            served?;
             Ok(ExitCode::SUCCESS)
         }
         Some(Command::Event { user, event }) => {
@@ -80,7 +83,11 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     // Before anything else, so that a signal during the start stops it in good order too.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let (server, stopper) = Server::bind(config).await?;
+    let (server, stopper) = tokio::select! {
+        bound = Server::bind(config) => bound?,
+        _ = terminate.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
+    };
     tracing::info!(
         "listening on http://{}, database {}, version {}",
         server.address()?,

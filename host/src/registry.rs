@@ -33,8 +33,8 @@ pub struct Delivery {
 enum Change {
     Opened(Arc<Socket>, Session),
     Closed(Arc<Socket>),
-    /// What this host has counted in the database is gone.
-    PresenceLost,
+    /// What this host has counted in the database is gone; it has this new lease.
+    PresenceLost(i64),
     /// Something may have been committed that nobody was told of.
     Missed,
 }
@@ -74,9 +74,9 @@ impl Delivery {
     }
 
     /// The database has forgotten who is online here.
-    pub fn presence_lost() -> Self {
+    pub fn presence_lost(lease: i64) -> Self {
         Delivery {
-            change: Some(Change::PresenceLost),
+            change: Some(Change::PresenceLost(lease)),
             ..Self::default()
         }
     }
@@ -105,8 +105,8 @@ pub enum Command {
     Deliver(Vec<BusOutput>),
     /// Asks for the users with open sockets.
     ListUsers(oneshot::Sender<Vec<i64>>),
-    /// Members as the database has them: `(user, conversation)`.
-    Members(Vec<(i64, i64)>),
+    /// Users with their conversations, as the database has them.
+    Members(Vec<(i64, Vec<i64>)>),
     /// Tell the sockets whose turn it is that they may have missed something.
     CatchUp { slot: u64, slots: u64 },
     /// Ping the sockets whose turn it is and close the silent ones. `slot` of `slots` says whose turn.
@@ -115,11 +115,16 @@ pub enum Command {
     Shutdown,
 }
 
+/// The database has forgotten these users of this host, with their numbers of open sockets.
+pub struct PresenceLost {
+    pub lease: i64,
+    pub users: Vec<(i64, u32)>,
+}
+
 /// What the registry tells the server.
 #[derive(Clone)]
 pub struct Notices {
-    /// The database has forgotten these users of this host, with their numbers of open sockets.
-    pub presence_lost: mpsc::UnboundedSender<Vec<(i64, u32)>>,
+    pub presence_lost: mpsc::UnboundedSender<PresenceLost>,
     /// Something may have been missed.
     pub missed: Arc<Notify>,
 }
@@ -250,8 +255,10 @@ impl Registry {
                 let _ = answer.send(self.users.keys().copied().collect());
             }
             Command::Members(members) => {
-                for (user_id, conversation_id) in members {
-                    self.join(conversation_id, &[user_id]);
+                for (user_id, conversation_ids) in members {
+                    for id in conversation_ids {
+                        self.join(id, &[user_id]);
+                    }
                 }
             }
             Command::Shutdown => {
@@ -267,7 +274,7 @@ impl Registry {
         match delivery.change {
             Some(Change::Opened(socket, session)) => self.open(socket, session),
             Some(Change::Closed(socket)) => self.close(&socket),
-            Some(Change::PresenceLost) => self.presence_lost(),
+            Some(Change::PresenceLost(lease)) => self.presence_lost(lease),
             Some(Change::Missed) => {
                 if let Some(bus) = &mut self.bus {
                     bus.skip();
@@ -386,11 +393,15 @@ impl Registry {
         }
     }
 
-    fn presence_lost(&mut self) {
+    fn presence_lost(&mut self, lease: i64) {
         let users = self.users.iter();
         let users = users.map(|(id, user)| (*id, user.sockets.len() as u32));
+        let lost = PresenceLost {
+            lease,
+            users: users.collect(),
+        };
         // The server is stopping where nobody listens.
-        let _ = self.notices.presence_lost.send(users.collect());
+        let _ = self.notices.presence_lost.send(lost);
     }
 
     fn close(&mut self, socket: &Arc<Socket>) {

@@ -26,7 +26,7 @@ use crate::cluster::{Cluster, Readiness};
 use crate::config::{Config, Database};
 use crate::http::{self, Host};
 use crate::password::PasswordThreads;
-use crate::registry::{self, Command, Notices};
+use crate::registry::{self, Command, Notices, PresenceLost};
 use crate::store::{Store, StoreThreads};
 
 /// Connections at once, sockets included; further ones wait in the system's backlog.
@@ -52,7 +52,7 @@ pub struct Server {
     registry: JoinHandle<()>,
     commands: mpsc::Sender<Command>,
     bus: Option<Bus>,
-    lost: mpsc::UnboundedReceiver<Vec<(i64, u32)>>,
+    lost: mpsc::UnboundedReceiver<PresenceLost>,
     ping_interval: Duration,
     head_timeout: Duration,
     stopped: oneshot::Receiver<()>,

@@ -31,6 +31,11 @@ const QUEUE_WAIT: Duration = Duration::from_secs(2);
 const GROUP_MAX: usize = 64;
 /// The same on a remote database, where a commit costs a round trip.
 const REMOTE_GROUP_MAX: usize = 256;
+/// Bytes of parameters in one commit, unless a single operation has more.
+const GROUP_BYTES_MAX: usize = 1024 * 1024;
+/// The longest that a request to a remote database waits for others to share it, and how often it looks.
+const GATHER_MAX: Duration = Duration::from_millis(5);
+const GATHER_STEP: Duration = Duration::from_micros(200);
 /// Reads of a remote database that may be under way at once.
 const REMOTE_READERS: usize = 16;
 const RETRY_AFTER_SECONDS: u32 = 1;
@@ -40,6 +45,19 @@ struct Job {
     statements: Vec<Statement>,
     submitted_at: Instant,
     work: Box<dyn Work>,
+}
+
+impl Job {
+    /// Of its parameters, about.
+    fn bytes(&self) -> usize {
+        let parameters = self.statements.iter().flat_map(|s| &s.parameters);
+        let sizes = parameters.map(|value| match value {
+            libsql::Value::Text(text) => text.len(),
+            libsql::Value::Blob(bytes) => bytes.len(),
+            _ => 8,
+        });
+        sizes.sum()
+    }
 }
 
 /// An operation, its type forgotten.
@@ -301,13 +319,20 @@ fn write_groups(
     timeout: Duration,
     deliveries: &mpsc::Sender<Vec<Delivery>>,
 ) {
-    let group_max = match &database {
-        Database::Local(_) => GROUP_MAX,
-        _ => REMOTE_GROUP_MAX,
+    let is_remote = !matches!(database, Database::Local(_));
+    let group_max = if is_remote {
+        REMOTE_GROUP_MAX
+    } else {
+        GROUP_MAX
     };
     let mut messages = Vec::with_capacity(group_max);
     let mut is_stopping = false;
+    // The last group, and how long it took.
+    let (mut last_size, mut last_time) = (0, Duration::ZERO);
     while !is_stopping && queue.blocking_recv_many(&mut messages, group_max) > 0 {
+        if is_remote {
+            gather(&mut queue, &mut messages, last_size, last_time);
+        }
         let mut jobs = Vec::with_capacity(messages.len());
         for message in messages.drain(..) {
             match message {
@@ -315,18 +340,61 @@ fn write_groups(
                 Message::Stop => is_stopping = true,
             }
         }
-        let mut told = Vec::new();
-        let results = run_group(&mut database, Access::Write, &mut jobs, timeout, &mut told);
-        if database.take_lost_lease() {
-            told.insert(0, Delivery::presence_lost());
+        let started = Instant::now();
+        last_size = jobs.len();
+        while !jobs.is_empty() {
+            let rest = jobs.split_off(fitting(&jobs));
+            let told = write_group(&mut database, jobs, timeout);
+            tell(deliveries, told);
+            jobs = rest;
         }
-        let finished = results.into_iter().zip(jobs);
-        told.extend(finished.filter_map(|(rows, job)| job.work.finish(rows)));
-        tell(deliveries, told);
+        last_time = started.elapsed();
     }
     if let Database::Local(database) = &mut database {
         database.checkpoint();
     }
+}
+
+/// Those who were answered by the last request ask again at once: a request that leaves before they have done so makes them
+/// wait for a whole one more. Waits for as many as there were, and a small part of the time that the request took.
+fn gather(
+    queue: &mut mpsc::Receiver<Message>,
+    messages: &mut Vec<Message>,
+    last_size: usize,
+    last_time: Duration,
+) {
+    let until = Instant::now() + (last_time / 8).min(GATHER_MAX);
+    while messages.len() + queue.len() < last_size && Instant::now() < until {
+        thread::sleep(GATHER_STEP);
+    }
+    while messages.len() < REMOTE_GROUP_MAX
+        && let Ok(message) = queue.try_recv()
+    {
+        messages.push(message);
+    }
+}
+
+/// How many of these make a group: at least one.
+fn fitting(jobs: &[Job]) -> usize {
+    let mut bytes = 0;
+    let fits = |job: &&Job| {
+        bytes += job.bytes();
+        bytes <= GROUP_BYTES_MAX
+    };
+    jobs.iter().take_while(fits).count().max(1)
+}
+
+/// Commits, and concludes: what others are told.
+fn write_group(database: &mut Database, mut jobs: Vec<Job>, timeout: Duration) -> Vec<Delivery> {
+    let mut told = Vec::new();
+    let results = run_group(database, Access::Write, &mut jobs, timeout, &mut told);
+    if let Some(lease) = database.take_new_lease() {
+        // Before what has been committed under it. What the lease before has cost is not known either.
+        told.splice(0..0, [Delivery::presence_lost(lease), Delivery::missed()]);
+    }
+    let finished = results.into_iter().zip(jobs);
+    told.extend(finished.filter_map(|(rows, job)| job.work.finish(rows)));
+    told
 }
 
 fn tell(deliveries: &mpsc::Sender<Vec<Delivery>>, told: Vec<Delivery>) {
@@ -359,25 +427,31 @@ fn run_group(
                 events = jobs.len(),
                 "a commit's answer was lost: it is found again"
             );
+            let now = Instant::now();
             for job in &mut *jobs {
                 job.statements = job.work.repeat();
+                job.submitted_at = now;
             }
-            return run_group(database, access, jobs, timeout, told);
+            let results = run_group(database, access, jobs, timeout / 2, told);
+            if results.iter().any(Result::is_err) {
+                told.push(Delivery::missed());
+            }
+            return results;
         }
-        Failure::Statement(error) if jobs.len() > 1 => {
-            tracing::debug!(
-                error,
-                events = jobs.len(),
-                "group failed, retrying one by one"
-            );
+        Failure::Statement(_) | Failure::TooLarge(_) if jobs.len() > 1 => {
+            tracing::debug!(events = jobs.len(), "group failed, retrying in parts");
+            let size = match failure {
+                Failure::TooLarge(_) => jobs.len().div_ceil(2),
+                _ => 1,
+            };
             return jobs
-                .chunks_mut(1)
-                .flat_map(|single| run_group(database, access, single, timeout, told))
+                .chunks_mut(size)
+                .flat_map(|part| run_group(database, access, part, timeout, told))
                 .collect();
         }
         // Others may have to be told of what is not known to be stored.
         Failure::Unknown(_) => told.push(Delivery::missed()),
-        Failure::Statement(_) | Failure::Unavailable(_) => {}
+        Failure::Statement(_) | Failure::TooLarge(_) | Failure::Unavailable(_) => {}
     }
     let answer = failure.answer();
     jobs.iter().map(|_| Err(answer.clone())).collect()
@@ -423,6 +497,8 @@ enum Failure {
     Unknown(String),
     /// It was stored, and the rows were lost on the way.
     AnswerLost,
+    /// It is more than the database takes at once, or would answer with more; nothing was stored.
+    TooLarge(String),
 }
 
 impl Failure {
@@ -452,6 +528,10 @@ impl Failure {
                 }
             }
             Failure::AnswerLost => Error::Internal("an answer was lost".into()),
+            Failure::TooLarge(error) => {
+                tracing::error!(error, "database");
+                Error::TooLarge("this is more than the database takes at once".into())
+            }
         }
     }
 }
@@ -479,10 +559,11 @@ impl Database {
             .unwrap_or_else(|_| Err(Failure::Statement("a panic in libsql".into())))
     }
 
-    fn take_lost_lease(&mut self) -> bool {
+    /// A lease that was taken because the one before was lost.
+    fn take_new_lease(&mut self) -> Option<i64> {
         match self {
-            Database::RemoteWriter(writer) => writer.take_lost_lease(),
-            _ => false,
+            Database::RemoteWriter(writer) => writer.take_new_lease(),
+            _ => None,
         }
     }
 }

@@ -122,7 +122,8 @@ impl Client {
                 match next.expect("the socket is open").expect("a frame") {
                     Message::Text(text) => {
                         let event: Value = serde_json::from_str(&text).expect("JSON");
-                        if event["type"] != "sync" || event.get("ref").is_some() {
+                        let hint = serde_json::from_str::<Value>(&handler::sync::hint());
+                        if event != hint.expect("JSON") {
                             return event;
                         }
                         self.hints += 1;

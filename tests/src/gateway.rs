@@ -133,8 +133,10 @@ impl Shared {
             Some(Fault::LoseRequest) => return Err("a lost request".into()),
             Some(Fault::Stall) => std::future::pending().await,
             Some(Fault::Status(status)) => {
+                // As some proxies do, that of 502 is not UTF-8.
+                let body: &[u8] = if status == 502 { b"\xff" } else { b"refused" };
                 let refused = Response::builder().status(status);
-                return refused.body(Full::default()).map_err(|e| e.to_string());
+                return refused.body(body.into()).map_err(|e| e.to_string());
             }
             Some(Fault::LoseAnswer) | None => {}
         };

@@ -4,8 +4,8 @@ use handler::account::{
     Account, Credentials, FindAccount, Register, Registration, ReplacePasswordHash,
 };
 use handler::presence::{
-    Connected, Disconnected, Gone, HostAlive, HostGone, HostReturned, HostStarted, OtherHosts,
-    Session,
+    self, Connected, Disconnected, FindHostUsers, Gone, HostAlive, HostGone, HostReturned,
+    HostStarted, OtherHosts, Session, SweepOffline,
 };
 use handler::sync::FindMembers;
 use handler::token::{LIFETIME_SECONDS, TokenKey};
@@ -269,6 +269,7 @@ fn gone(host_id: &str, why: Gone) -> HostGone {
     HostGone {
         host_id: host_id.into(),
         why,
+        user_ids: vec![1, 2, 3, 4],
     }
 }
 
@@ -351,7 +352,7 @@ async fn a_dead_hosts_users_went_offline_when_it_was_last_seen() {
     ))
     .await;
     let (outcome, outbox) = world.run("", &gone(LOCAL, Gone::Restarted)).await;
-    assert_eq!(outcome, Ok(false), "there are no more users");
+    assert_eq!(outcome, Ok(()));
     assert_eq!(
         outbox.len(),
         2,
@@ -371,7 +372,7 @@ async fn a_dead_hosts_users_went_offline_when_it_was_last_seen() {
         .expect("connected");
     set("update users set last_online = 0 where id = 1").await;
     let (outcome, outbox) = world.run("", &gone(LOCAL, Gone::Stopped)).await;
-    assert_eq!(outcome, Ok(false));
+    assert_eq!(outcome, Ok(()));
     assert_eq!(parsed(&outbox), parsed(&status(false)));
     assert_eq!(world.integer("select count(*) from hosts").await, 0);
 }
@@ -400,7 +401,7 @@ async fn a_user_online_through_another_host_stays_online() {
     assert_eq!((outcome, outbox), (Ok(()), vec![]));
     for (host_id, is_online) in [(LOCAL, true), ("elsewhere", false)] {
         let (outcome, outbox) = world.run("", &gone(host_id, Gone::Stopped)).await;
-        assert_eq!(outcome, Ok(false));
+        assert_eq!(outcome, Ok(()));
         let expected = if is_online { vec![] } else { status(false) };
         assert_eq!(parsed(&outbox), parsed(&expected));
         assert_eq!(world.integer(online).await, i64::from(is_online));
@@ -439,7 +440,7 @@ async fn a_host_is_dead_when_its_lease_has_run_out_and_not_before() {
     let (_, outbox) = world.run("", &gone("elsewhere", expired)).await;
     assert_eq!(outbox.len(), 1, "one push: {outbox:?}");
     let (outcome, outbox) = world.run("", &gone("elsewhere", expired)).await;
-    assert_eq!((outcome, outbox), (Ok(false), vec![]), "once");
+    assert_eq!((outcome, outbox), (Ok(()), vec![]), "once");
     assert_eq!(world.run("", &alive()).await.0, Ok(others(0, &[])));
 }
 
@@ -461,7 +462,14 @@ async fn a_host_that_was_believed_dead_makes_its_users_known_again() {
         .0
         .expect("gone");
     assert_eq!(world.integer(online).await, 0);
-    // It lives, has three sockets, and meanwhile one closes and another one opens.
+    // It lives, has three sockets, and two of them close meanwhile.
+    let lease = presence::take_lease(LOCAL, 7, false);
+    for statement in lease {
+        let mut prepared = world.db.prepare(statement.sql).await.expect("SQL");
+        handler::run(&mut prepared, statement.parameters)
+            .await
+            .expect("taken");
+    }
     world
         .run("alice", &disconnected())
         .await
@@ -472,11 +480,15 @@ async fn a_host_that_was_believed_dead_makes_its_users_known_again() {
         .await
         .0
         .expect("disconnected");
-    let returned = HostReturned {
+    let returned = |lease: i64, part: i64| HostReturned {
         host_id: LOCAL.into(),
+        lease,
+        part,
         users: vec![(1, 3), (4, 1)],
     };
-    let (outcome, outbox) = world.run("", &returned).await;
+    let (_, outbox) = world.run("", &returned(6, 1)).await;
+    assert_eq!(outbox, [], "of a lease that was lost");
+    let (outcome, outbox) = world.run("", &returned(7, 1)).await;
     assert_eq!(outcome, Ok(()));
     let told = parsed(&outbox);
     assert_eq!(told.len(), 1, "dave has no contacts: {told:?}");
@@ -487,6 +499,8 @@ async fn a_host_that_was_believed_dead_makes_its_users_known_again() {
             .await,
         1
     );
+    let (_, outbox) = world.run("", &returned(7, 1)).await;
+    assert_eq!(outbox, [], "said again");
     let (_, outbox) = world.run("alice", &disconnected()).await;
     assert_eq!(parsed(&outbox), parsed(&status(false)));
     assert_eq!(
@@ -614,8 +628,15 @@ async fn no_operation_scans_a_table() {
     }
     let returned = HostReturned {
         host_id: LOCAL.into(),
+        lease: 0,
+        part: 1,
         users: vec![(1, 2)],
     };
+    check_statements(&world, &SweepOffline).await;
+    let users = FindHostUsers {
+        host_id: LOCAL.into(),
+    };
+    check_statements(&world, &users).await;
     check_statements(&world, &returned).await;
     let members = FindMembers {
         user_ids: vec![1, 2],

@@ -387,3 +387,68 @@ async fn one_event_runs_on_a_remote_database_without_a_server() {
     let answer = request(host.address, "GET", "/misc/ping", &[], "").await;
     assert_eq!(answer.body, "pong");
 }
+
+#[tokio::test]
+async fn who_is_online_is_right_after_an_outcome_that_stayed_unknown() {
+    let host = Host::start_with(Form::Remote, |config| {
+        config.store_timeout = Duration::from_secs(1);
+        config.lease = Duration::from_secs(3);
+    })
+    .await;
+    let gateway = host.gateway();
+    let mut alice = host.join("alice").await;
+    let (phone, laptop) = (host.join("bob").await, host.connect("bob").await);
+    alice
+        .ok(json!({ "type": "add_contact", "contact_username": "bob" }))
+        .await;
+    // The first close is counted, its answer is lost, and then nothing gets through for longer than it is tried.
+    let outage = || {
+        gateway.fault("INSERT INTO presence", Fault::LoseAnswer);
+        for _ in 0..100 {
+            gateway.fault("INSERT INTO hosts", Fault::LoseRequest);
+        }
+    };
+    outage();
+    phone.close().await;
+    soon("the outage", async {
+        while host.http("GET", "/readyz", &[], "").await.status == 200 {}
+    })
+    .await;
+    gateway.clear_faults();
+    ready(host.address).await;
+    // The same with a socket that opens: it is refused, and may have been counted.
+    outage();
+    let cookie = tests::host::login(host.address, "bob").await;
+    let refused = Client::connect(host.address, &cookie).await.closed().await;
+    assert_eq!(refused.0, 1013, "{refused:?}");
+    gateway.clear_faults();
+    ready(host.address).await;
+
+    let online = async |alice: &mut Client| {
+        let contacts = alice.ok(json!({ "type": "get_contacts" })).await;
+        contacts["profiles"][0]["is_online"] == true
+    };
+    // One device is open, whatever is counted again.
+    for _ in 0..25 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(online(&mut alice).await, "the laptop is open");
+    }
+    laptop.close().await;
+    soon("being offline", async { while online(&mut alice).await {} }).await;
+}
+
+#[tokio::test]
+async fn an_answer_that_the_server_holds_too_large_is_refused_alone() {
+    let host = Host::start_as(Form::Remote).await;
+    let mut alice = host.join("alice").await;
+    let content = "x".repeat(64 * 1024);
+    for _ in 0..170 {
+        let conversation = alice.converse(&[]).await;
+        alice.send(conversation, &content).await;
+    }
+    // sqld answers with 10 MB at most.
+    let all = json!({ "type": "get_conversations" });
+    assert_eq!(alice.request(all).await["code"], "too_large");
+    let page = json!({ "type": "get_conversations", "limit": 100 });
+    assert!(!alice.ok(page).await.as_array().expect("a list").is_empty());
+}

@@ -3,6 +3,7 @@
 //! Every group of changes begins with a fence: a statement that fails where the group has been committed already. So a
 //! group whose outcome is unknown can be sent again until the outcome is known, and one that arrives late does nothing.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
@@ -45,6 +46,8 @@ enum Fault {
     Fenced,
     /// A statement is wrong for the data; nothing was stored.
     Statement(String),
+    /// The request or its answer is larger than the server takes; nothing was stored.
+    TooLarge(String),
 }
 
 impl Client {
@@ -70,10 +73,12 @@ impl Client {
     ) -> Result<Vec<Rows>, Fault> {
         let running =
             async { timeout(self.timeout, run_batch(&self.connection, statements)).await };
-        match self.runtime.block_on(running) {
-            Ok(Ok(rows)) => Ok(rows),
-            Ok(Err(error)) => Err(Fault::of(&error)),
-            Err(_) => Err(Fault::Unknown("no answer in time".into())),
+        // libsql panics at an answer that is not UTF-8, a proxy's page for one.
+        match catch_unwind(AssertUnwindSafe(|| self.runtime.block_on(running))) {
+            Ok(Ok(Ok(rows))) => Ok(rows),
+            Ok(Ok(Err(error))) => Err(Fault::of(&error)),
+            Ok(Err(_)) => Err(Fault::Unknown("no answer in time".into())),
+            Err(_) => Err(Fault::Unknown("a panic in libsql".into())),
         }
     }
 }
@@ -86,12 +91,16 @@ impl Fault {
         let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
         if has(&["NOT NULL constraint failed: hosts.batch"]) {
             Fault::Fenced
+        } else if has(&["status=413", "RESPONSE_TOO_LARGE", "Response is too large"]) {
+            Fault::TooLarge(text)
         } else if has(&["status=401", "status=403"]) {
             Fault::Unauthorized(text)
         } else if has(&[
             "error trying to connect",
             "status=4",
             "database is locked",
+            "database table is locked",
+            "unable to open database file",
             "SQLITE_BUSY",
             "TRANSACTION_TIMEOUT",
             "database or disk is full",
@@ -100,6 +109,9 @@ impl Fault {
             "BLOCKED",
         ]) {
             Fault::Refused(text)
+        } else if has(&["disk I/O error"]) {
+            // Where it was the commit, nobody knows.
+            Fault::Unknown(text)
         } else if has(&["SQLite error", "SQLite input error"])
             || !matches!(error, libsql::Error::Hrana(_))
         {
@@ -113,7 +125,10 @@ impl Fault {
         match self {
             Fault::Fenced => "held back by the fence".into(),
             Fault::Unauthorized(text) => format!("DB_AUTH_TOKEN is refused: {text}"),
-            Fault::Refused(text) | Fault::Unknown(text) | Fault::Statement(text) => text,
+            Fault::Refused(text)
+            | Fault::Unknown(text)
+            | Fault::Statement(text)
+            | Fault::TooLarge(text) => text,
         }
     }
 }
@@ -152,7 +167,19 @@ pub struct RemoteWriter {
     /// The number of the last group that was sent.
     batch: i64,
     is_ready: Arc<AtomicBool>,
-    has_lost_lease: bool,
+    lease: Lease,
+    /// The new lease, for who has to know.
+    new_lease: Option<i64>,
+}
+
+/// What a host may commit under, and count who is online under.
+enum Lease {
+    Held,
+    /// Another host has ended it, or what was counted under it is not known: the next one may have been taken already, and
+    /// its answer lost.
+    Lost {
+        is_forced: bool,
+    },
 }
 
 impl RemoteWriter {
@@ -170,7 +197,8 @@ impl RemoteWriter {
             host_id,
             batch: 0,
             is_ready,
-            has_lost_lease: false,
+            lease: Lease::Held,
+            new_lease: None,
         };
         match writer.make_ready() {
             Ok(()) => {}
@@ -209,16 +237,24 @@ impl RemoteWriter {
             Ok(Err(error)) => return Err(Unready::Unusable(format!("DBPATH: {url}: {error}"))),
             Err(_) => return Err(Unready::Unavailable("the migration took too long".into())),
         }
-        self.take_lease(self.batch)
+        let statements = presence::take_lease(&self.host_id, self.batch, false);
+        self.client
+            .run(&statements)
             .map_err(|fault| Unready::Unavailable(fault.text()))?;
         self.is_ready.store(true, Ordering::Release);
         Ok(())
     }
 
-    /// For the groups after this one.
-    fn take_lease(&self, batch: i64) -> Result<(), Fault> {
-        let statements = presence::take_lease(&self.host_id, batch);
-        self.client.run(&statements).map(drop)
+    /// Takes a new lease where the last one was lost: for the groups after the present one.
+    fn hold_lease(&mut self) -> Result<(), Fault> {
+        let Lease::Lost { is_forced } = self.lease else {
+            return Ok(());
+        };
+        let statements = presence::take_lease(&self.host_id, self.batch, is_forced);
+        self.client.run(&statements)?;
+        self.lease = Lease::Held;
+        self.new_lease = Some(self.batch);
+        Ok(())
     }
 
     /// Commits a group. Sent again, until the deadline, while it is not known to be stored or refused for good.
@@ -238,6 +274,13 @@ impl RemoteWriter {
                 }
             }
         }
+        loop {
+            match self.hold_lease() {
+                Ok(()) => break,
+                Err(fault) if !backoff.wait() => return Err(Failure::Unavailable(fault.text())),
+                Err(_) => {}
+            }
+        }
         self.batch += 1;
         let fence = presence::fence(&self.host_id, self.batch);
         let mut is_unknown = false;
@@ -245,9 +288,19 @@ impl RemoteWriter {
             let all = std::iter::once(&fence).chain(operations.iter().copied().flatten());
             let fault = match self.client.run(all) {
                 Ok(rows) => return Ok(distribute(rows.into_iter().skip(1), operations)),
-                Err(Fault::Fenced) => match self.resolve() {
+                Err(Fault::Fenced) => match self.is_committed() {
                     Ok(true) => return Err(Failure::AnswerLost),
-                    Ok(false) => continue,
+                    Ok(false) => {
+                        tracing::warn!(
+                            "this host was believed dead: its users are made known again"
+                        );
+                        self.lease = Lease::Lost { is_forced: false };
+                        if is_unknown {
+                            // The lease may have been lost before it was stored, or after.
+                            return Err(self.unknown("the lease was lost".into()));
+                        }
+                        return self.transact(operations, deadline);
+                    }
                     Err(fault) => fault,
                 },
                 Err(fault) => fault,
@@ -256,38 +309,40 @@ impl RemoteWriter {
             match fault {
                 // The statements have failed, so this try has stored nothing, and an earlier one would have been fenced.
                 Fault::Statement(text) => return Err(Failure::Statement(text)),
+                Fault::TooLarge(text) => return Err(Failure::TooLarge(text)),
                 Fault::Unknown(_) => is_unknown = true,
                 Fault::Refused(_) | Fault::Unauthorized(_) | Fault::Fenced => {}
             }
             if !backoff.wait() {
-                let text = fault.text();
                 return Err(match is_unknown {
-                    true => Failure::Unknown(text),
-                    false => Failure::Unavailable(text),
+                    true => self.unknown(fault.text()),
+                    false => Failure::Unavailable(fault.text()),
                 });
             }
         }
     }
 
-    /// After the fence: whether the group has been committed by an earlier try. If not, the lease was lost, and is taken
-    /// again.
-    fn resolve(&mut self) -> Result<bool, Fault> {
+    /// What was counted in a group that may have been stored is not known: it is counted again under a new lease, which
+    /// also keeps the group from being stored later.
+    fn unknown(&mut self, text: String) -> Failure {
+        if matches!(self.lease, Lease::Held) {
+            self.lease = Lease::Lost { is_forced: true };
+        }
+        Failure::Unknown(text)
+    }
+
+    /// After the fence has held a group back: whether an earlier try of it has been committed. If not, the lease was lost.
+    fn is_committed(&self) -> Result<bool, Fault> {
         let rows = self
             .client
             .run([&presence::committed_batch(&self.host_id)])?;
         let committed = rows.first().and_then(Rows::first);
-        if committed.is_some_and(|row| row.integer(0) == self.batch) {
-            return Ok(true);
-        }
-        tracing::warn!("this host was believed dead: its users are made known again");
-        self.take_lease(self.batch - 1)?;
-        self.has_lost_lease = true;
-        Ok(false)
+        Ok(committed.is_some_and(|row| row.integer(0) == self.batch))
     }
 
-    /// Whether other hosts have believed this one dead since it was asked last.
-    pub fn take_lost_lease(&mut self) -> bool {
-        std::mem::take(&mut self.has_lost_lease)
+    /// The lease that was taken since it was asked last, because the one before was lost.
+    pub fn take_new_lease(&mut self) -> Option<i64> {
+        self.new_lease.take()
     }
 }
 
@@ -329,6 +384,7 @@ impl RemoteReader {
             let fault = match self.client.run(operations.iter().copied().flatten()) {
                 Ok(rows) => return Ok(distribute(rows.into_iter(), operations)),
                 Err(Fault::Statement(text)) => return Err(Failure::Statement(text)),
+                Err(Fault::TooLarge(text)) => return Err(Failure::TooLarge(text)),
                 Err(fault) => fault,
             };
             if !backoff.wait() {
