@@ -364,8 +364,11 @@ async fn connect(
                         status.was_lost.store(true, Ordering::Release);
                         tracing::warn!("the bus is lost: other hosts are not heard");
                     }
-                    // Without addresses, which may hold a password.
-                    event => tracing::warn!(%event, "bus"),
+                    Event::SlowConsumer(_) => {
+                        tracing::warn!("the bus brings more than is taken: packets are lost");
+                    }
+                    // The library logs it.
+                    _ => {}
                 }
             }
         });

@@ -75,3 +75,10 @@ async fn every_example_is_real() {
         );
     }
 }
+
+#[test]
+fn the_hint_to_catch_up_is_as_shown() {
+    let hint: Value = serde_json::from_str(&handler::sync::hint()).expect("JSON");
+    let mut events = PAGE.lines().map(|line| serde_json::from_str(line.trim()));
+    assert!(events.any(|event: Result<Value, _>| event.is_ok_and(|event| event == hint)));
+}
