@@ -306,9 +306,10 @@ impl Operation for HostAlive {
     }
 }
 
-/// Users who are online through a host that is gone: as many as one [`HostGone`] takes.
+/// Users who are online through a host that is gone: as many as one [`HostGone`] takes, and none where it lives.
 pub struct FindHostUsers {
     pub host_id: Arc<str>,
+    pub why: Gone,
 }
 
 impl Operation for FindHostUsers {
@@ -320,8 +321,10 @@ impl Operation for FindHostUsers {
 
     fn statements(&self, _: &Context) -> Vec<Statement> {
         vec![Statement::new(
-            "select user_id from presence where host_id = ?1 limit 100",
-            [(&*self.host_id).into()],
+            "select user_id from presence where host_id = ?1
+                 and (?2 is null or exists (select 1 from hosts where id = ?1 and seen_at < unixepoch() - ?2))
+             limit 100",
+            [(&*self.host_id).into(), self.why.lease_seconds().into()],
         )]
     }
 
@@ -350,6 +353,16 @@ pub enum Gone {
     Restarted,
 }
 
+impl Gone {
+    /// Where the lease has to have run out.
+    fn lease_seconds(self) -> Option<i64> {
+        match self {
+            Gone::Expired { lease_seconds } => Some(lease_seconds),
+            Gone::Stopped | Gone::Restarted => None,
+        }
+    }
+}
+
 impl Operation for HostGone {
     type Output = ();
 
@@ -359,10 +372,7 @@ impl Operation for HostGone {
 
     fn statements(&self, ctx: &Context) -> Vec<Statement> {
         let stopped_at = (self.why == Gone::Stopped).then_some(ctx.now);
-        let lease_seconds = match self.why {
-            Gone::Expired { lease_seconds } => Some(lease_seconds),
-            Gone::Stopped | Gone::Restarted => None,
-        };
+        let lease_seconds = self.why.lease_seconds();
         let host_id = || (&*self.host_id).into();
         let users = json(&self.user_ids);
         /// The users who are still counted for the host `?1`, where that is gone.
@@ -506,51 +516,68 @@ impl Operation for HostReturned {
     }
 }
 
-/// Users who are online through no host at all, because what a host had counted was lost, go offline.
-pub struct SweepOffline;
+/// Users who are said to be online, and whom no host has: as many as one [`SweepOffline`] takes.
+pub struct FindUncounted;
+
+impl Operation for FindUncounted {
+    type Output = Vec<i64>;
+
+    fn access(&self) -> Access {
+        Access::Read
+    }
+
+    fn statements(&self, _: &Context) -> Vec<Statement> {
+        vec![Statement::new(
+            "select id from users where is_online = 1
+                 and not exists (select 1 from presence where user_id = users.id and sockets > 0) limit 100",
+            [],
+        )]
+    }
+
+    fn conclude(&self, _: &Context, rows: &[Rows], _: &mut Outbox) -> Result<Vec<i64>, Error> {
+        Ok(rows[0].integers())
+    }
+}
+
+/// Those of these users whom no host has, because what a host had counted was lost, go offline.
+pub struct SweepOffline {
+    /// From [`FindUncounted`].
+    pub user_ids: Vec<i64>,
+}
 
 impl Operation for SweepOffline {
-    /// Whether there may be more than one transaction takes: to be run again.
-    type Output = bool;
+    type Output = ();
 
     fn access(&self) -> Access {
         Access::Write
     }
 
     fn statements(&self, ctx: &Context) -> Vec<Statement> {
-        macro_rules! users_of_nobody {
-            () => {
-                "(select id from users where is_online = 1
-                      and not exists (select 1 from presence where user_id = users.id and sockets > 0) limit 100)"
-            };
-        }
-        vec![
-            Statement::new(
-                concat!(
-                    "select user_id, cast(json_group_array(contact_id) as blob) from contacts where user_id in ",
-                    users_of_nobody!(),
-                    " group by user_id"
-                ),
-                [],
+        let users = json(&self.user_ids);
+        let sweep = match ctx.is_repeat {
+            false => Statement::new(
+                "update users set is_online = 0, last_online = ?2
+                 where is_online = 1 and id in (select value from json_each(?1))
+                     and not exists (select 1 from presence where user_id = users.id and sockets > 0)
+                 returning id, cast(username as blob)",
+                [users.as_str().into(), ctx.now.into()],
             ),
-            Statement::new(
-                concat!(
-                    "update users set is_online = 0, last_online = ?1 where id in ",
-                    users_of_nobody!(),
-                    " returning id, cast(username as blob)"
-                ),
-                [ctx.now.into()],
+            true => Statement::new(
+                "select id, cast(username as blob) from users
+                 where is_online = 0 and id in (select value from json_each(?1))",
+                [users.as_str().into()],
             ),
-        ]
+        };
+        vec![contacts_of(&users), sweep]
     }
 
-    fn conclude(&self, ctx: &Context, rows: &[Rows], out: &mut Outbox) -> Result<bool, Error> {
+    fn conclude(&self, ctx: &Context, rows: &[Rows], out: &mut Outbox) -> Result<(), Error> {
         let mut contacts = contacts_by_user(&rows[0]);
         for row in &rows[1].0 {
             let contacts = contacts.remove(&row.integer(0)).unwrap_or_default();
             tell_contacts(contacts, &row.text(1), false, ctx.now, out);
         }
-        Ok(!rows[1].is_empty())
+        Ok(())
     }
 }
 

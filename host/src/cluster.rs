@@ -4,9 +4,10 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use handler::presence::{
-    FindCommunity, FindHostUsers, Gone, HostAlive, HostGone, HostReturned, HostStarted,
-    SweepOffline, USERS_RETURNED_MAX,
+    FindCommunity, FindHostUsers, FindUncounted, Gone, HostAlive, HostGone, HostReturned,
+    HostStarted, SweepOffline, USERS_RETURNED_MAX,
 };
 use handler::sync::FindMembers;
 use handler::{Context, Error, Operation};
@@ -26,6 +27,8 @@ const CATCH_UP_DELAY: Duration = Duration::from_millis(500);
 /// Clients are told to catch up in so many groups, one after the other, so that they do not ask all at once.
 const CATCH_UP_SLOTS: u64 = 20;
 const CATCH_UP_SLOT_TIME: Duration = Duration::from_millis(50);
+/// Sockets whose end is stored in one go, after it could not be.
+const DEPARTURES: usize = 256;
 /// Users whose conversations are read in one go.
 const MEMBERS_OF_USERS: usize = 100;
 /// How long an answer to "are you ready?" is good for, and how long it may take.
@@ -53,10 +56,12 @@ impl Cluster {
         self.store.run(ctx, operation).await
     }
 
+    /// Takes the users of a host offline who are online through it alone.
     async fn gone(&self, host_id: Arc<str>, why: Gone) -> Result<(), Error> {
         loop {
             let find = FindHostUsers {
                 host_id: host_id.clone(),
+                why,
             };
             let user_ids = self.run_operation(find).await?;
             let is_last = user_ids.is_empty();
@@ -69,6 +74,17 @@ impl Cluster {
             if is_last {
                 return Ok(());
             }
+        }
+    }
+
+    /// Takes offline whom no host has: a host has died while it counted again, or a socket was counted that never opened.
+    async fn sweep(&self) -> Result<(), Error> {
+        loop {
+            let user_ids = self.run_operation(FindUncounted).await?;
+            if user_ids.is_empty() {
+                return Ok(());
+            }
+            self.run_operation(SweepOffline { user_ids }).await?;
         }
     }
 
@@ -93,7 +109,12 @@ impl Cluster {
                 sleep(RETRY).await;
             }
         }
-        tokio::join!(self.live(), self.make_known(lost), self.catch_up());
+        tokio::join!(
+            self.live(),
+            self.retry_departures(),
+            self.make_known(lost),
+            self.catch_up()
+        );
     }
 
     async fn live(&self) {
@@ -103,10 +124,6 @@ impl Cluster {
         let mut ticks = interval(self.lease / 3);
         loop {
             ticks.tick().await;
-            let departed = std::mem::take(&mut *self.departed());
-            for departure in departed {
-                departure.store(self).await;
-            }
             let alive = HostAlive {
                 host_id: self.store.host_id(),
                 lease_seconds,
@@ -124,7 +141,22 @@ impl Cluster {
             for host_id in others.expired {
                 tracing::info!(host_id, "a host has died: its users are offline");
                 let expired = Gone::Expired { lease_seconds };
-                let _ = self.gone(host_id.into(), expired).await;
+                // What fails is found again the next time.
+                if self.gone(host_id.into(), expired).await.is_ok() {
+                    let _ = self.sweep().await;
+                }
+            }
+        }
+    }
+
+    async fn retry_departures(&self) {
+        loop {
+            sleep(RETRY).await;
+            let mut departed = std::mem::take(&mut *self.departed());
+            while !departed.is_empty() {
+                // Together, so that they share commits.
+                let some = departed.split_off(departed.len().saturating_sub(DEPARTURES));
+                join_all(some.into_iter().map(|departure| departure.store(self))).await;
             }
         }
     }
@@ -148,8 +180,9 @@ impl Cluster {
                     sleep(RETRY).await;
                 }
             }
-            // Those who were counted and are not here, a socket that never opened for one.
-            while self.run_operation(SweepOffline).await != Ok(false) {}
+            while self.sweep().await.is_err() {
+                sleep(RETRY).await;
+            }
         }
     }
 

@@ -344,7 +344,8 @@ fn write_groups(
         last_size = jobs.len();
         while !jobs.is_empty() {
             let rest = jobs.split_off(fitting(&jobs));
-            let told = write_group(&mut database, jobs, timeout);
+            let mut told = Vec::new();
+            run_group(&mut database, Access::Write, jobs, timeout, &mut told);
             tell(deliveries, told);
             jobs = rest;
         }
@@ -384,77 +385,119 @@ fn fitting(jobs: &[Job]) -> usize {
     jobs.iter().take_while(fits).count().max(1)
 }
 
-/// Commits, and concludes: what others are told.
-fn write_group(database: &mut Database, mut jobs: Vec<Job>, timeout: Duration) -> Vec<Delivery> {
-    let mut told = Vec::new();
-    let results = run_group(database, Access::Write, &mut jobs, timeout, &mut told);
-    if let Some(lease) = database.take_new_lease() {
-        // Before what has been committed under it. What the lease before has cost is not known either.
-        told.splice(0..0, [Delivery::presence_lost(lease), Delivery::missed()]);
-    }
-    let finished = results.into_iter().zip(jobs);
-    told.extend(finished.filter_map(|(rows, job)| job.work.finish(rows)));
-    told
-}
-
 fn tell(deliveries: &mpsc::Sender<Vec<Delivery>>, told: Vec<Delivery>) {
     if !told.is_empty() && deliveries.blocking_send(told).is_err() {
         tracing::error!("the registry is gone: nothing is delivered any more");
     }
 }
 
-/// One transaction for all; where a statement fails, one for each, so that an operation that cannot be stored harms no
-/// other. A condition of the database (it is locked, full, or gone) is all the operations' failure at once.
+/// Runs operations and concludes them: what others are told is added to `told`, in the order of commits. One transaction
+/// for all; where a statement fails, one for each, so that an operation that cannot be stored harms no other. A condition
+/// of the database (it is locked, full, or gone) is all the operations' failure at once.
 fn run_group(
     database: &mut Database,
     access: Access,
-    jobs: &mut [Job],
+    jobs: Vec<Job>,
     timeout: Duration,
     told: &mut Vec<Delivery>,
-) -> Vec<Result<Vec<Rows>, Error>> {
+) {
     let Some(oldest) = jobs.iter().map(|job| job.submitted_at).min() else {
-        return Vec::new();
+        return;
     };
-    let deadline = oldest + timeout;
-    let group: Vec<_> = jobs.iter().map(|job| &*job.statements).collect();
-    let failure = match database.transact(access, &group, deadline) {
-        Ok(results) => return results.into_iter().map(Ok).collect(),
+    let failure = match transact(database, access, &jobs, oldest + timeout) {
+        Ok(results) => {
+            // What was counted under the lease before is forgotten, this group not.
+            told.extend(new_lease(database));
+            finish(jobs, results.into_iter().map(Ok), told);
+            return;
+        }
         Err(failure) => failure,
     };
-    match &failure {
-        Failure::AnswerLost => {
-            tracing::warn!(
-                events = jobs.len(),
-                "a commit's answer was lost: it is found again"
-            );
-            let now = Instant::now();
-            for job in &mut *jobs {
-                job.statements = job.work.repeat();
-                job.submitted_at = now;
-            }
-            let results = run_group(database, access, jobs, timeout / 2, told);
-            if results.iter().any(Result::is_err) {
-                told.push(Delivery::missed());
-            }
-            return results;
-        }
+    match failure {
+        Failure::AnswerLost => repeat(database, access, jobs, timeout, told),
         Failure::Statement(_) | Failure::TooLarge(_) if jobs.len() > 1 => {
             tracing::debug!(events = jobs.len(), "group failed, retrying in parts");
             let size = match failure {
                 Failure::TooLarge(_) => jobs.len().div_ceil(2),
                 _ => 1,
             };
-            return jobs
-                .chunks_mut(size)
-                .flat_map(|part| run_group(database, access, part, timeout, told))
-                .collect();
+            let mut rest = jobs;
+            while !rest.is_empty() {
+                let later = rest.split_off(size.min(rest.len()));
+                run_group(database, access, rest, timeout, told);
+                rest = later;
+            }
         }
-        // Others may have to be told of what is not known to be stored.
-        Failure::Unknown(_) => told.push(Delivery::missed()),
-        Failure::Statement(_) | Failure::TooLarge(_) | Failure::Unavailable(_) => {}
+        failure => {
+            if let Failure::Unknown(_) = failure {
+                // Others may have to be told of what is not known to be stored.
+                told.push(Delivery::missed());
+            }
+            refuse(jobs, failure, told);
+        }
     }
+}
+
+/// The group was committed, and its rows were lost: asks what it did.
+fn repeat(
+    database: &mut Database,
+    access: Access,
+    mut jobs: Vec<Job>,
+    timeout: Duration,
+    told: &mut Vec<Delivery>,
+) {
+    tracing::warn!(
+        events = jobs.len(),
+        "a commit's answer was lost: it is found again"
+    );
+    for job in &mut jobs {
+        job.statements = job.work.repeat();
+    }
+    match transact(database, access, &jobs, Instant::now() + timeout / 2) {
+        Ok(results) => {
+            finish(jobs, results.into_iter().map(Ok), told);
+            // What this group has counted is forgotten too, if the lease was lost since.
+            told.extend(new_lease(database));
+        }
+        Err(failure) => {
+            // It is stored, and nobody can be told how.
+            database.doubt_lease();
+            told.push(Delivery::missed());
+            refuse(jobs, failure, told);
+        }
+    }
+}
+
+fn transact(
+    database: &mut Database,
+    access: Access,
+    jobs: &[Job],
+    deadline: Instant,
+) -> Result<Vec<Vec<Rows>>, Failure> {
+    let group: Vec<_> = jobs.iter().map(|job| &*job.statements).collect();
+    database.transact(access, &group, deadline)
+}
+
+fn finish(
+    jobs: Vec<Job>,
+    results: impl Iterator<Item = Result<Vec<Rows>, Error>>,
+    told: &mut Vec<Delivery>,
+) {
+    let finished = jobs.into_iter().zip(results);
+    told.extend(finished.filter_map(|(job, rows)| job.work.finish(rows)));
+}
+
+fn refuse(jobs: Vec<Job>, failure: Failure, told: &mut Vec<Delivery>) {
     let answer = failure.answer();
-    jobs.iter().map(|_| Err(answer.clone())).collect()
+    finish(jobs, std::iter::repeat_with(|| Err(answer.clone())), told);
+}
+
+/// Where the host has a new lease because the one before was lost: what that has cost is not known.
+fn new_lease(database: &mut Database) -> Vec<Delivery> {
+    match database.take_new_lease() {
+        Some(lease) => vec![Delivery::presence_lost(lease), Delivery::missed()],
+        None => Vec::new(),
+    }
 }
 
 /// A reader thread.
@@ -465,12 +508,8 @@ fn read_all(
     deliveries: &mpsc::Sender<Vec<Delivery>>,
 ) {
     while let Some(Message::Run(job)) = next(queue) {
-        let mut jobs = [job];
         let mut told = Vec::new();
-        let mut results = run_group(&mut database, Access::Read, &mut jobs, timeout, &mut told);
-        let [job] = jobs;
-        let rows = results.pop().unwrap_or_else(|| Ok(Vec::new()));
-        told.extend(job.work.finish(rows));
+        run_group(&mut database, Access::Read, vec![job], timeout, &mut told);
         tell(deliveries, told);
     }
 }
@@ -557,6 +596,13 @@ impl Database {
         };
         catch_unwind(AssertUnwindSafe(transact))
             .unwrap_or_else(|_| Err(Failure::Statement("a panic in libsql".into())))
+    }
+
+    /// What was counted under the present lease is not known.
+    fn doubt_lease(&mut self) {
+        if let Database::RemoteWriter(writer) = self {
+            writer.doubt_lease();
+        }
     }
 
     /// A lease that was taken because the one before was lost.

@@ -42,6 +42,7 @@ struct Shared {
     /// Says which database is meant.
     name: String,
     requests: AtomicUsize,
+    connections: AtomicUsize,
     /// For each request, there and back.
     delay_ms: AtomicU64,
     /// Of the next requests, each by what is found in its body.
@@ -57,6 +58,7 @@ impl Gateway {
             server: sqld.address,
             name: format!("{}.localhost", sqld.create().await),
             requests: AtomicUsize::new(0),
+            connections: AtomicUsize::new(0),
             delay_ms: AtomicU64::new(0),
             faults: Mutex::default(),
         });
@@ -65,6 +67,7 @@ impl Gateway {
             while let Ok((stream, _)) = listener.accept().await {
                 let _ = stream.set_nodelay(true);
                 let shared = accepting.clone();
+                shared.connections.fetch_add(1, Ordering::SeqCst);
                 let upstream = Arc::new(AsyncMutex::new(None));
                 let service = service_fn(move |request| {
                     let (shared, upstream) = (shared.clone(), upstream.clone());
@@ -86,6 +89,11 @@ impl Gateway {
     /// Requests so far.
     pub fn requests(&self) -> usize {
         self.shared.requests.load(Ordering::SeqCst)
+    }
+
+    /// Connections so far.
+    pub fn connections(&self) -> usize {
+        self.shared.connections.load(Ordering::SeqCst)
     }
 
     /// From here on each request takes so much longer.

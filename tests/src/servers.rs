@@ -86,13 +86,20 @@ pub async fn shared_sqld() -> &'static Sqld {
 /// A bus.
 pub struct Nats {
     pub address: SocketAddr,
+    /// A user and a password, where it asks for them.
+    login: Option<(&'static str, &'static str)>,
     child: Option<Child>,
 }
 
 impl Nats {
     pub async fn start() -> Self {
+        Self::start_for(None).await
+    }
+
+    pub async fn start_for(login: Option<(&'static str, &'static str)>) -> Self {
         let mut nats = Nats {
             address: free_address(),
+            login,
             child: None,
         };
         nats.restart().await;
@@ -103,6 +110,9 @@ impl Nats {
         let mut command = Command::new(nats_program());
         let port = self.address.port().to_string();
         command.args(["--addr", "127.0.0.1", "--port", &port]);
+        if let Some((user, password)) = self.login {
+            command.args(["--user", user, "--pass", password]);
+        }
         self.child = Some(spawn(command));
         listening(self.address).await;
     }
@@ -119,7 +129,10 @@ impl Nats {
     }
 
     pub fn url(&self) -> String {
-        format!("nats://{}", self.address)
+        match self.login {
+            Some((user, password)) => format!("nats://{user}:{password}@{}", self.address),
+            None => format!("nats://{}", self.address),
+        }
     }
 }
 

@@ -4,8 +4,8 @@ use handler::account::{
     Account, Credentials, FindAccount, Register, Registration, ReplacePasswordHash,
 };
 use handler::presence::{
-    self, Connected, Disconnected, FindHostUsers, Gone, HostAlive, HostGone, HostReturned,
-    HostStarted, OtherHosts, Session, SweepOffline,
+    self, Connected, Disconnected, FindHostUsers, FindUncounted, Gone, HostAlive, HostGone,
+    HostReturned, HostStarted, OtherHosts, Session, SweepOffline,
 };
 use handler::sync::FindMembers;
 use handler::token::{LIFETIME_SECONDS, TokenKey};
@@ -632,9 +632,14 @@ async fn no_operation_scans_a_table() {
         part: 1,
         users: vec![(1, 2)],
     };
-    check_statements(&world, &SweepOffline).await;
+    let sweep = SweepOffline {
+        user_ids: vec![1, 2],
+    };
+    check_statements(&world, &sweep).await;
+    check_statements(&world, &FindUncounted).await;
     let users = FindHostUsers {
         host_id: LOCAL.into(),
+        why: Gone::Expired { lease_seconds: 30 },
     };
     check_statements(&world, &users).await;
     check_statements(&world, &returned).await;

@@ -1,8 +1,11 @@
 //! Two hosts over one database, and what can happen to them and to the bus between them.
 
+use std::ffi::OsStr;
+
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use tests::host::{login, ready, register, request};
+use tempfile::TempDir;
+use tests::host::{Log, login, ready, register, request, run};
 use tests::servers::shared_sqld;
 use tests::{Client, Gateway, Nats, Process, soon};
 
@@ -203,6 +206,63 @@ async fn a_member_who_is_just_connecting_elsewhere_hears_of_everything() {
         }
         bob.close().await;
     }
+}
+
+#[tokio::test]
+async fn secrets_are_used_and_never_logged() {
+    let gateway = Gateway::start(shared_sqld().await).await;
+    let nats = Nats::start_for(Some(("somebody", "a-word-of-the-bus"))).await;
+    let folder = TempDir::new().expect("a folder");
+    let log = folder.path().join("log");
+    let (url, nats_url) = (gateway.url(), nats.url());
+    let variables = [
+        ("DBPATH", url.as_str()),
+        ("DB_AUTH_TOKEN", "a-token-of-the-database"),
+        ("NATS_URL", nats_url.as_str()),
+    ];
+    let variables = variables.map(|(name, value)| (name, OsStr::new(value)));
+    let host = Process::start_with(&variables, Log::File(log.clone())).await;
+    ready(host.address).await;
+    register(host.address, "alice").await;
+    let mut alice = host.connect("alice").await;
+    let conversation = alice.converse(&[]).await;
+    alice.send(conversation, "hello").await;
+    alice.close().await;
+    assert!(host.end(Signal::TERM).await.success());
+    let log = std::fs::read_to_string(log).expect("a log");
+    assert!(
+        log.contains("async_nats") && log.contains("DEBUG"),
+        "all is logged"
+    );
+    for secret in ["a-word-of-the-bus", "a-token-of-the-database"] {
+        assert!(!log.contains(secret), "{secret}");
+    }
+    // Without them there is no bus.
+    let variables = [
+        ("DBPATH", url),
+        ("NATS_URL", format!("nats://{}", nats.address)),
+    ];
+    let variables = variables
+        .each_ref()
+        .map(|(name, value)| (*name, OsStr::new(value)));
+    let deaf = Process::start_with(&variables, Log::Test).await;
+    let answer = request(deaf.address, "GET", "/readyz", &[], "").await;
+    assert_eq!(
+        (answer.status, answer.body.as_str()),
+        (503, "the bus is not available")
+    );
+    let missing = folder.path().join("no.creds");
+    let (status, _, errors) = run(
+        &[],
+        &[
+            ("DBPATH", &gateway.url()),
+            ("NATS_URL", &nats.url()),
+            ("NATS_CREDS", missing.to_str().expect("text")),
+        ],
+    )
+    .await;
+    assert_eq!(status.code(), Some(1));
+    assert!(errors.contains("NATS_CREDS: cannot use"), "{errors}");
 }
 
 #[tokio::test]

@@ -150,6 +150,11 @@ async fn one_event_is_one_request_and_waiting_ones_share_it() {
         let requests = gateway.requests() - before;
         assert!((1..=2).contains(&requests), "{event}: {requests}");
     }
+    let connections = gateway.connections();
+    assert!(
+        connections <= 17,
+        "one for each thread, kept: {connections}"
+    );
     gateway.delay(Duration::from_millis(100));
     let before = gateway.requests();
     for count in 0..20 {
@@ -163,6 +168,7 @@ async fn one_event_is_one_request_and_waiting_ones_share_it() {
     }
     let requests = gateway.requests() - before;
     assert!(requests <= 5, "20 events in {requests} requests");
+    assert_eq!(gateway.connections(), connections);
 }
 
 #[tokio::test]
@@ -172,7 +178,13 @@ async fn what_cannot_be_stored_in_time_is_refused_and_the_host_recovers() {
     let conversation = alice.converse(&[]).await;
     let send = json!({ "type": "send_message", "conversation_id": conversation, "content": "x", "client_id": "x" });
     // For longer than anybody waits.
-    for fault in [Fault::Status(429), Fault::Status(503), Fault::LoseRequest] {
+    for fault in [
+        Fault::Status(429),
+        Fault::Status(503),
+        Fault::LoseRequest,
+        // A token that is not taken any more.
+        Fault::Status(401),
+    ] {
         for _ in 0..200 {
             host.gateway().fault("", fault);
         }
@@ -408,31 +420,32 @@ async fn who_is_online_is_right_after_an_outcome_that_stayed_unknown() {
             gateway.fault("INSERT INTO hosts", Fault::LoseRequest);
         }
     };
+    let online = async |alice: &mut Client| {
+        let contacts = alice.ok(json!({ "type": "get_contacts" })).await;
+        contacts["profiles"][0]["is_online"] == true
+    };
+    // While all is counted again, for longer than that takes.
+    let stays_online = async |alice: &mut Client| {
+        gateway.clear_faults();
+        ready(host.address).await;
+        for _ in 0..25 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            assert!(online(alice).await, "the laptop is open");
+        }
+    };
     outage();
     phone.close().await;
     soon("the outage", async {
         while host.http("GET", "/readyz", &[], "").await.status == 200 {}
     })
     .await;
-    gateway.clear_faults();
-    ready(host.address).await;
+    stays_online(&mut alice).await;
     // The same with a socket that opens: it is refused, and may have been counted.
     outage();
     let cookie = tests::host::login(host.address, "bob").await;
     let refused = Client::connect(host.address, &cookie).await.closed().await;
     assert_eq!(refused.0, 1013, "{refused:?}");
-    gateway.clear_faults();
-    ready(host.address).await;
-
-    let online = async |alice: &mut Client| {
-        let contacts = alice.ok(json!({ "type": "get_contacts" })).await;
-        contacts["profiles"][0]["is_online"] == true
-    };
-    // One device is open, whatever is counted again.
-    for _ in 0..25 {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        assert!(online(&mut alice).await, "the laptop is open");
-    }
+    stays_online(&mut alice).await;
     laptop.close().await;
     soon("being offline", async { while online(&mut alice).await {} }).await;
 }

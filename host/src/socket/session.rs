@@ -354,13 +354,13 @@ impl Departure {
         };
         let closed = self.socket.clone();
         let (done, stored) = oneshot::channel();
-        let submitted =
-            cluster
-                .store
-                .submit(self.ctx.clone(), operation, move |outcome, outbox| {
-                    let _ = done.send(outcome.is_ok());
-                    Some(Delivery::closed(closed, outbox))
-                });
+        let then = move |outcome: Result<(), Error>, outbox| {
+            let is_stored = outcome.is_ok();
+            let _ = done.send(is_stored);
+            // What is not stored still counts, here as well.
+            is_stored.then(|| Delivery::closed(closed, outbox))
+        };
+        let submitted = cluster.store.submit(self.ctx.clone(), operation, then);
         if submitted.await.is_err() || stored.await != Ok(true) {
             cluster.departed().push(self);
         }

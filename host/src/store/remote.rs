@@ -325,10 +325,15 @@ impl RemoteWriter {
     /// What was counted in a group that may have been stored is not known: it is counted again under a new lease, which
     /// also keeps the group from being stored later.
     fn unknown(&mut self, text: String) -> Failure {
+        self.doubt_lease();
+        Failure::Unknown(text)
+    }
+
+    /// From the next group on there is a new lease, under which everything is counted again.
+    pub fn doubt_lease(&mut self) {
         if matches!(self.lease, Lease::Held) {
             self.lease = Lease::Lost { is_forced: true };
         }
-        Failure::Unknown(text)
     }
 
     /// After the fence has held a group back: whether an earlier try of it has been committed. If not, the lease was lost.
