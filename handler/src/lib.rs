@@ -11,6 +11,7 @@ pub mod conversation;
 mod error;
 mod event;
 mod fields;
+pub mod hosts;
 pub mod message;
 mod operation;
 mod outbox;

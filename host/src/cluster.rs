@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use handler::presence::{
+use handler::hosts::{
     FindCommunity, FindHostUsers, FindUncounted, Gone, HostAlive, HostGone, HostReturned,
     HostStarted, SweepOffline, USERS_RETURNED_MAX,
 };
@@ -99,7 +99,8 @@ impl Cluster {
 
     /// The host ends, in good order.
     pub async fn stop(&self) -> Result<(), Error> {
-        self.gone(self.store.host_id(), Gone::Stopped).await
+        self.gone(self.store.host_id(), Gone::Stopped).await?;
+        self.sweep().await
     }
 
     /// Everything that goes on beside the requests. `lost`: users whom the database has forgotten.

@@ -345,7 +345,14 @@ fn write_groups(
         while !jobs.is_empty() {
             let rest = jobs.split_off(fitting(&jobs));
             let mut told = Vec::new();
-            run_group(&mut database, Access::Write, jobs, timeout, &mut told);
+            let jobs_in_time = refuse_late(jobs, timeout, &mut told);
+            run_group(
+                &mut database,
+                Access::Write,
+                jobs_in_time,
+                timeout,
+                &mut told,
+            );
             tell(deliveries, told);
             jobs = rest;
         }
@@ -404,7 +411,9 @@ fn run_group(
     let Some(oldest) = jobs.iter().map(|job| job.submitted_at).min() else {
         return;
     };
-    let failure = match transact(database, access, &jobs, oldest + timeout) {
+    // Those that have come late share what time there is with the oldest.
+    let deadline = (oldest + timeout).max(Instant::now() + timeout / 4);
+    let failure = match transact(database, access, &jobs, deadline) {
         Ok(results) => {
             // What was counted under the lease before is forgotten, this group not.
             told.extend(new_lease(database));
@@ -487,6 +496,20 @@ fn finish(
     told.extend(finished.filter_map(|(job, rows)| job.work.finish(rows)));
 }
 
+/// Operations that have waited for their whole time behind others are not begun.
+fn refuse_late(jobs: Vec<Job>, timeout: Duration, told: &mut Vec<Delivery>) -> Vec<Job> {
+    let is_late = |job: &Job| job.submitted_at.elapsed() >= timeout;
+    let (late, in_time): (Vec<_>, Vec<_>) = jobs.into_iter().partition(is_late);
+    if !late.is_empty() {
+        refuse(
+            late,
+            Failure::Unavailable("the queue is too long".into()),
+            told,
+        );
+    }
+    in_time
+}
+
 fn refuse(jobs: Vec<Job>, failure: Failure, told: &mut Vec<Delivery>) {
     let answer = failure.answer();
     finish(jobs, std::iter::repeat_with(|| Err(answer.clone())), told);
@@ -509,7 +532,8 @@ fn read_all(
 ) {
     while let Some(Message::Run(job)) = next(queue) {
         let mut told = Vec::new();
-        run_group(&mut database, Access::Read, vec![job], timeout, &mut told);
+        let jobs = refuse_late(vec![job], timeout, &mut told);
+        run_group(&mut database, Access::Read, jobs, timeout, &mut told);
         tell(deliveries, told);
     }
 }
@@ -584,9 +608,6 @@ impl Database {
         operations: &[&[Statement]],
         deadline: Instant,
     ) -> Result<Vec<Vec<Rows>>, Failure> {
-        if Instant::now() >= deadline {
-            return Err(Failure::Unavailable("the queue is too long".into()));
-        }
         let transact = || match self {
             Database::Local(database) => database
                 .transact(access, operations)

@@ -3,10 +3,11 @@
 use handler::account::{
     Account, Credentials, FindAccount, Register, Registration, ReplacePasswordHash,
 };
-use handler::presence::{
-    self, Connected, Disconnected, FindHostUsers, FindUncounted, Gone, HostAlive, HostGone,
-    HostReturned, HostStarted, OtherHosts, Session, SweepOffline,
+use handler::hosts::{
+    self, FindHostUsers, FindUncounted, Gone, HostAlive, HostGone, HostReturned, HostStarted,
+    OtherHosts, SweepOffline,
 };
+use handler::presence::{Connected, Disconnected, Session};
 use handler::sync::FindMembers;
 use handler::token::{LIFETIME_SECONDS, TokenKey};
 use handler::{Access, Audience, Error, Event, Operation, Output};
@@ -463,7 +464,7 @@ async fn a_host_that_was_believed_dead_makes_its_users_known_again() {
         .expect("gone");
     assert_eq!(world.integer(online).await, 0);
     // It lives, has three sockets, and two of them close meanwhile.
-    let lease = presence::take_lease(LOCAL, 7, false);
+    let lease = hosts::take_lease(LOCAL, 7, false);
     for statement in lease {
         let mut prepared = world.db.prepare(statement.sql).await.expect("SQL");
         handler::run(&mut prepared, statement.parameters)
