@@ -137,11 +137,13 @@ impl StoreThreads {
         for _ in &self.readers {
             let _ = self.store.reads.blocking_send(Message::Stop);
         }
-        let _ = self.store.writes.blocking_send(Message::Stop);
-        for thread in self.readers.into_iter().chain([self.writer]) {
-            // A thread that panicked has printed why.
-            let _ = thread.join();
+        // A thread that panicked has printed why. The writer is the last: SQLite removes the write-ahead log of a file when
+        // its last connection closes, and no other one is closing.
+        for reader in self.readers {
+            let _ = reader.join();
         }
+        let _ = self.store.writes.blocking_send(Message::Stop);
+        let _ = self.writer.join();
     }
 }
 
