@@ -11,7 +11,7 @@ use handler::hosts::{
 };
 use handler::sync::FindMembers;
 use handler::{Context, Error, Operation};
-use tokio::sync::{Mutex as AsyncMutex, Notify, mpsc, oneshot};
+use tokio::sync::{Mutex as AsyncMutex, Notify, mpsc, oneshot, watch};
 use tokio::time::{interval, sleep, timeout};
 
 use crate::bus::{Bus, BusStatus};
@@ -104,7 +104,7 @@ impl Cluster {
     }
 
     /// Everything that goes on beside the requests. `lost`: users whom the database has forgotten.
-    pub async fn run(&self, lost: mpsc::UnboundedReceiver<PresenceLost>) {
+    pub async fn run(&self, lost: watch::Receiver<PresenceLost>) {
         if self.store.is_shared() {
             while self.start().await.is_err() {
                 sleep(RETRY).await;
@@ -168,8 +168,10 @@ impl Cluster {
     }
 
     /// After this host was believed dead.
-    async fn make_known(&self, mut lost: mpsc::UnboundedReceiver<PresenceLost>) {
-        while let Some(PresenceLost { lease, users }) = lost.recv().await {
+    async fn make_known(&self, mut lost: watch::Receiver<PresenceLost>) {
+        // Of several lost leases only the last one matters: what is said under the others does nothing.
+        while lost.changed().await.is_ok() {
+            let PresenceLost { lease, users } = lost.borrow_and_update().clone();
             for (part, users) in (1..).zip(users.chunks(USERS_RETURNED_MAX)) {
                 let returned = || HostReturned {
                     host_id: self.store.host_id(),

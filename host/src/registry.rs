@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use handler::presence::Session;
 use handler::{Audience, Outbox, Output};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::bus::{BusOutput, Publisher};
 use crate::frame;
@@ -116,6 +116,7 @@ pub enum Command {
 }
 
 /// The database has forgotten these users of this host, with their numbers of open sockets.
+#[derive(Clone, Default)]
 pub struct PresenceLost {
     pub lease: i64,
     pub users: Vec<(i64, u32)>,
@@ -124,7 +125,7 @@ pub struct PresenceLost {
 /// What the registry tells the server.
 #[derive(Clone)]
 pub struct Notices {
-    pub presence_lost: mpsc::UnboundedSender<PresenceLost>,
+    pub presence_lost: watch::Sender<PresenceLost>,
     /// Something may have been missed.
     pub missed: Arc<Notify>,
 }
@@ -400,8 +401,7 @@ impl Registry {
             lease,
             users: users.collect(),
         };
-        // The server is stopping where nobody listens.
-        let _ = self.notices.presence_lost.send(lost);
+        self.notices.presence_lost.send_replace(lost);
     }
 
     fn close(&mut self, socket: &Arc<Socket>) {

@@ -13,7 +13,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::{interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -52,7 +52,7 @@ pub struct Server {
     registry: JoinHandle<()>,
     commands: mpsc::Sender<Command>,
     bus: Option<Bus>,
-    lost: mpsc::UnboundedReceiver<PresenceLost>,
+    lost: watch::Receiver<PresenceLost>,
     ping_interval: Duration,
     head_timeout: Duration,
     stopped: oneshot::Receiver<()>,
@@ -81,7 +81,7 @@ impl Server {
             Some(url) => Some(Bus::new(url).await?).unzip(),
             None => (None, None),
         };
-        let (presence_lost, lost) = mpsc::unbounded_channel();
+        let (presence_lost, lost) = watch::channel(PresenceLost::default());
         let notices = Notices {
             presence_lost,
             missed: Arc::default(),
