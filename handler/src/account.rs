@@ -1,6 +1,10 @@
 //! Accounts: registering one, looking one up to log in.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use crate::error::Error;
+use crate::event::json;
 use crate::fields::Fields;
 use crate::operation::{Access, Context, Operation};
 use crate::outbox::Outbox;
@@ -179,6 +183,37 @@ impl Operation for FindAccount {
             user_id: row.integer(0),
             password_hash: row.text(1),
         }))
+    }
+}
+
+/// Of these users, by id and name, finds those whose account is not there any more.
+pub struct FindGone {
+    pub users: Vec<(i64, Arc<str>)>,
+}
+
+impl Operation for FindGone {
+    /// Their ids.
+    type Output = Vec<i64>;
+
+    fn access(&self) -> Access {
+        Access::Read
+    }
+
+    fn statements(&self, _: &Context) -> Vec<Statement> {
+        let ids: Vec<i64> = self.users.iter().map(|(id, _)| *id).collect();
+        vec![Statement::new(
+            "select id, cast(username as blob) from users where id in (select value from json_each(?1))",
+            [json(&ids).into()],
+        )]
+    }
+
+    fn conclude(&self, _: &Context, rows: &[Rows], _: &mut Outbox) -> Result<Vec<i64>, Error> {
+        let there = rows[0].0.iter();
+        let there: HashMap<i64, String> = there.map(|row| (row.integer(0), row.text(1))).collect();
+        // An id may have been given to somebody else since.
+        let is_there = |id, name: &str| there.get(&id).is_some_and(|now| now == name);
+        let gone = self.users.iter().filter(|(id, name)| !is_there(*id, name));
+        Ok(gone.map(|(id, _)| *id).collect())
     }
 }
 

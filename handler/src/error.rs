@@ -15,6 +15,8 @@ pub enum Error {
     Conflict(String),
     /// A limit on size or number was passed.
     TooLarge(String),
+    /// Too many requests of this caller; the same one may be sent again in about this many seconds.
+    RateLimited { retry_after_seconds: u32 },
     /// Not now: nothing was stored, and the same request may succeed in about this many seconds.
     Unavailable { retry_after_seconds: u32 },
     /// A fault of the server. The detail is for its log and never leaves it.
@@ -30,6 +32,7 @@ impl Error {
             Error::NotFound(_) => "not_found",
             Error::Conflict(_) => "conflict",
             Error::TooLarge(_) => "too_large",
+            Error::RateLimited { .. } => "rate_limited",
             Error::Unavailable { .. } => "unavailable",
             Error::Internal(_) => "internal",
         }
@@ -38,7 +41,10 @@ impl Error {
     /// Seconds after which trying again makes sense, where it does.
     pub fn retry_after_seconds(&self) -> Option<u32> {
         match self {
-            Error::Unavailable {
+            Error::RateLimited {
+                retry_after_seconds,
+            }
+            | Error::Unavailable {
                 retry_after_seconds,
             } => Some(*retry_after_seconds),
             _ => None,
@@ -55,6 +61,7 @@ impl fmt::Display for Error {
             | Error::NotFound(text)
             | Error::Conflict(text)
             | Error::TooLarge(text) => text,
+            Error::RateLimited { .. } => "too many requests, try again later",
             Error::Unavailable { .. } => "the server is busy, try again later",
             Error::Internal(_) => "internal error",
         })

@@ -55,13 +55,7 @@ impl Event {
     /// Reads one text frame. Never fails: a frame that makes no sense is an event whose operation is the error.
     pub fn parse(text: &str) -> Event {
         let Some(fields) = Fields::parse(text) else {
-            return Event {
-                envelope: Envelope {
-                    kind: "root",
-                    reference: None,
-                },
-                operation: Err(Error::Invalid("invalid json event".into())),
-            };
+            return Event::unreadable(Error::Invalid("invalid json event".into()));
         };
         let kind = fields.text("type").ok().flatten();
         let (kind, mut operation) = kind
@@ -77,6 +71,19 @@ impl Event {
         Event {
             envelope: Envelope { kind, reference },
             operation,
+        }
+    }
+}
+
+impl Event {
+    /// One of which nothing is known but what to answer.
+    pub fn unreadable(error: Error) -> Event {
+        Event {
+            envelope: Envelope {
+                kind: "root",
+                reference: None,
+            },
+            operation: Err(error),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
+use handler::account::FindGone;
 use handler::hosts::{
     FindCommunity, FindHostUsers, FindUncounted, Gone, HostAlive, HostGone, HostReturned,
     HostStarted, SweepOffline, USERS_RETURNED_MAX,
@@ -16,6 +17,7 @@ use tokio::time::{interval, sleep, timeout};
 
 use crate::bus::{Bus, BusStatus};
 use crate::clock;
+use crate::metrics::METRICS;
 use crate::registry::{Command, PresenceLost};
 use crate::socket::Departure;
 use crate::store::Store;
@@ -29,8 +31,8 @@ const CATCH_UP_SLOTS: u64 = 20;
 const CATCH_UP_SLOT_TIME: Duration = Duration::from_millis(50);
 /// Sockets whose end is stored in one go, after it could not be.
 const DEPARTURES: usize = 256;
-/// Users whose conversations are read in one go.
-const MEMBERS_OF_USERS: usize = 100;
+/// Users whom one read asks about.
+const USERS_LOOKED_UP: usize = 100;
 /// How long an answer to "are you ready?" is good for, and how long it may take.
 const READINESS_AGE: Duration = Duration::from_secs(1);
 const READINESS_TIMEOUT: Duration = Duration::from_secs(2);
@@ -42,6 +44,8 @@ pub struct Cluster {
     /// Something may have been missed.
     pub missed: Arc<Notify>,
     pub has_bus: bool,
+    /// Time between two looks whether the accounts of open sockets are still there.
+    pub account_interval: Duration,
     /// Sockets that are closed, which the database does not know yet.
     pub departed: Mutex<Vec<Departure>>,
 }
@@ -114,8 +118,37 @@ impl Cluster {
             self.live(),
             self.retry_departures(),
             self.make_known(lost),
-            self.catch_up()
+            self.catch_up(),
+            self.end_sessions()
         );
+    }
+
+    /// Closes the sockets of accounts that are gone.
+    async fn end_sessions(&self) {
+        loop {
+            sleep(self.account_interval).await;
+            for users in self.users().await.chunks(USERS_LOOKED_UP) {
+                let find = FindGone {
+                    users: users.to_vec(),
+                };
+                // The store has logged a failure; the next look finds the same.
+                match self.run_operation(find).await {
+                    Ok(gone) if !gone.is_empty() => {
+                        tracing::info!(target: "security", users = ?gone, "accounts are gone: sockets are closed");
+                        // The registry lives as long as the server.
+                        let _ = self.commands.send(Command::EndSessions(gone)).await;
+                    }
+                    Ok(_) | Err(_) => {}
+                }
+            }
+        }
+    }
+
+    /// Those with open sockets here, by id and name.
+    async fn users(&self) -> Vec<(i64, Arc<str>)> {
+        let (answer, users) = oneshot::channel();
+        let _ = self.commands.send(Command::ListUsers(answer)).await;
+        users.await.unwrap_or_default()
     }
 
     async fn live(&self) {
@@ -195,19 +228,11 @@ impl Cluster {
             self.missed.notified().await;
             sleep(CATCH_UP_DELAY).await;
             tracing::warn!("something may have been missed: clients are told to catch up");
-            let (answer, users) = oneshot::channel();
-            if self
-                .commands
-                .send(Command::ListUsers(answer))
-                .await
-                .is_err()
-            {
-                return;
-            }
-            for user_ids in users.await.unwrap_or_default().chunks(MEMBERS_OF_USERS) {
+            METRICS.catch_ups.inc();
+            for users in self.users().await.chunks(USERS_LOOKED_UP) {
                 let members = loop {
                     let find = FindMembers {
-                        user_ids: user_ids.to_vec(),
+                        user_ids: users.iter().map(|(id, _)| *id).collect(),
                     };
                     match self.run_operation(find).await {
                         Ok(members) => break members,
@@ -255,6 +280,11 @@ impl Readiness {
             bus,
             last: AsyncMutex::default(),
         }
+    }
+
+    /// `false` where there is no bus.
+    pub fn is_bus_connected(&self) -> bool {
+        self.bus.as_ref().is_some_and(|bus| bus.is_ready())
     }
 
     /// Tries the database, at most once a second, however many ask. An error: what is not there.

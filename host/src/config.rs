@@ -9,11 +9,16 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail, ensure};
 use hyper::Uri;
 use hyper::header::HeaderValue;
+use ipnet::IpNet;
+
+use crate::limits::Limits;
 
 /// The seed's JWTSECRET, known to everyone.
 pub const DEMO_JWT_SECRET: &str = "this is a demo jwt secret";
 /// A shorter JWTSECRET can be guessed offline from one token.
 pub const JWT_SECRET_BYTES_MIN: usize = 16;
+/// Of the limits that an operator may set.
+const LIMIT_MAX: u32 = 1_000_000;
 
 /// The durations are not for the environment: tests shorten them.
 #[derive(Clone)]
@@ -28,18 +33,59 @@ pub struct Config {
     pub origins: Vec<HeaderValue>,
     /// HOST and PORT. Port 0 lets the system choose.
     pub address: SocketAddr,
+    /// TRUSTED_PROXIES: those whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// COOKIE_SAMESITE.
+    pub same_site: SameSite,
+    pub limits: Limits,
+    /// METRICS_ADDR: where `GET /metrics` is answered.
+    pub metrics_address: Option<SocketAddr>,
     /// LOG_LEVEL, in tracing's filter syntax.
     pub log_level: String,
+    /// LOG_FORMAT.
+    pub log_format: LogFormat,
     /// Time between two pings to a socket; one that was silent for the whole of it is closed.
     pub ping_interval: Duration,
     /// Time for the head of a request, and between the requests of a connection that is kept alive.
     pub head_timeout: Duration,
     /// Time for the body of a request.
     pub body_timeout: Duration,
+    /// Time for a whole message on a socket, from its first byte.
+    pub message_timeout: Duration,
+    /// Time between two looks whether the accounts of open sockets are still there.
+    pub account_interval: Duration,
     /// How long an operation may take, its wait for others and its repetitions included.
     pub store_timeout: Duration,
     /// LEASE_SECONDS: a host of several that gives no sign of life for so long is believed dead.
     pub lease: Duration,
+}
+
+/// Which requests of other sites browsers send the login cookie with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SameSite {
+    /// Links to this site alone.
+    Lax,
+    Strict,
+    /// All: for a front end on another site.
+    None,
+}
+
+impl SameSite {
+    /// The attribute's value.
+    pub fn text(self) -> &'static str {
+        match self {
+            SameSite::Lax => "Lax",
+            SameSite::Strict => "Strict",
+            SameSite::None => "None",
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    Text,
+    /// One object a line.
+    Json,
 }
 
 /// The NATS servers that join hosts. Addresses hold no secret: the library logs them.
@@ -103,15 +149,24 @@ impl Config {
             text("DB_AUTH_TOKEN", "")?,
         )?;
         let bus = bus(&text("NATS_URL", "")?, text("NATS_CREDS", "")?, &database)?;
-        let lease = text("LEASE_SECONDS", "30")?;
-        let lease = match lease.parse() {
-            Ok(seconds @ 2..=3600) => Duration::from_secs(seconds),
-            _ => bail!("LEASE_SECONDS is {lease:?}: expected a number from 2 to 3600"),
+        let number = |name: &str, default: &str, min: u32, max: u32| {
+            let value = text(name, default)?;
+            let number = value.parse().ok().filter(|n| (min..=max).contains(n));
+            number.with_context(|| {
+                format!("{name} is {value:?}: expected a number from {min} to {max}")
+            })
         };
-        let port = text("PORT", "8000")?;
-        let port: u16 = port
-            .parse()
-            .map_err(|_| anyhow!("PORT is {port:?}: expected a number from 0 to 65535"))?;
+        let lease = number("LEASE_SECONDS", "30", 2, 3600)?;
+        let port = number("PORT", "8000", 0, u16::MAX.into())? as u16;
+        let limit = |name: &str, default: &str| number(name, default, 0, LIMIT_MAX);
+        let limits = Limits {
+            sockets: number("SOCKETS_MAX", "50000", 1, LIMIT_MAX)?,
+            sockets_per_user: limit("SOCKETS_PER_USER", "100")?,
+            sockets_per_address: limit("SOCKETS_PER_ADDRESS", "1000")?,
+            events_per_second: limit("EVENTS_PER_SECOND", "50")?,
+            logins_per_minute: limit("LOGINS_PER_MINUTE", "60")?,
+            registrations_per_hour: limit("REGISTRATIONS_PER_HOUR", "100")?,
+        };
         let host = text("HOST", "127.0.0.1")?;
         let ip = match host.as_str() {
             "localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -131,12 +186,28 @@ impl Config {
             jwt_secret,
             origins: origins(&text("CORS_ALLOW_ORIGIN", "http://localhost:5173")?)?,
             address: SocketAddr::new(ip, port),
+            trusted_proxies: networks(&text("TRUSTED_PROXIES", "127.0.0.0/8,::1")?)?,
+            same_site: match text("COOKIE_SAMESITE", "lax")?.as_str() {
+                "lax" => SameSite::Lax,
+                "strict" => SameSite::Strict,
+                "none" => SameSite::None,
+                other => bail!("COOKIE_SAMESITE is {other:?}: expected lax, strict or none"),
+            },
+            limits,
+            metrics_address: metrics_address(&text("METRICS_ADDR", "")?)?,
             log_level,
+            log_format: match text("LOG_FORMAT", "text")?.as_str() {
+                "text" => LogFormat::Text,
+                "json" => LogFormat::Json,
+                other => bail!("LOG_FORMAT is {other:?}: expected text or json"),
+            },
             ping_interval: Duration::from_secs(30),
             head_timeout: Duration::from_secs(30),
             body_timeout: Duration::from_secs(10),
+            message_timeout: Duration::from_secs(60),
+            account_interval: Duration::from_secs(60),
             store_timeout: Duration::from_secs(10),
-            lease,
+            lease: Duration::from_secs(lease.into()),
         };
         Ok((config, warnings))
     }
@@ -244,6 +315,33 @@ fn check_secret(secret: &str, ip: IpAddr) -> anyhow::Result<Vec<String>> {
     Ok(vec![format!(
         "{weakness}: fine for development on this machine, refused on any other address"
     )])
+}
+
+/// Addresses, and networks with the number of bits that their addresses share.
+fn networks(list: &str) -> anyhow::Result<Vec<IpNet>> {
+    let networks = list.split(',').map(str::trim).filter(|n| !n.is_empty());
+    let networks = networks.map(|text| {
+        let address = || text.parse().map(|address: IpAddr| address.into()).ok();
+        text.parse().ok().or_else(address).with_context(|| {
+            format!(
+                "TRUSTED_PROXIES has {text:?}: expected addresses and networks, separated by commas, such as \
+                 127.0.0.1 or 10.0.0.0/8"
+            )
+        })
+    });
+    networks.collect()
+}
+
+fn metrics_address(text: &str) -> anyhow::Result<Option<SocketAddr>> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let address = text.parse().map_err(|_| {
+        anyhow!(
+            "METRICS_ADDR is {text:?}: expected an IP address and a port, such as 127.0.0.1:9100"
+        )
+    })?;
+    Ok(Some(address))
 }
 
 fn origins(list: &str) -> anyhow::Result<Vec<HeaderValue>> {

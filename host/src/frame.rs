@@ -9,6 +9,9 @@ use fastwebsockets::{CloseCode, Frame, OpCode, Payload, unmask};
 /// Longest message of a client, its fragments together, in bytes. Longer ones close the socket with 1009.
 pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 
+/// Frames of one message. More close the socket with 1009.
+pub const FRAGMENTS_MAX: u32 = 1024;
+
 /// Longest payload of a control frame (section 5.5).
 const CONTROL_BYTES_MAX: usize = 125;
 
@@ -41,6 +44,8 @@ pub struct Decoder {
     tail: Vec<u8>,
     /// The fragments of an unfinished text message.
     fragments: Option<Vec<u8>>,
+    /// How many they are.
+    fragment_count: u32,
     closed: bool,
 }
 
@@ -77,6 +82,11 @@ impl Decoder {
             self.fragments = None;
         }
         result
+    }
+
+    /// Nothing that was received waits for its end.
+    pub fn is_between_messages(&self) -> bool {
+        self.tail.is_empty() && self.fragments.is_none()
     }
 
     /// Decodes every complete frame; returns the number of bytes they took.
@@ -176,6 +186,13 @@ impl Decoder {
             }
             OpCode::Text if head.fin => receive(Message::Text(text(payload)?)),
             _ => {
+                if self.fragments.is_none() {
+                    self.fragment_count = 0;
+                }
+                self.fragment_count += 1;
+                if self.fragment_count > FRAGMENTS_MAX {
+                    return Err(violation(1009, "too many fragments"));
+                }
                 let fragments = self.fragments.get_or_insert_default();
                 fragments.extend_from_slice(payload);
                 if head.fin {

@@ -1,8 +1,9 @@
 //! HTTP: the routes of accounts and the handshake of sockets.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use handler::account::{Credentials, FindAccount, Register, Registration, ReplacePasswordHash};
@@ -15,14 +16,22 @@ use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::upgrade::{OnUpgrade, Parts, Upgraded};
 use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::TokioIo;
+use ipnet::IpNet;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 
 use crate::clock;
 use crate::cluster::{Cluster, Readiness};
+use crate::config::SameSite;
+use crate::limits::{
+    AccountRates, Full as FullPlaces, Limits, SocketPlaces, SocketRates, client_address,
+};
+use crate::metrics::METRICS;
 use crate::password::PasswordThreads;
-use crate::socket::{self, Socket};
+use crate::security;
+use crate::socket::{self, CloseReason, Socket, Visitor};
 use crate::store::Store;
 
 /// Longest body of a request.
@@ -31,6 +40,8 @@ pub const BODY_BYTES_MAX: usize = 64 * 1024;
 const PREFLIGHT_SECONDS: &str = "600";
 
 const COOKIE: &str = "login-token";
+/// Names a request in the log.
+const REQUEST_ID: &str = "x-request-id";
 
 type Answer = Response<Full<Bytes>>;
 
@@ -43,11 +54,19 @@ pub struct Host {
     pub token_key: TokenKey,
     /// Origins of other sites whose pages may use this server with the user's cookie.
     pub origins: Vec<HeaderValue>,
+    pub trusted_proxies: Vec<IpNet>,
+    pub same_site: SameSite,
+    pub limits: Limits,
+    pub account_rates: AccountRates,
+    pub socket_places: SocketPlaces,
     /// Time for a body to arrive.
     pub body_timeout: Duration,
+    /// Time for a whole message on a socket.
+    pub message_timeout: Duration,
     /// The tasks of open sockets.
     pub sockets: TaskTracker,
     pub next_socket_id: AtomicU64,
+    pub next_request_id: AtomicU64,
 }
 
 /// A path and the methods it knows.
@@ -63,17 +82,30 @@ enum Route {
 }
 
 impl Route {
+    const ALL: [Route; 7] = [
+        Route::Ping,
+        Route::Health,
+        Route::Readiness,
+        Route::Register,
+        Route::Login,
+        Route::Verify,
+        Route::Socket,
+    ];
+
     fn find(path: &str) -> Option<Route> {
-        Some(match path {
-            "/misc/ping" => Route::Ping,
-            "/healthz" => Route::Health,
-            "/readyz" => Route::Readiness,
-            "/register" => Route::Register,
-            "/auth/login" => Route::Login,
-            "/auth/verify" => Route::Verify,
-            "/ws" => Route::Socket,
-            _ => return None,
-        })
+        Self::ALL.into_iter().find(|route| route.path() == path)
+    }
+
+    fn path(self) -> &'static str {
+        match self {
+            Route::Ping => "/misc/ping",
+            Route::Health => "/healthz",
+            Route::Readiness => "/readyz",
+            Route::Register => "/register",
+            Route::Login => "/auth/login",
+            Route::Verify => "/auth/verify",
+            Route::Socket => "/ws",
+        }
     }
 
     /// For the `Allow` header.
@@ -86,15 +118,57 @@ impl Route {
     }
 }
 
-/// Answers one request. `permit` is held for as long as the connection, or the socket it becomes, lasts.
+/// Answers one request of a connection from `peer`. `permit` is held for as long as it is HTTP.
 pub async fn answer<P: Clone + Send + 'static>(
     host: Arc<Host>,
     request: Request<Incoming>,
+    peer: IpAddr,
+    permit: P,
+) -> Answer {
+    let started = Instant::now();
+    let id = host.next_request_id.fetch_add(1, Ordering::Relaxed);
+    let id = format!("{id:016x}");
+    let address = client_address(peer, request.headers(), &host.trusted_proxies);
+    let route = Route::find(request.uri().path());
+    // In each line that is logged meanwhile, whatever LOG_LEVEL says.
+    let span = tracing::error_span!(
+        "request",
+        id,
+        %address,
+        method = %request.method(),
+        path = request.uri().path()
+    );
+    let mut answer = answer_route(&host, route, request, address, permit)
+        .instrument(span.clone())
+        .await;
+    let status = answer.status();
+    let path = route.map_or("other", Route::path);
+    let labels = [path, status.as_str()];
+    METRICS.http_requests.with_label_values(&labels).inc();
+    span.in_scope(|| {
+        let elapsed = started.elapsed();
+        match status.is_server_error() {
+            true => tracing::warn!(status = status.as_u16(), ?elapsed, "answered"),
+            false => tracing::debug!(status = status.as_u16(), ?elapsed, "answered"),
+        }
+    });
+    if let Ok(id) = HeaderValue::try_from(id) {
+        answer.headers_mut().insert(REQUEST_ID, id);
+    }
+    answer
+}
+
+/// With the permissions for pages of other sites.
+async fn answer_route<P: Clone + Send + 'static>(
+    host: &Arc<Host>,
+    route: Option<Route>,
+    request: Request<Incoming>,
+    address: IpAddr,
     permit: P,
 ) -> Answer {
     let origin = request.headers().get(header::ORIGIN).cloned();
     let allowed = origin.filter(|origin| host.origins.contains(origin));
-    let mut answer = route(&host, request, permit).await;
+    let mut answer = run_route(host, route, request, address, permit).await;
     let headers = answer.headers_mut();
     headers.append(header::VARY, HeaderValue::from_static("Origin"));
     if let Some(origin) = allowed {
@@ -115,12 +189,14 @@ pub async fn answer<P: Clone + Send + 'static>(
     answer
 }
 
-async fn route<P: Clone + Send + 'static>(
+async fn run_route<P: Clone + Send + 'static>(
     host: &Arc<Host>,
+    route: Option<Route>,
     request: Request<Incoming>,
+    address: IpAddr,
     permit: P,
 ) -> Answer {
-    let Some(route) = Route::find(request.uri().path()) else {
+    let Some(route) = route else {
         return text(StatusCode::NOT_FOUND, "not found");
     };
     let method = request.method().clone();
@@ -140,6 +216,7 @@ async fn route<P: Clone + Send + 'static>(
     }
     let changes_state = method == Method::POST || matches!(route, Route::Socket);
     if changes_state && !is_origin_trusted(host, request.headers()) {
+        security::refused("origin", address, None);
         return text(StatusCode::FORBIDDEN, "origin not allowed");
     }
     let result = match route {
@@ -149,27 +226,47 @@ async fn route<P: Clone + Send + 'static>(
             Ok(()) => text(StatusCode::OK, "ready"),
             Err(missing) => text(StatusCode::SERVICE_UNAVAILABLE, missing),
         }),
-        Route::Register => register(host, request).await,
-        Route::Login => login(host, request).await,
+        Route::Register => register(host, request, address).await,
+        Route::Login => login(host, request, address).await,
         Route::Verify => verify(host, request.headers()),
-        Route::Socket => Ok(open_socket(host, request, permit)),
+        Route::Socket => Ok(open_socket(host, request, address, permit)),
     };
     result.unwrap_or_else(|refusal| refusal.answer())
 }
 
-async fn register(host: &Host, request: Request<Incoming>) -> Result<Answer, Refusal> {
+async fn register(
+    host: &Host,
+    request: Request<Incoming>,
+    address: IpAddr,
+) -> Result<Answer, Refusal> {
+    let registration = Registration::parse(&body(host, request).await?)?;
+    let username = registration.username.clone();
+    let outcome = store_account(host, registration, address).await;
+    let result = outcome.as_ref().map_or_else(Error::code, |()| "ok");
+    METRICS.registrations.with_label_values(&[result]).inc();
+    security::account("registration", result, address, &username);
+    outcome?;
+    Ok(text(StatusCode::CREATED, "registered"))
+}
+
+async fn store_account(
+    host: &Host,
+    registration: Registration,
+    address: IpAddr,
+) -> Result<(), Error> {
     let Registration {
         username,
         password,
         fullname,
-    } = Registration::parse(&body(host, request).await?)?;
+    } = registration;
+    host.account_rates.registration(address)?;
     let ctx = Context::anonymous(clock::now());
     let find = FindAccount {
         username: username.clone(),
     };
     // The database has the last word; this spares the hashing for a name that is taken already.
     if host.store.run(ctx.clone(), find).await?.is_some() {
-        return Err(Error::Conflict("username already exists".into()).into());
+        return Err(Error::Conflict("username already exists".into()));
     }
     let salt = salt()?;
     let password_hash = host
@@ -181,12 +278,40 @@ async fn register(host: &Host, request: Request<Incoming>) -> Result<Answer, Ref
         fullname,
         password_hash,
     };
-    host.store.run(ctx, register).await?;
-    Ok(text(StatusCode::CREATED, "registered"))
+    host.store.run(ctx, register).await
 }
 
-async fn login(host: &Host, request: Request<Incoming>) -> Result<Answer, Refusal> {
-    let Credentials { username, password } = Credentials::parse(&body(host, request).await?)?;
+async fn login(
+    host: &Host,
+    request: Request<Incoming>,
+    address: IpAddr,
+) -> Result<Answer, Refusal> {
+    let credentials = Credentials::parse(&body(host, request).await?)?;
+    let username = credentials.username.clone();
+    let outcome = check_password(host, credentials, address).await;
+    let result = outcome.as_ref().map_or_else(Error::code, |()| "ok");
+    METRICS.logins.with_label_values(&[result]).inc();
+    security::account("login", result, address, &username);
+    outcome?;
+    let token = host.token_key.sign(&username, clock::now());
+    let same_site = host.same_site.text();
+    let cookie = format!(
+        "{COOKIE}={token}; HttpOnly; Max-Age={LIFETIME_SECONDS}; Path=/; Secure; SameSite={same_site}"
+    );
+    let cookie = HeaderValue::try_from(cookie)
+        .map_err(|_| Error::Internal("a token that is no header value".into()))?;
+    let answer = text(StatusCode::ACCEPTED, "login successful");
+    Ok(with(answer, header::SET_COOKIE, cookie))
+}
+
+/// `Unauthorized` where the password is not this user's, after the same time where there is no such user.
+async fn check_password(
+    host: &Host,
+    credentials: Credentials,
+    address: IpAddr,
+) -> Result<(), Error> {
+    let Credentials { username, password } = credentials;
+    host.account_rates.login(&username, address)?;
     let ctx = Context::anonymous(clock::now());
     let find = FindAccount {
         username: username.clone(),
@@ -206,8 +331,9 @@ async fn login(host: &Host, request: Request<Incoming>) -> Result<Answer, Refusa
         .await?;
     if verdict == Verdict::Wrong {
         let text = "mismatch username and password";
-        return Err(Error::Unauthorized(text.into()).into());
+        return Err(Error::Unauthorized(text.into()));
     }
+    host.account_rates.logged_in(&username, address);
     if let (Some(account), Some(new)) = (account, new_hash) {
         let replace = ReplacePasswordHash {
             user_id: account.user_id,
@@ -217,12 +343,7 @@ async fn login(host: &Host, request: Request<Incoming>) -> Result<Answer, Refusa
         // The login holds without it; the store has logged why it failed, and the next login tries again.
         let _ = host.store.run(ctx, replace).await;
     }
-    let token = host.token_key.sign(&username, clock::now());
-    let cookie = format!("{COOKIE}={token}; HttpOnly; Max-Age={LIFETIME_SECONDS}; Path=/; Secure");
-    let cookie = HeaderValue::try_from(cookie)
-        .map_err(|_| Error::Internal("a token that is no header value".into()))?;
-    let answer = text(StatusCode::ACCEPTED, "login successful");
-    Ok(with(answer, header::SET_COOKIE, cookie))
+    Ok(())
 }
 
 fn verify(host: &Host, headers: &HeaderMap) -> Result<Answer, Refusal> {
@@ -259,11 +380,12 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-/// Completes the upgrade whatever the login is worth, because a browser cannot read an HTTP refusal; the socket then
-/// closes with the reason.
+/// Completes the upgrade whatever the login is worth, and also where no more sockets may be open, because a browser cannot
+/// read an HTTP refusal; the socket then closes with the reason.
 fn open_socket<P: Send + 'static>(
     host: &Arc<Host>,
     mut request: Request<Incoming>,
+    address: IpAddr,
     permit: P,
 ) -> Answer {
     let is_upgrade = fastwebsockets::upgrade::is_upgrade_request(&request);
@@ -290,17 +412,44 @@ fn open_socket<P: Send + 'static>(
             HeaderValue::from_static("13"),
         );
     };
-    let username = logged_in(host, request.headers()).map_err(|error| error.to_string());
+    let visitor = admit(host, request.headers(), address);
     let id = host.next_socket_id.fetch_add(1, Ordering::Relaxed);
     let cluster = host.cluster.clone();
     host.sockets.spawn(async move {
-        let _permit = permit;
+        // Those that are refused still count as connections; the others have a place of their own.
+        let permit = visitor.is_err().then_some(permit);
         if let Some((stream, unread)) = raw_stream(upgrade).await {
             let socket = Arc::new(Socket::new(id, stream));
-            socket::serve(socket, username, unread, &cluster).await;
+            socket::serve(socket, visitor, unread, &cluster).await;
         }
+        drop(permit);
     });
     switching.map(|_| Full::default())
+}
+
+/// Who may open a socket, or the reason to close it with.
+fn admit(host: &Host, headers: &HeaderMap, address: IpAddr) -> Result<Visitor, CloseReason> {
+    let username = logged_in(host, headers);
+    let username: Arc<str> = username
+        .map_err(|error| CloseReason::refused(error.to_string()))?
+        .into();
+    let place = host.socket_places.take(&username, address);
+    let place = place.map_err(|full| {
+        let (reason, why) = match full {
+            FullPlaces::All => (CloseReason::UNAVAILABLE, "sockets"),
+            FullPlaces::User => (CloseReason::TOO_MANY_OF_USER, "sockets of the user"),
+            FullPlaces::Address => (CloseReason::TOO_MANY_OF_ADDRESS, "sockets of the address"),
+        };
+        security::refused(why, address, Some(&username));
+        reason
+    })?;
+    Ok(Visitor {
+        username,
+        address,
+        rates: SocketRates::new(&host.limits),
+        message_timeout: host.message_timeout,
+        _place: place,
+    })
 }
 
 /// RFC 6455 section 4.2.1: 16 bytes in base64. The library only asks that there is one.
@@ -430,6 +579,7 @@ fn status(error: &Error) -> StatusCode {
         Error::NotFound(_) => StatusCode::NOT_FOUND,
         Error::Conflict(_) => StatusCode::CONFLICT,
         Error::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+        Error::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
         Error::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
         Error::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
     }

@@ -7,12 +7,17 @@ pub mod command;
 mod config;
 pub mod frame;
 mod http;
+mod limits;
+pub mod log;
+mod metrics;
 mod password;
 mod queue;
 mod registry;
+mod security;
 mod server;
 mod socket;
 mod store;
 
-pub use config::{BusUrl, Config, Database, RemoteUrl};
+pub use config::{BusUrl, Config, Database, LogFormat, RemoteUrl, SameSite};
+pub use limits::Limits;
 pub use server::{Server, Stopper};

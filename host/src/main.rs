@@ -1,15 +1,12 @@
 //! The program: reads the environment, then serves, or runs one command.
 
-use std::io::{IsTerminal, Write, stderr, stdout};
+use std::io::{Write, stderr, stdout};
 use std::process::ExitCode;
 
-use anyhow::Context;
 use clap::{Parser, Subcommand};
-use host::{Config, Server, command};
+use host::{Config, Server, command, log};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::format::FmtSpan;
 
 /// A chat backend: HTTP for accounts, JSON events on one WebSocket. Without a command it serves.
 /// Configured by environment variables; see README.md.
@@ -48,15 +45,7 @@ fn main() -> ExitCode {
 fn run() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
     let (config, warnings) = Config::read(|name| std::env::var_os(name))?;
-    let filter = EnvFilter::try_new(&config.log_level).context("LOG_LEVEL")?;
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_span_events(FmtSpan::CLOSE)
-        // A log that cannot be written (a full disk, a pipe nobody reads) must not stop the server.
-        .log_internal_errors(false)
-        .with_ansi(stderr().is_terminal())
-        .with_writer(stderr)
-        .init();
+    log::init(&config)?;
     let runtime = tokio::runtime::Runtime::new()?;
     match arguments.command {
         None => {

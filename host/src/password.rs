@@ -7,6 +7,8 @@ use std::thread;
 use handler::Error;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::metrics::METRICS;
+
 /// Logins and registrations that may wait. Each takes tens of milliseconds of a thread.
 const QUEUE_MAX: usize = 64;
 /// What is waiting is done by then.
@@ -38,6 +40,11 @@ impl PasswordThreads {
         PasswordThreads { queue }
     }
 
+    /// Logins and registrations that wait.
+    pub fn queued(&self) -> usize {
+        self.queue.max_capacity() - self.queue.capacity()
+    }
+
     /// Runs `work` on one of the threads. `Unavailable` when too many wait already.
     pub async fn run<T: Send + 'static>(
         &self,
@@ -47,7 +54,10 @@ impl PasswordThreads {
         let job = Box::new(move || {
             // Nobody is waiting any more where the client has gone.
             if !done.is_closed() {
-                let _ = done.send(work());
+                let timer = METRICS.password_seconds.start_timer();
+                let result = work();
+                timer.observe_duration();
+                let _ = done.send(result);
             }
         });
         self.queue.try_send(job).map_err(|_| Error::Unavailable {

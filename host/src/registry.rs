@@ -16,6 +16,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::bus::{BusOutput, Publisher};
 use crate::frame;
+use crate::metrics::METRICS;
 use crate::socket::{CloseReason, Socket};
 
 /// What one committed operation means for the sockets of this host. Applied in this order: `change`, `outbox`,
@@ -103,8 +104,10 @@ impl Delivery {
 pub enum Command {
     /// What other hosts have committed.
     Deliver(Vec<BusOutput>),
-    /// Asks for the users with open sockets.
-    ListUsers(oneshot::Sender<Vec<i64>>),
+    /// Asks for the users with open sockets, by id and name.
+    ListUsers(oneshot::Sender<Vec<(i64, Arc<str>)>>),
+    /// Close the sockets of these users.
+    EndSessions(Vec<i64>),
     /// Users with their conversations, as the database has them.
     Members(Vec<(i64, Vec<i64>)>),
     /// Tell the sockets whose turn it is that they may have missed something.
@@ -253,7 +256,19 @@ impl Registry {
             }
             Command::ListUsers(answer) => {
                 // Whoever asked may have gone.
-                let _ = answer.send(self.users.keys().copied().collect());
+                let users = self.users.iter();
+                let named = |(id, user): (&i64, &User)| {
+                    let socket = user.sockets.first()?;
+                    Some((*id, socket.user()?.name.clone()))
+                };
+                let _ = answer.send(users.filter_map(named).collect());
+            }
+            Command::EndSessions(user_ids) => {
+                let users = user_ids.iter().filter_map(|id| self.users.get(id));
+                for socket in users.flat_map(|user| &user.sockets) {
+                    socket.close(CloseReason::SESSION_ENDED);
+                    self.dirty.push(socket.clone());
+                }
             }
             Command::Members(members) => {
                 for (user_id, conversation_ids) in members {
@@ -332,8 +347,12 @@ impl Registry {
             socket.finish();
         }
         let user_id = session.user_id;
-        let user = self.users.entry(user_id).or_default();
+        let user = self.users.entry(user_id).or_insert_with(|| {
+            METRICS.users.inc();
+            User::default()
+        });
         user.sockets.push(socket);
+        METRICS.sockets.inc();
         let mut ids = session.conversation_ids;
         for recent in [&self.recent, &self.older] {
             ids.extend(recent.joins.get(&user_id).into_iter().flatten());
@@ -405,12 +424,17 @@ impl Registry {
     }
 
     fn close(&mut self, socket: &Arc<Socket>) {
-        let user_id = socket.user_id();
+        let Some(user_id) = socket.user().map(|user| user.id) else {
+            return;
+        };
         let Some(user) = self.users.get_mut(&user_id) else {
             return;
         };
+        let before = user.sockets.len();
         user.sockets.retain(|other| !Arc::ptr_eq(other, socket));
+        METRICS.sockets.sub((before - user.sockets.len()) as i64);
         if user.sockets.is_empty() {
+            METRICS.users.dec();
             let user = self.users.remove(&user_id).unwrap_or_default();
             for id in user.conversations {
                 if let Some(members) = self.conversations.get_mut(&id) {

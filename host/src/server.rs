@@ -1,6 +1,6 @@
 //! The server's life: open the database, accept connections, and stop without losing anything.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
@@ -18,19 +18,23 @@ use tokio::task::spawn_blocking;
 use tokio::time::{interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
-use tracing::Instrument;
 
 use crate::bus::Bus;
 use crate::clock;
 use crate::cluster::{Cluster, Readiness};
 use crate::config::{Config, Database};
 use crate::http::{self, Host};
+use crate::limits::{AccountRates, Origin, Place, Places, SocketPlaces};
+use crate::metrics::{self, METRICS};
 use crate::password::PasswordThreads;
 use crate::registry::{self, Command, Notices, PresenceLost};
+use crate::security;
 use crate::store::{Store, StoreThreads};
 
-/// Connections at once, sockets included; further ones wait in the system's backlog.
-const CONNECTIONS_MAX: usize = 50_000;
+/// Connections that speak HTTP, handshakes included; further ones wait in the system's backlog.
+const HTTP_CONNECTIONS_MAX: usize = 4096;
+/// Those of one address that is no trusted proxy's; further ones are closed at once.
+const HTTP_CONNECTIONS_PER_ADDRESS: u32 = 256;
 /// Longest head of a request.
 const HEADER_BYTES_MAX: usize = 16 * 1024;
 /// Commits on their way to the registry. Full, it slows the writer down to what sockets take.
@@ -53,6 +57,7 @@ pub struct Server {
     commands: mpsc::Sender<Command>,
     bus: Option<Bus>,
     lost: watch::Receiver<PresenceLost>,
+    metrics: Option<TcpListener>,
     ping_interval: Duration,
     head_timeout: Duration,
     stopped: oneshot::Receiver<()>,
@@ -75,6 +80,10 @@ impl Server {
         let listener = TcpListener::bind(address)
             .await
             .with_context(|| format!("HOST and PORT: cannot listen on {address}"))?;
+        let metrics = match config.metrics_address {
+            Some(address) => Some(metrics::bind(address).await?),
+            None => None,
+        };
         let (deliveries, delivered) = mpsc::channel(DELIVERIES_QUEUED_MAX);
         let (commands, commanded) = mpsc::channel(COMMANDS_QUEUED_MAX);
         let (bus, publisher) = match &config.bus {
@@ -97,6 +106,7 @@ impl Server {
             lease: config.lease,
             missed,
             has_bus: bus.is_some(),
+            account_interval: config.account_interval,
             departed: Mutex::default(),
         };
         if let Database::File(_) = config.database {
@@ -113,9 +123,16 @@ impl Server {
             passwords: PasswordThreads::start(),
             token_key: TokenKey::new(config.jwt_secret.as_bytes()),
             origins: config.origins.clone(),
+            trusted_proxies: config.trusted_proxies.clone(),
+            same_site: config.same_site,
+            account_rates: AccountRates::new(&config.limits),
+            socket_places: SocketPlaces::new(&config.limits),
+            limits: config.limits.clone(),
             body_timeout: config.body_timeout,
+            message_timeout: config.message_timeout,
             sockets: TaskTracker::new(),
             next_socket_id: AtomicU64::new(1),
+            next_request_id: AtomicU64::new(random_id()?),
         });
         let (stop, stopped) = oneshot::channel();
         let server = Server {
@@ -126,6 +143,7 @@ impl Server {
             commands,
             bus,
             lost,
+            metrics,
             ping_interval: config.ping_interval,
             head_timeout: config.head_timeout,
             stopped,
@@ -149,10 +167,14 @@ impl Server {
             commands,
             bus,
             lost,
+            metrics,
             ping_interval,
             head_timeout,
             stopped,
         } = self;
+        let _metrics = metrics.map(|listener| {
+            AbortOnDropHandle::new(tokio::spawn(metrics::serve(listener, host.clone())))
+        });
         let bus = bus.map(|bus| {
             let cluster = host.cluster.clone();
             AbortOnDropHandle::new(tokio::spawn(async move { cluster.carry(bus).await }))
@@ -161,6 +183,7 @@ impl Server {
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
             head_timeout,
+            places: Places::new(HTTP_CONNECTIONS_PER_ADDRESS),
         };
         {
             let _heartbeats =
@@ -209,21 +232,51 @@ impl Server {
     }
 }
 
+/// Where the ids of requests begin: those of two hosts, or of two starts, are not to be the same.
+fn random_id() -> anyhow::Result<u64> {
+    let mut random = [0; 8];
+    getrandom::fill(&mut random)?;
+    Ok(u64::from_be_bytes(random))
+}
+
 /// Connections that speak HTTP; one that becomes a socket leaves them.
 struct Connections {
     tasks: TaskTracker,
     stopping: CancellationToken,
     head_timeout: Duration,
+    places: Places<Origin>,
+}
+
+/// Held for as long as a connection is HTTP: a socket that opens has a place of its own.
+struct HttpPlace {
+    _permit: OwnedSemaphorePermit,
+    _place: Option<Place<Origin>>,
+}
+
+impl HttpPlace {
+    fn new(permit: OwnedSemaphorePermit, place: Option<Place<Origin>>) -> Self {
+        METRICS.http_connections.inc();
+        HttpPlace {
+            _permit: permit,
+            _place: place,
+        }
+    }
+}
+
+impl Drop for HttpPlace {
+    fn drop(&mut self) {
+        METRICS.http_connections.dec();
+    }
 }
 
 async fn accept(listener: &TcpListener, host: &Arc<Host>, connections: &Connections) {
-    let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let permits = Arc::new(Semaphore::new(HTTP_CONNECTIONS_MAX));
     loop {
         let Ok(permit) = permits.clone().acquire_owned().await else {
             return;
         };
         match listener.accept().await {
-            Ok((stream, _)) => serve(stream, host.clone(), connections, Arc::new(permit)),
+            Ok((stream, peer)) => serve(stream, peer.ip(), host.clone(), connections, permit),
             Err(error) => {
                 tracing::warn!(%error, "accept");
                 sleep(ACCEPT_RETRY).await;
@@ -234,20 +287,29 @@ async fn accept(listener: &TcpListener, host: &Arc<Host>, connections: &Connecti
 
 fn serve(
     stream: TcpStream,
+    peer: IpAddr,
     host: Arc<Host>,
     connections: &Connections,
-    permit: Arc<OwnedSemaphorePermit>,
+    permit: OwnedSemaphorePermit,
 ) {
+    // A proxy has the connections of many.
+    let is_proxy = host
+        .trusted_proxies
+        .iter()
+        .any(|proxy| proxy.contains(&peer.to_canonical()));
+    let place = match is_proxy {
+        true => None,
+        false => match connections.places.take(peer.into()) {
+            Some(place) => Some(place),
+            None => return security::refused("connections of the address", peer, None),
+        },
+    };
+    let held = Arc::new(HttpPlace::new(permit, place));
     // Replies are written whole; waiting to fill a packet would only delay them.
     let _ = stream.set_nodelay(true);
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-        let span = tracing::debug_span!(
-            "request",
-            method = %request.method(),
-            path = request.uri().path()
-        );
-        let answer = http::answer(host.clone(), request, permit.clone());
-        async { Ok::<_, std::convert::Infallible>(answer.await) }.instrument(span)
+        let answer = http::answer(host.clone(), request, peer, held.clone());
+        async { Ok::<_, std::convert::Infallible>(answer.await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

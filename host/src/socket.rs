@@ -8,15 +8,16 @@ mod session;
 use std::borrow::Cow;
 use std::io::{ErrorKind, IoSlice};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use crate::frame::{self, Violation};
+use crate::metrics::METRICS;
 use crate::queue::Queue;
-pub use session::{Departure, serve};
+pub use session::{Departure, Visitor, serve};
 
 /// Bytes of pushes that may wait for one socket. One that passes it is closed with 1013.
 pub const PUSH_BYTES_QUEUED_MAX: usize = 4 * 1024 * 1024;
@@ -40,7 +41,13 @@ pub struct CloseReason {
 impl CloseReason {
     const SHUTTING_DOWN: Self = Self::fixed(1001, "server is shutting down");
     const TOO_SLOW: Self = Self::fixed(1013, "too slow");
-    const UNAVAILABLE: Self = Self::fixed(1013, "the server is busy, try again later");
+    const FLOOD: Self = Self::fixed(1008, "rate limit");
+    const MESSAGE_TOO_SLOW: Self = Self::fixed(1008, "message took too long");
+    const INTERNAL: Self = Self::fixed(1011, "internal error");
+    pub const UNAVAILABLE: Self = Self::fixed(1013, "the server is busy, try again later");
+    pub const TOO_MANY_OF_USER: Self = Self::fixed(1008, "too many sockets of this user");
+    pub const TOO_MANY_OF_ADDRESS: Self = Self::fixed(1008, "too many sockets from this address");
+    pub const SESSION_ENDED: Self = Self::fixed(1008, "session ended");
     pub const NO_ANSWER_TO_PING: Self = Self::fixed(4000, "no answer to ping");
 
     fn frame(&self) -> Bytes {
@@ -84,7 +91,14 @@ pub struct Socket {
     is_heard: AtomicBool,
     /// No further requests are read.
     is_finishing: AtomicBool,
-    user_id: OnceLock<i64>,
+    user: OnceLock<User>,
+}
+
+/// Whose socket it is.
+#[derive(Clone)]
+pub struct User {
+    pub id: i64,
+    pub name: Arc<str>,
 }
 
 impl Socket {
@@ -102,27 +116,29 @@ impl Socket {
             is_waiting: AtomicBool::new(false),
             is_heard: AtomicBool::new(true),
             is_finishing: AtomicBool::new(false),
-            user_id: OnceLock::new(),
+            user: OnceLock::new(),
         }
     }
 
-    /// 0 until it is known.
-    pub fn user_id(&self) -> i64 {
-        self.user_id.get().copied().unwrap_or_default()
+    /// `None` until it is known.
+    pub fn user(&self) -> Option<&User> {
+        self.user.get()
     }
 
     /// Queues a push. A droppable one is left out where others wait already; a socket for which too many wait is closed.
     pub fn push(&self, frame: Bytes, is_droppable: bool) {
         let mut queue = self.queue();
         if is_droppable && queue.bytes() > DROP_BYTES {
+            METRICS.drops.inc();
             return;
         }
+        METRICS.deliveries.inc();
         if !queue.is_open() || queue.push_bytes() + frame.len() <= PUSH_BYTES_QUEUED_MAX {
             queue.add_push(frame);
             return;
         }
         queue.clear();
-        queue.close(CloseReason::TOO_SLOW.frame());
+        close(&mut queue, CloseReason::TOO_SLOW);
         drop(queue);
         self.wake.notify_one();
     }
@@ -138,8 +154,15 @@ impl Socket {
 
     /// Queues a close frame behind what is queued.
     pub fn close(&self, reason: CloseReason) {
-        self.queue().close(reason.frame());
+        close(&mut self.queue(), reason);
         self.wake.notify_one();
+    }
+
+    /// The peer has closed its side without a frame: what waits is still written.
+    fn end(&self) {
+        let mut queue = self.queue();
+        count_close(&queue, LOST);
+        queue.end();
     }
 
     /// Lets the task answer what it has read, and close.
@@ -180,6 +203,7 @@ impl Socket {
                 }
                 Err(_) => {
                     // The peer is gone; the task sees the same and ends.
+                    count_close(queue, LOST);
                     queue.break_off();
                     self.wake.notify_one();
                 }
@@ -220,6 +244,22 @@ impl Socket {
             self.changed().await;
         }
         self.is_waiting.store(false, Ordering::SeqCst);
+    }
+}
+
+/// RFC 6455 section 7.4.1: the connection ended without a close frame.
+const LOST: u16 = 1006;
+
+fn close(queue: &mut Queue, reason: CloseReason) {
+    count_close(queue, reason.code);
+    queue.close(reason.frame());
+}
+
+/// Of several reasons the first one counts.
+fn count_close(queue: &Queue, code: u16) {
+    if queue.is_open() {
+        let code = code.to_string();
+        METRICS.socket_closes.with_label_values(&[&code]).inc();
     }
 }
 

@@ -6,6 +6,7 @@ mod local;
 mod remote;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -15,6 +16,7 @@ use handler::{Access, Context, Error, Operation, Outbox, Rows, Statement};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::config;
+use crate::metrics::METRICS;
 use crate::registry::Delivery;
 use crate::socket::Socket;
 pub use direct::Direct;
@@ -92,12 +94,8 @@ where
             then,
         } = *self;
         let mut outbox = Outbox::new();
-        let conclude = AssertUnwindSafe(|| operation.conclude(&ctx, &rows?, &mut outbox));
-        let outcome = catch_unwind(conclude)
-            .unwrap_or_else(|_| Err(Error::Internal("a panic in conclude".into())));
-        if let Err(Error::Internal(detail)) = &outcome {
-            tracing::error!(detail, "an operation failed");
-        }
+        let conclude = || operation.conclude(&ctx, &rows?, &mut outbox);
+        let outcome = contain(conclude);
         if outcome.is_err() {
             outbox.clear();
         }
@@ -120,6 +118,8 @@ pub struct Store {
     host_id: Arc<str>,
     /// The database is on a server: other hosts may use it, and its answers may get lost.
     is_shared: bool,
+    /// The data file.
+    file: Option<PathBuf>,
     next_request_id: Arc<AtomicU64>,
 }
 
@@ -186,6 +186,10 @@ impl Store {
             }
         }
         let is_shared = matches!(database, config::Database::Remote(_));
+        let file = match database {
+            config::Database::File(path) => Some(path.clone()),
+            config::Database::Remote(_) => None,
+        };
 
         let (writes, queue) = mpsc::channel(WRITES_QUEUED_MAX);
         let commits = deliveries.clone();
@@ -206,6 +210,7 @@ impl Store {
             reads,
             host_id,
             is_shared,
+            file,
             next_request_id: Arc::new(AtomicU64::new(random as u64)),
         };
         let threads = StoreThreads {
@@ -246,6 +251,8 @@ impl Store {
         O: Operation + 'static,
         O::Output: Send + 'static,
     {
+        // An event says itself why it failed.
+        let is_own = origin.is_none();
         let (done, result) = oneshot::channel();
         self.submit(ctx, operation, move |outcome, outbox| {
             // The caller goes on when others have been told: what it does next cannot overtake this.
@@ -257,9 +264,30 @@ impl Store {
             Some(Delivery::pushes(origin, outbox, done))
         })
         .await?;
-        result
+        let outcome = result
             .await
-            .map_err(|_| Error::Internal("the operation was dropped".into()))?
+            .unwrap_or_else(|_| Err(Error::Internal("the operation was dropped".into())));
+        if let (Err(Error::Internal(detail)), true) = (&outcome, is_own) {
+            tracing::error!(detail, "an operation failed");
+        }
+        outcome
+    }
+
+    /// Operations that wait: writes, and reads.
+    pub fn queued(&self) -> (usize, usize) {
+        let waiting = |queue: &mpsc::Sender<_>| queue.max_capacity() - queue.capacity();
+        (waiting(&self.writes), waiting(&self.reads))
+    }
+
+    /// The sizes in bytes of the data file and its write-ahead log; nothing of a remote database.
+    pub fn file_bytes(&self) -> Vec<(&'static str, u64)> {
+        let Some(path) = &self.file else {
+            return Vec::new();
+        };
+        let mut log = path.as_os_str().to_owned();
+        log.push("-wal");
+        let bytes = |path: &Path| path.metadata().map_or(0, |metadata| metadata.len());
+        vec![("main", bytes(path)), ("wal", bytes(log.as_ref()))]
     }
 
     /// Queues an operation. `then` gets its outcome and outbox after the commit, on a thread of the store: its
@@ -282,7 +310,7 @@ impl Store {
             ctx.request_id = Some(id.to_be_bytes());
         }
         let job = Job {
-            statements: operation.statements(&ctx),
+            statements: contain(|| Ok(operation.statements(&ctx)))?,
             submitted_at: Instant::now(),
             work: Box::new(Submitted {
                 ctx,
@@ -302,6 +330,11 @@ impl Store {
             Err(mpsc::error::TrySendError::Closed(_)) => Err(busy),
         }
     }
+}
+
+/// Runs what may have a fault: a panic, which is logged where it happens, fails this alone.
+pub fn contain<T>(work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(Error::Internal("a panic".into())))
 }
 
 /// A thread without which the store would be half dead: should it ever panic, the process ends, to be started again.
@@ -486,7 +519,19 @@ fn transact(
     deadline: Instant,
 ) -> Result<Vec<Vec<Rows>>, Failure> {
     let group: Vec<_> = jobs.iter().map(|job| &*job.statements).collect();
-    database.transact(access, &group, deadline)
+    let started = Instant::now();
+    let result = database.transact(access, &group, deadline);
+    if access == Access::Write {
+        let metrics = &*METRICS;
+        let elapsed = started.elapsed();
+        metrics.commit_seconds.observe(elapsed.as_secs_f64());
+        metrics.commit_operations.observe(jobs.len() as f64);
+    }
+    if let Err(failure) = &result {
+        let reason = failure.reason();
+        METRICS.commit_failures.with_label_values(&[reason]).inc();
+    }
+    result
 }
 
 fn finish(
@@ -567,6 +612,17 @@ enum Failure {
 }
 
 impl Failure {
+    /// For the metrics.
+    fn reason(&self) -> &'static str {
+        match self {
+            Failure::Statement(_) => "statement",
+            Failure::Unavailable(_) => "unavailable",
+            Failure::Unknown(_) => "unknown",
+            Failure::AnswerLost => "answer_lost",
+            Failure::TooLarge(_) => "too_large",
+        }
+    }
+
     /// By SQLite's primary result codes (sqlite.org/rescode.html), a condition that may pass is one of BUSY, LOCKED,
     /// READONLY, IOERR, FULL, CANTOPEN.
     fn of_local(error: &libsql::Error) -> Self {
@@ -582,10 +638,8 @@ impl Failure {
     /// Logs it, and says what the caller may know of it.
     fn answer(self) -> Error {
         match self {
-            Failure::Statement(error) => {
-                tracing::error!(error, "database");
-                Error::Internal(error)
-            }
+            // Logged with the operation that it belongs to.
+            Failure::Statement(error) => Error::Internal(error),
             Failure::Unavailable(error) | Failure::Unknown(error) => {
                 tracing::error!(error, "the database is not available");
                 Error::Unavailable {

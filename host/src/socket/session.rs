@@ -1,24 +1,32 @@
 //! The life of one WebSocket, from the handshake to its end: its requests are read, and answered in their order.
 
 use std::cell::RefCell;
+use std::fmt;
 use std::io::ErrorKind;
+use std::net::IpAddr;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::OptionFuture;
 use handler::presence::{Connected, Disconnected};
-use handler::{Access, Context, Error, Event, Outbox};
+use handler::{Access, Context, Envelope, Error, Event, Outbox, Reply};
 use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::Instrument;
 
-use super::{CloseReason, PAUSE_READING_BYTES, Socket};
+use super::{CloseReason, PAUSE_READING_BYTES, Socket, User};
 use crate::clock;
 use crate::cluster::Cluster;
 use crate::frame::{self, Decoder, Message, Violation};
+use crate::limits::{Flood, SocketPlace, SocketRates};
+use crate::metrics::METRICS;
 use crate::registry::Delivery;
-use crate::store::Store;
+use crate::security;
+use crate::store::{Store, contain};
 
 /// Writes of one socket that may be under way at once; its further requests wait.
 const UNANSWERED_MAX: u32 = 32;
@@ -27,29 +35,48 @@ const LINGER: Duration = Duration::from_secs(2);
 /// Input is read in pieces of at most this many bytes.
 const READ_BYTES: usize = 64 * 1024;
 
-/// Serves a socket from the handshake to its end. `username` is whose login token it came with, or why it is refused;
-/// `unread` is what the client sent right behind its handshake.
+/// Who may have a socket: its login token holds, and there is a place.
+pub struct Visitor {
+    pub username: Arc<str>,
+    pub address: IpAddr,
+    pub rates: SocketRates,
+    /// Time for a whole message, from its first byte.
+    pub message_timeout: Duration,
+    pub _place: SocketPlace,
+}
+
+/// Serves a socket from the handshake to its end. `visitor`: or why there is none; `unread` is what the client sent right
+/// behind its handshake.
 pub async fn serve(
     socket: Arc<Socket>,
-    username: Result<String, String>,
+    visitor: Result<Visitor, CloseReason>,
     unread: Bytes,
     cluster: &Cluster,
 ) {
     let store = &cluster.store;
-    let opened = match username {
-        Ok(username) => open(&socket, username, store).await,
-        Err(refusal) => Err(CloseReason::refused(refusal)),
+    let opened = match visitor {
+        Ok(visitor) => open(&socket, &visitor.username, store)
+            .await
+            .map(|caller| (visitor, caller)),
+        Err(reason) => Err(reason),
     };
     let mut decoder = Decoder::default();
     match opened {
         Err(reason) => socket.close(reason),
-        Ok(caller) => {
+        Ok((visitor, caller)) => {
+            METRICS.sockets_opened.inc();
             let task = Task {
                 socket: &socket,
                 store,
+                visitor,
                 caller,
+                count: AtomicU32::new(0),
             };
-            task.run(&mut decoder, unread).await;
+            // Whatever happens to it, its user is not to stay online.
+            let run = AssertUnwindSafe(task.run(&mut decoder, unread));
+            if run.catch_unwind().await.is_err() {
+                socket.close(CloseReason::INTERNAL);
+            }
             socket.flush();
             let departure = Departure {
                 socket: socket.clone(),
@@ -63,29 +90,24 @@ pub async fn serve(
     linger(&socket, &mut decoder).await;
 }
 
-struct Caller {
-    user_id: i64,
-    username: Arc<str>,
-}
-
 /// Registers the socket, in commit order, under the user's id.
 async fn open(
     socket: &Arc<Socket>,
-    username: String,
+    username: &Arc<str>,
     store: &Store,
-) -> Result<Caller, CloseReason> {
+) -> Result<User, CloseReason> {
     let ctx = Context::anonymous(clock::now());
     let operation = Connected {
-        username: username.clone(),
+        username: username.to_string(),
         host_id: store.host_id(),
     };
     let (done, opened) = oneshot::channel();
-    let registered = socket.clone();
+    let (registered, name) = (socket.clone(), username.clone());
     let submitted = store.submit(ctx, operation, move |outcome, outbox| match outcome {
         Ok(session) => {
-            let user_id = session.user_id;
-            registered.user_id.get_or_init(|| user_id);
-            let _ = done.send(Ok(user_id));
+            let id = session.user_id;
+            let user = registered.user.get_or_init(|| User { id, name });
+            let _ = done.send(Ok(user.clone()));
             Some(Delivery::opened(registered, session, outbox))
         }
         Err(error) => {
@@ -100,12 +122,14 @@ async fn open(
         Err(error) => Err(error),
     };
     match outcome {
-        Ok(user_id) => Ok(Caller {
-            user_id,
-            username: username.into(),
-        }),
+        Ok(user) => Ok(user),
         Err(Error::NotFound(text)) => Err(CloseReason::refused(text)),
-        Err(_) => Err(CloseReason::UNAVAILABLE),
+        Err(error) => {
+            if let Error::Internal(detail) = error {
+                tracing::error!(detail, user = &**username, "a socket could not be opened");
+            }
+            Err(CloseReason::UNAVAILABLE)
+        }
     }
 }
 
@@ -154,6 +178,7 @@ enum Received {
 enum Request {
     Event(Event),
     Ping(Bytes),
+    Pong,
     Close(Option<u16>),
 }
 
@@ -180,9 +205,12 @@ fn decode(
     socket.is_heard.store(true, Ordering::Relaxed);
     let mut is_closed = false;
     let decoded = decoder.feed(input, |message| match message {
-        Message::Text(text) => take(Request::Event(Event::parse(text))),
+        Message::Text(text) => {
+            let event = contain(|| Ok(Event::parse(text)));
+            take(Request::Event(event.unwrap_or_else(Event::unreadable)));
+        }
         Message::Ping(payload) => take(Request::Ping(frame::pong_frame(payload))),
-        Message::Pong => {}
+        Message::Pong => take(Request::Pong),
         Message::Close(code) => {
             is_closed = true;
             take(Request::Close(code));
@@ -199,7 +227,10 @@ fn decode(
 struct Task<'a> {
     socket: &'a Arc<Socket>,
     store: &'a Store,
-    caller: Caller,
+    visitor: Visitor,
+    caller: User,
+    /// Of its events.
+    count: AtomicU32,
 }
 
 impl Task<'_> {
@@ -212,7 +243,12 @@ impl Task<'_> {
             });
             self.handle(requests, received).await;
         }
+        let mut deadline = None;
         while socket.is_open() {
+            deadline = match decoder.is_between_messages() {
+                true => None,
+                false => deadline.or_else(|| Some(Instant::now() + self.visitor.message_timeout)),
+            };
             if socket.is_finishing.load(Ordering::SeqCst) {
                 socket.answered_down_to(0).await;
                 socket.close(CloseReason::SHUTTING_DOWN);
@@ -226,6 +262,10 @@ impl Task<'_> {
                     self.handle(requests, received).await;
                 }
                 () = socket.changed() => {}
+                Some(()) = OptionFuture::from(deadline.map(sleep_until)) => {
+                    socket.answered_down_to(0).await;
+                    socket.close(CloseReason::MESSAGE_TOO_SLOW);
+                }
             }
         }
     }
@@ -238,16 +278,21 @@ impl Task<'_> {
                 return;
             }
             match request {
-                Request::Event(event) => {
-                    let span = tracing::debug_span!(
-                        "event",
-                        socket = socket.id,
-                        user = self.caller.user_id,
-                        kind = event.envelope.kind
-                    );
-                    self.answer(event).instrument(span).await;
+                Request::Event(mut event) => {
+                    match self.visitor.rates.event() {
+                        Ok(Ok(())) => {}
+                        Ok(Err(refusal)) => event.operation = Err(refusal),
+                        Err(Flood) => return self.close_flood().await,
+                    }
+                    let id = self.event_id(&event.envelope);
+                    let span = tracing::debug_span!("event", id = %id);
+                    self.answer(event, id).instrument(span).await;
+                }
+                Request::Ping(_) | Request::Pong if self.visitor.rates.control_frame().is_err() => {
+                    return self.close_flood().await;
                 }
                 Request::Ping(pong) => socket.queue().add(pong),
+                Request::Pong => {}
                 Request::Close(code) => {
                     socket.answered_down_to(0).await;
                     socket.close(CloseReason::fixed(code.unwrap_or(1005), ""));
@@ -262,16 +307,34 @@ impl Task<'_> {
             Received::End => {
                 // It may still read: what it has asked is answered.
                 socket.answered_down_to(0).await;
-                socket.queue().end();
+                socket.end();
             }
             Received::Nothing | Received::Messages | Received::Closed => {}
         }
         socket.flush();
     }
 
+    async fn close_flood(&self) {
+        let (address, user) = (self.visitor.address, &self.caller.name);
+        security::refused("flood", address, Some(user));
+        self.socket.answered_down_to(0).await;
+        self.socket.close(CloseReason::FLOOD);
+        self.socket.flush();
+    }
+
+    fn event_id(&self, envelope: &Envelope) -> EventId {
+        EventId {
+            socket_id: self.socket.id,
+            number: self.count.fetch_add(1, Ordering::Relaxed),
+            user_id: self.caller.id,
+            kind: envelope.kind,
+        }
+    }
+
     /// Replies leave in the order of the requests: writes follow each other through the writer, and anything else
     /// waits for the writes before it.
-    async fn answer(&self, event: Event) {
+    async fn answer(&self, event: Event, id: EventId) {
+        let started = Instant::now();
         let socket = self.socket;
         let ctx = self.context();
         let Event {
@@ -286,6 +349,7 @@ impl Task<'_> {
                 let origin = socket.clone();
                 let reply_to = envelope.clone();
                 let submitted = self.store.submit(ctx, operation, move |outcome, outbox| {
+                    note(&id, &outcome, started);
                     let reply = frame::text_frame(&reply_to.reply(&outcome));
                     Some(Delivery::reply(origin, reply, outbox))
                 });
@@ -301,7 +365,7 @@ impl Task<'_> {
             Ok(operation) => {
                 socket.answered_down_to(0).await;
                 match access {
-                    Access::None => operation.conclude(&ctx, &[], &mut Outbox::new()),
+                    Access::None => contain(|| operation.conclude(&ctx, &[], &mut Outbox::new())),
                     _ => {
                         let origin = Some(socket.clone());
                         self.store.run_for(origin, ctx, operation).await
@@ -313,6 +377,7 @@ impl Task<'_> {
                 Err(error)
             }
         };
+        note(&id, &outcome, started);
         let reply = frame::text_frame(&envelope.reply(&outcome));
         // It may be large, and the wait for the peer long.
         drop(outcome);
@@ -324,11 +389,7 @@ impl Task<'_> {
     }
 
     fn context(&self) -> Context {
-        Context::new(
-            self.caller.user_id,
-            self.caller.username.clone(),
-            clock::now(),
-        )
+        Context::new(self.caller.id, self.caller.name.clone(), clock::now())
     }
 
     /// Waits until replies may be added again.
@@ -336,6 +397,40 @@ impl Task<'_> {
         while self.socket.is_open() && self.socket.queue().bytes() > PAUSE_READING_BYTES {
             self.socket.changed().await;
         }
+    }
+}
+
+/// Names an event in the log.
+#[derive(Clone, Copy)]
+struct EventId {
+    socket_id: u64,
+    /// Of the socket's events.
+    number: u32,
+    user_id: i64,
+    kind: &'static str,
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let EventId {
+            socket_id,
+            number,
+            user_id,
+            kind,
+        } = self;
+        write!(f, "{socket_id}-{number} {kind} of user {user_id}")
+    }
+}
+
+/// Counts an event that is about to be answered, and logs why it failed where that is the server's fault.
+fn note(id: &EventId, outcome: &Result<Reply, Error>, started: Instant) {
+    let result = outcome.as_ref().map_or_else(Error::code, |_| "ok");
+    METRICS.events.with_label_values(&[id.kind, result]).inc();
+    let elapsed = started.elapsed();
+    METRICS.event_seconds.observe(elapsed.as_secs_f64());
+    match outcome {
+        Err(Error::Internal(detail)) => tracing::error!(event = %id, detail, "an event failed"),
+        _ => tracing::debug!(event = %id, result, ?elapsed, "answered"),
     }
 }
 
@@ -355,6 +450,9 @@ impl Departure {
         let closed = self.socket.clone();
         let (done, stored) = oneshot::channel();
         let then = move |outcome: Result<(), Error>, outbox| {
+            if let Err(Error::Internal(detail)) = &outcome {
+                tracing::error!(socket = closed.id, detail, "its end could not be stored");
+            }
             let is_stored = outcome.is_ok();
             let _ = done.send(is_stored);
             // What is not stored still counts, here as well.

@@ -1,0 +1,501 @@
+//! How much of the server one client may take: how many of a thing at once, and how often.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::net::{IpAddr, Ipv6Addr};
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use governor::clock::{Clock, DefaultClock};
+use governor::{DefaultDirectRateLimiter, Quota};
+use handler::Error;
+use hyper::header::HeaderMap;
+use ipnet::IpNet;
+use lru::LruCache;
+
+/// What an operator may set. 0 stands for no limit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// SOCKETS_MAX: open sockets.
+    pub sockets: u32,
+    /// SOCKETS_PER_USER: open sockets of one user, on this host.
+    pub sockets_per_user: u32,
+    /// SOCKETS_PER_ADDRESS: open sockets from one address.
+    pub sockets_per_address: u32,
+    /// EVENTS_PER_SECOND: of one socket; ten seconds' worth may come at once.
+    pub events_per_second: u32,
+    /// LOGINS_PER_MINUTE: tries from one address, and that many at once.
+    pub logins_per_minute: u32,
+    /// REGISTRATIONS_PER_HOUR: tries from one address, and that many at once.
+    pub registrations_per_hour: u32,
+}
+
+/// Pings and pongs of one socket: so many a second, and so many at once. One that sends more is closed.
+const CONTROL_FRAMES_PER_SECOND: u32 = 10;
+const CONTROL_FRAMES_AT_ONCE: u32 = 100;
+/// An address may try so many passwords for one username, then one in each period. A right one clears the account.
+const PASSWORDS_AT_ONCE: u32 = 10;
+const PASSWORD_PERIOD: Duration = Duration::from_secs(30);
+/// A username for which so many passwords were tried, from anywhere, is under attack until fewer than one in each period
+/// are: each address may then try one, and another in each longer period.
+const ATTACK_AT_ONCE: u32 = 100;
+const ATTACK_PERIOD: Duration = Duration::from_secs(36);
+const PASSWORD_PERIOD_UNDER_ATTACK: Duration = Duration::from_secs(60);
+/// Addresses, and usernames by address, that are remembered: those that were seen last.
+const REMEMBERED_MAX: usize = 100_000;
+
+/// `count` in each `period`, evenly, and `at_once` after a pause. `None`, no limit, where `count` is 0.
+fn quota(count: u32, period: Duration, at_once: u32) -> Option<Quota> {
+    let quota = Quota::with_period(period.checked_div(count)?)?;
+    Some(quota.allow_burst(NonZeroU32::new(at_once)?))
+}
+
+/// How often one thing may be done.
+pub struct Rate(Option<DefaultDirectRateLimiter>);
+
+impl Rate {
+    pub fn per_second(count: u32, at_once: u32) -> Self {
+        Self::new(quota(count, Duration::from_secs(1), at_once))
+    }
+
+    fn new(quota: Option<Quota>) -> Self {
+        Rate(quota.map(DefaultDirectRateLimiter::direct))
+    }
+
+    /// Once more. `Err`: not now, but after this time.
+    pub fn check(&self) -> Result<(), Duration> {
+        let Some(limiter) = &self.0 else {
+            return Ok(());
+        };
+        let refused = |not_until: governor::NotUntil<_>| {
+            not_until.wait_time_from(DefaultClock::default().now())
+        };
+        limiter.check().map_err(refused)
+    }
+}
+
+/// The same rate for each of many.
+struct Rates<K> {
+    quota: Option<Quota>,
+    remembered: Mutex<LruCache<K, Rate>>,
+}
+
+impl<K: Hash + Eq> Rates<K> {
+    fn new(quota: Option<Quota>) -> Self {
+        Rates {
+            quota,
+            // With a capacity it would take the memory at once.
+            remembered: Mutex::new(LruCache::unbounded()),
+        }
+    }
+
+    fn check(&self, key: K) -> Result<(), Duration> {
+        let mut remembered = locked(&self.remembered);
+        let rate = remembered.get_or_insert(key, || Rate::new(self.quota));
+        let checked = rate.check();
+        if remembered.len() > REMEMBERED_MAX {
+            remembered.pop_lru();
+        }
+        checked
+    }
+
+    fn forget(&self, key: &K) {
+        locked(&self.remembered).pop(key);
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Numbers alone: a panic cannot have left them half changed.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn refused(wait: Duration) -> Error {
+    let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX);
+    Error::RateLimited {
+        retry_after_seconds: seconds.saturating_add(1),
+    }
+}
+
+/// What one socket may send.
+pub struct SocketRates {
+    events: Rate,
+    /// Events that were refused: one who does not listen to that is closed.
+    refusals: Rate,
+    control_frames: Rate,
+}
+
+/// The socket is to be closed.
+#[derive(Debug)]
+pub struct Flood;
+
+impl SocketRates {
+    pub fn new(limits: &Limits) -> Self {
+        let per_second = limits.events_per_second;
+        let events = || Rate::per_second(per_second, per_second.saturating_mul(10));
+        SocketRates {
+            events: events(),
+            refusals: events(),
+            control_frames: Rate::per_second(CONTROL_FRAMES_PER_SECOND, CONTROL_FRAMES_AT_ONCE),
+        }
+    }
+
+    /// One more event. `Ok(Err(…))`: it is refused with that.
+    pub fn event(&self) -> Result<Result<(), Error>, Flood> {
+        match self.events.check() {
+            Ok(()) => Ok(Ok(())),
+            Err(wait) => {
+                self.refusals.check().map_err(|_| Flood)?;
+                Ok(Err(refused(wait)))
+            }
+        }
+    }
+
+    /// One more ping or pong.
+    pub fn control_frame(&self) -> Result<(), Flood> {
+        self.control_frames.check().map_err(|_| Flood)
+    }
+}
+
+/// Whose tries of passwords are counted together: an address of version 4, or a network of version 6 such as one customer
+/// has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Origin(IpAddr);
+
+impl From<IpAddr> for Origin {
+    fn from(address: IpAddr) -> Self {
+        Origin(match address.to_canonical() {
+            IpAddr::V4(address) => address.into(),
+            IpAddr::V6(address) => {
+                const NETWORK: u128 = !(u64::MAX as u128);
+                Ipv6Addr::from_bits(address.to_bits() & NETWORK).into()
+            }
+        })
+    }
+}
+
+/// The tries of passwords, and of new accounts. Nobody can lock a user out: a first try from an address is never refused for
+/// what others did.
+pub struct AccountRates {
+    logins: Rates<Origin>,
+    registrations: Rates<Origin>,
+    passwords: Rates<(u64, Origin)>,
+    /// Of one username, from anywhere.
+    attacks: Rates<u64>,
+    passwords_under_attack: Rates<(u64, Origin)>,
+    /// Usernames are remembered by their hashes, which nobody outside can foresee.
+    hasher: std::hash::RandomState,
+}
+
+impl AccountRates {
+    pub fn new(limits: &Limits) -> Self {
+        const MINUTE: Duration = Duration::from_secs(60);
+        const HOUR: Duration = Duration::from_secs(3600);
+        let (logins, registrations) = (limits.logins_per_minute, limits.registrations_per_hour);
+        let of_passwords = |period, at_once| match logins {
+            0 => None,
+            _ => quota(1, period, at_once),
+        };
+        AccountRates {
+            logins: Rates::new(quota(logins, MINUTE, logins)),
+            registrations: Rates::new(quota(registrations, HOUR, registrations)),
+            passwords: Rates::new(of_passwords(PASSWORD_PERIOD, PASSWORDS_AT_ONCE)),
+            attacks: Rates::new(of_passwords(ATTACK_PERIOD, ATTACK_AT_ONCE)),
+            passwords_under_attack: Rates::new(of_passwords(PASSWORD_PERIOD_UNDER_ATTACK, 1)),
+            hasher: std::hash::RandomState::new(),
+        }
+    }
+
+    /// One more registration from this address.
+    pub fn registration(&self, address: IpAddr) -> Result<(), Error> {
+        self.registrations.check(address.into()).map_err(refused)
+    }
+
+    /// One more password for this username, which need not exist, from this address.
+    pub fn login(&self, username: &str, address: IpAddr) -> Result<(), Error> {
+        let (name, origin) = (self.hash(username), Origin::from(address));
+        self.logins.check(origin).map_err(refused)?;
+        self.passwords.check((name, origin)).map_err(refused)?;
+        if self.attacks.check(name).is_err() {
+            let key = (name, origin);
+            self.passwords_under_attack.check(key).map_err(refused)?;
+        }
+        Ok(())
+    }
+
+    /// The password was right.
+    pub fn logged_in(&self, username: &str, address: IpAddr) {
+        let key = (self.hash(username), Origin::from(address));
+        self.passwords.forget(&key);
+        self.passwords_under_attack.forget(&key);
+    }
+
+    fn hash(&self, username: &str) -> u64 {
+        std::hash::BuildHasher::hash_one(&self.hasher, username)
+    }
+}
+
+/// How many of a thing each of many has, at most `max`; 0 stands for no limit.
+#[derive(Clone)]
+pub struct Places<K: Hash + Eq> {
+    max: u32,
+    taken: Arc<Mutex<HashMap<K, u32>>>,
+}
+
+/// One of them, given back when it is dropped.
+pub struct Place<K: Hash + Eq> {
+    key: K,
+    taken: Arc<Mutex<HashMap<K, u32>>>,
+}
+
+impl<K: Hash + Eq + Clone> Places<K> {
+    pub fn new(max: u32) -> Self {
+        Places {
+            max,
+            taken: Arc::default(),
+        }
+    }
+
+    /// `None`: it has as many as it may have.
+    pub fn take(&self, key: K) -> Option<Place<K>> {
+        let mut taken = locked(&self.taken);
+        let count = taken.entry(key.clone()).or_default();
+        if self.max != 0 && *count >= self.max {
+            return None;
+        }
+        *count += 1;
+        Some(Place {
+            key,
+            taken: self.taken.clone(),
+        })
+    }
+}
+
+impl<K: Hash + Eq> Drop for Place<K> {
+    fn drop(&mut self) {
+        let mut taken = locked(&self.taken);
+        if let Some(count) = taken.get_mut(&self.key) {
+            *count -= 1;
+            if *count == 0 {
+                taken.remove(&self.key);
+            }
+        }
+    }
+}
+
+/// The sockets that may be open on this host.
+pub struct SocketPlaces {
+    all: Places<()>,
+    users: Places<Arc<str>>,
+    addresses: Places<Origin>,
+}
+
+/// What one socket takes of them.
+pub struct SocketPlace {
+    _of_all: Place<()>,
+    _of_user: Place<Arc<str>>,
+    _of_address: Place<Origin>,
+}
+
+/// Which of them is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Full {
+    All,
+    User,
+    Address,
+}
+
+impl SocketPlaces {
+    pub fn new(limits: &Limits) -> Self {
+        SocketPlaces {
+            all: Places::new(limits.sockets),
+            users: Places::new(limits.sockets_per_user),
+            addresses: Places::new(limits.sockets_per_address),
+        }
+    }
+
+    pub fn take(&self, username: &Arc<str>, address: IpAddr) -> Result<SocketPlace, Full> {
+        let addresses = &self.addresses;
+        Ok(SocketPlace {
+            _of_all: self.all.take(()).ok_or(Full::All)?,
+            _of_user: self.users.take(username.clone()).ok_or(Full::User)?,
+            _of_address: addresses.take(address.into()).ok_or(Full::Address)?,
+        })
+    }
+}
+
+/// The address of the client: the peer's, unless that is a trusted proxy, which says in `X-Forwarded-For` for whom it asks.
+/// Proxies append to that header, so it is read from its end, up to the first address that is no trusted proxy's.
+pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
+    let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(&address));
+    let forwarded = headers.get_all("x-forwarded-for").into_iter();
+    let forwarded: Vec<&str> = forwarded
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .collect();
+    let mut address = peer.to_canonical();
+    for hop in forwarded.iter().rev() {
+        if !is_trusted(address) {
+            break;
+        }
+        let Ok(next) = hop.trim().parse::<IpAddr>() else {
+            break;
+        };
+        address = next.to_canonical();
+    }
+    address
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OFF: Limits = Limits {
+        sockets: 0,
+        sockets_per_user: 0,
+        sockets_per_address: 0,
+        events_per_second: 0,
+        logins_per_minute: 0,
+        registrations_per_hour: 0,
+    };
+
+    fn ip(address: &str) -> IpAddr {
+        address.parse().expect("an address")
+    }
+
+    #[test]
+    fn the_address_of_a_client_is_what_trusted_proxies_say() {
+        let trusted =
+            ["127.0.0.0/8", "::1/128", "10.0.0.0/8"].map(|n| n.parse().expect("a network"));
+        for (peer, forwarded, expected) in [
+            ("192.0.2.1", vec![], "192.0.2.1"),
+            ("192.0.2.1", vec!["198.51.100.7"], "192.0.2.1"),
+            ("127.0.0.1", vec![], "127.0.0.1"),
+            ("127.0.0.1", vec!["198.51.100.7"], "198.51.100.7"),
+            // What the client has sent itself comes first.
+            ("127.0.0.1", vec!["10.9.9.9, 198.51.100.7"], "198.51.100.7"),
+            (
+                "127.0.0.1",
+                vec!["203.0.113.5, 198.51.100.7, 10.0.0.2"],
+                "198.51.100.7",
+            ),
+            (
+                "127.0.0.1",
+                vec!["203.0.113.5", "198.51.100.7", "10.0.0.2"],
+                "198.51.100.7",
+            ),
+            ("127.0.0.1", vec!["10.0.0.3, 10.0.0.2"], "10.0.0.3"),
+            ("127.0.0.1", vec!["nonsense"], "127.0.0.1"),
+            (
+                "127.0.0.1",
+                vec!["198.51.100.7, nonsense, 10.0.0.2"],
+                "10.0.0.2",
+            ),
+            ("127.0.0.1", vec![""], "127.0.0.1"),
+            ("::ffff:127.0.0.1", vec!["2001:db8::1"], "2001:db8::1"),
+            ("::1", vec!["::ffff:198.51.100.7"], "198.51.100.7"),
+        ] {
+            let mut headers = HeaderMap::new();
+            for value in &forwarded {
+                headers.append("x-forwarded-for", value.parse().expect("a header"));
+            }
+            let address = client_address(ip(peer), &headers, &trusted);
+            assert_eq!(address, ip(expected), "{peer} {forwarded:?}");
+        }
+    }
+
+    #[test]
+    fn a_network_of_version_6_counts_as_one() {
+        let of = |address| Origin::from(ip(address));
+        assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:1"));
+        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
+        assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
+        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
+    }
+
+    #[test]
+    fn guessing_is_slowed_down_and_locks_nobody_out() {
+        let rates = AccountRates::new(&Limits {
+            logins_per_minute: 1000,
+            ..OFF
+        });
+        let guess = |address: &str| rates.login("alice", ip(address));
+        for _ in 0..PASSWORDS_AT_ONCE {
+            assert_eq!(guess("192.0.2.1"), Ok(()));
+        }
+        let slow = |error| match error {
+            Err(Error::RateLimited {
+                retry_after_seconds,
+            }) => retry_after_seconds,
+            other => panic!("{other:?}"),
+        };
+        assert!((25..=31).contains(&slow(guess("192.0.2.1"))));
+        // Another user of that address, and the same user elsewhere.
+        assert_eq!(rates.login("bob", ip("192.0.2.1")), Ok(()));
+        assert_eq!(guess("192.0.2.2"), Ok(()));
+        // Many addresses together: each still has its first try, and a right one clears it.
+        for index in 0..ATTACK_AT_ONCE {
+            assert_eq!(guess(&format!("198.51.100.{index}")), Ok(()));
+        }
+        assert_eq!(guess("203.0.113.1"), Ok(()));
+        assert!((55..=61).contains(&slow(guess("203.0.113.1"))));
+        rates.logged_in("alice", ip("203.0.113.1"));
+        assert_eq!(guess("203.0.113.1"), Ok(()));
+    }
+
+    #[test]
+    fn an_address_has_its_rate_whatever_the_usernames() {
+        let rates = AccountRates::new(&Limits {
+            logins_per_minute: 5,
+            registrations_per_hour: 3,
+            ..OFF
+        });
+        let network = |index: u32| ip(&format!("2001:db8::{index:x}"));
+        for index in 0..5 {
+            assert_eq!(rates.login(&index.to_string(), network(index)), Ok(()));
+        }
+        assert!(rates.login("another", network(9)).is_err());
+        assert_eq!(rates.login("another", ip("192.0.2.1")), Ok(()));
+        for index in 0..3 {
+            assert_eq!(rates.registration(network(index)), Ok(()));
+        }
+        assert!(rates.registration(network(9)).is_err());
+        let off = AccountRates::new(&OFF);
+        assert!((0..10_000).all(|_| off.login("alice", network(1)).is_ok()));
+    }
+
+    #[test]
+    fn a_socket_that_does_not_listen_to_refusals_is_closed() {
+        let rates = SocketRates::new(&Limits {
+            events_per_second: 1,
+            ..OFF
+        });
+        let mut outcomes = Vec::new();
+        while let Ok(outcome) = rates.event() {
+            outcomes.push(outcome.map_err(|error| error.code()));
+            assert!(outcomes.len() < 100, "it is never closed");
+        }
+        assert_eq!(outcomes[..10], [Ok(()); 10]);
+        let refused = outcomes[10..]
+            .iter()
+            .filter(|outcome| **outcome == Err("rate_limited"));
+        assert!(refused.count() >= 10);
+        let controls = (0..).take_while(|_| rates.control_frame().is_ok()).count();
+        assert!((100..110).contains(&controls), "{controls}");
+        let off = SocketRates::new(&OFF);
+        assert!((0..10_000).all(|_| matches!(off.event(), Ok(Ok(())))));
+    }
+
+    #[test]
+    fn places_are_given_back() {
+        let places = Places::new(2);
+        let first = places.take("alice");
+        let second = places.take("alice");
+        assert!(first.is_some() && second.is_some() && places.take("alice").is_none());
+        assert!(places.take("bob").is_some());
+        drop(first);
+        assert!(places.take("alice").is_some());
+        drop(second);
+        assert!(locked(&places.taken).is_empty());
+    }
+}

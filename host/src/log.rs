@@ -1,0 +1,33 @@
+//! The log, on standard error.
+
+use std::io::{IsTerminal, stderr};
+
+use anyhow::Context;
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{Config, LogFormat};
+use crate::metrics::METRICS;
+
+/// Begins to log, as LOG_LEVEL and LOG_FORMAT say; panics too.
+pub fn init(config: &Config) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&config.log_level).context("LOG_LEVEL")?;
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        // A log that cannot be written (a full disk, a pipe nobody reads) must not stop the server.
+        .log_internal_errors(false)
+        .with_ansi(stderr().is_terminal())
+        .with_writer(stderr);
+    match config.log_format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().flatten_event(true).init(),
+    }
+    std::panic::set_hook(Box::new(|panic| {
+        METRICS.panics.inc();
+        // A text that was put together may hold what users have written.
+        let message = panic.payload().downcast_ref::<&str>().copied();
+        let message = message.unwrap_or("(not shown)");
+        let location = panic.location().map(ToString::to_string);
+        tracing::error!(message, location, "panic");
+    }));
+    Ok(())
+}

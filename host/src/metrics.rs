@@ -1,0 +1,264 @@
+//! What an operator can see of the process: counters, durations and sizes, as `GET /metrics` on METRICS_ADDR shows them.
+//!
+//! They are the process's own and not a server's, as usual with Prometheus; names and units follow its conventions.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use prometheus::{
+    Encoder, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, TEXT_FORMAT, TextEncoder,
+    exponential_buckets, register_histogram, register_int_counter, register_int_counter_vec,
+    register_int_gauge, register_int_gauge_vec,
+};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+
+use crate::http::Host;
+
+/// Scrapes at once; more wait.
+const SCRAPES_MAX: usize = 16;
+/// Time for a whole scrape.
+const SCRAPE_TIMEOUT: Duration = Duration::from_secs(10);
+/// After an accept that failed.
+const ACCEPT_RETRY: Duration = Duration::from_secs(1);
+
+pub static METRICS: LazyLock<Metrics> =
+    LazyLock::new(|| Metrics::register().expect("each name is registered once"));
+
+/// What is counted where it happens.
+pub struct Metrics {
+    pub http_connections: IntGauge,
+    /// By route and status.
+    pub http_requests: IntCounterVec,
+    pub sockets: IntGauge,
+    pub users: IntGauge,
+    pub sockets_opened: IntCounter,
+    /// By code.
+    pub socket_closes: IntCounterVec,
+    /// By type and result.
+    pub events: IntCounterVec,
+    pub event_seconds: Histogram,
+    pub commit_seconds: Histogram,
+    pub commit_operations: Histogram,
+    /// By reason.
+    pub commit_failures: IntCounterVec,
+    pub deliveries: IntCounter,
+    pub drops: IntCounter,
+    /// By result.
+    pub logins: IntCounterVec,
+    /// By result.
+    pub registrations: IntCounterVec,
+    pub password_seconds: Histogram,
+    /// By reason.
+    pub refusals: IntCounterVec,
+    pub panics: IntCounter,
+    pub catch_ups: IntCounter,
+    // Looked up when they are asked for.
+    store_queue: IntGaugeVec,
+    password_queue: IntGauge,
+    bus_connected: IntGauge,
+    database_bytes: IntGaugeVec,
+}
+
+impl Metrics {
+    fn register() -> prometheus::Result<Metrics> {
+        // From a tenth of a millisecond to ten seconds.
+        let seconds = || -> prometheus::Result<Vec<f64>> {
+            let decades = [0.0001, 0.001, 0.01, 0.1, 1.0];
+            let mut buckets: Vec<_> = decades.map(|d| [d, 2.5 * d, 5.0 * d]).concat();
+            buckets.push(10.0);
+            Ok(buckets)
+        };
+        register_int_gauge_vec!("chat_build_info", "Always 1.", &["version"])?
+            .with_label_values(&[env!("CARGO_PKG_VERSION")])
+            .set(1);
+        Ok(Metrics {
+            http_connections: register_int_gauge!(
+                "chat_http_connections",
+                "Connections that speak HTTP, handshakes of sockets included."
+            )?,
+            http_requests: register_int_counter_vec!(
+                "chat_http_requests_total",
+                "Requests answered, by route and status.",
+                &["route", "status"]
+            )?,
+            sockets: register_int_gauge!("chat_sockets", "Open sockets.")?,
+            users: register_int_gauge!("chat_users", "Users with an open socket here.")?,
+            sockets_opened: register_int_counter!(
+                "chat_sockets_opened_total",
+                "Sockets opened for a user."
+            )?,
+            socket_closes: register_int_counter_vec!(
+                "chat_socket_closes_total",
+                "Sockets closed, by the code of the first close frame; 1005 is a frame without a code, 1006 a \
+                 connection that ended without a frame.",
+                &["code"]
+            )?,
+            events: register_int_counter_vec!(
+                "chat_events_total",
+                "Events answered, by type (root: none that is known) and result (ok, or the error's code).",
+                &["type", "result"]
+            )?,
+            event_seconds: register_histogram!(
+                "chat_event_duration_seconds",
+                "Time from an event's arrival to its reply, its commit included.",
+                seconds()?
+            )?,
+            commit_seconds: register_histogram!(
+                "chat_commit_duration_seconds",
+                "Time of a transaction that writes.",
+                seconds()?
+            )?,
+            commit_operations: register_histogram!(
+                "chat_commit_operations",
+                "Operations in a transaction that writes.",
+                exponential_buckets(1.0, 2.0, 9)?
+            )?,
+            commit_failures: register_int_counter_vec!(
+                "chat_transaction_failures_total",
+                "Transactions that failed, by reason.",
+                &["reason"]
+            )?,
+            deliveries: register_int_counter!(
+                "chat_deliveries_total",
+                "Pushes queued for a socket."
+            )?,
+            drops: register_int_counter!(
+                "chat_drops_total",
+                "Pushes that may be left out, and were, because their socket is slow."
+            )?,
+            logins: register_int_counter_vec!(
+                "chat_logins_total",
+                "Logins, by result (ok, or the error's code).",
+                &["result"]
+            )?,
+            registrations: register_int_counter_vec!(
+                "chat_registrations_total",
+                "Registrations, by result (ok, or the error's code).",
+                &["result"]
+            )?,
+            password_seconds: register_histogram!(
+                "chat_password_duration_seconds",
+                "Time of a password's hashing, without its wait.",
+                seconds()?
+            )?,
+            refusals: register_int_counter_vec!(
+                "chat_refusals_total",
+                "What was refused for security or a limit, by reason.",
+                &["reason"]
+            )?,
+            panics: register_int_counter!(
+                "chat_panics_total",
+                "Panics that were contained. Each is a fault of the program."
+            )?,
+            catch_ups: register_int_counter!(
+                "chat_catch_ups_total",
+                "Times that the clients were told to catch up, because the bus may have lost something."
+            )?,
+            store_queue: register_int_gauge_vec!(
+                "chat_store_queue_length",
+                "Operations that wait for the database.",
+                &["queue"]
+            )?,
+            password_queue: register_int_gauge!(
+                "chat_password_queue_length",
+                "Logins and registrations that wait for a thread."
+            )?,
+            bus_connected: register_int_gauge!(
+                "chat_bus_connected",
+                "1 where the bus is connected; 0 where it is not, or there is none."
+            )?,
+            database_bytes: register_int_gauge_vec!(
+                "chat_database_bytes",
+                "Size of the data file, and of its write-ahead log.",
+                &["file"]
+            )?,
+        })
+    }
+}
+
+/// All of it, in Prometheus's text format.
+fn text(host: &Host) -> prometheus::Result<Vec<u8>> {
+    let metrics = &*METRICS;
+    let (writes, reads) = host.store.queued();
+    for (queue, length) in [("writes", writes), ("reads", reads)] {
+        let gauge = metrics.store_queue.with_label_values(&[queue]);
+        gauge.set(length as i64);
+    }
+    metrics.password_queue.set(host.passwords.queued() as i64);
+    let is_connected = host.readiness.is_bus_connected();
+    metrics.bus_connected.set(is_connected.into());
+    for (file, bytes) in host.store.file_bytes() {
+        let gauge = metrics.database_bytes.with_label_values(&[file]);
+        gauge.set(bytes as i64);
+    }
+    let mut text = Vec::new();
+    TextEncoder::new().encode(&prometheus::gather(), &mut text)?;
+    Ok(text)
+}
+
+/// Answers scrapes, until it is dropped.
+pub async fn serve(listener: TcpListener, host: Arc<Host>) {
+    let permits = Arc::new(Semaphore::new(SCRAPES_MAX));
+    while let Ok(permit) = permits.clone().acquire_owned().await {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "METRICS_ADDR: accept");
+                sleep(ACCEPT_RETRY).await;
+                continue;
+            }
+        };
+        let host = host.clone();
+        let service = service_fn(move |request| {
+            let answer = answer(&host, &request);
+            async { Ok::<_, Infallible>(answer) }
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .keep_alive(false)
+            .serve_connection(TokioIo::new(stream), service);
+        tokio::spawn(async move {
+            let _permit = permit;
+            // Whoever asked has gone, or sends nonsense.
+            let _ = timeout(SCRAPE_TIMEOUT, connection).await;
+        });
+    }
+}
+
+fn answer<B>(host: &Host, request: &Request<B>) -> Response<Full<Bytes>> {
+    let (status, content_type, body) = match (request.method(), request.uri().path()) {
+        (&Method::GET, "/metrics") => match text(host) {
+            Ok(text) => (StatusCode::OK, TEXT_FORMAT, text),
+            Err(error) => {
+                tracing::error!(%error, "metrics");
+                let status = StatusCode::INTERNAL_SERVER_ERROR;
+                (status, "text/plain", b"internal error".to_vec())
+            }
+        },
+        _ => (StatusCode::NOT_FOUND, "text/plain", b"not found".to_vec()),
+    };
+    let mut answer = Response::new(Full::new(body.into()));
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    answer
+}
+
+/// Binds METRICS_ADDR.
+pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    use anyhow::Context as _;
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("METRICS_ADDR: cannot listen on {address}"))
+}
