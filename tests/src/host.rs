@@ -28,6 +28,15 @@ pub const SECRET: &str = "a secret for tests only";
 pub const PASSWORD: &str = "a password";
 pub const ORIGIN: &str = "http://localhost:5173";
 
+/// The variables of the limits on what one user or one address may do; 0 is none.
+const LIMITS: [&str; 5] = [
+    "SOCKETS_PER_USER",
+    "SOCKETS_PER_ADDRESS",
+    "EVENTS_PER_SECOND",
+    "LOGINS_PER_MINUTE",
+    "REGISTRATIONS_PER_HOUR",
+];
+
 /// What a host answers to HTTP.
 #[derive(Debug)]
 pub struct Http {
@@ -356,12 +365,20 @@ impl Process {
     }
 
     pub async fn start_with(variables: &[(&str, &OsStr)], log: Log) -> Self {
-        let mut child = Command::new(program())
-            .envs(variables.iter().copied())
+        Self::start_in(PLAINLY, variables, log).await
+    }
+
+    /// Starts it by a script of the shell that ends as `PLAINLY` does, and before that changes what surrounds the program.
+    pub async fn start_in(script: &str, variables: &[(&str, &OsStr)], log: Log) -> Self {
+        let mut child = Command::new("sh")
+            .args(["-c", script])
+            .arg(program())
             .env("JWTSECRET", SECRET)
             .env("PORT", "0")
             .env_remove("HOST")
             .env_remove("CORS_ALLOW_ORIGIN")
+            // Tests come in numbers from one address.
+            .envs(LIMITS.map(|name| (name, "0")))
             .env(
                 "LOG_LEVEL",
                 if matches!(log, Log::File(_)) {
@@ -370,6 +387,7 @@ impl Process {
                     "info"
                 },
             )
+            .envs(variables.iter().copied())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
@@ -407,9 +425,13 @@ impl Process {
         Process { address, child }
     }
 
+    /// Of the process.
+    pub fn id(&self) -> u32 {
+        self.child.id().expect("it runs")
+    }
+
     pub fn signal(&self, signal: Signal) {
-        let id = self.child.id().expect("it runs");
-        let pid = Pid::from_raw(id as i32).expect("a process id");
+        let pid = Pid::from_raw(self.id() as i32).expect("a process id");
         kill_process(pid, signal).expect("signalled");
     }
 
@@ -435,9 +457,23 @@ impl Process {
     }
 }
 
+/// Starts the program with its arguments.
+const PLAINLY: &str = r#"exec "$0" "$@""#;
+
 /// Runs the program with arguments and these variables, to its end: status, standard output, standard error.
 pub async fn run(arguments: &[&str], variables: &[(&str, &str)]) -> (ExitStatus, String, String) {
-    let output = Command::new(program())
+    run_in(PLAINLY, arguments, variables).await
+}
+
+/// The same, started as by `Process::start_in`.
+pub async fn run_in(
+    script: &str,
+    arguments: &[&str],
+    variables: &[(&str, &str)],
+) -> (ExitStatus, String, String) {
+    let output = Command::new("sh")
+        .args(["-c", script])
+        .arg(program())
         .args(arguments)
         .env("PORT", "0")
         .env_remove("HOST")

@@ -23,6 +23,7 @@ pub struct Proxy {
 struct Shared {
     target: Mutex<SocketAddr>,
     is_calm: AtomicBool,
+    swallows: AtomicBool,
 }
 
 impl Proxy {
@@ -32,6 +33,7 @@ impl Proxy {
         let shared = Arc::new(Shared {
             target: Mutex::new(target),
             is_calm: AtomicBool::new(false),
+            swallows: AtomicBool::new(false),
         });
         let accepting = shared.clone();
         tokio::spawn(async move {
@@ -55,6 +57,11 @@ impl Proxy {
     /// From here on it does no harm.
     pub fn calm(&self) {
         self.shared.is_calm.store(true, Ordering::Relaxed);
+    }
+
+    /// From here on nothing passes, and nobody says so.
+    pub fn swallow(&self) {
+        self.shared.swallows.store(true, Ordering::Relaxed);
     }
 }
 
@@ -84,6 +91,9 @@ impl Shared {
             let read = from.read(&mut buffer[..size]).await?;
             if read == 0 {
                 return Ok(());
+            }
+            if self.swallows.load(Ordering::Relaxed) {
+                continue;
             }
             if !self.is_calm.load(Ordering::Relaxed) && random.u32(..PIECES_PER_FAULT) == 0 {
                 match random.u32(..4) {

@@ -30,54 +30,6 @@ async fn value(db: &libsql::Connection, sql: &str) -> libsql::Value {
 }
 
 #[tokio::test]
-async fn what_was_acknowledged_is_there_after_a_kill() {
-    let folder = TempDir::new().expect("a folder");
-    let file = folder.path().join("chat.db");
-    let mut host = Process::start(&file).await;
-    register(host.address, "alice").await;
-    register(host.address, "bob").await;
-    let mut alice = host.connect("alice").await;
-    let conversation = alice.converse(&["bob"]).await;
-    drop(alice);
-    let mut acknowledged = Vec::new();
-    for round in 0..5 {
-        let mut alice = host.connect("alice").await;
-        let mut bob = host.connect("bob").await;
-        // Sends without a pause until the host is killed under it, after a number of answers.
-        for count in 0..20 {
-            let event = json!({
-                "type": "send_message", "conversation_id": conversation, "content": format!("{round} {count}"),
-            });
-            alice.text(&event.to_string()).await;
-        }
-        for _ in 0..round * 4 {
-            acknowledged.push(alice.receive().await["data"].clone());
-        }
-        // What others have been told is stored as well.
-        acknowledged.push(bob.push().await["data"].clone());
-        host.kill().await;
-        let db = open(&file).await;
-        assert_eq!(
-            value(&db, "pragma integrity_check").await,
-            libsql::Value::Text("ok".into())
-        );
-        drop(db);
-        host = Process::start(&file).await;
-        for message in &acknowledged {
-            let mut reader = host.connect("bob").await;
-            let before = message["id"].as_i64().expect("an id") + 1;
-            let get = json!({ "type": "get_messages", "conversation_id": conversation, "before": before });
-            let page = reader.ok(get).await;
-            assert_eq!(
-                &page["messages"][0], message,
-                "an acknowledged message is lost"
-            );
-            reader.close().await;
-        }
-    }
-}
-
-#[tokio::test]
 async fn users_of_a_killed_host_are_offline_when_it_is_back() {
     let folder = TempDir::new().expect("a folder");
     let file = folder.path().join("chat.db");
@@ -288,17 +240,6 @@ async fn files_that_cannot_be_used_are_refused_with_a_reason() {
         "the database is not a chat database: it has no table users",
     )
     .await;
-
-    let file = folder.path().join("corrupt.db");
-    std::fs::write(
-        &file,
-        "this is a text of more than a hundred bytes ".repeat(50),
-    )
-    .expect("written");
-    refuse(&file, "file is not a database").await;
-
-    refuse(folder.path(), "is a folder, expected a file").await;
-    refuse(&file.join("below/a/file.db"), "cannot create the folder").await;
 }
 
 #[tokio::test]
@@ -478,33 +419,4 @@ async fn another_process_that_reads_does_not_hold_up_the_stop() {
     drop(db);
     let host = Process::start(&file).await;
     host.connect("bob").await;
-}
-
-#[tokio::test]
-async fn while_another_process_writes_events_are_unavailable_and_then_work_again() {
-    let folder = TempDir::new().expect("a folder");
-    let file = folder.path().join("chat.db");
-    let host = Process::start(&file).await;
-    register(host.address, "alice").await;
-    let mut alice = host.connect("alice").await;
-    let conversation = alice.converse(&[]).await;
-    let db = open(&file).await;
-    db.execute_batch("begin immediate").await.expect("begun");
-    let event = json!({ "type": "send_message", "conversation_id": conversation, "content": "x" });
-    for _ in 0..30 {
-        alice.text(&event.to_string()).await;
-    }
-    for _ in 0..30 {
-        let reply = alice.receive().await;
-        assert_eq!(reply["code"], "unavailable", "{reply}");
-        assert_eq!(reply["error"], "the server is busy, try again later");
-        assert!(reply["retry_after"].as_i64() > Some(0));
-    }
-    assert_eq!(
-        alice.history(conversation).await,
-        json!([]),
-        "readers go on"
-    );
-    db.execute_batch("rollback").await.expect("rolled back");
-    alice.send(conversation, "again").await;
 }
