@@ -15,7 +15,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::spawn_blocking;
-use tokio::time::{interval, sleep, timeout};
+use tokio::time::{Instant, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
@@ -45,6 +45,8 @@ const COMMANDS_QUEUED_MAX: usize = 64;
 const PING_SLOTS: u32 = 30;
 /// After an accept that failed, for want of file descriptors perhaps.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+/// Without a failure for so long, the next one is worth a line in the log again.
+const ACCEPT_CALM: Duration = Duration::from_secs(10);
 /// Time for sockets and requests to end; the same again to store that everyone is offline; and to close the database.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -271,6 +273,7 @@ impl Drop for HttpPlace {
 
 async fn accept(listener: &TcpListener, host: &Arc<Host>, connections: &Connections) {
     let permits = Arc::new(Semaphore::new(HTTP_CONNECTIONS_MAX));
+    let mut failed_at: Option<Instant> = None;
     loop {
         let Ok(permit) = permits.clone().acquire_owned().await else {
             return;
@@ -278,7 +281,10 @@ async fn accept(listener: &TcpListener, host: &Arc<Host>, connections: &Connecti
         match listener.accept().await {
             Ok((stream, peer)) => serve(stream, peer.ip(), host.clone(), connections, permit),
             Err(error) => {
-                tracing::warn!(%error, "accept");
+                if failed_at.is_none_or(|at| at.elapsed() > ACCEPT_CALM) {
+                    tracing::warn!(%error, "accept: connections wait");
+                }
+                failed_at = Some(Instant::now());
                 sleep(ACCEPT_RETRY).await;
             }
         }

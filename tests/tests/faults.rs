@@ -480,6 +480,49 @@ async fn under_constant_reads_the_write_ahead_log_stays_short() {
     assert!(readers.try_join_next().is_none(), "they read all the while");
 }
 
+#[tokio::test]
+async fn without_file_descriptors_it_serves_whom_it_has_and_then_accepts_again() {
+    let folder = TempDir::new().expect("a folder");
+    let file = folder.path().join("chat.db");
+    let log = folder.path().join("log");
+    let variables = [
+        ("DBPATH", file.as_os_str()),
+        ("LOG_LEVEL", OsStr::new("info")),
+    ];
+    let script = r#"ulimit -n 64 && exec "$0" "$@""#;
+    let host = Process::start_in(script, &variables, Log::File(log.clone())).await;
+    register(host.address, "alice").await;
+    register(host.address, "bob").await;
+    let (mut alice, mut bob) = (host.connect("alice").await, host.connect("bob").await);
+    let conversation = alice.converse(&["bob"]).await;
+    bob.push().await;
+    let mut crowd = Vec::new();
+    for _ in 0..100 {
+        crowd.push(
+            TcpStream::connect(host.address)
+                .await
+                .expect("the system accepts"),
+        );
+    }
+    let named = "Too many open files";
+    until("a line in the log", async || lines(&log, named) > 0).await;
+    // Time for many more attempts.
+    let started = Instant::now();
+    while started.elapsed() < Duration::from_secs(1) {
+        let id = alice.send(conversation, "still here").await;
+        assert_eq!(bob.push().await["data"]["id"], id);
+        assert_eq!(bob.history(conversation).await[0]["id"], id);
+    }
+    assert_eq!(lines(&log, named), 1, "once");
+    drop(crowd);
+    let mut carol = {
+        register(host.address, "carol").await;
+        host.connect("carol").await
+    };
+    carol.converse(&["alice"]).await;
+    assert_eq!(host.end(Signal::TERM).await.code(), Some(0));
+}
+
 /// A library that shows a program another time than the system's (Debian's package faketime), wherever the system keeps it.
 const FAKETIME: &str = "/usr/$LIB/faketime/libfaketimeMT.so.1";
 
