@@ -392,6 +392,9 @@ fn write_groups(
             jobs = rest;
         }
         last_time = started.elapsed();
+        if let Database::Local(database) = &mut database {
+            database.keep_log_short();
+        }
     }
     if let Database::Local(database) = &mut database {
         database.checkpoint();

@@ -450,6 +450,38 @@ async fn write(client: &mut Client, conversation: i64, count: usize) {
 }
 
 #[tokio::test]
+async fn a_write_ahead_log_that_a_long_reader_held_is_short_again_when_it_has_gone() {
+    let folder = TempDir::new().expect("a folder");
+    let file = folder.path().join("chat.db");
+    let (wal, log) = (file.with_extension("db-wal"), folder.path().join("log"));
+    let variables = [
+        ("DBPATH", file.as_os_str()),
+        ("LOG_LEVEL", OsStr::new("info")),
+    ];
+    let host = Process::start_with(&variables, Log::File(log.clone())).await;
+    register(host.address, "alice").await;
+    let mut alice = host.connect("alice").await;
+    let conversation = alice.converse(&[]).await;
+    let reader = open(&file).await;
+    reader.execute_batch("begin").await.expect("begun");
+    rows(&reader, "select count(*) from messages").await;
+    while length(&wal) < LOG_BYTES_MAX * 5 / 4 {
+        write(&mut alice, conversation, 20).await;
+    }
+    let warned = "the write-ahead log";
+    until("a warning", async || lines(&log, warned) > 0).await;
+    write(&mut alice, conversation, 20).await;
+    assert_eq!(lines(&log, warned), 1, "once");
+    reader.execute_batch("rollback").await.expect("rolled back");
+    until("a short log", async || {
+        write(&mut alice, conversation, 20).await;
+        length(&wal) < LOG_BYTES_MAX
+    })
+    .await;
+    until("a word of it", async || lines(&log, warned) == 2).await;
+}
+
+#[tokio::test]
 async fn under_constant_reads_the_write_ahead_log_stays_short() {
     let folder = TempDir::new().expect("a folder");
     let file = folder.path().join("chat.db");

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use handler::{Access, Rows, Statement, schema};
@@ -14,6 +15,14 @@ use tokio::runtime::Runtime;
 const PAGE_CACHE_KIB: u32 = 32 * 1024;
 /// How long a statement waits for another process's lock.
 const BUSY_TIMEOUT_MS: u32 = 2000;
+/// A write-ahead log that is longer is emptied. SQLite's own checkpoints move into the file what they can, and begin the log
+/// anew only where nobody happens to read it.
+const LOG_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Commits between two looks at its length.
+const COMMITS_PER_LOOK: u32 = 16;
+/// How long emptying it waits for readers, while nothing is written, and how soon it is tried again after one that did not go.
+const READERS_TIMEOUT: Duration = Duration::from_millis(100);
+const EMPTY_RETRY: Duration = Duration::from_secs(2);
 
 /// One connection. libsql blocks the calling thread on a local file: each of these belongs to a thread of its own.
 pub struct LocalDatabase {
@@ -24,6 +33,16 @@ pub struct LocalDatabase {
     runtime: Runtime,
     /// Keeps a second server off the file; `None` for readers.
     _lock: Option<File>,
+    log: Log,
+}
+
+/// The write-ahead log, as far as its writer looks after it.
+struct Log {
+    path: PathBuf,
+    /// Since the last look at its length.
+    commits: u32,
+    /// The last time that readers kept it from being emptied, and it is still long.
+    held_at: Option<Instant>,
 }
 
 impl LocalDatabase {
@@ -75,6 +94,11 @@ impl LocalDatabase {
             prepared: HashMap::new(),
             runtime,
             _lock: lock,
+            log: Log {
+                path: beside(path, "-wal"),
+                commits: 0,
+                held_at: None,
+            },
         })
     }
 
@@ -88,8 +112,10 @@ impl LocalDatabase {
             connection,
             prepared,
             runtime,
+            log,
             ..
         } = self;
+        log.commits += 1;
         runtime.block_on(async {
             if !connection.is_autocommit() {
                 // A panic has left a transaction behind.
@@ -112,22 +138,54 @@ impl LocalDatabase {
         })
     }
 
+    /// Empties the write-ahead log where it has grown long. Where another process reads for long, it goes on growing until
+    /// that one has finished.
+    pub fn keep_log_short(&mut self) {
+        if self.log.commits < COMMITS_PER_LOOK {
+            return;
+        }
+        self.log.commits = 0;
+        let bytes = self.log.path.metadata().map_or(0, |log| log.len());
+        let held_at = self.log.held_at;
+        if bytes <= LOG_BYTES_MAX || held_at.is_some_and(|at| at.elapsed() < EMPTY_RETRY) {
+            return;
+        }
+        let result = self.empty_log();
+        let is_held = !matches!(result, Ok(true));
+        self.log.held_at = is_held.then(Instant::now);
+        match (held_at, result) {
+            (None, Ok(false)) => {
+                tracing::warn!(
+                    bytes,
+                    "the write-ahead log grows: another process is reading"
+                );
+            }
+            (None, Err(error)) => tracing::warn!(%error, bytes, "the write-ahead log grows"),
+            (Some(_), Ok(true)) => tracing::info!("the write-ahead log is empty again"),
+            _ => {}
+        }
+    }
+
     /// Moves the write-ahead log into the file and empties it, unless another process is reading: then the next start
     /// does.
     pub fn checkpoint(&mut self) {
-        let result = self.runtime.block_on(async {
-            for sql in [
-                "pragma busy_timeout = 100",
-                "pragma wal_checkpoint(truncate)",
-            ] {
-                let pragma = Statement::new(sql, []);
-                run_prepared(&self.connection, &mut self.prepared, &pragma).await?;
-            }
-            Ok::<_, libsql::Error>(())
-        });
-        if let Err(error) = result {
-            tracing::warn!(%error, "the write-ahead log stays until the next start");
+        match self.empty_log() {
+            Ok(true) => {}
+            Ok(false) => tracing::warn!("the write-ahead log stays: another process is reading"),
+            Err(error) => tracing::warn!(%error, "the write-ahead log stays until the next start"),
         }
+    }
+
+    /// Whether it is done: a reader may prevent it.
+    fn empty_log(&mut self) -> Result<bool, libsql::Error> {
+        let busy_timeout = Duration::from_millis(BUSY_TIMEOUT_MS.into());
+        self.connection.busy_timeout(READERS_TIMEOUT)?;
+        let pragma = Statement::new("pragma wal_checkpoint(truncate)", []);
+        let run = run_prepared(&self.connection, &mut self.prepared, &pragma);
+        let result = self.runtime.block_on(run);
+        self.connection.busy_timeout(busy_timeout)?;
+        // The first column: whether it was kept from it.
+        Ok(result?.first().is_some_and(|row| !row.flag(0)))
     }
 }
 
@@ -206,15 +264,19 @@ fn lock(path: &Path) -> anyhow::Result<File> {
     })
 }
 
-/// Locks a file beside the database; `None` where another process has. It is named after the file that symbolic links
-/// lead to.
-fn try_lock(path: &Path) -> anyhow::Result<Option<File>> {
+/// SQLite's name for a file beside the database: it goes by the file that symbolic links lead to.
+fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path
         .canonicalize()
         .unwrap_or_else(|_| path.to_owned())
         .into_os_string();
-    name.push("-lock");
-    let name = PathBuf::from(name);
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// Locks a file beside the database; `None` where another process has.
+fn try_lock(path: &Path) -> anyhow::Result<Option<File>> {
+    let name = beside(path, "-lock");
     let file = OpenOptions::new()
         .create(true)
         .truncate(false)
