@@ -330,6 +330,41 @@ fn lines(log: &Path, text: &str) -> usize {
 }
 
 #[tokio::test]
+async fn where_it_cannot_write_it_says_so_and_does_not_start() {
+    let folder = TempDir::new().expect("a folder");
+    let folder = folder.path();
+    let file = folder.join("chat.db");
+    let read_only = r#"mount --bind "$DIR" "$DIR" && mount -o remount,bind,ro "$DIR""#;
+    let Some(folder_read_only) = mounted(read_only, folder) else {
+        return;
+    };
+    let variables = [
+        ("DBPATH", file.to_str().expect("text")),
+        ("DIR", folder.to_str().expect("text")),
+    ];
+    let refuse = async |script: &str, reason: &str, variables: &[(&str, &str)]| {
+        let before = fs::read(&file).ok();
+        let (status, _, errors) = run_in(script, &[], variables).await;
+        assert_eq!(status.code(), Some(1), "{errors}");
+        assert!(errors.contains("DBPATH: "), "{errors}");
+        assert!(errors.contains(reason), "{errors}");
+        assert!(fs::read(&file).ok() == before, "it has changed");
+    };
+    let reason = "Read-only file system";
+    refuse(&folder_read_only, reason, &variables).await;
+    let full = mounted(r#"mount -t tmpfs -o size=64k tmpfs "$DIR""#, folder).expect("as before");
+    refuse(&full, "database or disk is full", &variables).await;
+    let host = Process::start(&file).await;
+    register(host.address, "alice").await;
+    assert_eq!(host.end(Signal::TERM).await.code(), Some(0));
+    refuse(&folder_read_only, reason, &variables).await;
+    // The file alone.
+    let variables = [variables[0], ("DIR", file.to_str().expect("text"))];
+    let file_read_only = mounted(read_only, &file).expect("as before");
+    refuse(&file_read_only, "readonly database", &variables).await;
+}
+
+#[tokio::test]
 async fn while_another_process_writes_events_are_unavailable_and_then_work_again() {
     let folder = TempDir::new().expect("a folder");
     let file = folder.path().join("chat.db");

@@ -62,7 +62,7 @@ impl LocalDatabase {
             .block_on(async {
                 make_ready(&database.connection, now).await?;
                 // A file that cannot be written is found out now, with its reason.
-                let probe = "begin immediate; rollback";
+                let probe = "begin; delete from hosts where false; rollback";
                 anyhow::Ok(database.connection.execute_batch(probe).await?)
             })
             .with_context(|| format!("DBPATH: cannot use the database {}", path.display()))?;
