@@ -8,7 +8,7 @@ mod remote;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,7 @@ use handler::{Access, Context, Error, Operation, Outbox, Rows, Statement};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::config;
+use crate::limits::Rate;
 use crate::metrics::METRICS;
 use crate::registry::Delivery;
 use crate::socket::Socket;
@@ -638,13 +639,17 @@ impl Failure {
         }
     }
 
-    /// Logs it, and says what the caller may know of it.
+    /// Logs it where that is not done later, and says what the caller may know of it.
     fn answer(self) -> Error {
         match self {
-            // Logged with the operation that it belongs to.
+            // Logged with the operation that it is an answer to.
             Failure::Statement(error) => Error::Internal(error),
             Failure::Unavailable(error) | Failure::Unknown(error) => {
-                tracing::error!(error, "the database is not available");
+                // Thousands of operations a second may fail for it.
+                static LINES: LazyLock<Rate> = LazyLock::new(|| Rate::per_second(1, 1));
+                if LINES.check().is_ok() {
+                    tracing::error!(error, "the database is not available");
+                }
                 Error::Unavailable {
                     retry_after_seconds: RETRY_AFTER_SECONDS,
                 }

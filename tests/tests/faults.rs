@@ -330,6 +330,109 @@ fn lines(log: &Path, text: &str) -> usize {
 }
 
 #[tokio::test]
+async fn a_full_disk_makes_sends_unavailable_until_there_is_room() {
+    let folder = TempDir::new().expect("a folder");
+    let folder = folder.path();
+    let Some(script) = mounted(r#"mount -t tmpfs -o size=4m tmpfs "$DIR""#, folder) else {
+        return;
+    };
+    let logs = TempDir::new().expect("a folder");
+    let log = logs.path().join("log");
+    let file = folder.join("chat.db");
+    let variables = [
+        ("DBPATH", file.as_os_str()),
+        ("DIR", folder.as_os_str()),
+        ("LOG_LEVEL", OsStr::new("info")),
+    ];
+    let host = Process::start_in(&script, &variables, Log::File(log.clone())).await;
+    let inside = format!("/proc/{}/root{}", host.id(), folder.display());
+    let inside = Path::new(&inside);
+    for name in ["alice", "bob", "carol"] {
+        register(host.address, name).await;
+    }
+    let mut alice = host.connect("alice").await;
+    let bob_cookie = login(host.address, "bob").await;
+    let carol = host.connect("carol").await;
+    alice
+        .ok(json!({ "type": "add_contact", "contact_username": "carol" }))
+        .await;
+    let conversation = alice.converse(&["bob"]).await;
+    let send = |content: &str| json!({ "type": "send_message", "conversation_id": conversation, "content": content });
+    let mut stored = vec![heard(&alice.ok(send("before")).await)];
+
+    let ballast = inside.join("ballast");
+    let mut filling = File::create(&ballast).expect("a file");
+    while match filling.write(&[0; 4096]) {
+        Ok(_) => true,
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::StorageFull);
+            false
+        }
+    } {}
+    let started = Instant::now();
+    let mut refused = 0;
+    for round in 0..100 {
+        for count in 0..20 {
+            alice
+                .text(&send(&format!("full {round} {count}")).to_string())
+                .await;
+        }
+        for _ in 0..20 {
+            let reply = alice.receive().await;
+            if reply["success"] == true {
+                // The log had a piece of a page left.
+                stored.push(heard(&reply["data"]));
+                continue;
+            }
+            assert_eq!(reply["code"], "unavailable", "{reply}");
+            assert!(reply["retry_after"].as_i64() > Some(0), "{reply}");
+            refused += 1;
+        }
+    }
+    assert!(refused > 1000, "{refused} of 2000");
+    let newest = stored.last().expect("a message").0;
+    let history = alice.history(conversation).await;
+    assert_eq!(history[0]["id"], newest, "reads go on");
+    // It tries a smaller write than these, for which there may be room a few times more.
+    until("not ready", async || {
+        let ready = request(host.address, "GET", "/readyz", &[], "").await;
+        (ready.status, ready.body.as_str()) == (503, "the database is not available")
+    })
+    .await;
+    let mut bob = Client::connect(host.address, &bob_cookie).await;
+    assert_eq!(bob.closed().await.0, 1013, "try again later");
+    carol.close().await;
+    let reason = "database or disk is full";
+    until("a line in the log", async || lines(&log, reason) > 0).await;
+    let named = lines(&log, reason);
+    let most = started.elapsed().as_secs() as usize + 1;
+    assert!(
+        named <= most,
+        "{named} lines for {refused} refusals, at most {most}"
+    );
+
+    fs::remove_file(ballast).expect("removed");
+    drop(filling);
+    stored.push(heard(&alice.ok(send("after")).await));
+    let offline = alice.push().await;
+    assert_eq!(
+        (&offline["data"]["username"], &offline["data"]["is_online"]),
+        (&json!("carol"), &json!(false)),
+        "what could not be stored then is now"
+    );
+    tests::host::ready(host.address).await;
+    host.signal(Signal::STOP);
+    let contents = check(&inside.join("chat.db"), &stored).await;
+    assert_eq!(
+        contents.len(),
+        stored.len(),
+        "what was refused is not there"
+    );
+    host.signal(Signal::CONT);
+    assert_eq!(host.end(Signal::TERM).await.code(), Some(0));
+}
+
+#[tokio::test]
 async fn where_it_cannot_write_it_says_so_and_does_not_start() {
     let folder = TempDir::new().expect("a folder");
     let folder = folder.path();
@@ -432,6 +535,59 @@ async fn a_file_that_is_no_database_is_refused_and_left_alone() {
     fs::write(&empty, "").expect("written");
     let host = Process::start(&empty).await;
     register(host.address, "alice").await;
+}
+
+#[tokio::test]
+async fn a_damaged_page_fails_the_events_that_need_it_and_no_others() {
+    let folder = TempDir::new().expect("a folder");
+    let file = folder.path().join("chat.db");
+    let host = Process::start(&file).await;
+    register(host.address, "alice").await;
+    let cookie = login(host.address, "alice").await;
+    let mut alice = Client::connect(host.address, &cookie).await;
+    let (damaged, sound) = (alice.converse(&[]).await, alice.converse(&[]).await);
+    // Each in a page of its own.
+    for count in 0..10 {
+        alice
+            .send(damaged, &format!("needle {count} {}", "x".repeat(2500)))
+            .await;
+    }
+    for _ in 0..10 {
+        alice.send(sound, &"y".repeat(2500)).await;
+    }
+    assert_eq!(host.end(Signal::TERM).await.code(), Some(0));
+    let mut bytes = fs::read(&file).expect("a file");
+    let needle = b"needle 5";
+    let at = bytes.windows(needle.len()).position(|w| w == needle);
+    let page = at.expect("it is there") / 4096 * 4096;
+    bytes[page..page + 4096].fill(0xff);
+    fs::write(&file, bytes).expect("written");
+
+    let log = folder.path().join("log");
+    let variables = [
+        ("DBPATH", file.as_os_str()),
+        ("LOG_LEVEL", OsStr::new("info")),
+    ];
+    let host = Process::start_with(&variables, Log::File(log.clone())).await;
+    let mut alice = Client::connect(host.address, &cookie).await;
+    let get = json!({ "type": "get_messages", "conversation_id": damaged });
+    let reply = alice.request(get).await;
+    assert_eq!(
+        (&reply["code"], &reply["error"]),
+        (&json!("internal"), &json!("internal error"))
+    );
+    until("a line in the log", async || lines(&log, "malformed") > 0).await;
+    assert_eq!(
+        alice.history(sound).await.as_array().map(Vec::len),
+        Some(10)
+    );
+    for conversation in [sound, damaged] {
+        let id = alice.send(conversation, "more").await;
+        let get = json!({ "type": "get_messages", "conversation_id": conversation, "limit": 1 });
+        assert_eq!(alice.ok(get).await["messages"][0]["id"], id);
+    }
+    assert_eq!(lines(&log, "malformed"), 1, "once");
+    assert_eq!(host.end(Signal::TERM).await.code(), Some(0));
 }
 
 #[tokio::test]
