@@ -271,6 +271,26 @@ async fn killed_at_any_moment_it_has_what_it_acknowledged() {
 }
 
 #[tokio::test]
+async fn killed_while_it_makes_its_file_it_starts_on_what_there_is() {
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut random = Rng::with_seed(seed);
+    for _ in 0..10 {
+        let folder = TempDir::new().expect("a folder");
+        let file = folder.path().join("data/chat.db");
+        let script = format!(
+            r#"exec timeout --signal=KILL 0.{:03} "$0" "$@""#,
+            random.u32(1..100)
+        );
+        run_in(&script, &[], &[("DBPATH", file.to_str().expect("text"))]).await;
+        let host = Process::start(&file).await;
+        register(host.address, "alice").await;
+        assert_eq!(host.end(Signal::TERM).await.code(), Some(0));
+        check(&file, &[]).await;
+    }
+}
+
+#[tokio::test]
 async fn terminated_under_load_it_answers_closes_and_leaves_a_whole_file() {
     let folder = TempDir::new().expect("a folder");
     let file = folder.path().join("chat.db");
@@ -494,6 +514,9 @@ async fn while_another_process_writes_events_are_unavailable_and_then_work_again
     );
     db.execute_batch("rollback").await.expect("rolled back");
     alice.send(conversation, "again").await;
+    assert_eq!(host.end(Signal::TERM).await.code(), Some(0));
+    db.execute_batch("begin immediate").await.expect("begun");
+    refuse(&file, "database is locked").await;
 }
 
 /// Starts the program on this file: it must refuse, and leave the file as it is.
@@ -918,7 +941,7 @@ async fn ten_thousand_sockets_may_go_at_once() {
     }
     until("all are open", async || open_sockets().await == sockets + 1).await;
     assert!(crowd.try_join_next().is_none(), "none was closed");
-    assert!(files(&host) >= before + sockets);
+    assert!(files(&host) > sockets);
     let statuses = alice.pushes_so_far().await;
     assert!(statuses.len() == USERS && statuses.iter().all(|s| s["data"]["is_online"] == true));
 
