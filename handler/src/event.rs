@@ -57,17 +57,22 @@ impl Event {
         let Some(fields) = Fields::parse(text) else {
             return Event::unreadable(Error::Invalid("invalid json event".into()));
         };
+        let reference = reference(&fields);
         let kind = fields.text("type").ok().flatten();
-        let (kind, mut operation) = kind
-            .and_then(|kind| operation(&kind, &fields))
-            .unwrap_or_else(|| {
+        let known = EVENTS
+            .iter()
+            .find(|(name, ..)| Some(*name) == kind.as_deref());
+        let (kind, operation) = match known {
+            Some((kind, names, parse)) => (*kind, parse(&fields.only(names))),
+            None => {
                 let text = "no type field found in the event";
                 ("root", Err(Error::Invalid(text.into())))
-            });
-        let reference = reference(&fields).unwrap_or_else(|error| {
-            operation = Err(error);
-            None
-        });
+            }
+        };
+        let (reference, operation) = match reference {
+            Ok(reference) => (reference, operation),
+            Err(error) => (None, Err(error)),
+        };
         Event {
             envelope: Envelope { kind, reference },
             operation,
@@ -123,35 +128,50 @@ pub(crate) fn push(kind: &'static str, data: &str) -> String {
     })
 }
 
-/// Each event of PROTOCOL.md by its `type`.
-fn operation(kind: &str, fields: &Fields) -> Option<(&'static str, Result<EventOperation, Error>)> {
-    fn boxed(operation: impl Operation<Output = Reply> + 'static) -> EventOperation {
-        Box::new(operation)
-    }
-    Some(match kind {
-        "ping" => ("ping", Ok(boxed(Ping))),
-        "self" => ("self", Ok(boxed(GetSelf))),
-        "add_contact" => ("add_contact", AddContact::parse(fields).map(boxed)),
-        "get_contacts" => ("get_contacts", Ok(boxed(GetContacts))),
-        "create_conversation" => (
-            "create_conversation",
-            CreateConversation::parse(fields).map(boxed),
-        ),
-        "get_conversations" => (
-            "get_conversations",
-            GetConversations::parse(fields).map(boxed),
-        ),
-        "get_conversation_info" => (
-            "get_conversation_info",
-            GetConversationInfo::parse(fields).map(boxed),
-        ),
-        "typing" => ("typing", Typing::parse(fields).map(boxed)),
-        "mark_read" => ("mark_read", MarkRead::parse(fields).map(boxed)),
-        "sync" => ("sync", Sync::parse(fields).map(boxed)),
-        "send_message" => ("send_message", SendMessage::parse(fields).map(boxed)),
-        "get_messages" => ("get_messages", GetMessages::parse(fields).map(boxed)),
-        _ => return None,
-    })
+type Parse = fn(&Fields) -> Result<EventOperation, Error>;
+
+/// Each event of PROTOCOL.md: its `type`, the names of its fields, and how it is read. What is not named here is not there
+/// for it to read.
+const EVENTS: [(&str, &[&str], Parse); 12] = [
+    ("ping", &[], |_| Ok(Box::new(Ping))),
+    ("self", &[], |_| Ok(Box::new(GetSelf))),
+    ("add_contact", &["contact_username"], |fields| {
+        Ok(Box::new(AddContact::parse(fields)?))
+    }),
+    ("get_contacts", &[], |_| Ok(Box::new(GetContacts))),
+    ("create_conversation", &["members", "name"], |fields| {
+        Ok(Box::new(CreateConversation::parse(fields)?))
+    }),
+    ("get_conversations", &["limit", "before"], |fields| {
+        Ok(Box::new(GetConversations::parse(fields)?))
+    }),
+    ("get_conversation_info", &["id"], |fields| {
+        Ok(Box::new(GetConversationInfo::parse(fields)?))
+    }),
+    (
+        "send_message",
+        &["conversation_id", "content", "reply_id", "client_id"],
+        |fields| Ok(Box::new(SendMessage::parse(fields)?)),
+    ),
+    (
+        "get_messages",
+        &["conversation_id", "before", "after", "limit"],
+        |fields| Ok(Box::new(GetMessages::parse(fields)?)),
+    ),
+    ("typing", &["conversation_id", "on"], |fields| {
+        Ok(Box::new(Typing::parse(fields)?))
+    }),
+    ("mark_read", &["conversation_id", "message_id"], |fields| {
+        Ok(Box::new(MarkRead::parse(fields)?))
+    }),
+    ("sync", &["revs", "limit"], |fields| {
+        Ok(Box::new(Sync::parse(fields)?))
+    }),
+];
+
+/// The `type` of every event, with the names of all of its fields (beside `type` and `ref`).
+pub fn events() -> impl Iterator<Item = (&'static str, &'static [&'static str])> {
+    EVENTS.iter().map(|(kind, names, _)| (*kind, *names))
 }
 
 /// JSON text of the `ref` to echo.

@@ -22,6 +22,12 @@ impl<'a> Fields<'a> {
         serde_json::from_str(text).ok()
     }
 
+    /// These alone of its members.
+    pub fn only(mut self, names: &[&str]) -> Self {
+        self.0.retain(|(name, _)| names.contains(&&**name));
+        self
+    }
+
     /// The JSON text of a field.
     pub fn raw(&self, name: &str) -> Option<&'a str> {
         let (_, value) = self.0.iter().rev().find(|(key, _)| key == name)?;

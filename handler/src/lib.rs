@@ -26,7 +26,7 @@ pub mod user;
 
 pub use batch::run_batch;
 pub use error::Error;
-pub use event::{Envelope, Event, EventOperation, REF_CHARS_MAX, Reply};
+pub use event::{Envelope, Event, EventOperation, REF_CHARS_MAX, Reply, events};
 pub use operation::{Access, Context, Operation, RequestId};
 pub use outbox::{Audience, Outbox, Output};
 pub use statement::{Row, Rows, Statement, run};

@@ -82,3 +82,26 @@ fn the_hint_to_catch_up_is_as_shown() {
     let mut events = PAGE.lines().map(|line| serde_json::from_str(line.trim()));
     assert!(events.any(|event: Result<Value, _>| event.is_ok_and(|event| event == hint)));
 }
+
+#[test]
+fn every_event_is_described_with_all_of_its_fields() {
+    // As `kind {a, b?, c? | d?}` at the beginning of a line.
+    let described = PAGE.lines().filter_map(|line| {
+        let (described, _) = line.strip_prefix('`')?.split_once('`')?;
+        let (kind, fields) = described.strip_suffix('}')?.split_once(" {")?;
+        let names = fields
+            .split([',', '|'])
+            .map(|field| field.trim().trim_end_matches('?'));
+        Some((kind, names.collect()))
+    });
+    let with_fields = handler::events().filter(|(_, names)| !names.is_empty());
+    let with_fields = with_fields.map(|(kind, names)| (kind, names.to_vec()));
+    assert_eq!(
+        described.collect::<BTreeMap<&str, Vec<&str>>>(),
+        with_fields.collect()
+    );
+    for (kind, _) in handler::events() {
+        let example = format!(r#" → {{"type": "{kind}""#);
+        assert!(PAGE.contains(&example), "{kind} has an example");
+    }
+}
