@@ -1,5 +1,7 @@
 //! A small chat, for tables over the handlers: no host and no clock.
 
+use std::collections::BTreeSet;
+
 use handler::account::Register;
 use handler::{
     Access, Audience, Context, Event, Operation, Outbox, Output, Rows, Statement, handle,
@@ -147,9 +149,8 @@ impl World {
         (outcome, outbox)
     }
 
-    /// Runs one event; returns its reply, and each push as `[the usernames of its audience, the push]`. A user in the
-    /// audience of a join is not listed; see `outbox` for those.
-    pub async fn event(&self, username: &str, event: &str) -> (Value, Vec<Value>) {
+    /// Runs one event; returns its reply, as it leaves, and all else that comes of it.
+    pub async fn answer(&self, username: &str, event: &str) -> (String, Outbox) {
         let Event {
             envelope,
             operation,
@@ -158,7 +159,13 @@ impl World {
             Ok(operation) => self.run(username, &operation).await,
             Err(error) => (Err(error), Outbox::new()),
         };
-        let reply = serde_json::from_str(&envelope.reply(&outcome)).expect("JSON");
+        (envelope.reply(&outcome), outbox)
+    }
+
+    /// As `answer`, with each push as `[the usernames of its audience, the push]`, and without joins.
+    pub async fn event(&self, username: &str, event: &str) -> (Value, Vec<Value>) {
+        let (reply, outbox) = self.answer(username, event).await;
+        let reply = serde_json::from_str(&reply).expect("JSON");
         let mut pushes = Vec::new();
         for output in &outbox {
             if let Output::Push { to, event, .. } = output {
@@ -186,20 +193,41 @@ impl World {
         rows.first().expect("a row").integer(0)
     }
 
+    /// Every row of every table.
+    pub async fn dump(&self) -> BTreeSet<String> {
+        let tables = "select name from sqlite_master where type = 'table'";
+        let tables = self.rows(tables).await.texts();
+        let queries: Vec<_> = tables
+            .iter()
+            .map(|t| format!("select * from {t}"))
+            .collect();
+        let found = self.query(&queries).await;
+        let tables = tables.iter().zip(&found);
+        tables
+            .flat_map(|(table, rows)| rows.0.iter().map(move |row| format!("{table} {:?}", row.0)))
+            .collect()
+    }
+
     async fn rows(&self, sql: &str) -> Rows {
-        let statement = Statement {
-            sql: String::leak(sql.to_owned()),
+        let mut results = self.query(&[sql.to_owned()]).await;
+        results.pop().expect("one result")
+    }
+
+    /// The rows of each query; of a remote database, in one request.
+    async fn query(&self, queries: &[String]) -> Vec<Rows> {
+        let statements = queries.iter().map(|sql| Statement {
+            sql: String::leak(sql.clone()),
             parameters: Vec::new(),
-        };
-        match &self.gateway {
-            None => {
-                let mut prepared = self.db.prepare(sql).await.expect("a query");
-                handler::run(&mut prepared, Vec::new()).await.expect("rows")
-            }
-            Some(_) => {
-                let mut results = run_batch(&self.db, [&statement]).await.expect("rows");
-                results.pop().expect("one result")
-            }
+        });
+        let statements: Vec<_> = statements.collect();
+        if self.gateway.is_some() {
+            return run_batch(&self.db, &statements).await.expect("rows");
         }
+        let mut results = Vec::new();
+        for statement in &statements {
+            let mut prepared = self.db.prepare(statement.sql).await.expect("a query");
+            results.push(handler::run(&mut prepared, Vec::new()).await.expect("rows"));
+        }
+        results
     }
 }
