@@ -11,7 +11,8 @@ use handler::presence::{Connected, Disconnected, Session};
 use handler::sync::FindMembers;
 use handler::token::{LIFETIME_SECONDS, TokenKey};
 use handler::{Access, Audience, Error, Event, Operation, Output};
-use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use jsonwebtoken::{Algorithm, EncodingKey, Header, crypto, encode};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tests::World;
 use tests::world::NOW;
@@ -180,7 +181,6 @@ async fn an_account_is_registered_found_and_rehashed() {
 
 #[test]
 fn tokens() {
-    const FOREVER: i64 = NOW + 1_000_000;
     let key = TokenKey::new(b"secret");
     let token = key.sign("alice", NOW);
     assert_eq!(key.verify(&token, NOW).as_deref(), Some("alice"));
@@ -194,49 +194,204 @@ fn tokens() {
     // PyJWT 2.15.1: jwt.encode({"username": "hizz", "exp": 4102444800}, "secret", algorithm="HS256")
     let python = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJ1c2VybmFtZSI6ImhpenoiLCJleHAiOjQxMDI0NDQ4MDB9.T4qjhZVwmEqyyutw3mhX7YJxS--qkNFl6kRZrBrckAo";
     assert_eq!(key.verify(python, NOW).as_deref(), Some("hizz"));
+}
 
-    let sign = |claims: Value, algorithm: Algorithm| {
-        let key = EncodingKey::from_secret(b"secret");
-        encode(&Header::new(algorithm), &claims, &key).expect("a token")
+/// A token of these parts, each any JSON, signed with this secret whatever the header says.
+fn token(header: &str, claims: &str, secret: &str, algorithm: Algorithm) -> String {
+    let key = EncodingKey::from_secret(secret.as_bytes());
+    let part = |text: &str| {
+        let json: Box<RawValue> = serde_json::from_str(text).expect("JSON");
+        let token = encode(&Header::default(), &json, &key).expect("a token");
+        token.split('.').nth(1).expect("three parts").to_owned()
     };
-    let good = json!({ "username": "a", "exp": FOREVER });
-    assert!(
-        key.verify(&sign(good.clone(), Algorithm::HS256), NOW)
-            .is_some()
-    );
-    for (claims, algorithm) in [
-        (good.clone(), Algorithm::HS384),
-        (good, Algorithm::HS512),
-        (json!({ "username": "a" }), Algorithm::HS256),
-        (json!({ "exp": FOREVER }), Algorithm::HS256),
+    let message = format!("{}.{}", part(header), part(claims));
+    let signature = crypto::sign(message.as_bytes(), &key, algorithm).expect("a signature");
+    format!("{message}.{signature}")
+}
+
+const HEADER: &str = r#"{"alg":"HS256","typ":"JWT"}"#;
+const CLAIMS: &str = r#"{"username":"a","exp":1000001}"#;
+
+#[test]
+fn claims_of_tokens() {
+    let key = TokenKey::new(b"secret");
+    let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+    for (claims, username) in [
+        (CLAIMS, Some("a")),
+        (r#"{"exp":9223372036854775807,"username":"a"}"#, Some("a")),
+        (r#"{"username":"é\u0000 ","exp":1000001}"#, Some("é\0 ")),
+        (r#"{"username":"","exp":1000001}"#, Some("")),
+        (r#"{"exp":1000001}"#, None),
+        (r#"{"username":null,"exp":1000001}"#, None),
+        (r#"{"username":1,"exp":1000001}"#, None),
+        (r#"{"username":["a"],"exp":1000001}"#, None),
+        (r#"{"username":"\ud800","exp":1000001}"#, None),
+        (r#"{"Username":"a","exp":1000001}"#, None),
+        (r#"{"sub":"a","exp":1000001}"#, None),
+        // The time is 1000000.
+        (r#"{"username":"a","exp":1000000}"#, None),
+        (r#"{"username":"a","exp":999999}"#, None),
+        (r#"{"username":"a","exp":0}"#, None),
+        (r#"{"username":"a","exp":-1}"#, None),
+        (r#"{"username":"a","exp":-9223372036854775808}"#, None),
+        (r#"{"username":"a"}"#, None),
+        (r#"{"username":"a","exp":null}"#, None),
+        (r#"{"username":"a","exp":true}"#, None),
+        (r#"{"username":"a","exp":"1000001"}"#, None),
+        (r#"{"username":"a","exp":[1000001]}"#, None),
+        (r#"{"username":"a","exp":1000001.0}"#, None),
+        (r#"{"username":"a","exp":1e9}"#, None),
+        (r#"{"username":"a","exp":1e999}"#, None),
+        (r#"{"username":"a","exp":9223372036854775808}"#, None),
+        (r#"{"username":"a","exp":18446744073709551616}"#, None),
+        // Twice the same is once too many.
+        (r#"{"username":"a","username":"a","exp":1000001}"#, None),
+        (r#"{"username":"a","exp":1000001,"exp":1000001}"#, None),
+        (r#"{"username":"a","exp":1,"exp":1000001}"#, None),
+        (r#"{"username":"a","\u0065xp":1000001}"#, Some("a")),
+        // What others may add: not before, issued at, for whom.
+        (r#"{"username":"a","exp":1000001,"nbf":1000000}"#, Some("a")),
+        (r#"{"username":"a","exp":1000001,"nbf":null}"#, Some("a")),
+        (r#"{"username":"a","exp":1000003,"nbf":1000001}"#, None),
+        (r#"{"username":"a","exp":1000001,"nbf":"0"}"#, None),
+        (r#"{"username":"a","exp":1000001,"iat":1000002}"#, Some("a")),
+        (r#"{"username":"a","exp":1000001,"aud":"x"}"#, None),
         (
-            json!({ "username": "a", "exp": FOREVER as f64 + 0.5 }),
-            Algorithm::HS256,
+            r#"{"username":"a","exp":1000001,"iss":1,"sub":"b","x":{}}"#,
+            Some("a"),
+        ),
+        (r#"["a",1000001]"#, None),
+        (r#""a""#, None),
+        ("null", None),
+        (&deep, None),
+        (&format!(r#"{{"username":{deep},"exp":1000001}}"#), None),
+        (
+            &format!(r#"{{"username":"a","exp":1000001,"aud":{deep}}}"#),
+            None,
         ),
         (
-            json!({ "username": "a", "exp": FOREVER.to_string() }),
-            Algorithm::HS256,
+            &format!(r#"{{"username":"a","exp":1000001,"x":{deep}}}"#),
+            Some("a"),
         ),
-        (json!({ "username": "a", "exp": null }), Algorithm::HS256),
-        (json!({ "username": 1, "exp": FOREVER }), Algorithm::HS256),
-        (json!({ "username": "a", "exp": NOW }), Algorithm::HS256),
-        (json!({ "username": "a", "exp": -1 }), Algorithm::HS256),
     ] {
-        let token = sign(claims.clone(), algorithm);
-        assert_eq!(key.verify(&token, NOW), None, "{claims} {algorithm:?}");
+        let token = token(HEADER, claims, "secret", Algorithm::HS256);
+        let verified = key.verify(&token, NOW);
+        let claims: String = claims.chars().take(100).collect();
+        assert_eq!(verified.as_deref(), username, "{claims}");
     }
-    // {"alg":"none","typ":"JWT"}, with an empty and with a foreign signature.
-    let (_, rest) = token.split_once('.').expect("three parts");
-    let (claims, signature) = rest.split_once('.').expect("three parts");
+}
+
+#[test]
+fn headers_and_signatures_of_tokens() {
+    use Algorithm::{HS256, HS384, HS512};
+    let key = TokenKey::new(b"secret");
+    let long = format!(r#"{{"alg":"HS256","kid":"{}"}}"#, "x".repeat(8192));
+    let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+    let deep = format!(r#"{{"alg":"HS256","x":{deep}}}"#);
+    for (header, secret, algorithm, holds) in [
+        (HEADER, "secret", HS256, true),
+        (r#"{"alg":"HS256"}"#, "secret", HS256, true),
+        (&long, "secret", HS256, true),
+        (HEADER, "other", HS256, false),
+        (HEADER, "", HS256, false),
+        (&long, "other", HS256, false),
+        (HEADER, "secret", HS384, false),
+        (HEADER, "secret", HS512, false),
+        (r#"{"alg":"HS384"}"#, "secret", HS384, false),
+        (r#"{"alg":"HS512"}"#, "secret", HS512, false),
+        (r#"{"alg":"HS384"}"#, "secret", HS256, false),
+        (r#"{"alg":"none"}"#, "secret", HS256, false),
+        (r#"{"alg":"RS256"}"#, "secret", HS256, false),
+        (r#"{"alg":"ES256"}"#, "secret", HS256, false),
+        (r#"{"alg":"EdDSA"}"#, "secret", HS256, false),
+        (r#"{"alg":"hs256"}"#, "secret", HS256, false),
+        (r#"{"alg":["HS256"]}"#, "secret", HS256, false),
+        (r#"{"alg":null}"#, "secret", HS256, false),
+        (r#"{"alg":"HS256","alg":"none"}"#, "secret", HS256, false),
+        (r#"{"typ":"JWT"}"#, "secret", HS256, false),
+        (r#"[]"#, "secret", HS256, false),
+        // A key that the token brings along. "b3RoZXI" is "other".
+        (
+            r#"{"alg":"HS256","jwk":{"kty":"oct","alg":"HS256","k":"b3RoZXI"}}"#,
+            "other",
+            HS256,
+            false,
+        ),
+        // What has to be understood, and is not.
+        (
+            r#"{"alg":"HS256","crit":["x"],"x":1}"#,
+            "secret",
+            HS256,
+            false,
+        ),
+        (r#"{"alg":"HS256","crit":[]}"#, "secret", HS256, false),
+        (&deep, "secret", HS256, false),
+        (&deep, "other", HS256, false),
+    ] {
+        let token = token(header, CLAIMS, secret, algorithm);
+        let header: String = header.chars().take(100).collect();
+        let verified = key.verify(&token, NOW).is_some();
+        assert_eq!(verified, holds, "{header} by {secret} with {algorithm:?}");
+    }
+}
+
+#[test]
+fn forms_of_tokens() {
+    let key = TokenKey::new(b"secret");
+    let good = token(HEADER, CLAIMS, "secret", Algorithm::HS256);
+    assert!(key.verify(&good, NOW).is_some());
+    let parts: Vec<_> = good.split('.').collect();
+    let [header, claims, signature] = parts[..] else {
+        panic!("{good}");
+    };
+    // {"alg":"none","typ":"JWT"}
     let none = "eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0";
-    for forged in [
+    let short = &signature[..signature.len() - 1];
+    let mut forged = vec![
         format!("{none}.{claims}."),
         format!("{none}.{claims}.{signature}"),
+        format!("{header}.{claims}."),
+        format!("{header}.{claims}"),
+        format!("{header}..{signature}"),
+        format!(".{claims}.{signature}"),
+        format!("{claims}.{header}.{signature}"),
+        format!("{header}.{claims}.{short}"),
+        format!("{header}.{claims}.{signature}AAAA"),
+        format!("{header}.{claims}.{signature}="),
+        format!("{header}=.{claims}.{signature}"),
+        format!("{header}.{claims} .{signature}"),
+        format!("{good}."),
+        format!(".{good}"),
+        format!("{good}.{signature}"),
+        format!(" {good}"),
+        format!("{good} "),
+        format!("{good}\n"),
+        format!("{good}\0"),
+        format!("\"{good}\""),
+        format!("Bearer {good}"),
+        good.to_lowercase(),
         "..".into(),
         "x".into(),
         "".into(),
-    ] {
-        assert_eq!(key.verify(&forged, NOW), None, "{forged}");
+        "x".repeat(5_000_000),
+        ".".repeat(5_000_000),
+        format!("{header}.{}.{signature}", "A".repeat(5_000_000)),
+        format!("{}.{claims}.{signature}", "A".repeat(5_000_000)),
+    ];
+    // The last character stands for four bits and two that are not used: others in its place could be read as the same.
+    for last in ('A'..='Z')
+        .chain('a'..='z')
+        .chain('0'..='9')
+        .chain(['-', '_', '+', '/'])
+    {
+        let other = format!("{header}.{claims}.{short}{last}");
+        if other != good {
+            forged.push(other);
+        }
+    }
+    for token in forged {
+        let start: String = token.chars().take(200).collect();
+        assert_eq!(key.verify(&token, NOW), None, "{start:?}");
     }
 }
 
