@@ -13,6 +13,15 @@ use crate::user::{Profile, profile_columns};
 /// Contacts that a user may have.
 pub const CONTACTS_MAX: i64 = 10_000;
 
+/// Whether the caller (`?1`) and the user `u` can have one more each; `?3` is `CONTACTS_MAX`. One who has the other already gets
+/// no more.
+macro_rules! room {
+    () => {
+        "(select count(*) from contacts where user_id = ?1) < ?3
+             and (select count(*) from contacts where user_id = u.id and contact_id <> ?1) < ?3"
+    };
+}
+
 /// `add_contact {contact_username}` → `{message, contact: profile}`.
 pub struct AddContact {
     username: String,
@@ -43,7 +52,8 @@ impl Operation for AddContact {
                     "select ",
                     profile_columns!(),
                     ", exists (select 1 from contacts where user_id = ?1 and contact_id = u.id)",
-                    ", (select count(*) from contacts where user_id = ?1) < ?3",
+                    ", ",
+                    room!(),
                     " from users u where u.username = ?2"
                 ),
                 [
@@ -53,10 +63,12 @@ impl Operation for AddContact {
                 ],
             ),
             Statement::new(
-                "insert into contacts (user_id, contact_id)
-                 select ?1, id from users where username = ?2 and id <> ?1
-                     and (select count(*) from contacts where user_id = ?1) < ?3
-                 on conflict do nothing",
+                concat!(
+                    "insert into contacts (user_id, contact_id)
+                     select ?1, u.id from users u where u.username = ?2 and u.id <> ?1 and ",
+                    room!(),
+                    " on conflict do nothing"
+                ),
                 [
                     ctx.user_id.into(),
                     self.username.as_str().into(),

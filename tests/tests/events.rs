@@ -201,6 +201,33 @@ async fn a_contact_in_one_direction_is_completed() {
 }
 
 #[tokio::test]
+async fn nobody_gets_more_contacts_than_there_is_room_for() {
+    let world = World::new().await;
+    // bob has alice and these; 5 does not have him.
+    let sql = "with recursive n(i) as (select 5 union all select i + 1 from n where i < 10003)
+        insert into users (id, username, fullname, password) select i, 'user' || i, '', '' from n;
+        insert into contacts select 2, id from users where id > 4;
+        insert into contacts select id, 2 from users where id > 5;";
+    world.db.execute_batch(sql).await.expect("inserted");
+    for (user, name, code) in [
+        ("bob", "dave", "too_large"),
+        ("dave", "bob", "too_large"),
+        ("user6", "bob", "conflict"),
+        ("user5", "bob", ""),
+    ] {
+        let event = json!({ "type": "add_contact", "contact_username": name });
+        let (reply, _) = world.event(user, &event.to_string()).await;
+        assert_eq!(
+            reply["code"].as_str().unwrap_or_default(),
+            code,
+            "{user}: {reply}"
+        );
+    }
+    let contacts = "select count(*) from contacts where 2 in (user_id, contact_id)";
+    assert_eq!(world.integer(contacts).await, 20_000);
+}
+
+#[tokio::test]
 async fn create_conversation() {
     let create = |fields: Value| {
         let mut event = json!({ "type": "create_conversation" });
