@@ -75,11 +75,10 @@ impl Operation for AddContact {
                     CONTACTS_MAX.into(),
                 ],
             ),
-            // The other direction, wherever the first one holds.
+            // The other direction, which may be there. changes() is 1 where the statement before has added the contact.
             Statement::new(
                 "insert into contacts (user_id, contact_id)
-                 select contact_id, ?1 from contacts
-                 where user_id = ?1 and contact_id = (select id from users where username = ?2)
+                 select id, ?1 from users where username = ?2 and changes() = 1
                  on conflict do nothing",
                 [ctx.user_id.into(), self.username.as_str().into()],
             ),

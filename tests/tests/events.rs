@@ -189,6 +189,10 @@ async fn a_contact_in_one_direction_is_completed() {
         .execute("insert into contacts values (4, 1)", ())
         .await
         .expect("inserted");
+    // For dave it is one already: a refusal, which changes nothing.
+    let event = r#"{"type": "add_contact", "contact_username": "alice"}"#;
+    let (reply, _) = world.event("dave", event).await;
+    assert_eq!(reply["code"], "conflict", "{reply}");
     let event = r#"{"type": "add_contact", "contact_username": "dave"}"#;
     let (reply, _) = world.event("alice", event).await;
     assert_eq!(reply["success"], true, "{reply}");
