@@ -753,17 +753,57 @@ mod tests {
         outcomes
     }
 
+    /// A store on a file in this folder.
+    async fn open_in(
+        folder: &tempfile::TempDir,
+        deliveries: mpsc::Sender<Vec<Delivery>>,
+    ) -> (Store, StoreThreads) {
+        let database = config::Database::File(folder.path().join("chat.db"));
+        let open = move || Store::open(&database, 0, Duration::from_secs(10), deliveries);
+        let opened = tokio::task::spawn_blocking(open).await;
+        opened.expect("no panic").expect("a store")
+    }
+
+    #[tokio::test]
+    async fn operations_beyond_a_full_queue_are_refused() {
+        let folder = tempfile::TempDir::new().expect("a folder");
+        let (deliveries, mut delivered) = mpsc::channel(1);
+        let (store, _threads) = open_in(&folder, deliveries).await;
+        let (submitted, mut finished) = mpsc::unbounded_channel();
+        let submit = || {
+            let finished = submitted.clone();
+            // Nobody takes what it has for others: the writer waits.
+            let then = move |outcome: Result<usize, Error>, _| {
+                let _ = finished.send(outcome);
+                Some(Delivery::missed())
+            };
+            store.submit(Context::anonymous(0), probe(INSERT, Access::Write), then)
+        };
+        let mut accepted = 0;
+        let refusal = loop {
+            match submit().await {
+                Ok(()) => accepted += 1,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(refusal.code(), "unavailable");
+        assert!((WRITES_QUEUED_MAX..WRITES_QUEUED_MAX + 4 * GROUP_MAX).contains(&accepted));
+        assert_eq!(store.queued().0, WRITES_QUEUED_MAX);
+        // Readers are not concerned; and what was accepted is done.
+        let read = outcomes(&store, vec![probe("select 1", Access::Read)]).await;
+        assert_eq!(read, [Ok(1)]);
+        let drain = tokio::spawn(async move { while delivered.recv().await.is_some() {} });
+        for _ in 0..accepted {
+            assert_eq!(finished.recv().await, Some(Ok(1)));
+        }
+        drain.abort();
+    }
+
     #[tokio::test]
     async fn what_fails_fails_alone() {
         let folder = tempfile::TempDir::new().expect("a folder");
-        let path = folder.path().join("chat.db");
         let (deliveries, _delivered) = mpsc::channel(1);
-        let database = config::Database::File(path);
-        let open = move || Store::open(&database, 0, Duration::from_secs(10), deliveries);
-        let (store, threads) = tokio::task::spawn_blocking(open)
-            .await
-            .expect("no panic")
-            .expect("a store");
+        let (store, threads) = open_in(&folder, deliveries).await;
         // More bad reads than there are readers: none of them may be gone afterwards.
         let not_utf8 = "select cast(x'ff' as text)";
         let bad_reads = (0..20).map(|_| probe(not_utf8, Access::Read)).collect();

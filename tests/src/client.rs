@@ -25,12 +25,20 @@ pub struct Client {
 impl Client {
     /// Connects, with the cookie where it is not empty.
     pub async fn connect(address: SocketAddr, cookie: &str) -> Self {
+        match cookie {
+            "" => Self::connect_with(address, &[]).await,
+            _ => Self::connect_with(address, &[("cookie", cookie)]).await,
+        }
+    }
+
+    /// Connects, with these headers.
+    pub async fn connect_with(address: SocketAddr, headers: &[(&'static str, &str)]) -> Self {
         let mut request = format!("ws://{address}/ws")
             .into_client_request()
             .expect("a request");
-        if !cookie.is_empty() {
-            let cookie = cookie.parse().expect("a header value");
-            request.headers_mut().insert("cookie", cookie);
+        for (name, value) in headers {
+            let value = value.parse().expect("a header value");
+            request.headers_mut().insert(*name, value);
         }
         let stream = TcpStream::connect(address).await.expect("the host listens");
         let config = WebSocketConfig::default()

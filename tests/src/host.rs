@@ -185,6 +185,7 @@ impl Host {
             "NATS_URL" => bus.clone().map(Into::into),
             "JWTSECRET" => Some(SECRET.into()),
             "PORT" => Some("0".into()),
+            _ if LIMITS.contains(&name) => Some("0".into()),
             _ => None,
         })
         .expect("a configuration");

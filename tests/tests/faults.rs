@@ -614,6 +614,48 @@ async fn a_damaged_page_fails_the_events_that_need_it_and_no_others() {
 }
 
 #[tokio::test]
+async fn a_panic_fails_the_event_that_it_happens_in_and_no_other() {
+    let folder = TempDir::new().expect("a folder");
+    let file = folder.path().join("chat.db");
+    let log = folder.path().join("log");
+    let variables = [
+        ("DBPATH", file.as_os_str()),
+        ("LOG_LEVEL", OsStr::new("info")),
+    ];
+    let host = Process::start_with(&variables, Log::File(log.clone())).await;
+    register(host.address, "alice").await;
+    let mut alice = host.connect("alice").await;
+    let (damaged, sound) = (alice.converse(&[]).await, alice.converse(&[]).await);
+    for conversation in [damaged, sound] {
+        alice.send(conversation, "hello").await;
+    }
+    // libsql panics on text that is not UTF-8 in a column of numbers.
+    let update = format!(
+        "pragma busy_timeout = 60000;
+         update messages set sent_at = cast(x'ff' as text) where conversation_id = {damaged};"
+    );
+    open(&file)
+        .await
+        .execute_batch(&update)
+        .await
+        .expect("written");
+    // More often than there are threads that could be gone.
+    for round in 1..=20 {
+        let get = json!({ "type": "get_messages", "conversation_id": damaged });
+        let reply = alice.request(get).await;
+        assert_eq!(
+            (&reply["code"], &reply["error"]),
+            (&json!("internal"), &json!("internal error"))
+        );
+        until("its line", async || lines(&log, "an event failed") == round).await;
+    }
+    assert_eq!(lines(&log, "panic message="), 20);
+    assert_eq!(alice.history(sound).await.as_array().map(Vec::len), Some(1));
+    alice.send(damaged, "more").await;
+    assert_eq!(host.end(Signal::TERM).await.code(), Some(0));
+}
+
+#[tokio::test]
 async fn of_a_damaged_write_ahead_log_what_is_before_the_damage_counts() {
     let folder = TempDir::new().expect("a folder");
     let file = folder.path().join("chat.db");

@@ -1,6 +1,8 @@
 //! The frame decoder against every rule of RFC 6455 section 5, and against random input.
 
-use host::frame::{Decoder, MESSAGE_BYTES_MAX, Message, close_frame, pong_frame, text_frame};
+use host::frame::{
+    Decoder, FRAGMENTS_MAX, MESSAGE_BYTES_MAX, Message, close_frame, pong_frame, text_frame,
+};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -242,6 +244,23 @@ fn what_is_too_large_is_said_before_it_arrives() {
         decode(&fragments, std::iter::repeat(9999)).violation,
         Some(1009)
     );
+}
+
+#[test]
+fn a_message_has_a_bounded_number_of_fragments() {
+    for (count, messages, violation) in
+        [(FRAGMENTS_MAX, 1, None), (FRAGMENTS_MAX + 1, 0, Some(1009))]
+    {
+        let mut bytes = frame(TEXT, b"x");
+        for _ in 2..count {
+            bytes.extend(frame(0, b""));
+            bytes.extend(frame(FIN | PING, b""));
+        }
+        bytes.extend(frame(FIN, b""));
+        let decoded = decode(&bytes, std::iter::repeat(9999));
+        let texts = decoded.messages.iter().filter(|m| m.starts_with("text"));
+        assert_eq!((texts.count(), decoded.violation), (messages, violation));
+    }
 }
 
 /// What is sent decodes with a reader that is not ours: heads by the book.

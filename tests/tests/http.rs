@@ -103,7 +103,10 @@ async fn the_cookie_is_the_seeds_and_verifies() {
     let answer = host.http("POST", "/auth/login", &[], body).await;
     let cookie = answer.header("set-cookie").expect("a cookie");
     let (token, attributes) = cookie.split_once(';').expect("attributes");
-    assert_eq!(attributes, " HttpOnly; Max-Age=3600; Path=/; Secure");
+    assert_eq!(
+        attributes,
+        " HttpOnly; Max-Age=3600; Path=/; Secure; SameSite=Lax"
+    );
     let bearer = token.replace("login-token=", "Bearer ");
     let among = format!("a=b; {token}; c=\"d\"");
     let foreign = format!("theme=日; {token}");

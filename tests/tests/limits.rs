@@ -1,0 +1,415 @@
+//! Limits: what one client may take, what it gets beyond that, and that all others are served meanwhile.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt, stream};
+use host::{Limits, SameSite};
+use serde_json::{Value, json};
+use tests::host::{Http, PASSWORD, login, request};
+use tests::{Client, Form, Host, soon};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio_tungstenite::tungstenite::Message;
+
+async fn host_with(limits: impl Fn(&mut Limits)) -> Host {
+    Host::start_with(Form::File, |config| limits(&mut config.limits)).await
+}
+
+/// A request through a proxy, for a client at this address.
+async fn post_from(host: &Host, client: &str, path: &str, body: &Value) -> Http {
+    let headers = [("x-forwarded-for", client)];
+    host.http("POST", path, &headers, body.to_string()).await
+}
+
+fn credentials(username: &str, password: &str) -> Value {
+    json!({ "username": username, "password": password, "fullname": username })
+}
+
+/// Refused, with the time after which it makes sense to try again.
+fn retry_after(answer: &Http) -> u64 {
+    let expected = (429, "too many requests, try again later");
+    assert_eq!((answer.status, answer.body.as_str()), expected);
+    let seconds = answer.header("retry-after").expect("retry-after");
+    seconds.parse().expect("seconds")
+}
+
+#[tokio::test]
+async fn guesses_of_a_password_are_slowed_down_where_they_come_from() {
+    let host = host_with(|limits| limits.logins_per_minute = 1000).await;
+    host.register("alice").await;
+    for username in ["alice", "nobody"] {
+        let wrong = credentials(username, "wrong");
+        for _ in 0..10 {
+            let answer = post_from(&host, "192.0.2.1", "/auth/login", &wrong).await;
+            assert_eq!(answer.status, 401);
+        }
+        // Whether there is such a user is not told by this either.
+        let refused = post_from(&host, "192.0.2.1", "/auth/login", &wrong).await;
+        assert!((1..=31).contains(&retry_after(&refused)), "{refused:?}");
+    }
+    let right = credentials("alice", PASSWORD);
+    let refused = post_from(&host, "192.0.2.1", "/auth/login", &right).await;
+    retry_after(&refused);
+    // The user herself, elsewhere, and the other users of that address.
+    let answer = post_from(&host, "192.0.2.2", "/auth/login", &right).await;
+    assert_eq!(answer.status, 202);
+    let other = credentials("bob", "wrong");
+    let answer = post_from(&host, "192.0.2.1", "/auth/login", &other).await;
+    assert_eq!(answer.status, 401);
+}
+
+#[tokio::test]
+async fn an_address_has_a_rate_of_logins_and_of_registrations() {
+    let host = host_with(|limits| {
+        limits.logins_per_minute = 3;
+        limits.registrations_per_hour = 2;
+    })
+    .await;
+    let addresses = ["192.0.2.1", "2001:db8::1", "2001:db8:0:1::1"];
+    for (number, address) in addresses.into_iter().enumerate() {
+        for count in 0..2 {
+            let body = credentials(&format!("user {number} {count}"), PASSWORD);
+            let answer = post_from(&host, address, "/register", &body).await;
+            assert_eq!(answer.status, 201, "{address}");
+        }
+        let another = credentials(&format!("another {number}"), PASSWORD);
+        let refused = post_from(&host, address, "/register", &another).await;
+        assert!((1..=1801).contains(&retry_after(&refused)));
+        for count in 0..3 {
+            let body = credentials(&format!("nobody {number} {count}"), "wrong");
+            let answer = post_from(&host, address, "/auth/login", &body).await;
+            assert_eq!(answer.status, 401, "{address}");
+        }
+        let refused = post_from(&host, address, "/auth/login", &another).await;
+        assert!((1..=21).contains(&retry_after(&refused)));
+    }
+}
+
+#[tokio::test]
+async fn who_is_no_trusted_proxy_speaks_for_itself_alone() {
+    let host = Host::start_with(Form::File, |config| {
+        config.limits.logins_per_minute = 3;
+        config.trusted_proxies.clear();
+    })
+    .await;
+    for count in 0..4 {
+        let body = credentials(&format!("nobody {count}"), "wrong");
+        let claimed = format!("192.0.2.{count}");
+        let answer = post_from(&host, &claimed, "/auth/login", &body).await;
+        assert_eq!(answer.status, if count < 3 { 401 } else { 429 });
+    }
+}
+
+/// Alice's cookie, and what she gets who opens a socket with it from this address.
+async fn visit(address: SocketAddr, cookie: &str, from: &str) -> Result<Client, (u16, String)> {
+    let headers = [("cookie", cookie), ("x-forwarded-for", from)];
+    let mut client = Client::connect_with(address, &headers).await;
+    client.text(r#"{"type": "ping"}"#).await;
+    match soon("an answer", client.socket.next()).await {
+        Some(Ok(Message::Text(_))) => Ok(client),
+        Some(Ok(Message::Close(Some(close)))) => Err((close.code.into(), close.reason.to_string())),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The same, until there is a place.
+async fn visit_when_free(address: SocketAddr, cookie: &str, from: &str) -> Client {
+    soon("a place", async {
+        loop {
+            if let Ok(client) = visit(address, cookie, from).await {
+                return client;
+            }
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn sockets_have_places_in_all_for_a_user_and_for_an_address() {
+    type Change = fn(&mut Limits);
+    let cases: [(Change, [(&str, &str); 4], (u16, &str)); 3] = [
+        (
+            |limits| limits.sockets = 3,
+            [
+                ("alice", "192.0.2.1"),
+                ("bob", "192.0.2.2"),
+                ("carol", "192.0.2.3"),
+                ("dave", "192.0.2.4"),
+            ],
+            (1013, "the server is busy, try again later"),
+        ),
+        (
+            |limits| limits.sockets_per_user = 2,
+            [
+                ("alice", "192.0.2.1"),
+                ("bob", "192.0.2.1"),
+                ("alice", "192.0.2.2"),
+                ("alice", "192.0.2.3"),
+            ],
+            (1008, "too many sockets of this user"),
+        ),
+        (
+            |limits| limits.sockets_per_address = 2,
+            [
+                ("alice", "2001:db8::1"),
+                ("bob", "192.0.2.2"),
+                ("bob", "2001:db8::2"),
+                ("carol", "2001:db8::3"),
+            ],
+            (1008, "too many sockets from this address"),
+        ),
+    ];
+    for (change, visits, (code, reason)) in cases {
+        let host = host_with(change).await;
+        let mut cookies = std::collections::HashMap::new();
+        for name in ["alice", "bob", "carol", "dave"] {
+            host.register(name).await;
+            cookies.insert(name, login(host.address, name).await);
+        }
+        let [there @ .., (last, last_from)] = visits;
+        let mut clients = Vec::new();
+        for (name, from) in there {
+            let client = visit(host.address, &cookies[name], from).await;
+            clients.push(client.expect("a place"));
+        }
+        for _ in 0..3 {
+            let refused = visit(host.address, &cookies[last], last_from).await;
+            assert_eq!(refused.err(), Some((code, reason.to_owned())));
+        }
+        // Those who are there are served, accounts too, and a place that becomes free is taken.
+        for client in &mut clients {
+            client.ok(json!({ "type": "self" })).await;
+        }
+        login(host.address, "dave").await;
+        clients.remove(0).close().await;
+        let mut client = visit_when_free(host.address, &cookies[last], last_from).await;
+        client.ok(json!({ "type": "self" })).await;
+    }
+}
+
+#[tokio::test]
+async fn events_beyond_the_rate_are_refused_in_their_order_then_the_socket_is_closed() {
+    let host = host_with(|limits| limits.events_per_second = 2).await;
+    let mut alice = host.join("alice").await;
+    let conversation = alice.converse(&[]).await;
+    // Ten seconds' worth at once, of which two are used up; malformed ones count as well.
+    let mut flood = host.connect("alice").await;
+    let event = json!({ "type": "send_message", "conversation_id": conversation, "content": "x" });
+    let mut frames = Vec::new();
+    for count in 0..100 {
+        let mut event = event.clone();
+        event["ref"] = json!(count);
+        frames.push(Ok(Message::text(event.to_string())));
+    }
+    frames.insert(5, Ok(Message::text("nonsense")));
+    let (mut sink, mut received) = flood.socket.split();
+    let sent = async {
+        // The end of it may meet a closed socket.
+        let _ = sink.send_all(&mut stream::iter(frames)).await;
+    };
+    let received = async {
+        let mut replies = Vec::new();
+        loop {
+            match received.next().await.expect("a frame").expect("a frame") {
+                Message::Text(text) => {
+                    replies.push(serde_json::from_str::<Value>(&text).expect("JSON"));
+                }
+                Message::Close(Some(close)) => {
+                    let close = (u16::from(close.code), close.reason.to_string());
+                    return (replies, close);
+                }
+                Message::Ping(_) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    };
+    let (_, (replies, close)) = soon("the end", async { tokio::join!(sent, received) }).await;
+    assert_eq!(close, (1008, "rate limit".to_owned()));
+    let references = replies.iter().filter_map(|reply| reply["ref"].as_i64());
+    assert!(references.eq(0..replies.len() as i64 - 1), "{replies:?}");
+    let done = replies
+        .iter()
+        .filter(|reply| reply["success"] == true)
+        .count();
+    let refused: Vec<_> = replies
+        .iter()
+        .filter(|reply| reply["code"] == "rate_limited")
+        .collect();
+    // How many more there are depends on how long it took.
+    assert!(done >= 18 && refused.len() >= 20, "{replies:?}");
+    assert_eq!(refused[0]["error"], "too many requests, try again later");
+    assert!(refused[0]["retry_after"].as_i64() > Some(0));
+    // A refused one is not stored, and others have been served all the while.
+    let history = alice.history(conversation).await;
+    assert_eq!(history.as_array().map(Vec::len), Some(done));
+}
+
+#[tokio::test]
+async fn a_flood_of_control_frames_closes_the_socket() {
+    let host = Host::start().await;
+    let mut alice = host.join("alice").await;
+    for flood in [Message::Ping("x".into()), Message::Pong("x".into())] {
+        let mut client = host.connect("alice").await;
+        for _ in 0..50 {
+            client.socket.send(flood.clone()).await.expect("sent");
+        }
+        assert_eq!(client.ok(json!({ "type": "ping" })).await, "pong");
+        for _ in 0..10_000 {
+            if client.socket.send(flood.clone()).await.is_err() {
+                break;
+            }
+        }
+        let mut end = None;
+        while let Some(Ok(message)) = soon("a close frame", client.socket.next()).await {
+            if let Message::Close(close) = message {
+                end = close.map(|close| (u16::from(close.code), close.reason.to_string()));
+            }
+        }
+        assert_eq!(end, Some((1008, "rate limit".to_owned())));
+        assert_eq!(alice.ok(json!({ "type": "ping" })).await, "pong");
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_does_not_end_closes_the_socket() {
+    let host = Host::start_with(Form::File, |config| {
+        config.message_timeout = Duration::from_millis(300);
+    })
+    .await;
+    let mut alice = host.join("alice").await;
+    let fragment: &[u8] = &[0x01, 0x81, 0, 0, 0, 0, b'{'];
+    let half_a_frame: &[u8] = &[0x81, 0xfe, 0xff];
+    for begun in [fragment, half_a_frame] {
+        let mut client = host.connect("alice").await;
+        // One that ends in time.
+        client
+            .socket
+            .get_mut()
+            .write_all(fragment)
+            .await
+            .expect("written");
+        let end = [0x80, 0x81, 0, 0, 0, 0, b'}'];
+        client
+            .socket
+            .get_mut()
+            .write_all(&end)
+            .await
+            .expect("written");
+        assert_eq!(client.receive().await["code"], "invalid");
+        client
+            .socket
+            .get_mut()
+            .write_all(begun)
+            .await
+            .expect("written");
+        assert_eq!(
+            client.closed().await,
+            (1008, "message took too long".into())
+        );
+    }
+    alice.ok(json!({ "type": "self" })).await;
+}
+
+#[tokio::test]
+async fn sockets_of_an_account_that_is_gone_are_closed() {
+    let host = Host::start_with(Form::File, |config| {
+        config.account_interval = Duration::from_millis(50);
+    })
+    .await;
+    let mut gone = host.join("gone").await;
+    let mut replaced = host.join("replaced").await;
+    // Of any characters.
+    let mut alice = host.join("al\0ice 'é").await;
+    let db = libsql::Builder::new_local(host.database()).build().await;
+    let db = db.expect("a database").connect().expect("a connection");
+    db.execute_batch(
+        "pragma busy_timeout = 60000;
+         delete from users where username = 'gone';
+         update users set username = 'somebody else' where username = 'replaced';",
+    )
+    .await
+    .expect("deleted");
+    for client in [&mut gone, &mut replaced] {
+        assert_eq!(client.closed().await, (1008, "session ended".into()));
+    }
+    alice.ok(json!({ "type": "self" })).await;
+}
+
+#[tokio::test]
+async fn the_head_of_a_request_has_a_limit() {
+    let host = Host::start().await;
+    for (bytes, status) in [(15 * 1024, 200), (17 * 1024, 431)] {
+        let value = "x".repeat(bytes);
+        let answer = host
+            .http("GET", "/misc/ping", &[("x-long", &value)], "")
+            .await;
+        assert_eq!(answer.status, status, "{bytes}");
+    }
+}
+
+/// A connection from this address of the loopback network.
+async fn connect_from(source: &str, address: SocketAddr) -> TcpStream {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    let source = format!("{source}:0").parse().expect("an address");
+    socket.bind(source).expect("an address of this machine");
+    socket.connect(address).await.expect("the host listens")
+}
+
+/// What `GET /misc/ping` is answered; empty where the connection is closed.
+async fn ping(mut stream: TcpStream) -> String {
+    let ping = b"GET /misc/ping HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    let mut answer = String::new();
+    let asked = async {
+        stream.write_all(ping).await?;
+        stream.read_to_string(&mut answer).await
+    };
+    // A connection that is closed may be reset.
+    let _ = soon("an answer", asked).await;
+    answer
+}
+
+#[tokio::test]
+async fn connections_of_an_address_that_is_no_proxy_have_a_limit() {
+    let host = Host::start_with(Form::File, |config| config.trusted_proxies.clear()).await;
+    let mut idle = Vec::new();
+    for _ in 0..256 {
+        idle.push(connect_from("127.0.0.9", host.address).await);
+    }
+    soon("the limit", async {
+        // The last of them may still be on their way to the host.
+        while !ping(connect_from("127.0.0.9", host.address).await)
+            .await
+            .is_empty()
+        {}
+    })
+    .await;
+    let answer = ping(connect_from("127.0.0.10", host.address).await).await;
+    assert!(answer.ends_with("pong"), "{answer}");
+    idle.truncate(200);
+    soon("room", async {
+        while !ping(connect_from("127.0.0.9", host.address).await)
+            .await
+            .ends_with("pong")
+        {}
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_login_cookie_is_for_the_sites_that_are_configured() {
+    for (same_site, attribute) in [
+        (SameSite::Lax, "SameSite=Lax"),
+        (SameSite::Strict, "SameSite=Strict"),
+        (SameSite::None, "SameSite=None"),
+    ] {
+        let host = Host::start_with(Form::File, |config| config.same_site = same_site).await;
+        host.register("alice").await;
+        let body = credentials("alice", PASSWORD).to_string();
+        let answer = request(host.address, "POST", "/auth/login", &[], body).await;
+        let cookie = answer.header("set-cookie").expect("a cookie");
+        let (_, attributes) = cookie.split_once(';').expect("attributes");
+        let expected = format!(" HttpOnly; Max-Age=3600; Path=/; Secure; {attribute}");
+        assert_eq!(attributes, expected);
+    }
+}
