@@ -155,10 +155,7 @@ impl LocalDatabase {
         self.log.held_at = is_held.then(Instant::now);
         match (held_at, result) {
             (None, Ok(false)) => {
-                tracing::warn!(
-                    bytes,
-                    "the write-ahead log grows: another process is reading"
-                );
+                tracing::warn!(bytes, "the write-ahead log grows: a reader does not end");
             }
             (None, Err(error)) => tracing::warn!(%error, bytes, "the write-ahead log grows"),
             (Some(_), Ok(true)) => tracing::info!("the write-ahead log is empty again"),
