@@ -27,7 +27,7 @@ pub fn init(config: &Config) -> anyhow::Result<()> {
         let message = panic.payload().downcast_ref::<&str>().copied();
         let message = message.unwrap_or("(not shown)");
         let location = panic.location().map(ToString::to_string);
-        tracing::error!(message, location, "panic");
+        tracing::error!(why = message, location, "panic");
     }));
     Ok(())
 }

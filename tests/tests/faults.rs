@@ -632,7 +632,7 @@ async fn a_panic_fails_the_event_that_it_happens_in_and_no_other() {
     // libsql panics on text that is not UTF-8 in a column of numbers.
     let update = format!(
         "pragma busy_timeout = 60000;
-         update messages set sent_at = cast(x'ff' as text) where conversation_id = {damaged};"
+         update conversations set rev = cast(x'ff' as text) where id = {damaged};"
     );
     open(&file)
         .await
@@ -641,7 +641,7 @@ async fn a_panic_fails_the_event_that_it_happens_in_and_no_other() {
         .expect("written");
     // More often than there are threads that could be gone.
     for round in 1..=20 {
-        let get = json!({ "type": "get_messages", "conversation_id": damaged });
+        let get = json!({ "type": "get_conversation_info", "id": damaged });
         let reply = alice.request(get).await;
         assert_eq!(
             (&reply["code"], &reply["error"]),
@@ -649,9 +649,9 @@ async fn a_panic_fails_the_event_that_it_happens_in_and_no_other() {
         );
         until("its line", async || lines(&log, "an event failed") == round).await;
     }
-    assert_eq!(lines(&log, "panic message="), 20);
+    assert_eq!(lines(&log, ": panic why="), 20);
     assert_eq!(alice.history(sound).await.as_array().map(Vec::len), Some(1));
-    alice.send(damaged, "more").await;
+    alice.send(sound, "more").await;
     assert_eq!(host.end(Signal::TERM).await.code(), Some(0));
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt, stream};
 use host::{Limits, SameSite};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
 use tests::host::{Http, PASSWORD, login, request};
 use tests::{Client, Form, Host, soon};
@@ -127,8 +128,9 @@ async fn visit_when_free(address: SocketAddr, cookie: &str, from: &str) -> Clien
 
 #[tokio::test]
 async fn sockets_have_places_in_all_for_a_user_and_for_an_address() {
-    type Change = fn(&mut Limits);
-    let cases: [(Change, [(&str, &str); 4], (u16, &str)); 3] = [
+    // The limit; who comes from where, the last one in vain; and what that one is told.
+    type Case<'a> = (fn(&mut Limits), [(&'a str, &'a str); 4], (u16, &'a str));
+    let cases: [Case; 3] = [
         (
             |limits| limits.sockets = 3,
             [
@@ -194,7 +196,7 @@ async fn events_beyond_the_rate_are_refused_in_their_order_then_the_socket_is_cl
     let mut alice = host.join("alice").await;
     let conversation = alice.converse(&[]).await;
     // Ten seconds' worth at once, of which two are used up; malformed ones count as well.
-    let mut flood = host.connect("alice").await;
+    let flood = host.connect("alice").await;
     let event = json!({ "type": "send_message", "conversation_id": conversation, "content": "x" });
     let mut frames = Vec::new();
     for count in 0..100 {
@@ -394,6 +396,51 @@ async fn connections_of_an_address_that_is_no_proxy_have_a_limit() {
         {}
     })
     .await;
+}
+
+#[tokio::test]
+async fn connections_beyond_what_there_is_room_for_wait() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    setrlimit(Resource::Nofile, raised).expect("raised");
+    let host = Host::start().await;
+    let mut alice = host.join("alice").await;
+    let mut idle = Vec::new();
+    for _ in 0..4096 {
+        idle.push(
+            TcpStream::connect(host.address)
+                .await
+                .expect("the host listens"),
+        );
+    }
+    // The last one may have had its turn before those that closed a moment ago were gone.
+    let (waiting,) = soon("one that waits", async {
+        loop {
+            let stream = TcpStream::connect(host.address)
+                .await
+                .expect("the host listens");
+            let mut waiting = tokio::spawn(ping(stream));
+            let sockets_are_served = async {
+                for _ in 0..100 {
+                    alice.ok(json!({ "type": "ping" })).await;
+                }
+            };
+            tokio::select! {
+                biased;
+                () = sockets_are_served => return (waiting,),
+                _ = &mut waiting => {
+                    idle.push(TcpStream::connect(host.address).await.expect("the host listens"));
+                }
+            }
+        }
+    })
+    .await;
+    drop(idle);
+    let answer = waiting.await.expect("no panic");
+    assert!(answer.ends_with("pong"), "{answer}");
 }
 
 #[tokio::test]
