@@ -83,6 +83,9 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
         config.database,
         env!("CARGO_PKG_VERSION")
     );
+    if let Some(address) = server.metrics_address() {
+        tracing::info!("metrics on http://{address}/metrics");
+    }
     tokio::spawn(async move {
         tokio::select! {
             _ = terminate.recv() => {}

@@ -158,6 +158,11 @@ impl Server {
         self.listener.local_addr()
     }
 
+    /// Where it shows its metrics.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics.as_ref()?.local_addr().ok()
+    }
+
     /// Serves until the `Stopper` is used, then stops: accepts no more, answers what has been asked, closes the sockets
     /// with 1001, commits what is queued. Bounded, whatever clients do.
     pub async fn run(self) -> anyhow::Result<()> {

@@ -1,0 +1,270 @@
+//! What an operator sees of the real program: metrics and log.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tests::host::{Log, PASSWORD, login, register, request};
+use tests::{Client, Process, soon};
+
+/// The program with metrics, its log in a file.
+async fn start(folder: &Path, format: &str) -> (Process, SocketAddr) {
+    let (file, log) = (folder.join("chat.db"), folder.join("log"));
+    let variables = [
+        ("DBPATH", file.as_os_str()),
+        ("METRICS_ADDR", OsStr::new("127.0.0.1:0")),
+        ("LOG_FORMAT", OsStr::new(format)),
+        ("LOG_LEVEL", OsStr::new("info")),
+        ("EVENTS_PER_SECOND", OsStr::new("100")),
+        ("REGISTRATIONS_PER_HOUR", OsStr::new("3")),
+    ];
+    let process = Process::start_with(&variables, Log::File(log.clone())).await;
+    let lines = logged(&log, "metrics on http://").await;
+    let (_, address) = lines[0].split_once("metrics on http://").expect("it is");
+    let (address, _) = address.split_once("/metrics").expect("a path");
+    (process, address.parse().expect("an address"))
+}
+
+/// The lines with this text, once there is one.
+async fn logged(log: &Path, text: &str) -> Vec<String> {
+    soon("a line in the log", async {
+        loop {
+            let whole = std::fs::read_to_string(log).unwrap_or_default();
+            // The last line may be half written.
+            let whole = whole.rsplit_once('\n').map_or("", |(whole, _)| whole);
+            let lines = whole.lines().filter(|line| line.contains(text));
+            let lines: Vec<String> = lines.map(str::to_owned).collect();
+            if !lines.is_empty() {
+                return lines;
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+}
+
+/// Each series with its value.
+async fn scrape(address: SocketAddr) -> HashMap<String, f64> {
+    let answer = request(address, "GET", "/metrics", &[], "").await;
+    assert_eq!(answer.status, 200);
+    let content_type = answer.header("content-type").expect("a type");
+    assert!(content_type.starts_with("text/plain; version=0.0.4"));
+    let samples = answer.body.lines().filter(|line| !line.starts_with('#'));
+    let samples = samples.map(|line| {
+        let (series, value) = line.rsplit_once(' ').expect("a series and its value");
+        (series.to_owned(), value.parse().expect("a number"))
+    });
+    samples.collect()
+}
+
+/// Waits until a series has this value.
+async fn until(address: SocketAddr, series: &str, value: f64) {
+    soon(series, async {
+        while scrape(address).await.get(series) != Some(&value) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_happens_is_counted() {
+    let folder = TempDir::new().expect("a folder");
+    let (host, metrics) = start(folder.path(), "text").await;
+    for name in ["alice", "bob"] {
+        register(host.address, name).await;
+    }
+    let alice_cookie = login(host.address, "alice").await;
+    let bob_cookie = login(host.address, "bob").await;
+    let wrong = json!({ "username": "alice", "password": "wrong" }).to_string();
+    request(host.address, "POST", "/auth/login", &[], wrong).await;
+    let taken = json!({ "username": "alice", "password": PASSWORD, "fullname": "x" }).to_string();
+    for status in [409, 429] {
+        let answer = request(host.address, "POST", "/register", &[], taken.clone()).await;
+        assert_eq!(answer.status, status);
+    }
+    let evil = [("origin", "http://evil.example")];
+    request(host.address, "POST", "/register", &evil, "").await;
+    request(host.address, "GET", "/nowhere", &[], "").await;
+    let mut alice = Client::connect(host.address, &alice_cookie).await;
+    let mut bob = Client::connect(host.address, &bob_cookie).await;
+    bob.ok(json!({ "type": "self" })).await;
+    let conversation = alice.converse(&["bob"]).await;
+    for _ in 0..5 {
+        alice.send(conversation, "hello").await;
+    }
+    alice.text("nonsense").await;
+    alice.receive().await;
+    let foreign = json!({ "type": "get_messages", "conversation_id": 77 });
+    assert_eq!(alice.request(foreign).await["code"], "not_found");
+    let mut anonymous = Client::connect(host.address, "").await;
+    assert_eq!(anonymous.closed().await.0, 1000);
+    bob.close().await;
+
+    until(metrics, "chat_sockets", 1.0).await;
+    let series = scrape(metrics).await;
+    for (name, value) in [
+        (r#"chat_events_total{result="ok",type="send_message"}"#, 5.0),
+        (
+            r#"chat_events_total{result="ok",type="create_conversation"}"#,
+            1.0,
+        ),
+        (
+            r#"chat_events_total{result="not_found",type="get_messages"}"#,
+            1.0,
+        ),
+        (r#"chat_events_total{result="invalid",type="root"}"#, 1.0),
+        ("chat_event_duration_seconds_count", 9.0),
+        (r#"chat_logins_total{result="ok"}"#, 2.0),
+        (r#"chat_logins_total{result="unauthorized"}"#, 1.0),
+        (r#"chat_registrations_total{result="ok"}"#, 2.0),
+        (r#"chat_registrations_total{result="conflict"}"#, 1.0),
+        (r#"chat_registrations_total{result="rate_limited"}"#, 1.0),
+        ("chat_password_duration_seconds_count", 5.0),
+        (r#"chat_refusals_total{reason="origin"}"#, 1.0),
+        (r#"chat_refusals_total{reason="registration"}"#, 1.0),
+        (
+            r#"chat_http_requests_total{route="/register",status="201"}"#,
+            2.0,
+        ),
+        (
+            r#"chat_http_requests_total{route="/register",status="403"}"#,
+            1.0,
+        ),
+        (
+            r#"chat_http_requests_total{route="other",status="404"}"#,
+            1.0,
+        ),
+        (r#"chat_http_requests_total{route="/ws",status="101"}"#, 3.0),
+        ("chat_sockets_opened_total", 2.0),
+        ("chat_users", 1.0),
+        (r#"chat_socket_closes_total{code="1000"}"#, 1.0),
+        (r#"chat_socket_closes_total{code="1005"}"#, 1.0),
+        // The conversation and five messages, for bob.
+        ("chat_deliveries_total", 6.0),
+        ("chat_drops_total", 0.0),
+        ("chat_panics_total", 0.0),
+        (r#"chat_store_queue_length{queue="writes"}"#, 0.0),
+        (r#"chat_store_queue_length{queue="reads"}"#, 0.0),
+        ("chat_password_queue_length", 0.0),
+    ] {
+        assert_eq!(series.get(name), Some(&value), "{name}: {series:#?}");
+    }
+    let at_least = |name: &str, value: f64| {
+        assert!(series.get(name) >= Some(&value), "{name}: {series:#?}");
+    };
+    at_least("chat_commit_duration_seconds_count", 8.0);
+    at_least("chat_commit_operations_sum", 8.0);
+    at_least(r#"chat_database_bytes{file="main"}"#, 4096.0);
+    at_least(r#"chat_database_bytes{file="wal"}"#, 4096.0);
+    at_least("process_open_fds", 5.0);
+    at_least("process_resident_memory_bytes", 1e6);
+    at_least(
+        concat!(
+            r#"chat_build_info{version=""#,
+            env!("CARGO_PKG_VERSION"),
+            r#""}"#
+        ),
+        1.0,
+    );
+
+    // The address of the metrics has nothing else, and that of the chat has no metrics.
+    for (address, path) in [
+        (metrics, "/"),
+        (metrics, "/misc/ping"),
+        (host.address, "/metrics"),
+    ] {
+        assert_eq!(request(address, "GET", path, &[], "").await.status, 404);
+    }
+}
+
+#[tokio::test]
+async fn floods_are_counted() {
+    let folder = TempDir::new().expect("a folder");
+    let (host, metrics) = start(folder.path(), "text").await;
+    register(host.address, "alice").await;
+    let mut alice = host.connect("alice").await;
+    for _ in 0..10_000 {
+        use futures_util::SinkExt;
+        let ping = r#"{"type": "ping"}"#.into();
+        if alice.socket.feed(ping).await.is_err() {
+            break;
+        }
+    }
+    until(metrics, r#"chat_socket_closes_total{code="1008"}"#, 1.0).await;
+    let series = scrape(metrics).await;
+    assert_eq!(series[r#"chat_refusals_total{reason="flood"}"#], 1.0);
+    assert!(series[r#"chat_events_total{result="rate_limited",type="ping"}"#] >= 1000.0);
+}
+
+#[tokio::test]
+async fn lines_of_json_name_the_request_and_who_came_in() {
+    let folder = TempDir::new().expect("a folder");
+    let log = folder.path().join("log");
+    let (host, _) = start(folder.path(), "json").await;
+    register(host.address, "alice").await;
+    let body = json!({ "username": "alice\n{}", "password": "wrong" }).to_string();
+    let headers = [("x-forwarded-for", "192.0.2.1")];
+    let answer = request(host.address, "POST", "/auth/login", &headers, body).await;
+    let id = answer.header("x-request-id").expect("an id");
+    let lines = logged(&log, r#""target":"security","span""#).await;
+    let lines: Vec<Value> = lines
+        .iter()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
+    let [registered, refused] = &lines[..] else {
+        panic!("{lines:?}");
+    };
+    assert_eq!(
+        (
+            &registered["message"],
+            &registered["result"],
+            &registered["username"]
+        ),
+        (&json!("registration"), &json!("ok"), &json!("alice"))
+    );
+    assert_eq!(
+        (
+            &refused["message"],
+            &refused["result"],
+            &refused["username"],
+            &refused["address"]
+        ),
+        (
+            &json!("login"),
+            &json!("unauthorized"),
+            &json!("alice\n{}"),
+            &json!("192.0.2.1")
+        )
+    );
+    let span = &refused["span"];
+    assert_eq!(
+        (&span["name"], &span["id"], &span["path"]),
+        (&json!("request"), &json!(id), &json!("/auth/login"))
+    );
+    // Each answer has an id of its own, and one that is the server's fault has a line.
+    let db = libsql::Builder::new_local(folder.path().join("chat.db")).build();
+    let db = db
+        .await
+        .expect("a database")
+        .connect()
+        .expect("a connection");
+    db.execute_batch("pragma busy_timeout = 60000; begin immediate")
+        .await
+        .expect("begun");
+    let body = json!({ "username": "bob", "password": PASSWORD, "fullname": "Bob" }).to_string();
+    let answer = request(host.address, "POST", "/register", &[], body).await;
+    assert_eq!(answer.status, 503);
+    let failed = answer.header("x-request-id").expect("an id");
+    assert_ne!(failed, id);
+    let lines = logged(&log, failed).await;
+    let answered = lines
+        .iter()
+        .filter(|line| line.contains(r#""message":"answered""#));
+    assert_eq!(answered.count(), 1, "{lines:?}");
+    let cause = logged(&log, "database is locked").await;
+    assert_eq!(cause.len(), 1, "{cause:?}");
+}
