@@ -171,6 +171,30 @@ impl Operation for HostAlive {
     }
 }
 
+/// Writes, and changes nothing: whether the database can be written.
+pub struct TryWrite {
+    pub host_id: Arc<str>,
+}
+
+impl Operation for TryWrite {
+    type Output = ();
+
+    fn access(&self) -> Access {
+        Access::Write
+    }
+
+    fn statements(&self, _: &Context) -> Vec<Statement> {
+        vec![Statement::new(
+            "update hosts set seen_at = seen_at where id = ?1",
+            [(&*self.host_id).into()],
+        )]
+    }
+
+    fn conclude(&self, _: &Context, _: &[Rows], _: &mut Outbox) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
 /// Users who are online through a host that is gone: as many as one [`HostGone`] takes, and none where it lives.
 pub struct FindHostUsers {
     pub host_id: Arc<str>,

@@ -10,6 +10,10 @@ use argon2::{Algorithm, Argon2, Params, Version};
 const MEMORY_KIB: u32 = 19 * 1024;
 const PASSES: u32 = 2;
 const LANES: u32 = 1;
+/// A stored hash that asks for more, or for more passes, is not computed: one row must not take the machine. The first
+/// backend's ask for 64 MiB and three.
+const STORED_MEMORY_KIB_MAX: u32 = 256 * 1024;
+const STORED_PASSES_MAX: u32 = 16;
 
 /// A hash of nobody's password with the present parameters, so that an unknown user costs what a known one does.
 const NOBODY: &str =
@@ -38,6 +42,11 @@ pub fn verify(password: &str, stored: Option<&str>) -> Verdict {
     let Ok(parsed) = PasswordHash::new(phc) else {
         return Verdict::Wrong;
     };
+    let is_affordable = Params::try_from(&parsed)
+        .is_ok_and(|p| p.m_cost() <= STORED_MEMORY_KIB_MAX && p.t_cost() <= STORED_PASSES_MAX);
+    if !is_affordable {
+        return Verdict::Wrong;
+    }
     let right = argon2().verify_password(password.as_bytes(), &parsed);
     match (right, stored) {
         (Err(_), _) | (_, None) => Verdict::Wrong,
@@ -77,6 +86,21 @@ mod tests {
             ("xyZ", Some(cffi), Verdict::Wrong),
             ("xyz", Some(argon2i), Verdict::Outdated),
             ("", Some(cffi), Verdict::Wrong),
+            // Four terabytes, and hours.
+            (
+                "xyz",
+                Some(
+                    "$argon2id$v=19$m=4294967295,t=1,p=1$bm9ib2R5J3Mgc2FsdA$RSLkvhfXpP8c5Hhj6cEN0mvwCDKzqcJiWCb0E1D2Ey0",
+                ),
+                Verdict::Wrong,
+            ),
+            (
+                "xyz",
+                Some(
+                    "$argon2id$v=19$m=19456,t=1000000,p=1$bm9ib2R5J3Mgc2FsdA$RSLkvhfXpP8c5Hhj6cEN0mvwCDKzqcJiWCb0E1D2Ey0",
+                ),
+                Verdict::Wrong,
+            ),
             ("xyz", Some("plain text"), Verdict::Wrong),
             ("xyz", Some(""), Verdict::Wrong),
             ("xyz", None, Verdict::Wrong),

@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use handler::account::FindGone;
 use handler::hosts::{
     FindCommunity, FindHostUsers, FindUncounted, Gone, HostAlive, HostGone, HostReturned,
-    HostStarted, SweepOffline, USERS_RETURNED_MAX,
+    HostStarted, SweepOffline, TryWrite, USERS_RETURNED_MAX,
 };
 use handler::sync::FindMembers;
 use handler::{Context, Error, Operation};
@@ -295,12 +295,11 @@ impl Readiness {
         {
             return *answer;
         }
-        let alive = HostAlive {
+        let write = TryWrite {
             host_id: self.cluster.store.host_id(),
-            lease_seconds: self.cluster.lease.as_secs() as i64,
         };
         let tried = async {
-            let write = self.cluster.run_operation(alive);
+            let write = self.cluster.run_operation(write);
             let read = self.cluster.run_operation(FindCommunity);
             tokio::try_join!(write, read)
         };
