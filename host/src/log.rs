@@ -19,7 +19,10 @@ pub fn init(config: &Config) -> anyhow::Result<()> {
         .with_writer(stderr);
     match config.log_format {
         LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().flatten_event(true).init(),
+        LogFormat::Json => {
+            let log = log.json().flatten_event(true).with_span_list(false);
+            log.init();
+        }
     }
     std::panic::set_hook(Box::new(|panic| {
         METRICS.panics.inc();
