@@ -282,9 +282,9 @@ impl Readiness {
         }
     }
 
-    /// `false` where there is no bus.
-    pub fn is_bus_connected(&self) -> bool {
-        self.bus.as_ref().is_some_and(|bus| bus.is_ready())
+    /// `None` where there is no bus.
+    pub fn is_bus_connected(&self) -> Option<bool> {
+        self.bus.as_ref().map(|bus| bus.is_ready())
     }
 
     /// Tries the database, at most once a second, however many ask. An error: what is not there.

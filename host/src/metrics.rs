@@ -32,6 +32,37 @@ const SCRAPE_TIMEOUT: Duration = Duration::from_secs(10);
 /// After an accept that failed.
 const ACCEPT_RETRY: Duration = Duration::from_secs(1);
 
+/// What is known beforehand of the values of labels: see `counters`. Clients may close with other codes.
+const CLOSE_CODES: [&str; 12] = [
+    "1000", "1001", "1002", "1003", "1005", "1006", "1007", "1008", "1009", "1011", "1013", "4000",
+];
+const FAILURES: [&str; 5] = [
+    "statement",
+    "unavailable",
+    "unknown",
+    "answer_lost",
+    "too_large",
+];
+const LOGIN_RESULTS: [&str; 5] = [
+    "ok",
+    "unauthorized",
+    "rate_limited",
+    "unavailable",
+    "internal",
+];
+const REGISTRATION_RESULTS: [&str; 5] =
+    ["ok", "conflict", "rate_limited", "unavailable", "internal"];
+const REFUSALS: [&str; 8] = [
+    "origin",
+    "login",
+    "registration",
+    "flood",
+    "sockets",
+    "sockets of the user",
+    "sockets of the address",
+    "connections of the address",
+];
+
 pub static METRICS: LazyLock<Metrics> =
     LazyLock::new(|| Metrics::register().expect("each name is registered once"));
 
@@ -66,7 +97,8 @@ pub struct Metrics {
     // Looked up when they are asked for.
     store_queue: IntGaugeVec,
     password_queue: IntGauge,
-    bus_connected: IntGauge,
+    /// Without labels; none where there is no bus.
+    bus_connected: IntGaugeVec,
     database_bytes: IntGaugeVec,
 }
 
@@ -82,6 +114,16 @@ impl Metrics {
         register_int_gauge_vec!("chat_build_info", "Always 1.", &["version"])?
             .with_label_values(&[env!("CARGO_PKG_VERSION")])
             .set(1);
+        let events = register_int_counter_vec!(
+            "chat_events_total",
+            "Events answered, by type (root: none that is known) and result (ok, or the error's code).",
+            &["type", "result"]
+        )?;
+        for (kind, _) in handler::events() {
+            for result in ["ok", "internal"] {
+                events.with_label_values(&[kind, result]);
+            }
+        }
         Ok(Metrics {
             http_connections: register_int_gauge!(
                 "chat_http_connections",
@@ -98,17 +140,14 @@ impl Metrics {
                 "chat_sockets_opened_total",
                 "Sockets opened for a user."
             )?,
-            socket_closes: register_int_counter_vec!(
+            socket_closes: counters(
                 "chat_socket_closes_total",
                 "Sockets closed, by the code of the first close frame; 1005 is a frame without a code, 1006 a \
                  connection that ended without a frame.",
-                &["code"]
+                "code",
+                &CLOSE_CODES,
             )?,
-            events: register_int_counter_vec!(
-                "chat_events_total",
-                "Events answered, by type (root: none that is known) and result (ok, or the error's code).",
-                &["type", "result"]
-            )?,
+            events,
             event_seconds: register_histogram!(
                 "chat_event_duration_seconds",
                 "Time from an event's arrival to its reply, its commit included.",
@@ -124,10 +163,11 @@ impl Metrics {
                 "Operations in a transaction that writes.",
                 exponential_buckets(1.0, 2.0, 9)?
             )?,
-            commit_failures: register_int_counter_vec!(
+            commit_failures: counters(
                 "chat_transaction_failures_total",
                 "Transactions that failed, by reason.",
-                &["reason"]
+                "reason",
+                &FAILURES,
             )?,
             deliveries: register_int_counter!(
                 "chat_deliveries_total",
@@ -137,25 +177,28 @@ impl Metrics {
                 "chat_drops_total",
                 "Pushes that may be left out, and were, because their socket is slow."
             )?,
-            logins: register_int_counter_vec!(
+            logins: counters(
                 "chat_logins_total",
                 "Logins, by result (ok, or the error's code).",
-                &["result"]
+                "result",
+                &LOGIN_RESULTS,
             )?,
-            registrations: register_int_counter_vec!(
+            registrations: counters(
                 "chat_registrations_total",
                 "Registrations, by result (ok, or the error's code).",
-                &["result"]
+                "result",
+                &REGISTRATION_RESULTS,
             )?,
             password_seconds: register_histogram!(
                 "chat_password_duration_seconds",
                 "Time of a password's hashing, without its wait.",
                 seconds()?
             )?,
-            refusals: register_int_counter_vec!(
+            refusals: counters(
                 "chat_refusals_total",
                 "What was refused for security or a limit, by reason.",
-                &["reason"]
+                "reason",
+                &REFUSALS,
             )?,
             panics: register_int_counter!(
                 "chat_panics_total",
@@ -174,9 +217,10 @@ impl Metrics {
                 "chat_password_queue_length",
                 "Logins and registrations that wait for a thread."
             )?,
-            bus_connected: register_int_gauge!(
+            bus_connected: register_int_gauge_vec!(
                 "chat_bus_connected",
-                "1 where the bus is connected; 0 where it is not, or there is none."
+                "1 where the bus is connected, 0 where it is not. Absent without a bus.",
+                &[]
             )?,
             database_bytes: register_int_gauge_vec!(
                 "chat_database_bytes",
@@ -185,6 +229,20 @@ impl Metrics {
             )?,
         })
     }
+}
+
+/// With a series of each of these values from the start: of one that begins at 1 Prometheus sees no increase.
+fn counters(
+    name: &str,
+    help: &str,
+    label: &str,
+    values: &[&str],
+) -> prometheus::Result<IntCounterVec> {
+    let counters = register_int_counter_vec!(name, help, &[label])?;
+    for value in values {
+        counters.with_label_values(&[value]);
+    }
+    Ok(counters)
 }
 
 /// All of it, in Prometheus's text format.
@@ -196,8 +254,10 @@ fn text(host: &Host) -> prometheus::Result<Vec<u8>> {
         gauge.set(length as i64);
     }
     metrics.password_queue.set(host.passwords.queued() as i64);
-    let is_connected = host.readiness.is_bus_connected();
-    metrics.bus_connected.set(is_connected.into());
+    if let Some(is_connected) = host.readiness.is_bus_connected() {
+        let gauge = metrics.bus_connected.with_label_values::<&str>(&[]);
+        gauge.set(is_connected.into());
+    }
     for (file, bytes) in host.store.file_bytes() {
         let gauge = metrics.database_bytes.with_label_values(&[file]);
         gauge.set(bytes as i64);
