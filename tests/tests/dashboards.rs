@@ -179,5 +179,6 @@ fn promtool(arguments: &[&str], input: &str) {
     stdin.write_all(input.as_bytes()).expect("written");
     drop(stdin);
     let output = child.wait_with_output().expect("promtool ends");
-    assert!(output.status.success(), "{arguments:?}: {output:?}");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {error}");
 }
