@@ -338,7 +338,7 @@ fn metrics_address(text: &str) -> anyhow::Result<Option<SocketAddr>> {
     }
     let address = text.parse().map_err(|_| {
         anyhow!(
-            "METRICS_ADDR is {text:?}: expected an IP address and a port, such as 127.0.0.1:9100"
+            "METRICS_ADDR is {text:?}: expected an IP address and a port, such as 127.0.0.1:9464"
         )
     })?;
     Ok(Some(address))

@@ -437,8 +437,8 @@ fn admit(host: &Host, headers: &HeaderMap, address: IpAddr) -> Result<Visitor, C
     let place = place.map_err(|full| {
         let (reason, why) = match full {
             FullPlaces::All => (CloseReason::UNAVAILABLE, "sockets"),
-            FullPlaces::User => (CloseReason::TOO_MANY_OF_USER, "sockets of the user"),
-            FullPlaces::Address => (CloseReason::TOO_MANY_OF_ADDRESS, "sockets of the address"),
+            FullPlaces::User => (CloseReason::TOO_MANY_OF_USER, "sockets_of_user"),
+            FullPlaces::Address => (CloseReason::TOO_MANY_OF_ADDRESS, "sockets_of_address"),
         };
         security::refused(why, address, Some(&username));
         reason

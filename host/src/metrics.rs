@@ -32,9 +32,10 @@ const SCRAPE_TIMEOUT: Duration = Duration::from_secs(10);
 /// After an accept that failed.
 const ACCEPT_RETRY: Duration = Duration::from_secs(1);
 
-/// What is known beforehand of the values of labels: see `counters`. Clients may close with other codes.
-const CLOSE_CODES: [&str; 12] = [
-    "1000", "1001", "1002", "1003", "1005", "1006", "1007", "1008", "1009", "1011", "1013", "4000",
+/// What is known beforehand of the values of labels: see `counters`.
+const CLOSE_CODES: [&str; 13] = [
+    "other", "1000", "1001", "1002", "1003", "1005", "1006", "1007", "1008", "1009", "1011",
+    "1013", "4000",
 ];
 const FAILURES: [&str; 5] = [
     "statement",
@@ -58,9 +59,9 @@ const REFUSALS: [&str; 8] = [
     "registration",
     "flood",
     "sockets",
-    "sockets of the user",
-    "sockets of the address",
-    "connections of the address",
+    "sockets_of_user",
+    "sockets_of_address",
+    "connections_of_address",
 ];
 
 pub static METRICS: LazyLock<Metrics> =
@@ -143,7 +144,7 @@ impl Metrics {
             socket_closes: counters(
                 "chat_socket_closes_total",
                 "Sockets closed, by the code of the first close frame; 1005 is a frame without a code, 1006 a \
-                 connection that ended without a frame.",
+                 connection that ended without a frame, other a code of a client's own.",
                 "code",
                 &CLOSE_CODES,
             )?,

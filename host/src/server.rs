@@ -312,7 +312,7 @@ fn serve(
         true => None,
         false => match connections.places.take(peer.into()) {
             Some(place) => Some(place),
-            None => return security::refused("connections of the address", peer, None),
+            None => return security::refused("connections_of_address", peer, None),
         },
     };
     let held = Arc::new(HttpPlace::new(permit, place));

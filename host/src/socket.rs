@@ -255,10 +255,13 @@ fn close(queue: &mut Queue, reason: CloseReason) {
     queue.close(reason.frame());
 }
 
-/// Of several reasons the first one counts.
+/// Of several reasons the first one counts. A client may choose any code above 2999.
 fn count_close(queue: &Queue, code: u16) {
     if queue.is_open() {
-        let code = code.to_string();
+        let code = match code {
+            ..3000 | 4000 => code.to_string(),
+            _ => "other".to_owned(),
+        };
         METRICS.socket_closes.with_label_values(&[&code]).inc();
     }
 }
