@@ -192,8 +192,7 @@ pub struct FindGone {
 }
 
 impl Operation for FindGone {
-    /// Their ids.
-    type Output = Vec<i64>;
+    type Output = Vec<(i64, Arc<str>)>;
 
     fn access(&self) -> Access {
         Access::Read
@@ -207,13 +206,18 @@ impl Operation for FindGone {
         )]
     }
 
-    fn conclude(&self, _: &Context, rows: &[Rows], _: &mut Outbox) -> Result<Vec<i64>, Error> {
+    fn conclude(
+        &self,
+        _: &Context,
+        rows: &[Rows],
+        _: &mut Outbox,
+    ) -> Result<Vec<(i64, Arc<str>)>, Error> {
         let there = rows[0].0.iter();
         let there: HashMap<i64, String> = there.map(|row| (row.integer(0), row.text(1))).collect();
         // An id may have been given to somebody else since.
         let is_there = |id, name: &str| there.get(&id).is_some_and(|now| now == name);
         let gone = self.users.iter().filter(|(id, name)| !is_there(*id, name));
-        Ok(gone.map(|(id, _)| *id).collect())
+        Ok(gone.cloned().collect())
     }
 }
 

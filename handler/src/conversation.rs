@@ -10,7 +10,7 @@ use crate::fields::Fields;
 use crate::message::{self, Message, Page, READ_RECEIPT_MEMBERS_MAX, message_columns};
 use crate::operation::{Access, Context, Operation};
 use crate::outbox::{Audience, Outbox, Output};
-use crate::statement::{Rows, Statement};
+use crate::statement::{Row, Rows, Statement};
 
 /// Longest name of a conversation, in characters.
 pub const NAME_CHARS_MAX: usize = 256;
@@ -20,6 +20,8 @@ pub const MEMBERS_MAX: usize = 10_000;
 
 /// Conversations in one answer of `get_conversations` that has a `limit`.
 pub const PAGE_CONVERSATIONS_MAX: i64 = 1_000;
+/// Bytes of JSON of all conversations at once, where no `limit` was given.
+pub const CONVERSATIONS_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Unread messages are counted up to this number, which stands for as many or more. It is in `unread_column!()`.
 pub const UNREAD_MAX: i64 = 100;
@@ -230,12 +232,16 @@ impl Operation for GetConversations {
                      where mb.user_id = ?1 and (?2 is null
                          or (c.activity, c.id) < (select activity, id from conversations where id = ?2))
                      order by c.activity desc, c.id desc limit ?3
+                 ),
+                 sized as (
+                     select page.*, sum(coalesce(octet_length(m.content), 0)) over (order by activity desc, page.id desc) as bytes
+                     from page left join messages m on m.id = activity and m.conversation_id = page.id
                  )
                  select page.id, cast(page.name as blob), page.rev, page.read_id, ",
                 unread_column!(),
-                ", ",
+                ", bytes > ?4, ",
                 message_columns!(),
-                " from page left join messages m on m.id = page.activity and m.conversation_id = page.id
+                " from sized as page left join messages m on m.id = page.activity and m.conversation_id = page.id and bytes <= ?4
                  order by page.activity desc, page.id desc"
             ),
             [
@@ -243,6 +249,11 @@ impl Operation for GetConversations {
                 self.before.into(),
                 // SQLite takes a negative limit for none.
                 self.limit.unwrap_or(-1).into(),
+                match self.limit {
+                    Some(_) => message::PAGE_BYTES_MAX as i64,
+                    None => CONVERSATIONS_BYTES_MAX as i64,
+                }
+                .into(),
             ],
         );
         vec![member, page]
@@ -261,23 +272,37 @@ impl Operation for GetConversations {
             unread: i64,
             last_message: Option<Message>,
         }
-        let listed = rows[1].0.iter().map(|row| {
+        let is_whole = |row: &&Row| !row.flag(5);
+        let listed = rows[1].0.iter().take_while(is_whole).map(|row| {
             json(&Listed {
                 id: row.integer(0),
                 name: row.text(1),
                 rev: row.integer(2),
                 read_id: row.integer(3),
                 unread: row.integer(4),
-                last_message: row.optional_integer(5).map(|_| Message::of(row, 5)),
+                last_message: row.optional_integer(6).map(|_| Message::of(row, 6)),
             })
         });
-        // Whoever asks without a limit knows no pages, and gets all.
-        let mut page = Page::new(i64::MAX);
-        let listed = listed.map_while(|text| match self.limit {
-            Some(_) => page.take(text),
-            None => Some(text),
-        });
-        Ok(Reply(format!("[{}]", listed.collect::<Vec<_>>().join(","))))
+        let listed: Vec<String> = match self.limit {
+            Some(_) => {
+                let mut page = Page::new(i64::MAX);
+                listed.map_while(|text| page.take(text)).collect()
+            }
+            // Whoever asks without a limit knows no pages, and gets all or nothing.
+            None => {
+                let mut left = CONVERSATIONS_BYTES_MAX;
+                let listed = listed.map_while(|text| {
+                    left = left.checked_sub(text.len())?;
+                    Some(text)
+                });
+                listed.collect()
+            }
+        };
+        if self.limit.is_none() && listed.len() < rows[1].0.len() {
+            let text = "these are more than 16 MiB: ask for pages of them, with limit";
+            return Err(Error::TooLarge(text.into()));
+        }
+        Ok(Reply(format!("[{}]", listed.join(","))))
     }
 }
 

@@ -55,8 +55,9 @@ impl Operation for Connected {
                 [username.into(), ctx.now.into()],
             ),
             Statement::new(
+                // changes() is 1 where the statement before has taken the user online.
                 "select cast(contact_id as integer) from contacts
-                 where user_id = (select id from users where username = ?1)",
+                 where user_id = (select id from users where username = ?1) and changes() = 1",
                 [username.into()],
             ),
             Statement::new(
@@ -69,6 +70,11 @@ impl Operation for Connected {
             // It is counted already, and may have been the first.
             statements[1] = find();
             statements[2] = find();
+            statements[3] = Statement::new(
+                "select cast(contact_id as integer) from contacts
+                 where user_id = (select id from users where username = ?1)",
+                [username.into()],
+            );
         }
         statements
     }
@@ -122,7 +128,8 @@ impl Operation for Disconnected {
                 [user_id.into(), ctx.now.into()],
             ),
             Statement::new(
-                "select cast(contact_id as integer) from contacts where user_id = ?1",
+                // changes() is 1 where the statement before has taken the user offline.
+                "select cast(contact_id as integer) from contacts where user_id = ?1 and changes() = 1",
                 [user_id.into()],
             ),
         ];
@@ -132,6 +139,10 @@ impl Operation for Disconnected {
             for statement in &mut statements[..3] {
                 *statement = Statement::new(offline, [user_id.into()]);
             }
+            statements[3] = Statement::new(
+                "select cast(contact_id as integer) from contacts where user_id = ?1",
+                [user_id.into()],
+            );
         }
         statements
     }

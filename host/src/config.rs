@@ -162,10 +162,10 @@ impl Config {
         let limits = Limits {
             sockets: number("SOCKETS_MAX", "50000", 1, LIMIT_MAX)?,
             sockets_per_user: limit("SOCKETS_PER_USER", "100")?,
-            sockets_per_address: limit("SOCKETS_PER_ADDRESS", "1000")?,
+            sockets_per_address: limit("SOCKETS_PER_ADDRESS", "5000")?,
             events_per_second: limit("EVENTS_PER_SECOND", "50")?,
-            logins_per_minute: limit("LOGINS_PER_MINUTE", "60")?,
-            registrations_per_hour: limit("REGISTRATIONS_PER_HOUR", "100")?,
+            logins_per_minute: limit("LOGINS_PER_MINUTE", "300")?,
+            registrations_per_hour: limit("REGISTRATIONS_PER_HOUR", "300")?,
         };
         let host = text("HOST", "127.0.0.1")?;
         let ip = match host.as_str() {

@@ -26,7 +26,8 @@ use crate::clock;
 use crate::cluster::{Cluster, Readiness};
 use crate::config::SameSite;
 use crate::limits::{
-    AccountRates, Full as FullPlaces, Limits, SocketPlaces, SocketRates, client_address,
+    AccountRates, Flood, Full as FullPlaces, Origin, Places, SocketPlaces, UserRates,
+    client_address,
 };
 use crate::metrics::METRICS;
 use crate::password::PasswordThreads;
@@ -56,8 +57,10 @@ pub struct Host {
     pub origins: Vec<HeaderValue>,
     pub trusted_proxies: Vec<IpNet>,
     pub same_site: SameSite,
-    pub limits: Limits,
     pub account_rates: AccountRates,
+    pub user_rates: UserRates,
+    /// Requests under way, by the address of the client.
+    pub request_places: Places<Origin>,
     pub socket_places: SocketPlaces,
     /// Time for a body to arrive.
     pub body_timeout: Duration,
@@ -214,6 +217,13 @@ async fn run_route<P: Clone + Send + 'static>(
             HeaderValue::from_static(route.methods()),
         );
     }
+    let Some(_place) = host.request_places.take(address.into()) else {
+        security::refused("requests_of_address", address, None);
+        return Refusal::from(Error::RateLimited {
+            retry_after_seconds: 1,
+        })
+        .answer();
+    };
     let changes_state = method == Method::POST || matches!(route, Route::Socket);
     if changes_state && !is_origin_trusted(host, request.headers()) {
         security::refused("origin", address, None);
@@ -239,9 +249,14 @@ async fn register(
     request: Request<Incoming>,
     address: IpAddr,
 ) -> Result<Answer, Refusal> {
+    limited(
+        "registration",
+        host.account_rates.registration(address),
+        address,
+    )?;
     let registration = Registration::parse(&body(host, request).await?)?;
     let username = registration.username.clone();
-    let outcome = store_account(host, registration, address).await;
+    let outcome = store_account(host, registration).await;
     let result = outcome.as_ref().map_or_else(Error::code, |()| "ok");
     METRICS.registrations.with_label_values(&[result]).inc();
     security::account("registration", result, address, &username);
@@ -249,17 +264,25 @@ async fn register(
     Ok(text(StatusCode::CREATED, "registered"))
 }
 
-async fn store_account(
-    host: &Host,
-    registration: Registration,
-    address: IpAddr,
-) -> Result<(), Error> {
+/// Notes that a login or a registration was refused before anybody has looked who wants it.
+fn limited(what: &'static str, checked: Result<(), Error>, address: IpAddr) -> Result<(), Error> {
+    checked.inspect_err(|error| {
+        let result = [error.code()];
+        match what {
+            "login" => METRICS.logins.with_label_values(&result).inc(),
+            _ => METRICS.registrations.with_label_values(&result).inc(),
+        }
+        security::refused(what, address, None);
+    })
+}
+
+async fn store_account(host: &Host, registration: Registration) -> Result<(), Error> {
     let Registration {
         username,
         password,
         fullname,
     } = registration;
-    host.account_rates.registration(address)?;
+    let place = host.passwords.reserve()?;
     let ctx = Context::anonymous(clock::now());
     let find = FindAccount {
         username: username.clone(),
@@ -269,10 +292,7 @@ async fn store_account(
         return Err(Error::Conflict("username already exists".into()));
     }
     let salt = salt()?;
-    let password_hash = host
-        .passwords
-        .run(move || password::hash(&password, salt))
-        .await?;
+    let password_hash = place.run(move || password::hash(&password, salt)).await?;
     let register = Register {
         username,
         fullname,
@@ -286,6 +306,7 @@ async fn login(
     request: Request<Incoming>,
     address: IpAddr,
 ) -> Result<Answer, Refusal> {
+    limited("login", host.account_rates.login(address), address)?;
     let credentials = Credentials::parse(&body(host, request).await?)?;
     let username = credentials.username.clone();
     let outcome = check_password(host, credentials, address).await;
@@ -311,7 +332,9 @@ async fn check_password(
     address: IpAddr,
 ) -> Result<(), Error> {
     let Credentials { username, password } = credentials;
-    host.account_rates.login(&username, address)?;
+    // First, so that a password that is not looked at does not count as a guess.
+    let place = host.passwords.reserve()?;
+    host.account_rates.password(&username, address)?;
     let ctx = Context::anonymous(clock::now());
     let find = FindAccount {
         username: username.clone(),
@@ -321,8 +344,7 @@ async fn check_password(
         .as_ref()
         .map(|account| account.password_hash.clone());
     let salt = salt()?;
-    let (verdict, new_hash) = host
-        .passwords
+    let (verdict, new_hash) = place
         .run(move || {
             let verdict = password::verify(&password, stored.as_deref());
             let outdated = verdict == Verdict::Outdated;
@@ -431,7 +453,10 @@ fn open_socket<P: Send + 'static>(
 fn admit(host: &Host, headers: &HeaderMap, address: IpAddr) -> Result<Visitor, CloseReason> {
     let username = logged_in(host, headers);
     let username: Arc<str> = username
-        .map_err(|error| CloseReason::refused(error.to_string()))?
+        .map_err(|error| {
+            security::refused("token", address, None);
+            CloseReason::refused(error.to_string())
+        })?
         .into();
     let place = host.socket_places.take(&username, address);
     let place = place.map_err(|full| {
@@ -443,10 +468,14 @@ fn admit(host: &Host, headers: &HeaderMap, address: IpAddr) -> Result<Visitor, C
         security::refused(why, address, Some(&username));
         reason
     })?;
+    let rates = host.user_rates.connect(&username).map_err(|Flood| {
+        security::refused("flood", address, Some(&username));
+        CloseReason::FLOOD
+    })?;
     Ok(Visitor {
         username,
         address,
-        rates: SocketRates::new(&host.limits),
+        rates,
         message_timeout: host.message_timeout,
         _place: place,
     })

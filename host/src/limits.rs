@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -34,6 +34,8 @@ pub struct Limits {
 /// Pings and pongs of one socket: so many a second, and so many at once. One that sends more is closed.
 const CONTROL_FRAMES_PER_SECOND: u32 = 10;
 const CONTROL_FRAMES_AT_ONCE: u32 = 100;
+/// What a user may send on all sockets together, in events of one socket.
+const USER_EVENTS: u32 = 4;
 /// An address may try so many passwords for one username, then one in each period. A right one clears the account.
 const PASSWORDS_AT_ONCE: u32 = 10;
 const PASSWORD_PERIOD: Duration = Duration::from_secs(30);
@@ -76,9 +78,9 @@ impl Rate {
 }
 
 /// The same rate for each of many.
-struct Rates<K> {
+pub struct Rates<K> {
     quota: Option<Quota>,
-    remembered: Mutex<LruCache<K, Rate>>,
+    remembered: Mutex<LruCache<K, Arc<Rate>>>,
 }
 
 impl<K: Hash + Eq> Rates<K> {
@@ -90,14 +92,19 @@ impl<K: Hash + Eq> Rates<K> {
         }
     }
 
-    fn check(&self, key: K) -> Result<(), Duration> {
+    /// The rate of one of them.
+    fn of(&self, key: K) -> Arc<Rate> {
         let mut remembered = locked(&self.remembered);
-        let rate = remembered.get_or_insert(key, || Rate::new(self.quota));
-        let checked = rate.check();
+        let rate = remembered.get_or_insert(key, || Arc::new(Rate::new(self.quota)));
+        let rate = rate.clone();
         if remembered.len() > REMEMBERED_MAX {
             remembered.pop_lru();
         }
-        checked
+        rate
+    }
+
+    fn check(&self, key: K) -> Result<(), Duration> {
+        self.of(key).check()
     }
 
     fn forget(&self, key: &K) {
@@ -117,9 +124,47 @@ fn refused(wait: Duration) -> Error {
     }
 }
 
+/// What users may do, with all of their sockets on this host.
+pub struct UserRates {
+    limits: Limits,
+    events: Rates<Arc<str>>,
+    connects: Rates<Arc<str>>,
+}
+
+impl UserRates {
+    pub fn new(limits: &Limits) -> Self {
+        let events = limits.events_per_second.saturating_mul(USER_EVENTS);
+        let connects = match limits.sockets_per_user {
+            0 => None,
+            sockets => quota(1, Duration::from_secs(1), sockets.saturating_mul(2)),
+        };
+        UserRates {
+            limits: limits.clone(),
+            events: Rates::new(quota(
+                events,
+                Duration::from_secs(1),
+                events.saturating_mul(10),
+            )),
+            connects: Rates::new(connects),
+        }
+    }
+
+    /// One more socket: what may be sent on it.
+    pub fn connect(&self, username: &Arc<str>) -> Result<SocketRates, Flood> {
+        let connects = self.connects.check(username.clone());
+        connects.map_err(|_| Flood)?;
+        Ok(SocketRates::new(
+            &self.limits,
+            self.events.of(username.clone()),
+        ))
+    }
+}
+
 /// What one socket may send.
 pub struct SocketRates {
     events: Rate,
+    /// Of its user's sockets together.
+    events_of_user: Arc<Rate>,
     /// Events that were refused: one who does not listen to that is closed.
     refusals: Rate,
     control_frames: Rate,
@@ -130,11 +175,12 @@ pub struct SocketRates {
 pub struct Flood;
 
 impl SocketRates {
-    pub fn new(limits: &Limits) -> Self {
+    fn new(limits: &Limits, events_of_user: Arc<Rate>) -> Self {
         let per_second = limits.events_per_second;
         let events = || Rate::per_second(per_second, per_second.saturating_mul(10));
         SocketRates {
             events: events(),
+            events_of_user,
             refusals: events(),
             control_frames: Rate::per_second(CONTROL_FRAMES_PER_SECOND, CONTROL_FRAMES_AT_ONCE),
         }
@@ -142,7 +188,8 @@ impl SocketRates {
 
     /// One more event. `Ok(Err(…))`: it is refused with that.
     pub fn event(&self) -> Result<Result<(), Error>, Flood> {
-        match self.events.check() {
+        let both = self.events.check();
+        match both.and_then(|()| self.events_of_user.check()) {
             Ok(()) => Ok(Ok(())),
             Err(wait) => {
                 self.refusals.check().map_err(|_| Flood)?;
@@ -157,8 +204,7 @@ impl SocketRates {
     }
 }
 
-/// Whose tries of passwords are counted together: an address of version 4, or a network of version 6 such as one customer
-/// has.
+/// What counts as one address: one of version 4, or a network of version 6 such as one customer has (a /56).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Origin(IpAddr);
 
@@ -167,7 +213,7 @@ impl From<IpAddr> for Origin {
         Origin(match address.to_canonical() {
             IpAddr::V4(address) => address.into(),
             IpAddr::V6(address) => {
-                const NETWORK: u128 = !(u64::MAX as u128);
+                const NETWORK: u128 = !(u128::MAX >> 56);
                 Ipv6Addr::from_bits(address.to_bits() & NETWORK).into()
             }
         })
@@ -211,10 +257,14 @@ impl AccountRates {
         self.registrations.check(address.into()).map_err(refused)
     }
 
+    /// One more login from this address.
+    pub fn login(&self, address: IpAddr) -> Result<(), Error> {
+        self.logins.check(address.into()).map_err(refused)
+    }
+
     /// One more password for this username, which need not exist, from this address.
-    pub fn login(&self, username: &str, address: IpAddr) -> Result<(), Error> {
+    pub fn password(&self, username: &str, address: IpAddr) -> Result<(), Error> {
         let (name, origin) = (self.hash(username), Origin::from(address));
-        self.logins.check(origin).map_err(refused)?;
         self.passwords.check((name, origin)).map_err(refused)?;
         if self.attacks.check(name).is_err() {
             let key = (name, origin);
@@ -329,16 +379,16 @@ impl SocketPlaces {
 pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(&address));
     let forwarded = headers.get_all("x-forwarded-for").into_iter();
-    let forwarded: Vec<&str> = forwarded
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
+    // What the client has put there itself may be any bytes.
+    let forwarded: Vec<&[u8]> = forwarded
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
         .collect();
     let mut address = peer.to_canonical();
     for hop in forwarded.iter().rev() {
         if !is_trusted(address) {
             break;
         }
-        let Ok(next) = hop.trim().parse::<IpAddr>() else {
+        let Some(next) = std::str::from_utf8(hop).ok().and_then(hop_address) else {
             break;
         };
         address = next.to_canonical();
@@ -346,9 +396,18 @@ pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> I
     address
 }
 
+/// An address, which some proxies give with the port.
+fn hop_address(hop: &str) -> Option<IpAddr> {
+    let hop = hop.trim();
+    let with_port = || hop.parse::<SocketAddr>().map(|address| address.ip());
+    hop.parse().or_else(|_| with_port()).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    use hyper::header::HeaderValue;
 
     const OFF: Limits = Limits {
         sockets: 0,
@@ -392,12 +451,16 @@ mod tests {
                 "10.0.0.2",
             ),
             ("127.0.0.1", vec![""], "127.0.0.1"),
+            ("127.0.0.1", vec!["é, 198.51.100.7"], "198.51.100.7"),
+            ("127.0.0.1", vec!["198.51.100.7:4711"], "198.51.100.7"),
+            ("127.0.0.1", vec!["[2001:db8::1]:4711"], "2001:db8::1"),
             ("::ffff:127.0.0.1", vec!["2001:db8::1"], "2001:db8::1"),
             ("::1", vec!["::ffff:198.51.100.7"], "198.51.100.7"),
         ] {
             let mut headers = HeaderMap::new();
             for value in &forwarded {
-                headers.append("x-forwarded-for", value.parse().expect("a header"));
+                let value = HeaderValue::from_bytes(value.as_bytes()).expect("a header");
+                headers.append("x-forwarded-for", value);
             }
             let address = client_address(ip(peer), &headers, &trusted);
             assert_eq!(address, ip(expected), "{peer} {forwarded:?}");
@@ -408,7 +471,8 @@ mod tests {
     fn a_network_of_version_6_counts_as_one() {
         let of = |address| Origin::from(ip(address));
         assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:1"));
-        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
+        assert_eq!(of("2001:db8::1"), of("2001:db8:0:ff::1"));
+        assert_ne!(of("2001:db8::1"), of("2001:db8:0:100::1"));
         assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
         assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
     }
@@ -419,7 +483,7 @@ mod tests {
             logins_per_minute: 1000,
             ..OFF
         });
-        let guess = |address: &str| rates.login("alice", ip(address));
+        let guess = |address: &str| rates.password("alice", ip(address));
         for _ in 0..PASSWORDS_AT_ONCE {
             assert_eq!(guess("192.0.2.1"), Ok(()));
         }
@@ -431,7 +495,7 @@ mod tests {
         };
         assert!((25..=31).contains(&slow(guess("192.0.2.1"))));
         // Another user of that address, and the same user elsewhere.
-        assert_eq!(rates.login("bob", ip("192.0.2.1")), Ok(()));
+        assert_eq!(rates.password("bob", ip("192.0.2.1")), Ok(()));
         assert_eq!(guess("192.0.2.2"), Ok(()));
         // Many addresses together: each still has its first try, and a right one clears it.
         for index in 0..ATTACK_AT_ONCE {
@@ -452,24 +516,28 @@ mod tests {
         });
         let network = |index: u32| ip(&format!("2001:db8::{index:x}"));
         for index in 0..5 {
-            assert_eq!(rates.login(&index.to_string(), network(index)), Ok(()));
+            assert_eq!(rates.login(network(index)), Ok(()));
         }
-        assert!(rates.login("another", network(9)).is_err());
-        assert_eq!(rates.login("another", ip("192.0.2.1")), Ok(()));
+        assert!(rates.login(network(9)).is_err());
+        assert_eq!(rates.login(ip("192.0.2.1")), Ok(()));
         for index in 0..3 {
             assert_eq!(rates.registration(network(index)), Ok(()));
         }
         assert!(rates.registration(network(9)).is_err());
         let off = AccountRates::new(&OFF);
-        assert!((0..10_000).all(|_| off.login("alice", network(1)).is_ok()));
+        let login = || off.login(network(1)).and(off.password("alice", network(1)));
+        assert!((0..10_000).all(|_| login().is_ok()));
     }
 
     #[test]
     fn a_socket_that_does_not_listen_to_refusals_is_closed() {
-        let rates = SocketRates::new(&Limits {
+        let limits = Limits {
             events_per_second: 1,
             ..OFF
-        });
+        };
+        let users = UserRates::new(&limits);
+        let connect = |users: &UserRates| users.connect(&"alice".into()).expect("a socket");
+        let rates = connect(&users);
         let mut outcomes = Vec::new();
         while let Ok(outcome) = rates.event() {
             outcomes.push(outcome.map_err(|error| error.code()));
@@ -482,8 +550,29 @@ mod tests {
         assert!(refused.count() >= 10);
         let controls = (0..).take_while(|_| rates.control_frame().is_ok()).count();
         assert!((100..110).contains(&controls), "{controls}");
-        let off = SocketRates::new(&OFF);
+        let off = connect(&UserRates::new(&OFF));
         assert!((0..10_000).all(|_| matches!(off.event(), Ok(Ok(())))));
+    }
+
+    #[test]
+    fn more_sockets_do_not_give_a_user_more_events_for_ever() {
+        let limits = Limits {
+            sockets_per_user: 10,
+            events_per_second: 1,
+            ..OFF
+        };
+        let users = UserRates::new(&limits);
+        let mut done = 0;
+        for _ in 0..20 {
+            let socket = users.connect(&"alice".into()).expect("a socket");
+            done += (0..10)
+                .filter(|_| matches!(socket.event(), Ok(Ok(()))))
+                .count();
+        }
+        assert!((40..50).contains(&done), "{done}");
+        assert!(users.connect(&"alice".into()).is_err(), "one more socket");
+        let other = users.connect(&"bob".into()).expect("a socket");
+        assert!(matches!(other.event(), Ok(Ok(()))));
     }
 
     #[test]

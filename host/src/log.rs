@@ -3,20 +3,28 @@
 use std::io::{IsTerminal, stderr};
 
 use anyhow::Context;
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, LogFormat};
 use crate::metrics::METRICS;
 
-/// Begins to log, as LOG_LEVEL and LOG_FORMAT say; panics too.
-pub fn init(config: &Config) -> anyhow::Result<()> {
+/// Lines that may wait for whoever reads them; more are left out.
+const LINES_QUEUED_MAX: usize = 10_000;
+
+/// Begins to log, as LOG_LEVEL and LOG_FORMAT say; panics too. What waits is written when the guard is dropped.
+pub fn init(config: &Config) -> anyhow::Result<WorkerGuard> {
     let filter = EnvFilter::try_new(&config.log_level).context("LOG_LEVEL")?;
+    // A thread of its own writes: a reader that stalls must not stop the server.
+    let (writer, guard) = NonBlockingBuilder::default()
+        .buffered_lines_limit(LINES_QUEUED_MAX)
+        .finish(stderr());
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         // A log that cannot be written (a full disk, a pipe nobody reads) must not stop the server.
         .log_internal_errors(false)
         .with_ansi(stderr().is_terminal())
-        .with_writer(stderr);
+        .with_writer(writer);
     match config.log_format {
         LogFormat::Text => log.init(),
         LogFormat::Json => {
@@ -32,5 +40,5 @@ pub fn init(config: &Config) -> anyhow::Result<()> {
         let location = panic.location().map(ToString::to_string);
         tracing::error!(why = message, location, "panic");
     }));
-    Ok(())
+    Ok(guard)
 }

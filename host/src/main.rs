@@ -45,7 +45,7 @@ fn main() -> ExitCode {
 fn run() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
     let (config, warnings) = Config::read(|name| std::env::var_os(name))?;
-    log::init(&config)?;
+    let _log = log::init(&config)?;
     let runtime = tokio::runtime::Runtime::new()?;
     match arguments.command {
         None => {

@@ -53,7 +53,9 @@ const LOGIN_RESULTS: [&str; 5] = [
 ];
 const REGISTRATION_RESULTS: [&str; 5] =
     ["ok", "conflict", "rate_limited", "unavailable", "internal"];
-const REFUSALS: [&str; 8] = [
+const REFUSALS: [&str; 10] = [
+    "token",
+    "requests_of_address",
     "origin",
     "login",
     "registration",

@@ -45,9 +45,21 @@ impl PasswordThreads {
         self.queue.max_capacity() - self.queue.capacity()
     }
 
-    /// Runs `work` on one of the threads. `Unavailable` when too many wait already.
+    /// A place in the queue. `Unavailable` when too many wait already.
+    pub fn reserve(&self) -> Result<PasswordPlace, Error> {
+        let place = self.queue.clone().try_reserve_owned();
+        place.map(PasswordPlace).map_err(|_| Error::Unavailable {
+            retry_after_seconds: RETRY_AFTER_SECONDS,
+        })
+    }
+}
+
+pub struct PasswordPlace(mpsc::OwnedPermit<Job>);
+
+impl PasswordPlace {
+    /// Runs `work` on one of the threads.
     pub async fn run<T: Send + 'static>(
-        &self,
+        self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Error> {
         let (done, result) = oneshot::channel();
@@ -60,9 +72,7 @@ impl PasswordThreads {
                 let _ = done.send(result);
             }
         });
-        self.queue.try_send(job).map_err(|_| Error::Unavailable {
-            retry_after_seconds: RETRY_AFTER_SECONDS,
-        })?;
+        self.0.send(job);
         result
             .await
             .map_err(|_| Error::Internal("a password thread ended".into()))

@@ -6,7 +6,7 @@
 use std::cell::LazyCell;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -18,6 +18,7 @@ use crate::bus::{BusOutput, Publisher};
 use crate::frame;
 use crate::metrics::METRICS;
 use crate::socket::{CloseReason, Socket};
+use crate::store;
 
 /// What one committed operation means for the sockets of this host. Applied in this order: `change`, `outbox`,
 /// `reply`, `done`.
@@ -107,7 +108,7 @@ pub enum Command {
     /// Asks for the users with open sockets, by id and name.
     ListUsers(oneshot::Sender<Vec<(i64, Arc<str>)>>),
     /// Close the sockets of these users.
-    EndSessions(Vec<i64>),
+    EndSessions(Vec<(i64, Arc<str>)>),
     /// Users with their conversations, as the database has them.
     Members(Vec<(i64, Vec<i64>)>),
     /// Tell the sockets whose turn it is that they may have missed something.
@@ -151,9 +152,7 @@ pub fn start(
         recent: Recent::default(),
         older: Recent::default(),
     };
-    thread::Builder::new()
-        .name("registry".into())
-        .spawn(move || registry.run(deliveries, commands))
+    store::spawn("registry", move || registry.run(deliveries, commands))
 }
 
 struct Registry {
@@ -256,18 +255,25 @@ impl Registry {
             }
             Command::ListUsers(answer) => {
                 // Whoever asked may have gone.
-                let users = self.users.iter();
-                let named = |(id, user): (&i64, &User)| {
-                    let socket = user.sockets.first()?;
-                    Some((*id, socket.user()?.name.clone()))
-                };
-                let _ = answer.send(users.filter_map(named).collect());
+                let sockets = self.users.values().flat_map(|user| &user.sockets);
+                let users = sockets.filter_map(|socket| socket.user());
+                let users: HashSet<_> = users.map(|user| (user.id, user.name.clone())).collect();
+                let _ = answer.send(users.into_iter().collect());
             }
-            Command::EndSessions(user_ids) => {
-                let users = user_ids.iter().filter_map(|id| self.users.get(id));
-                for socket in users.flat_map(|user| &user.sockets) {
-                    socket.close(CloseReason::SESSION_ENDED);
-                    self.dirty.push(socket.clone());
+            Command::EndSessions(gone) => {
+                for (id, name) in gone {
+                    let sockets = self
+                        .users
+                        .get(&id)
+                        .into_iter()
+                        .flat_map(|user| &user.sockets);
+                    // The id may have been given to somebody else since.
+                    let is_gone =
+                        |socket: &&Arc<Socket>| socket.user().is_some_and(|user| user.name == name);
+                    for socket in sockets.filter(is_gone) {
+                        socket.close(CloseReason::SESSION_ENDED);
+                        self.dirty.push(socket.clone());
+                    }
                 }
             }
             Command::Members(members) => {

@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::sync::LazyLock;
 
+use handler::account::USERNAME_CHARS_MAX;
+
 use crate::limits::Rate;
 use crate::metrics::METRICS;
 
@@ -17,8 +19,15 @@ pub fn refused(reason: &'static str, address: IpAddr, username: Option<&str>) {
         LazyLock::new(|| Rate::per_second(LINES_PER_SECOND, LINES_AT_ONCE));
     METRICS.refusals.with_label_values(&[reason]).inc();
     if LINES.check().is_ok() {
-        tracing::warn!(target: "security", reason, %address, username, "refused");
+        tracing::warn!(target: "security", reason, %address, username = username.map(short), "refused");
     }
+}
+
+/// A name that is no user's may be as long as a request.
+fn short(username: &str) -> &str {
+    let chars = username.char_indices();
+    let end = chars.map(|(index, _)| index).nth(USERNAME_CHARS_MAX);
+    &username[..end.unwrap_or(username.len())]
 }
 
 /// A login or a registration has come to an end: `result` is `ok` or the error's code.
@@ -26,5 +35,5 @@ pub fn account(what: &'static str, result: &'static str, address: IpAddr, userna
     if result == "rate_limited" {
         return refused(what, address, Some(username));
     }
-    tracing::info!(target: "security", result, %address, username, "{what}");
+    tracing::info!(target: "security", result, %address, username = short(username), "{what}");
 }

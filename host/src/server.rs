@@ -24,7 +24,7 @@ use crate::clock;
 use crate::cluster::{Cluster, Readiness};
 use crate::config::{Config, Database};
 use crate::http::{self, Host};
-use crate::limits::{AccountRates, Origin, Place, Places, SocketPlaces};
+use crate::limits::{AccountRates, Origin, Place, Places, SocketPlaces, UserRates};
 use crate::metrics::{self, METRICS};
 use crate::password::PasswordThreads;
 use crate::registry::{self, Command, Notices, PresenceLost};
@@ -33,10 +33,13 @@ use crate::store::{Store, StoreThreads};
 
 /// Connections that speak HTTP, handshakes included; further ones wait in the system's backlog.
 const HTTP_CONNECTIONS_MAX: usize = 4096;
-/// Those of one address that is no trusted proxy's; further ones are closed at once.
+/// Those of one address that is no trusted proxy's; further ones are closed at once. Also the requests under way for one
+/// address, whoever asks for it.
 const HTTP_CONNECTIONS_PER_ADDRESS: u32 = 256;
 /// Longest head of a request.
 const HEADER_BYTES_MAX: usize = 16 * 1024;
+/// How long what was sent may wait for the peer to take it.
+const UNSENT_TIMEOUT: Duration = Duration::from_secs(60);
 /// Commits on their way to the registry. Full, it slows the writer down to what sockets take.
 const DELIVERIES_QUEUED_MAX: usize = 256;
 /// What others than the store have for the registry.
@@ -129,7 +132,8 @@ impl Server {
             same_site: config.same_site,
             account_rates: AccountRates::new(&config.limits),
             socket_places: SocketPlaces::new(&config.limits),
-            limits: config.limits.clone(),
+            user_rates: UserRates::new(&config.limits),
+            request_places: Places::new(HTTP_CONNECTIONS_PER_ADDRESS),
             body_timeout: config.body_timeout,
             message_timeout: config.message_timeout,
             sockets: TaskTracker::new(),
@@ -318,6 +322,8 @@ fn serve(
     let held = Arc::new(HttpPlace::new(permit, place));
     // Replies are written whole; waiting to fill a packet would only delay them.
     let _ = stream.set_nodelay(true);
+    // A peer that takes nothing of an answer for so long is gone.
+    let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(UNSENT_TIMEOUT));
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         let answer = http::answer(host.clone(), request, peer, held.clone());
         async { Ok::<_, std::convert::Infallible>(answer.await) }

@@ -41,12 +41,12 @@ pub struct CloseReason {
 impl CloseReason {
     const SHUTTING_DOWN: Self = Self::fixed(1001, "server is shutting down");
     const TOO_SLOW: Self = Self::fixed(1013, "too slow");
-    const FLOOD: Self = Self::fixed(1008, "rate limit");
+    pub const FLOOD: Self = Self::fixed(1008, "rate limit");
     const MESSAGE_TOO_SLOW: Self = Self::fixed(1008, "message took too long");
     const INTERNAL: Self = Self::fixed(1011, "internal error");
     pub const UNAVAILABLE: Self = Self::fixed(1013, "the server is busy, try again later");
     pub const TOO_MANY_OF_USER: Self = Self::fixed(1008, "too many sockets of this user");
-    pub const TOO_MANY_OF_ADDRESS: Self = Self::fixed(1008, "too many sockets from this address");
+    pub const TOO_MANY_OF_ADDRESS: Self = Self::fixed(1013, "too many sockets from this address");
     pub const SESSION_ENDED: Self = Self::fixed(1008, "session ended");
     pub const NO_ANSWER_TO_PING: Self = Self::fixed(4000, "no answer to ping");
 

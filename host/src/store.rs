@@ -338,11 +338,11 @@ pub fn contain<T>(work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(Error::Internal("a panic".into())))
 }
 
-/// A thread without which the store would be half dead: should it ever panic, the process ends, to be started again.
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
+/// A thread without which the server would be half dead: should it ever panic, the process ends, to be started again.
+pub fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
     thread::Builder::new().name(name.into()).spawn(move || {
         if catch_unwind(AssertUnwindSafe(work)).is_err() {
-            tracing::error!("a thread of the store has panicked");
+            // The log has the panic, if there was time.
             std::process::abort();
         }
     })

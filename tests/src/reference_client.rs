@@ -221,7 +221,7 @@ impl Device {
         let reference = event["ref"].as_str();
         if let (Some(reference), Some(code)) = (reference, event["code"].as_str()) {
             // The connection is given up, and the next one sends it again after a while.
-            ensure!(code != "unavailable", "unavailable");
+            ensure!(!matches!(code, "unavailable" | "rate_limited"), "{code}");
             // Anything else stays as it is, however often it is sent: a real client tells its user.
             self.memory
                 .outbox

@@ -484,6 +484,32 @@ async fn the_most_recently_active_conversation_is_first() {
 }
 
 #[tokio::test]
+async fn all_conversations_at_once_have_a_bound() {
+    let world = World::new().await;
+    let ask = async |event: Value| world.event("dave", &event.to_string()).await.0;
+    // Six times as long in JSON.
+    let content = "\u{1}".repeat(64 * 1024);
+    for count in 1..=43 {
+        let made = ask(json!({ "type": "create_conversation", "members": [] })).await;
+        let id = &made["data"]["id"];
+        let sent =
+            ask(json!({ "type": "send_message", "conversation_id": id, "content": content })).await;
+        assert_eq!(sent["success"], true);
+        if count >= 42 {
+            let listed = ask(json!({ "type": "get_conversations" })).await;
+            let expected = if count == 42 {
+                json!(null)
+            } else {
+                json!("too_large")
+            };
+            assert_eq!(listed["code"], expected, "{count}");
+        }
+    }
+    let page = ask(json!({ "type": "get_conversations", "limit": 1000 })).await;
+    assert_eq!(page["data"].as_array().map(Vec::len), Some(2));
+}
+
+#[tokio::test]
 async fn get_conversation_info() {
     let get = |id: &str| format!(r#"{{"type": "get_conversation_info", "id": {id}}}"#);
     let read = json!({ "bob": 0, "carol": 0 });

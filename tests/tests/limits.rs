@@ -8,7 +8,7 @@ use host::{Limits, SameSite};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
 use tests::host::{Http, PASSWORD, login, request};
-use tests::{Client, Form, Host, soon};
+use tests::{Client, Form, Host, ReferenceClient, soon};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::tungstenite::Message;
@@ -67,7 +67,7 @@ async fn an_address_has_a_rate_of_logins_and_of_registrations() {
         limits.registrations_per_hour = 2;
     })
     .await;
-    let addresses = ["192.0.2.1", "2001:db8::1", "2001:db8:0:1::1"];
+    let addresses = ["192.0.2.1", "2001:db8::1", "2001:db8:0:100::1"];
     for (number, address) in addresses.into_iter().enumerate() {
         for count in 0..2 {
             let body = credentials(&format!("user {number} {count}"), PASSWORD);
@@ -159,7 +159,7 @@ async fn sockets_have_places_in_all_for_a_user_and_for_an_address() {
                 ("bob", "2001:db8::2"),
                 ("carol", "2001:db8::3"),
             ],
-            (1008, "too many sockets from this address"),
+            (1013, "too many sockets from this address"),
         ),
     ];
     for (change, visits, (code, reason)) in cases {
@@ -248,6 +248,53 @@ async fn events_beyond_the_rate_are_refused_in_their_order_then_the_socket_is_cl
 }
 
 #[tokio::test]
+async fn a_client_that_was_away_brings_its_whole_outbox_through() {
+    let host = host_with(|limits| limits.events_per_second = 20).await;
+    host.register("alice").await;
+    let mut device = host.connect("alice").await;
+    let conversation = device.converse(&[]).await;
+    let cookie = login(host.address, "alice").await;
+    let client = ReferenceClient::start(host.address, cookie, 7);
+    soon("the first sync", client.settle()).await;
+    for count in 0..300 {
+        client.send(conversation, count.to_string());
+    }
+    let memory = soon("an empty outbox", client.settle()).await;
+    assert_eq!(memory.refused, 0);
+    assert!(memory.connections > 1, "it was refused for a while");
+    let stored = &memory.conversations[&conversation].messages;
+    let contents = stored.values().map(|message| message["content"].clone());
+    let contents: std::collections::HashSet<_> = contents.collect();
+    assert_eq!((stored.len(), contents.len()), (300, 300));
+}
+
+#[tokio::test]
+async fn one_address_has_a_bounded_number_of_requests_under_way() {
+    let host = Host::start().await;
+    let head = "POST /auth/login HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\nx-forwarded-for: 192.0.2.1\r\n\r\n{";
+    let mut slow = Vec::new();
+    for _ in 0..256 {
+        let mut stream = TcpStream::connect(host.address)
+            .await
+            .expect("the host listens");
+        stream.write_all(head.as_bytes()).await.expect("written");
+        slow.push(stream);
+    }
+    let body = credentials("nobody", "wrong");
+    soon("the limit", async {
+        // The last of them may still be on their way.
+        while post_from(&host, "192.0.2.1", "/auth/login", &body)
+            .await
+            .status
+            != 429
+        {}
+    })
+    .await;
+    let answer = post_from(&host, "192.0.2.2", "/auth/login", &body).await;
+    assert_eq!(answer.status, 401);
+}
+
+#[tokio::test]
 async fn a_flood_of_control_frames_closes_the_socket() {
     let host = Host::start().await;
     let mut alice = host.join("alice").await;
@@ -309,6 +356,20 @@ async fn a_message_that_does_not_end_closes_the_socket() {
             client.closed().await,
             (1008, "message took too long".into())
         );
+    }
+    // Messages without a pause between them, each of which ends in time.
+    let mut client = host.connect("alice").await;
+    let whole = [0x81, 0x81, 0, 0, 0, 0, b'{'];
+    let (begin, end) = whole.split_at(3);
+    let stream = client.socket.get_mut();
+    stream.write_all(begin).await.expect("written");
+    for _ in 0..12 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let both = [end, begin].concat();
+        stream.write_all(&both).await.expect("written");
+    }
+    for _ in 0..12 {
+        assert_eq!(client.receive().await["code"], "invalid");
     }
     alice.ok(json!({ "type": "self" })).await;
 }

@@ -54,11 +54,12 @@ pub async fn serve(
     cluster: &Cluster,
 ) {
     let store = &cluster.store;
-    let opened = match visitor {
+    // Its place is given back at the very end.
+    let opened = match &visitor {
         Ok(visitor) => open(&socket, &visitor.username, store)
             .await
             .map(|caller| (visitor, caller)),
-        Err(reason) => Err(reason),
+        Err(reason) => Err(reason.clone()),
     };
     let mut decoder = Decoder::default();
     match opened {
@@ -227,7 +228,7 @@ fn decode(
 struct Task<'a> {
     socket: &'a Arc<Socket>,
     store: &'a Store,
-    visitor: Visitor,
+    visitor: &'a Visitor,
     caller: User,
     /// Of its events.
     count: AtomicU32,
@@ -259,10 +260,14 @@ impl Task<'_> {
                 _ = socket.stream.readable(), if may_read => {
                     let mut requests = Vec::new();
                     let received = receive(socket, decoder, |request| requests.push(request));
+                    if !requests.is_empty() {
+                        // What is incomplete now has just begun.
+                        deadline = None;
+                    }
                     self.handle(requests, received).await;
                 }
                 () = socket.changed() => {}
-                Some(()) = OptionFuture::from(deadline.map(sleep_until)) => {
+                Some(()) = OptionFuture::from(deadline.map(sleep_until)), if may_read => {
                     socket.answered_down_to(0).await;
                     socket.close(CloseReason::MESSAGE_TOO_SLOW);
                 }
