@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use handler::{Access, Context, Error, Operation, Outbox, Rows, Statement};
 use serde_json::{Value, json};
 use tests::host::{PASSWORD, Site, ready, request};
 use tests::servers::shared_sqld;
-use tests::{Client, Fault, Form, Gateway, Host, Sqld, soon};
+use tests::{Client, Fault, Form, Gateway, Host, Place, Sqld, World, soon};
 
 /// Everything a conversation has, by content.
 async fn contents(client: &mut Client, conversation: i64) -> Vec<String> {
@@ -464,4 +465,34 @@ async fn an_answer_that_the_server_holds_too_large_is_refused_alone() {
     assert_eq!(alice.request(all).await["code"], "too_large");
     let page = json!({ "type": "get_conversations", "limit": 100 });
     assert!(!alice.ok(page).await.as_array().expect("a list").is_empty());
+}
+
+/// Parameters are literals there, and compare all the same: a text is equal to no number.
+#[tokio::test]
+async fn parameters_compare_as_on_a_local_database() {
+    struct Compare;
+    impl Operation for Compare {
+        type Output = Vec<i64>;
+
+        fn access(&self) -> Access {
+            Access::Read
+        }
+
+        fn statements(&self, _: &Context) -> Vec<Statement> {
+            let sql = "select ?1 = ?2 union all select ?1 = 1 union all select ?2 = 1 union all select ?1 = '1'";
+            vec![Statement::new(sql, ["1".into(), 1.into()])]
+        }
+
+        fn conclude(&self, _: &Context, rows: &[Rows], _: &mut Outbox) -> Result<Vec<i64>, Error> {
+            Ok(rows[0].integers())
+        }
+    }
+    for place in [Place::Memory, Place::Remote] {
+        let world = World::empty_at(place).await;
+        assert_eq!(
+            world.run("", &Compare).await.0,
+            Ok(vec![0, 0, 1, 1]),
+            "{place:?}"
+        );
+    }
 }
