@@ -36,8 +36,8 @@ pub async fn run_batch<'a>(
     Ok(results)
 }
 
-/// The statement with its parameters in their places.
-fn render(statement: &Statement, sql: &mut String) {
+/// Appends the statement with its parameters in their places.
+pub fn render(statement: &Statement, sql: &mut String) {
     // In our own texts a question mark is always a parameter.
     let mut pieces = statement.sql.split('?');
     sql.push_str(pieces.next().unwrap_or_default());

@@ -156,7 +156,7 @@ impl Operation for CreateConversation {
             statements[1] = Statement::new(made, [ctx.request_key()]);
             statements[2] = Statement::new(
                 "select user_id from members
-                 where conversation_id = (select id from conversations where request_id = ?1)",
+                 where conversation_id = (select id from conversations where request_id = ?1) order by rowid",
                 [ctx.request_key()],
             );
         }

@@ -89,6 +89,11 @@ impl Decoder {
         self.tail.is_empty() && self.fragments.is_none()
     }
 
+    /// Bytes of what has not arrived whole: never more than the longest message and a control frame.
+    pub fn held_bytes(&self) -> usize {
+        self.tail.len() + self.fragments.as_ref().map_or(0, Vec::len)
+    }
+
     /// Decodes every complete frame; returns the number of bytes they took.
     fn decode(
         &mut self,

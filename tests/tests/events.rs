@@ -1,6 +1,7 @@
 //! The envelope, people and conversations: every event of the seed and every row of the reference behaviour, as tables.
 
 use handler::account::Register;
+use handler::{Event, Outbox, handle};
 use serde_json::{Value, json};
 use tests::table::{check, message, profile, refuse, success};
 use tests::{Place, World};
@@ -336,6 +337,23 @@ async fn create_conversation() {
         "a conversation can have at most 10000 members",
     )
     .await;
+}
+
+/// After a lost answer: in the same order, too, although bob has the lower id.
+#[tokio::test]
+async fn a_creation_that_is_repeated_is_told_the_same() {
+    let world = World::new().await;
+    let event = Event::parse(r#"{"type": "create_conversation", "members": ["bob"]}"#);
+    let operation = event.operation.expect("an operation");
+    let mut ctx = world.context("dave").await;
+    ctx.request_id = Some(*b"a chance");
+    let mut told = [Outbox::new(), Outbox::new()];
+    for outbox in &mut told {
+        let made = handle(&world.db, &ctx, &operation, outbox).await;
+        made.expect("a conversation");
+        ctx.is_repeat = true;
+    }
+    assert_eq!(told[1], told[0]);
 }
 
 #[tokio::test]
