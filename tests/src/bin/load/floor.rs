@@ -1,0 +1,98 @@
+//! What sends are measured against: the same statements with nothing around them.
+
+use std::time::{Duration, Instant};
+
+use handler::account::Register;
+use handler::{Context, Event, Operation, handle, schema};
+use serde_json::json;
+
+/// A database with two users in a conversation, on the disk of temporary files.
+pub struct Floor {
+    pub db: libsql::Connection,
+}
+
+impl Floor {
+    pub async fn open(folder: &tempfile::TempDir) -> anyhow::Result<Self> {
+        let database = libsql::Builder::new_local(folder.path().join("floor.db"))
+            .build()
+            .await?;
+        let db = database.connect()?;
+        // As the host's store sets them.
+        db.execute_batch(
+            "pragma journal_mode = wal; pragma synchronous = full; pragma foreign_keys = off; pragma cache_size = -32768;",
+        )
+        .await?;
+        schema::migrate(&db, 0).await?;
+        for register in Self::users() {
+            handle(&db, &Context::anonymous(0), &register, &mut Vec::new()).await?;
+        }
+        let create = Self::conversation()?;
+        handle(&db, &Self::context(), &create, &mut Vec::new()).await?;
+        Ok(Floor { db })
+    }
+
+    pub fn users() -> [Register; 2] {
+        ["a", "b"].map(|username| Register {
+            username: username.into(),
+            fullname: username.into(),
+            password_hash: String::new(),
+        })
+    }
+
+    /// Of both.
+    pub fn conversation() -> Result<handler::EventOperation, handler::Error> {
+        let create = json!({ "type": "create_conversation", "members": ["b"] });
+        Event::parse(&create.to_string()).operation
+    }
+
+    pub fn context() -> Context {
+        Context::new(1, "a".into(), 0)
+    }
+}
+
+/// The statements of `send_message`, 64 to a request, with nothing around them.
+pub async fn raw_batches(
+    db: &libsql::Connection,
+    length: Duration,
+    content: String,
+) -> anyhow::Result<f64> {
+    let send = json!({ "type": "send_message", "conversation_id": 1, "content": content });
+    let statements = Event::parse(&send.to_string())
+        .operation?
+        .statements(&Floor::context());
+    let (started, mut count) = (Instant::now(), 0);
+    while started.elapsed() < length {
+        let batch = std::iter::repeat_n(&statements, 64).flatten();
+        handler::run_batch(db, batch).await?;
+        count += 64;
+    }
+    Ok(f64::from(count) / started.elapsed().as_secs_f64())
+}
+
+/// The statements of `send_message`, kept prepared, 64 to a commit, with nothing around them.
+pub async fn raw_commits(length: Duration, content: String) -> anyhow::Result<f64> {
+    let folder = tempfile::TempDir::new()?;
+    let db = Floor::open(&folder).await?.db;
+    let send = json!({ "type": "send_message", "conversation_id": 1, "content": content });
+    let statements = Event::parse(&send.to_string())
+        .operation?
+        .statements(&Floor::context());
+    let mut prepared = Vec::new();
+    for statement in &statements {
+        prepared.push(db.prepare(statement.sql).await?);
+    }
+    let mut begin = db.prepare("begin immediate").await?;
+    let mut commit = db.prepare("commit").await?;
+    let (started, mut count) = (Instant::now(), 0);
+    while started.elapsed() < length {
+        handler::run(&mut begin, vec![]).await?;
+        for _ in 0..64 {
+            for (prepared, statement) in prepared.iter_mut().zip(&statements) {
+                handler::run(prepared, statement.parameters.clone()).await?;
+            }
+        }
+        handler::run(&mut commit, vec![]).await?;
+        count += 64;
+    }
+    Ok(f64::from(count) / started.elapsed().as_secs_f64())
+}
