@@ -29,7 +29,7 @@ pub const PASSWORD: &str = "a password";
 pub const ORIGIN: &str = "http://localhost:5173";
 
 /// The variables of the limits on what one user or one address may do; 0 is none.
-const LIMITS: [&str; 5] = [
+pub const LIMITS: [&str; 5] = [
     "SOCKETS_PER_USER",
     "SOCKETS_PER_ADDRESS",
     "EVENTS_PER_SECOND",

@@ -1,5 +1,6 @@
 //! What sends are measured against: the same statements with nothing around them.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use handler::account::Register;
@@ -13,22 +14,25 @@ pub struct Floor {
 
 impl Floor {
     pub async fn open(folder: &tempfile::TempDir) -> anyhow::Result<Self> {
-        let database = libsql::Builder::new_local(folder.path().join("floor.db"))
-            .build()
-            .await?;
-        let db = database.connect()?;
-        // As the host's store sets them.
-        db.execute_batch(
-            "pragma journal_mode = wal; pragma synchronous = full; pragma foreign_keys = off; pragma cache_size = -32768;",
-        )
-        .await?;
-        schema::migrate(&db, 0).await?;
+        let db = Self::open_file(&folder.path().join("floor.db")).await?;
         for register in Self::users() {
             handle(&db, &Context::anonymous(0), &register, &mut Vec::new()).await?;
         }
         let create = Self::conversation()?;
         handle(&db, &Self::context(), &create, &mut Vec::new()).await?;
         Ok(Floor { db })
+    }
+
+    /// A database without anything.
+    pub async fn open_file(path: &Path) -> anyhow::Result<libsql::Connection> {
+        let db = libsql::Builder::new_local(path).build().await?.connect()?;
+        // As the host's store sets them.
+        db.execute_batch(
+            "pragma journal_mode = wal; pragma synchronous = full; pragma foreign_keys = off; pragma cache_size = -32768;",
+        )
+        .await?;
+        schema::migrate(&db, 0).await?;
+        Ok(db)
     }
 
     pub fn users() -> [Register; 2] {

@@ -16,8 +16,15 @@
 //!
 //! What operations cost a user in 5,000 conversations, in a database of few messages and in one of many. No host needed.
 //!
+//!     load attacks --seconds 5 --rounds 3
+//!
+//! What a few ordinary users get while others go to every limit and beyond, in turns with quiet rounds. It starts the host,
+//! with the limits that it has by itself. `--only` one of the attacks.
+//!
 //! All print lines for people and a line of JSON; figures are medians.
 
+mod attackers;
+mod attacks;
 mod floor;
 mod growth;
 mod socket;
@@ -26,6 +33,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
+use attackers::{Attackers, attack};
+use attacks::{Attacks, attacks};
 use clap::{Args, Parser};
 use floor::{Floor, raw_batches, raw_commits};
 use growth::{Growth, growth};
@@ -43,6 +52,11 @@ enum Arguments {
     Remote(Remote),
     /// The cost of operations as the database grows.
     Growth(Growth),
+    /// What ordinary users get while others go to every limit.
+    Attacks(Attacks),
+    /// One of those attacks, for ever.
+    #[command(hide = true)]
+    Attack(Attackers),
 }
 
 #[derive(Args)]
@@ -85,6 +99,11 @@ async fn main() -> anyhow::Result<()> {
         Arguments::Sends(arguments) => sends(arguments).await,
         Arguments::Remote(arguments) => remote(arguments).await,
         Arguments::Growth(arguments) => growth(arguments).await,
+        Arguments::Attacks(arguments) => attacks(arguments).await,
+        Arguments::Attack(attackers) => {
+            attack(attackers).await;
+            Ok(())
+        }
     }
 }
 
@@ -150,7 +169,7 @@ async fn measure(
     for _ in 0..load.rounds {
         let content = "x".repeat(load.bytes);
         floors.push(floor(content.clone(), length).await?);
-        let (started, used) = (Instant::now(), cpu_seconds()?);
+        let (started, used) = (Instant::now(), cpu_seconds(None)?);
         let running = pairs.into_iter().map(|mut pair| {
             let content = content.clone();
             tokio::spawn(async move {
@@ -171,7 +190,7 @@ async fn measure(
         }
         let elapsed = started.elapsed().as_secs_f64();
         rates.push(sends as f64 / elapsed);
-        cpu.push((cpu_seconds()? - used) / elapsed);
+        cpu.push((cpu_seconds(None)? - used) / elapsed);
     }
     let (sends, floor) = (median(&mut rates), median(&mut floors));
     let [reply_p50, reply_p99] = percentiles(&mut replies);
@@ -211,9 +230,10 @@ fn median(values: &mut [f64]) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or_default()
 }
 
-/// CPU time of this process so far, from proc_pid_stat(5); ticks are hundredths of a second on Linux.
-fn cpu_seconds() -> anyhow::Result<f64> {
-    let stat = std::fs::read_to_string("/proc/self/stat")?;
+/// CPU time of a process, or of this one, so far, from proc_pid_stat(5); ticks are hundredths of a second on Linux.
+fn cpu_seconds(id: Option<u32>) -> anyhow::Result<f64> {
+    let id = id.unwrap_or_else(std::process::id);
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat"))?;
     let (_, after_name) = stat.rsplit_once(") ").context("no name in stat")?;
     let ticks = after_name
         .split(' ')

@@ -1,0 +1,301 @@
+//! Those who attack: a program of its own, at a low priority. Each attack is for ever.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::bail;
+use clap::{Args, ValueEnum};
+use serde_json::json;
+use tests::host::PASSWORD;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::sleep;
+
+use crate::attacks::{ATTACKERS, BUSY_CONVERSATION, LONG_CONVERSATION, VISITOR, cookie};
+use crate::socket::{PING, Socket, TEXT, frame};
+
+#[derive(Args)]
+pub struct Attackers {
+    attack: Attack,
+    address: SocketAddr,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Attack {
+    /// 20 sockets that send far more messages than they may, and come back when they are closed.
+    Events,
+    /// 1,000 sockets of as many users, all from one address.
+    ManyEvents,
+    /// 20 that send what is no JSON.
+    Nonsense,
+    /// 20 that send 1 MiB of numbers in each event.
+    Large,
+    /// 20 that send pings.
+    Pings,
+    /// 20 that send a message in endless fragments of a byte.
+    Fragments,
+    /// Wrong passwords for one username, from one address.
+    Logins,
+    /// The same, each from another address.
+    LoginsFromEverywhere,
+    /// New accounts, from one address.
+    Registrations,
+    /// The same, each from another address.
+    RegistrationsFromEverywhere,
+    /// Connections that are opened and dropped.
+    Connects,
+    /// Sockets with a token that is none.
+    BadTokens,
+    /// Sockets of one user, more than it may have.
+    ManySockets,
+    /// Heads that come a byte at a time, through a proxy.
+    Slowloris,
+    /// The same from one address.
+    SlowlorisAlone,
+    /// 50 sockets that read nothing of a busy conversation.
+    Deaf,
+    /// 20 that ask for 1 MB of history, as often as they may.
+    Pages,
+    /// 20 that ask for all that they have missed, as often as they may.
+    Syncs,
+    /// The same with 1 MiB of revs.
+    LargeSyncs,
+}
+
+impl Attack {
+    /// As the command line has it.
+    pub fn name(self) -> String {
+        let value = self.to_possible_value();
+        value.map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+}
+
+const SOCKETS: usize = 20;
+/// Attackers have addresses of their own up to this one; from here on they are counted anew and have one together.
+const ONE_ADDRESS: usize = ATTACKERS;
+
+pub async fn attack(attackers: Attackers) {
+    let address = attackers.address;
+    let event = |event: serde_json::Value| frame(TEXT, event.to_string().as_bytes());
+    let send = |index: usize, content: &str| {
+        let id = 1 + index;
+        event(json!({ "type": "send_message", "conversation_id": id, "content": content }))
+    };
+    match attackers.attack {
+        Attack::Events => {
+            let flood = |index| flood(address, index, send(index, "flood").repeat(100));
+            swarm(SOCKETS, flood).await;
+        }
+        Attack::ManyEvents => {
+            let flood = |index| flood(address, ONE_ADDRESS + index, send(index, "flood"));
+            swarm(ATTACKERS, flood).await;
+        }
+        Attack::Nonsense => {
+            let frames = frame(TEXT, br#"{"type": "ping", "#).repeat(1000);
+            swarm(SOCKETS, |index| flood(address, index, frames.clone())).await;
+        }
+        Attack::Large => {
+            let numbers = vec![1; 500_000];
+            let frames = event(json!({ "type": "ping", "x": numbers }));
+            swarm(SOCKETS, |index| flood(address, index, frames.clone())).await;
+        }
+        Attack::Pings => {
+            let frames = frame(PING, b"x").repeat(1000);
+            swarm(SOCKETS, |index| flood(address, index, frames.clone())).await;
+        }
+        Attack::Fragments => {
+            // The first is of text and not the last.
+            let mut frames = frame(TEXT & 0x0f, b"{");
+            frames.extend(frame(0, b" ").repeat(2000));
+            swarm(SOCKETS, |index| flood(address, index, frames.clone())).await;
+        }
+        Attack::Logins => posts(address, "/auth/login", guess, one_address).await,
+        Attack::LoginsFromEverywhere => posts(address, "/auth/login", guess, anywhere).await,
+        Attack::Registrations => posts(address, "/register", newcomer, one_address).await,
+        Attack::RegistrationsFromEverywhere => {
+            posts(address, "/register", newcomer, anywhere).await;
+        }
+        Attack::Connects => {
+            swarm(SOCKETS, |_| async move {
+                TcpStream::connect(address).await?;
+                Ok(())
+            })
+            .await;
+        }
+        Attack::BadTokens => {
+            swarm(SOCKETS, |_| async move {
+                let mut socket = Socket::connect(address, "login-token=a.b.c").await?;
+                socket.receive().await?;
+                Ok(())
+            })
+            .await;
+        }
+        Attack::ManySockets => swarm(200, |_| stay(address, 0)).await,
+        Attack::Slowloris => {
+            let slow = |_| trickle(address, Ipv4Addr::new(127, 0, 0, 1));
+            swarm(4200, slow).await;
+        }
+        Attack::SlowlorisAlone => {
+            let slow = |_| trickle(address, Ipv4Addr::new(127, 0, 0, 2));
+            swarm(4200, slow).await;
+        }
+        Attack::Deaf => {
+            let content = "x".repeat(20_000);
+            let busy = event(json!({
+                "type": "send_message", "conversation_id": BUSY_CONVERSATION, "content": content,
+            }));
+            let part = |index| {
+                let busy = busy.clone();
+                async move {
+                    match index {
+                        ..4 => pace(address, index, busy).await,
+                        _ => deaf(address, index).await,
+                    }
+                }
+            };
+            swarm(54, part).await;
+        }
+        Attack::Pages => {
+            let get = event(json!({
+                "type": "get_messages", "conversation_id": LONG_CONVERSATION, "limit": 100,
+            }));
+            swarm(SOCKETS, |index| pace(address, index, get.clone())).await;
+        }
+        Attack::Syncs => {
+            let sync = event(json!({ "type": "sync", "limit": 1000 }));
+            swarm(SOCKETS, |index| pace(address, index, sync.clone())).await;
+        }
+        Attack::LargeSyncs => {
+            let revs = (0..90_000).map(|id| ((100_000 + id).to_string(), 1));
+            let revs: std::collections::BTreeMap<_, _> = revs.collect();
+            let sync = event(json!({ "type": "sync", "revs": revs }));
+            swarm(SOCKETS, |index| pace(address, index, sync.clone())).await;
+        }
+    }
+}
+
+/// So many attackers at once, each of whom begins again whenever it ends.
+async fn swarm<F>(count: usize, attacker: impl Fn(usize) -> F + Clone)
+where
+    F: Future<Output = anyhow::Result<()>>,
+{
+    let attackers = (0..count).map(|index| {
+        let attacker = attacker.clone();
+        async move {
+            loop {
+                // How it ended is in the metrics of the host.
+                let _ = attacker(index).await;
+                // It may have been refused at once; this is an attack on the host and not on this program.
+                sleep(Duration::from_millis(1)).await;
+            }
+        }
+    });
+    futures_util::future::join_all(attackers).await;
+}
+
+/// An attacker's socket.
+async fn connect(address: SocketAddr, index: usize) -> anyhow::Result<Socket> {
+    let cookie = cookie(&format!("attacker-{}", index % ATTACKERS));
+    let from = Ipv4Addr::from_bits(0xcb00_7100 + index.min(ONE_ADDRESS) as u32);
+    let headers = format!("Cookie: {cookie}\r\nX-Forwarded-For: {from}\r\n");
+    Socket::connect_with(address, &headers).await
+}
+
+/// Sends these frames again and again, and takes what comes, until it is closed.
+async fn flood(address: SocketAddr, index: usize, frames: Vec<u8>) -> anyhow::Result<()> {
+    let Socket {
+        mut source,
+        mut sink,
+    } = connect(address, index).await?;
+    let write = async {
+        while sink.write_all(&frames).await.is_ok() {}
+        // The reason comes the other way.
+        std::future::pending::<()>().await;
+    };
+    let read = async {
+        while source.next().await? & 0x0f != 8 {}
+        bail!("closed: {}", String::from_utf8_lossy(source.payload()));
+    };
+    tokio::select! {
+        () = write => Ok(()),
+        ended = read => ended,
+    }
+}
+
+/// Sends this frame whenever the last was answered, within the rate of a socket.
+async fn pace(address: SocketAddr, index: usize, frame: Vec<u8>) -> anyhow::Result<()> {
+    let mut socket = connect(address, index).await?;
+    let mut ticks = tokio::time::interval(Duration::from_millis(20));
+    loop {
+        ticks.tick().await;
+        socket.sink.write_all(&frame).await?;
+        socket.receive().await?;
+    }
+}
+
+/// Keeps a socket open, and reads.
+async fn stay(address: SocketAddr, index: usize) -> anyhow::Result<()> {
+    let mut socket = connect(address, index).await?;
+    loop {
+        socket.receive().await?;
+    }
+}
+
+/// Keeps one for a while, and does not read.
+async fn deaf(address: SocketAddr, index: usize) -> anyhow::Result<()> {
+    let _socket = connect(address, index).await?;
+    sleep(Duration::from_secs(4)).await;
+    Ok(())
+}
+
+fn one_address() -> Ipv4Addr {
+    Ipv4Addr::new(203, 0, 113, 1)
+}
+
+fn anywhere() -> Ipv4Addr {
+    Ipv4Addr::from_bits(fastrand::u32(0x1000_0000..0x7000_0000))
+}
+
+fn guess() -> serde_json::Value {
+    json!({ "username": VISITOR, "password": "a guess" })
+}
+
+fn newcomer() -> serde_json::Value {
+    let username = format!("new-{}", fastrand::u64(..));
+    json!({ "username": username, "password": PASSWORD, "fullname": "new" })
+}
+
+/// Posts as fast as answers come, 200 at once.
+async fn posts(
+    address: SocketAddr,
+    path: &str,
+    body: fn() -> serde_json::Value,
+    from: fn() -> Ipv4Addr,
+) {
+    let post = |_| {
+        let (body, from) = (body().to_string(), from());
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: {from}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        async move {
+            let mut stream = TcpStream::connect(address).await?;
+            stream.write_all(request.as_bytes()).await?;
+            stream.read_to_end(&mut Vec::new()).await?;
+            Ok(())
+        }
+    };
+    swarm(200, post).await;
+}
+
+/// A head of which a byte comes each second.
+async fn trickle(address: SocketAddr, from: Ipv4Addr) -> anyhow::Result<()> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind((from, 0).into())?;
+    let mut stream = socket.connect(address).await?;
+    stream.write_all(b"GET / HTTP/1.1\r\nx: ").await?;
+    loop {
+        sleep(Duration::from_secs(1)).await;
+        stream.write_all(b"x").await?;
+    }
+}

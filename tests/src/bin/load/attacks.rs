@@ -1,0 +1,422 @@
+//! What ordinary users get while others go to every limit and beyond.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsStr;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use clap::{Args, ValueEnum};
+use handler::password;
+use handler::token::TokenKey;
+use serde_json::{Value, json};
+use tests::host::{LIMITS, Log, PASSWORD, SECRET, request};
+use tests::{Process, soon};
+use tokio::process::Command;
+use tokio::time::{Instant, interval_at, sleep, sleep_until, timeout};
+
+use crate::attackers::Attack;
+use crate::floor::Floor;
+use crate::socket::Socket;
+use crate::{Logins, Pair, cpu_seconds, id_of, median, percentiles};
+
+#[derive(Args)]
+pub struct Attacks {
+    /// Length of a round.
+    #[arg(long, default_value_t = 5)]
+    seconds: u64,
+    /// Of each attack, each after a quiet one.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// This attack alone.
+    #[arg(long)]
+    only: Option<Attack>,
+}
+
+/// Ordinary users: pairs, of which one sends to the other.
+const PAIRS: usize = 8;
+const SEND_INTERVAL: Duration = Duration::from_millis(50);
+/// Those who attack, each a member of two conversations with all others and of one alone.
+pub const ATTACKERS: usize = 1000;
+pub const BUSY_CONVERSATION: i64 = 2001;
+/// A page of its history is 100 messages of 10 KB.
+pub const LONG_CONVERSATION: i64 = 2002;
+/// Whose password is guessed, and who logs in meanwhile.
+pub const VISITOR: &str = "visitor";
+/// From the start of an attack until it is taken to have reached its limit.
+const BUILD_UP: Duration = Duration::from_secs(2);
+/// What was sent and has not arrived then is lost.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+pub fn cookie(username: &str) -> String {
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
+    let key = TokenKey::new(SECRET.as_bytes());
+    format!("login-token={}", key.sign(username, now.as_secs() as i64))
+}
+
+pub async fn attacks(arguments: Attacks) -> anyhow::Result<()> {
+    println!(
+        "{PAIRS} pairs send 20 messages a second each, whatever comes back; milliseconds from the time a message is due. \
+         Attackers run at the lowest priority (nice 19) of the same machine, so that what is measured is the host."
+    );
+    let chosen = Attack::value_variants().iter();
+    let chosen = chosen.filter(|attack| arguments.only.is_none_or(|only| only == **attack));
+    for attack in chosen {
+        let (mut quiet, mut attacked) = (Rounds::default(), Rounds::default());
+        // A file of its own for each, so that none suffers from what another has stored.
+        let host = AttackedHost::start().await?;
+        for _ in 0..arguments.rounds {
+            let length = Duration::from_secs(arguments.seconds);
+            quiet.add(host.round(None, length).await?);
+            attacked.add(host.round(Some(*attack), length).await?);
+        }
+        println!("{}", attack.name());
+        for (name, rounds) in [("quiet", &mut quiet), ("attack", &mut attacked)] {
+            println!("    {name:6} {}", rounds.text());
+        }
+        println!("    seen by the host: {}", attacked.seen_text());
+        println!(
+            "{}",
+            json!({ "attack": attack.name(), "quiet": quiet.json(), "attacked": attacked.json() })
+        );
+    }
+    Ok(())
+}
+
+/// What ordinary users got in a round.
+#[derive(Default)]
+struct Round {
+    replies: Vec<Duration>,
+    pushes: Vec<Duration>,
+    logins: Vec<Duration>,
+    connects: Vec<Duration>,
+    failures: BTreeMap<String, usize>,
+    host_cpus: f64,
+    host_mib: f64,
+    /// What has risen in the host's metrics.
+    seen: BTreeMap<String, f64>,
+}
+
+/// The same figures of several rounds.
+#[derive(Default)]
+struct Rounds {
+    figures: BTreeMap<&'static str, Vec<f64>>,
+    failures: BTreeMap<String, usize>,
+    seen: BTreeMap<String, f64>,
+}
+
+impl Rounds {
+    fn add(&mut self, mut round: Round) {
+        let maximum =
+            |times: &[Duration]| times.last().map_or(0.0, |time| time.as_secs_f64() * 1e3);
+        let [reply_p50, reply_p99] = percentiles(&mut round.replies);
+        let [push_p50, push_p99] = percentiles(&mut round.pushes);
+        let [login, _] = percentiles(&mut round.logins);
+        let [connect, _] = percentiles(&mut round.connects);
+        for (name, figure) in [
+            ("reply p50", reply_p50),
+            ("reply p99", reply_p99),
+            ("reply max", maximum(&round.replies)),
+            ("push p50", push_p50),
+            ("push p99", push_p99),
+            ("push max", maximum(&round.pushes)),
+            ("login", login),
+            ("connect", connect),
+            ("host CPUs", round.host_cpus),
+            ("host MiB", round.host_mib),
+        ] {
+            self.figures.entry(name).or_default().push(figure);
+        }
+        for (what, count) in round.failures {
+            *self.failures.entry(what).or_default() += count;
+        }
+        for (what, count) in round.seen {
+            *self.seen.entry(what).or_default() += count;
+        }
+    }
+
+    fn median(&self, name: &str) -> f64 {
+        median(&mut self.figures.get(name).cloned().unwrap_or_default())
+    }
+
+    fn text(&self) -> String {
+        let figures = |names: [&str; 3]| names.map(|name| format!("{:.1}", self.median(name)));
+        format!(
+            "reply p50, p99, max {}; push {}; login {:.0}, new socket {:.1}; host: {:.2} CPUs, {:.0} MiB; failures: {}",
+            figures(["reply p50", "reply p99", "reply max"]).join(", "),
+            figures(["push p50", "push p99", "push max"]).join(", "),
+            self.median("login"),
+            self.median("connect"),
+            self.median("host CPUs"),
+            self.median("host MiB"),
+            match self.failures.is_empty() {
+                true => "none".into(),
+                false => format!("{:?}", self.failures),
+            }
+        )
+    }
+
+    fn seen_text(&self) -> String {
+        let seen = self
+            .seen
+            .iter()
+            .map(|(what, count)| format!("{what} {count}"));
+        seen.collect::<Vec<_>>().join(", ")
+    }
+
+    fn json(&self) -> Value {
+        let medians = self.figures.keys().map(|name| (*name, self.median(name)));
+        let medians: BTreeMap<_, _> = medians.collect();
+        json!({ "medians": medians, "rounds": self.figures, "failures": self.failures, "seen": self.seen })
+    }
+}
+
+/// The real program with the limits that it has by itself.
+struct AttackedHost {
+    process: Process,
+    metrics: SocketAddr,
+    _folder: tempfile::TempDir,
+}
+
+impl AttackedHost {
+    async fn start() -> anyhow::Result<Self> {
+        let folder = tempfile::TempDir::new()?;
+        let (file, log) = (folder.path().join("chat.db"), folder.path().join("log"));
+        populate(&file).await?;
+        let variables = [
+            ("DBPATH", file.as_os_str()),
+            ("METRICS_ADDR", OsStr::new("127.0.0.1:0")),
+            // Whoever comes from another address of this machine is no proxy.
+            ("TRUSTED_PROXIES", OsStr::new("127.0.0.1")),
+            ("LOG_LEVEL", OsStr::new("info")),
+        ];
+        // The limits that tests turn off.
+        let script = format!(r#"unset {}; exec "$0" "$@""#, LIMITS.join(" "));
+        let process = Process::start_in(&script, &variables, Log::File(log.clone())).await;
+        let metrics = soon("the address of the metrics", async {
+            loop {
+                let log = tokio::fs::read_to_string(&log).await.unwrap_or_default();
+                let address = log.split_once("metrics on http://");
+                if let Some((address, _)) = address.and_then(|(_, rest)| rest.split_once('/')) {
+                    return address.parse();
+                }
+                sleep(Duration::from_millis(10)).await;
+            }
+        });
+        Ok(AttackedHost {
+            metrics: metrics.await?,
+            process,
+            _folder: folder,
+        })
+    }
+
+    async fn round(&self, attack: Option<Attack>, length: Duration) -> anyhow::Result<Round> {
+        let address = self.process.address;
+        let mut pairs = Vec::new();
+        for index in 0..PAIRS {
+            let (first, second) = (format!("pair-{index}-a"), format!("pair-{index}-b"));
+            let logins = Logins {
+                cookies: [cookie(&first), cookie(&second)],
+                second,
+            };
+            pairs.push(Pair::meet(address, address, &logins).await?);
+        }
+        let before = self.counted().await?;
+        let attackers = attack.map(|attack| self.attackers(attack)).transpose()?;
+        sleep(BUILD_UP).await;
+        let (id, started) = (Some(self.process.id()), Instant::now());
+        let (used, end) = (cpu_seconds(id)?, started + length);
+        let chats = pairs.into_iter().enumerate().map(|(index, pair)| {
+            // Not all at the same time.
+            let first = started + SEND_INTERVAL * index as u32 / PAIRS as u32;
+            tokio::spawn(chat(pair, first, end))
+        });
+        let chats: Vec<_> = chats.collect();
+        let visits = tokio::spawn(visit(address, end));
+        sleep_until(end).await;
+        let mut round = Round {
+            host_cpus: (cpu_seconds(id)? - used) / length.as_secs_f64(),
+            host_mib: resident_mib(self.process.id())?,
+            ..Round::default()
+        };
+        // While it is still attacked: how many connections it holds is no counter.
+        let after = self.counted().await?;
+        for (what, count) in after {
+            let risen = count - before.get(&what).copied().unwrap_or_default();
+            if risen > 0.0 {
+                round.seen.insert(what, risen);
+            }
+        }
+        let mut failed = |what: String| *round.failures.entry(what).or_default() += 1;
+        for chat in chats {
+            match chat.await? {
+                Ok((replies, pushes, refused)) => {
+                    round.replies.extend(replies);
+                    round.pushes.extend(pushes);
+                    refused.into_iter().for_each(&mut failed);
+                }
+                Err(error) => failed(format!("a pair: {error:#}")),
+            }
+        }
+        let (logins, connects, failures) = visits.await?;
+        failures.into_iter().for_each(&mut failed);
+        (round.logins, round.connects) = (logins, connects);
+        if let Some(mut attackers) = attackers {
+            attackers.kill().await?;
+        }
+        // What they have left behind is dealt with.
+        sleep(Duration::from_secs(1)).await;
+        Ok(round)
+    }
+
+    /// This program again, at the lowest priority.
+    fn attackers(&self, attack: Attack) -> anyhow::Result<tokio::process::Child> {
+        let mut command = Command::new("nice");
+        command.args(["-n", "19"]).arg(std::env::current_exe()?);
+        command.args(["attack", &attack.name(), &self.process.address.to_string()]);
+        Ok(command.kill_on_drop(true).spawn()?)
+    }
+
+    /// The metrics that tell of refusals.
+    async fn counted(&self) -> anyhow::Result<HashMap<String, f64>> {
+        const TOLD: [&str; 5] = [
+            "chat_events_total",
+            "chat_http_requests_total",
+            "chat_http_connections",
+            "chat_refusals_total",
+            "chat_socket_closes_total",
+        ];
+        let answer = request(self.metrics, "GET", "/metrics", &[], "").await;
+        ensure!(answer.status == 200, "metrics: {}", answer.body);
+        let lines = answer.body.lines();
+        let lines = lines.filter(|line| TOLD.iter().any(|name| line.starts_with(name)));
+        let samples = lines.filter_map(|line| {
+            let (series, value) = line.rsplit_once(' ')?;
+            let series = series.replace("chat_", "").replace("_total", "");
+            Some((series.replace('"', ""), value.parse().ok()?))
+        });
+        Ok(samples.collect())
+    }
+}
+
+/// The users, and what the attackers ask for.
+async fn populate(path: &Path) -> anyhow::Result<()> {
+    let db = Floor::open_file(path).await?;
+    let hash = password::hash(PASSWORD, [7; 16]);
+    let content = "x".repeat(10_000);
+    let mut names = vec![VISITOR.to_owned()];
+    for index in 0..PAIRS {
+        names.extend([format!("pair-{index}-a"), format!("pair-{index}-b")]);
+    }
+    names.extend((0..ATTACKERS).map(|index| format!("attacker-{index}")));
+    let names = json!(names);
+    db.execute_batch(&format!(
+        "begin;
+         insert into users (username, fullname, password) select value, value, '{hash}' from json_each('{names}');
+         insert into conversations (id, name) values ({BUSY_CONVERSATION}, 'busy'), ({LONG_CONVERSATION}, 'long');
+         insert into members (conversation_id, user_id)
+             select c.id, u.id from conversations c, users u where c.id > 2000 and u.username like 'attacker%'
+                 and cast(substr(u.username, 10) as integer) < 100;
+         with recursive n(i) as (select 0 union all select i + 1 from n where i + 1 < {ATTACKERS})
+             insert into conversations (id, name) select 1 + i, 'own' from n;
+         with recursive n(i) as (select 0 union all select i + 1 from n where i + 1 < {ATTACKERS})
+             insert into members (conversation_id, user_id)
+             select 1 + i, (select id from users where username = 'attacker-' || i) from n;
+         with recursive n(i) as (select 1 union all select i + 1 from n where i < 100)
+             insert into messages (sender_id, conversation_id, content, rev)
+             select (select id from users where username = 'attacker-0'), {LONG_CONVERSATION}, '{content}', i from n;
+         update conversations set rev = 100, activity = 100 where id = {LONG_CONVERSATION};
+         commit;"
+    ))
+    .await?;
+    Ok(())
+}
+
+type Chatted = (Vec<Duration>, Vec<Duration>, Vec<String>);
+
+/// One of a pair sends on time, whether or not the last message was answered; times to the replies and to the pushes, and
+/// refusals.
+async fn chat(mut pair: Pair, first: Instant, end: Instant) -> anyhow::Result<Chatted> {
+    let event = json!({
+        "type": "send_message", "conversation_id": pair.conversation_id, "content": "x".repeat(64),
+    });
+    let event = event.to_string();
+    let mut ticks = interval_at(first, SEND_INTERVAL);
+    let (mut due, mut replied, mut refused) = (vec![], HashMap::new(), vec![]);
+    let (mut replies, mut pushed, mut last_id) = (vec![], HashMap::new(), 0);
+    while Instant::now() < end || replies.len() < due.len() || pushed.len() < replied.len() {
+        tokio::select! {
+            at = ticks.tick(), if Instant::now() < end => {
+                due.push(at);
+                pair.sender.send(&event).await?;
+            }
+            reply = pair.sender.receive() => {
+                let reply = reply?;
+                let sent = *due.get(replies.len()).context("a reply to nothing")?;
+                replies.push(sent.elapsed());
+                match id_of(reply) {
+                    Ok(id) => drop(replied.insert(id, sent)),
+                    Err(error) => refused.push(error.to_string()),
+                }
+            }
+            push = pair.receiver.receive() => {
+                let id = id_of(push?)?;
+                ensure!(id > last_id, "{id} after {last_id}");
+                last_id = id;
+                pushed.insert(id, Instant::now());
+            }
+            () = sleep_until(end), if Instant::now() < end => {}
+            () = sleep_until(end + PATIENCE) => {
+                let (sent, answered, heard) = (due.len(), replies.len(), pushed.len());
+                anyhow::bail!("lost: {sent} sent, {answered} answered, {heard} delivered");
+            }
+        }
+    }
+    let mut pushes = Vec::new();
+    for (id, sent) in replied {
+        let pushed = pushed.get(&id).context("another message was delivered")?;
+        pushes.push(*pushed - sent);
+    }
+    Ok((replies, pushes, refused))
+}
+
+/// Twice a second somebody logs in and opens a socket; the time of each, and failures.
+async fn visit(address: SocketAddr, end: Instant) -> Chatted {
+    let (mut logins, mut connects, mut failures) = (vec![], vec![], vec![]);
+    let body = json!({ "username": VISITOR, "password": PASSWORD }).to_string();
+    let mut ticks = tokio::time::interval(Duration::from_millis(500));
+    while Instant::now() < end {
+        ticks.tick().await;
+        let from = format!("198.51.100.{}", fastrand::u8(..));
+        let started = Instant::now();
+        let headers = [("x-forwarded-for", &*from)];
+        let login = request(address, "POST", "/auth/login", &headers, body.clone());
+        match timeout(PATIENCE, login).await {
+            Ok(answer) if answer.status == 202 => logins.push(started.elapsed()),
+            Ok(answer) => failures.push(format!("login: {}", answer.status)),
+            Err(_) => failures.push(format!("login: nothing in {PATIENCE:?}")),
+        }
+        let started = Instant::now();
+        let connect = async {
+            let mut socket = Socket::connect(address, &cookie(VISITOR)).await?;
+            socket.send(r#"{"type": "ping"}"#).await?;
+            socket.receive().await?;
+            anyhow::Ok(())
+        };
+        match timeout(PATIENCE, connect).await {
+            Ok(Ok(())) => connects.push(started.elapsed()),
+            Ok(Err(error)) => failures.push(format!("new socket: {error}")),
+            Err(_) => failures.push(format!("new socket: nothing in {PATIENCE:?}")),
+        }
+    }
+    (logins, connects, failures)
+}
+
+/// Memory of a process, from proc_pid_status(5).
+fn resident_mib(id: u32) -> anyhow::Result<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
+    Ok(kib.context("no VmRSS")?.parse::<f64>()? / 1024.0)
+}
