@@ -14,6 +14,8 @@ use crate::operation::{Access, Context, Operation};
 use crate::outbox::Outbox;
 use crate::statement::{Row, Rows, Statement};
 
+/// Conversations whose revs a client may send: each costs some microseconds of a reader.
+pub const SYNC_REVS_MAX: usize = 20_000;
 /// Messages in one answer.
 pub const SYNC_MESSAGES_MAX: i64 = 1_000;
 const SYNC_MESSAGES_DEFAULT: i64 = 500;
@@ -69,8 +71,14 @@ impl Operation for FindMembers {
 
 impl Sync {
     pub fn parse(fields: &Fields) -> Result<Self, Error> {
-        let revs = serde_json::from_str(fields.raw("revs").unwrap_or("{}"));
-        let revs: BTreeMap<i64, Option<i64>> = revs.map_err(|_| {
+        let revs = fields.raw("revs").unwrap_or("{}");
+        // What is too long is not even read: each conversation has its colon.
+        if revs.bytes().filter(|byte| *byte == b':').count() > SYNC_REVS_MAX {
+            return Err(Error::TooLarge(format!(
+                "revs should have at most {SYNC_REVS_MAX} conversations"
+            )));
+        }
+        let revs: BTreeMap<i64, Option<i64>> = serde_json::from_str(revs).map_err(|_| {
             let text = "revs should be an object from conversation ids to integers";
             Error::Invalid(text.into())
         })?;

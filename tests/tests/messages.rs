@@ -1,5 +1,6 @@
 //! Messages: sending, history, reading, typing and catching up, as tables over the handlers.
 
+use handler::sync::SYNC_REVS_MAX;
 use serde_json::{Value, json};
 use tests::World;
 use tests::table::{check, message, refuse, success};
@@ -684,6 +685,24 @@ async fn sync() {
     ] {
         refuse("alice", "sync", &sync(fields), "invalid", error).await;
     }
+    // One of them is hers, and nothing of it is new.
+    let known = |count: usize| {
+        let revs: serde_json::Map<_, _> =
+            (1..=count).map(|id| (id.to_string(), json!(3))).collect();
+        sync(json!({ "revs": revs }))
+    };
+    let error = "revs should have at most 20000 conversations";
+    let too_many = known(SYNC_REVS_MAX + 1);
+    refuse("alice", "sync", &too_many, "too_large", error).await;
+    let left: Vec<_> = (2..=SYNC_REVS_MAX).collect();
+    let nothing = json!({ "conversations": [], "left": left, "more": false });
+    check(
+        "alice",
+        &known(SYNC_REVS_MAX),
+        success("sync", nothing),
+        &[],
+    )
+    .await;
 }
 
 #[tokio::test]
