@@ -15,6 +15,7 @@ use futures_util::future::OptionFuture;
 use handler::presence::{Connected, Disconnected};
 use handler::{Access, Context, Envelope, Error, Event, Outbox, Reply};
 use tokio::sync::oneshot;
+use tokio::task::{coop, yield_now};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::Instrument;
 
@@ -32,8 +33,9 @@ use crate::store::{Store, contain};
 const UNANSWERED_MAX: u32 = 32;
 /// How long a closed socket may take to read its close frame and close its side.
 const LINGER: Duration = Duration::from_secs(2);
-/// Input is read in pieces of at most this many bytes.
-const READ_BYTES: usize = 64 * 1024;
+/// Input is read in pieces of at most this many bytes. Who sends without end has one of them decoded, some thousand tiny frames,
+/// before others have their turn.
+const READ_BYTES: usize = 16 * 1024;
 
 /// Who may have a socket: its login token holds, and there is a place.
 pub struct Visitor {
@@ -83,12 +85,12 @@ pub async fn serve(
                 socket: socket.clone(),
                 ctx: task.context(),
             };
-            tokio::join!(departure.store(cluster), linger(&socket, &mut decoder));
+            tokio::join!(departure.store(cluster), linger(&socket));
             return;
         }
     }
     socket.flush();
-    linger(&socket, &mut decoder).await;
+    linger(&socket).await;
 }
 
 /// Registers the socket, in commit order, under the user's id.
@@ -135,8 +137,8 @@ async fn open(
 }
 
 /// After the close frame: waits a bounded time for the peer to take it and to close its side, so that the frame is not
-/// lost to a reset.
-async fn linger(socket: &Socket, decoder: &mut Decoder) {
+/// lost to a reset. What still comes is not looked at: one that is closed for a flood costs nothing more.
+async fn linger(socket: &Socket) {
     let deadline = Instant::now() + LINGER;
     let (mut is_shut, mut peer_is_done) = (false, false);
     while !socket.queue().is_broken() {
@@ -150,10 +152,10 @@ async fn linger(socket: &Socket, decoder: &mut Decoder) {
             return;
         }
         let step = async {
+            // A flood that goes on is always readable.
+            yield_now().await;
             tokio::select! {
-                _ = socket.stream.readable(), if !peer_is_done => {
-                    matches!(receive(socket, decoder, |_| {}), Received::End)
-                }
+                _ = socket.stream.readable(), if !peer_is_done => discard(socket),
                 () = socket.changed() => peer_is_done,
             }
         };
@@ -185,6 +187,14 @@ enum Request {
 
 thread_local! {
     static INPUT: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BYTES]);
+}
+
+/// Reads once, without waiting; returns whether the peer is gone.
+fn discard(socket: &Socket) -> bool {
+    INPUT.with_borrow_mut(|buffer| match socket.stream.try_read(buffer) {
+        Ok(bytes) => bytes == 0,
+        Err(error) => error.kind() != ErrorKind::WouldBlock,
+    })
 }
 
 /// Reads once, without waiting, and decodes in place.
@@ -264,7 +274,11 @@ impl Task<'_> {
                         // What is incomplete now has just begun.
                         deadline = None;
                     }
+                    let is_more_likely = requests.len() > 1 || !decoder.is_between_messages();
                     self.handle(requests, received).await;
+                    if is_more_likely {
+                        yield_now().await;
+                    }
                 }
                 () = socket.changed() => {}
                 Some(()) = OptionFuture::from(deadline.map(sleep_until)), if may_read => {
@@ -282,6 +296,7 @@ impl Task<'_> {
             if !socket.is_open() {
                 return;
             }
+            coop::consume_budget().await;
             match request {
                 Request::Event(mut event) => {
                     match self.visitor.rates.event() {
