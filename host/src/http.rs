@@ -476,6 +476,7 @@ fn admit(host: &Host, headers: &HeaderMap, address: IpAddr) -> Result<Visitor, C
         username,
         address,
         rates,
+        source: host.store.source(address),
         message_timeout: host.message_timeout,
         _place: place,
     })

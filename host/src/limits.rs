@@ -45,7 +45,7 @@ const ATTACK_AT_ONCE: u32 = 100;
 const ATTACK_PERIOD: Duration = Duration::from_secs(36);
 const PASSWORD_PERIOD_UNDER_ATTACK: Duration = Duration::from_secs(60);
 /// Addresses, and usernames by address, that are remembered: those that were seen last.
-const REMEMBERED_MAX: usize = 100_000;
+pub const REMEMBERED_MAX: usize = 100_000;
 
 /// `count` in each `period`, evenly, and `at_once` after a pause. `None`, no limit, where `count` is 0.
 fn quota(count: u32, period: Duration, at_once: u32) -> Option<Quota> {

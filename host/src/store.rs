@@ -3,28 +3,33 @@
 
 mod direct;
 mod local;
+mod queue;
 mod remote;
 
+use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use handler::{Access, Context, Error, Operation, Outbox, Rows, Statement};
+use lru::LruCache;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::config;
-use crate::limits::Rate;
+use crate::limits::{Origin, REMEMBERED_MAX, Rate};
 use crate::metrics::METRICS;
 use crate::registry::Delivery;
 use crate::socket::Socket;
 pub use direct::Direct;
 use local::LocalDatabase;
+pub use queue::Source;
+use queue::{Receiver, Room, Sender, queue};
 use remote::{RemoteReader, RemoteWriter};
 
-/// Operations that wait for the writer; more wait outside, see `QUEUE_WAIT`.
+/// Operations that wait for the writer, or fewer where they are large; more wait outside, see `QUEUE_WAIT`.
 const WRITES_QUEUED_MAX: usize = 4096;
 /// Operations that wait for a reader.
 const READS_QUEUED_MAX: usize = 1024;
@@ -46,21 +51,22 @@ const RETRY_AFTER_SECONDS: u32 = 1;
 /// An operation on its way through the store.
 struct Job {
     statements: Vec<Statement>,
+    /// Of its parameters.
+    bytes: usize,
     submitted_at: Instant,
     work: Box<dyn Work>,
+    room: Room,
 }
 
-impl Job {
-    /// Of its parameters, about.
-    fn bytes(&self) -> usize {
-        let parameters = self.statements.iter().flat_map(|s| &s.parameters);
-        let sizes = parameters.map(|value| match value {
-            libsql::Value::Text(text) => text.len(),
-            libsql::Value::Blob(bytes) => bytes.len(),
-            _ => 8,
-        });
-        sizes.sum()
-    }
+/// Of the parameters, about.
+fn bytes(statements: &[Statement]) -> usize {
+    let parameters = statements.iter().flat_map(|s| &s.parameters);
+    let sizes = parameters.map(|value| match value {
+        libsql::Value::Text(text) => text.len(),
+        libsql::Value::Blob(bytes) => bytes.len(),
+        _ => 8,
+    });
+    sizes.sum()
 }
 
 /// An operation, its type forgotten.
@@ -113,8 +119,12 @@ enum Message {
 /// A handle to the database's threads.
 #[derive(Clone)]
 pub struct Store {
-    writes: mpsc::Sender<Message>,
-    reads: mpsc::Sender<Message>,
+    writes: Sender,
+    reads: Sender,
+    /// Those that were seen last.
+    sources: Arc<Mutex<LruCache<Origin, Arc<Source>>>>,
+    /// Of operations of no socket.
+    own: Arc<Source>,
     /// The name of this host in the database.
     host_id: Arc<str>,
     /// The database is on a server: other hosts may use it, and its answers may get lost.
@@ -136,14 +146,14 @@ impl StoreThreads {
     /// refused as `Unavailable`. Blocks.
     pub fn stop(self) {
         for _ in &self.readers {
-            let _ = self.store.reads.blocking_send(Message::Stop);
+            let _ = self.store.reads.send(Message::Stop);
         }
         // A thread that panicked has printed why. The writer is the last: SQLite removes the write-ahead log of a file when
         // its last connection closes, and no other one is closing.
         for reader in self.readers {
             let _ = reader.join();
         }
-        let _ = self.store.writes.blocking_send(Message::Stop);
+        let _ = self.store.writes.send(Message::Stop);
         let _ = self.writer.join();
     }
 }
@@ -192,23 +202,26 @@ impl Store {
             config::Database::Remote(_) => None,
         };
 
-        let (writes, queue) = mpsc::channel(WRITES_QUEUED_MAX);
+        let (writes, queued) = queue(WRITES_QUEUED_MAX);
         let commits = deliveries.clone();
         let writer = spawn("writer", move || {
-            write_groups(writer, queue, timeout, &commits)
+            write_groups(writer, queued, timeout, &commits)
         })?;
-        let (reads, queue) = mpsc::channel(READS_QUEUED_MAX);
-        let queue = Arc::new(Mutex::new(queue));
+        let (reads, queued) = queue(READS_QUEUED_MAX);
+        let queued = Arc::new(Mutex::new(queued));
         let readers = readers.into_iter().map(|reader| {
-            let (queue, deliveries) = (queue.clone(), deliveries.clone());
+            let (queued, deliveries) = (queued.clone(), deliveries.clone());
             spawn("reader", move || {
-                read_all(reader, &queue, timeout, &deliveries)
+                read_all(reader, &queued, timeout, &deliveries)
             })
         });
         let readers = readers.collect::<Result<_, _>>()?;
         let store = Store {
             writes,
             reads,
+            // With a capacity it would take the memory at once.
+            sources: Arc::new(Mutex::new(LruCache::unbounded())),
+            own: Arc::new(Source::own()),
             host_id,
             is_shared,
             file,
@@ -232,18 +245,31 @@ impl Store {
         self.is_shared
     }
 
+    /// The source of operations that come from this address.
+    pub fn source(&self, address: IpAddr) -> Arc<Source> {
+        let address = Origin::from(address);
+        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        let source = sources.get_or_insert(address, || Arc::new(Source::of(address)));
+        let source = source.clone();
+        if sources.len() > REMEMBERED_MAX {
+            sources.pop_lru();
+        }
+        source
+    }
+
     /// Runs an operation of no socket; returns when others have been told, in commit order.
     pub async fn run<O>(&self, ctx: Context, operation: O) -> Result<O::Output, Error>
     where
         O: Operation + 'static,
         O::Output: Send + 'static,
     {
-        self.run_for(None, ctx, operation).await
+        self.run_for(&self.own, None, ctx, operation).await
     }
 
     /// Runs an operation of a socket, which is told nothing of what others are told.
     pub async fn run_for<O>(
         &self,
+        source: &Source,
         origin: Option<Arc<Socket>>,
         ctx: Context,
         operation: O,
@@ -255,7 +281,7 @@ impl Store {
         // An event says itself why it failed.
         let is_own = origin.is_none();
         let (done, result) = oneshot::channel();
-        self.submit(ctx, operation, move |outcome, outbox| {
+        self.submit(source, ctx, operation, move |outcome, outbox| {
             // The caller goes on when others have been told: what it does next cannot overtake this.
             let done = move || drop(done.send(outcome));
             if outbox.is_empty() {
@@ -274,10 +300,9 @@ impl Store {
         outcome
     }
 
-    /// Operations that wait: writes, and reads.
+    /// Operations that wait or are under way: writes, and reads.
     pub fn queued(&self) -> (usize, usize) {
-        let waiting = |queue: &mpsc::Sender<_>| queue.max_capacity() - queue.capacity();
-        (waiting(&self.writes), waiting(&self.reads))
+        (self.writes.jobs(), self.reads.jobs())
     }
 
     /// The sizes in bytes of the data file and its write-ahead log; nothing of a remote database.
@@ -295,6 +320,7 @@ impl Store {
     /// delivery is handed on in commit order. Where the operation could not be queued, `then` is not called.
     pub async fn submit<O>(
         &self,
+        source: &Source,
         mut ctx: Context,
         operation: O,
         then: impl FnOnce(Result<O::Output, Error>, Outbox) -> Option<Delivery> + Send + 'static,
@@ -302,34 +328,35 @@ impl Store {
     where
         O: Operation + 'static,
     {
-        let queue = match operation.access() {
-            Access::Write => &self.writes,
-            Access::Read | Access::None => &self.reads,
+        let (queue, share) = match operation.access() {
+            Access::Write => (&self.writes, source.writes()),
+            Access::Read | Access::None => (&self.reads, source.reads()),
         };
         if self.is_shared {
             let id = self.next_request_id.fetch_add(1, Ordering::Relaxed);
             ctx.request_id = Some(id.to_be_bytes());
         }
-        let job = Job {
-            statements: contain(|| Ok(operation.statements(&ctx)))?,
-            submitted_at: Instant::now(),
+        let submitted_at = Instant::now();
+        let statements = contain(|| Ok(operation.statements(&ctx)))?;
+        let bytes = bytes(&statements);
+        queue.send(Message::Run(Job {
+            statements,
+            bytes,
+            submitted_at,
+            room: queue.room(source, share, bytes).await?,
             work: Box::new(Submitted {
                 ctx,
                 operation,
                 then,
             }),
-        };
-        let busy = Error::Unavailable {
-            retry_after_seconds: RETRY_AFTER_SECONDS,
-        };
-        match queue.try_send(Message::Run(job)) {
-            Ok(()) => Ok(()),
-            Err(mpsc::error::TrySendError::Full(message)) => queue
-                .send_timeout(message, QUEUE_WAIT)
-                .await
-                .map_err(|_| busy),
-            Err(mpsc::error::TrySendError::Closed(_)) => Err(busy),
-        }
+        }))
+    }
+}
+
+/// Too many wait already.
+fn busy() -> Error {
+    Error::Unavailable {
+        retry_after_seconds: RETRY_AFTER_SECONDS,
     }
 }
 
@@ -351,7 +378,7 @@ pub fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Resul
 /// The writer thread: whatever has queued while the last commit was under way becomes the next one.
 fn write_groups(
     mut database: Database,
-    mut queue: mpsc::Receiver<Message>,
+    mut queue: Receiver,
     timeout: Duration,
     deliveries: &mpsc::Sender<Vec<Delivery>>,
 ) {
@@ -361,21 +388,14 @@ fn write_groups(
     } else {
         GROUP_MAX
     };
-    let mut messages = Vec::with_capacity(group_max);
-    let mut is_stopping = false;
     // The last group, and how long it took.
     let (mut last_size, mut last_time) = (0, Duration::ZERO);
-    while !is_stopping && queue.blocking_recv_many(&mut messages, group_max) > 0 {
+    while queue.wait() > 0 {
         if is_remote {
-            gather(&mut queue, &mut messages, last_size, last_time);
+            gather(&mut queue, last_size, last_time);
         }
-        let mut jobs = Vec::with_capacity(messages.len());
-        for message in messages.drain(..) {
-            match message {
-                Message::Run(job) => jobs.push(job),
-                Message::Stop => is_stopping = true,
-            }
-        }
+        let jobs = std::iter::from_fn(|| queue.take());
+        let mut jobs: Vec<_> = jobs.take(group_max).collect();
         let started = Instant::now();
         last_size = jobs.len();
         while !jobs.is_empty() {
@@ -404,20 +424,10 @@ fn write_groups(
 
 /// Those who were answered by the last request ask again at once: a request that leaves before they have done so makes them
 /// wait for a whole one more. Waits for as many as there were, and a small part of the time that the request took.
-fn gather(
-    queue: &mut mpsc::Receiver<Message>,
-    messages: &mut Vec<Message>,
-    last_size: usize,
-    last_time: Duration,
-) {
+fn gather(queue: &mut Receiver, last_size: usize, last_time: Duration) {
     let until = Instant::now() + (last_time / 8).min(GATHER_MAX);
-    while messages.len() + queue.len() < last_size && Instant::now() < until {
+    while queue.receive() < last_size && Instant::now() < until {
         thread::sleep(GATHER_STEP);
-    }
-    while messages.len() < REMOTE_GROUP_MAX
-        && let Ok(message) = queue.try_recv()
-    {
-        messages.push(message);
     }
 }
 
@@ -425,7 +435,7 @@ fn gather(
 fn fitting(jobs: &[Job]) -> usize {
     let mut bytes = 0;
     let fits = |job: &&Job| {
-        bytes += job.bytes();
+        bytes += job.bytes;
         bytes <= GROUP_BYTES_MAX
     };
     jobs.iter().take_while(fits).count().max(1)
@@ -577,11 +587,11 @@ fn new_lease(database: &mut Database) -> Vec<Delivery> {
 /// A reader thread.
 fn read_all(
     mut database: Database,
-    queue: &Mutex<mpsc::Receiver<Message>>,
+    queue: &Mutex<Receiver>,
     timeout: Duration,
     deliveries: &mpsc::Sender<Vec<Delivery>>,
 ) {
-    while let Some(Message::Run(job)) = next(queue) {
+    while let Some(job) = next(queue) {
         let mut told = Vec::new();
         let jobs = refuse_late(vec![job], timeout, &mut told);
         run_group(&mut database, Access::Read, jobs, timeout, &mut told);
@@ -590,8 +600,10 @@ fn read_all(
 }
 
 /// The lock is held only while waiting, never while working.
-fn next(queue: &Mutex<mpsc::Receiver<Message>>) -> Option<Message> {
-    queue.lock().ok()?.blocking_recv()
+fn next(queue: &Mutex<Receiver>) -> Option<Job> {
+    let mut queue = queue.lock().ok()?;
+    queue.wait();
+    queue.take()
 }
 
 /// One connection to the database, wherever it is.
@@ -777,7 +789,12 @@ mod tests {
                 let _ = finished.send(outcome);
                 Some(Delivery::missed())
             };
-            store.submit(Context::anonymous(0), probe(INSERT, Access::Write), then)
+            store.submit(
+                &store.own,
+                Context::anonymous(0),
+                probe(INSERT, Access::Write),
+                then,
+            )
         };
         let mut accepted = 0;
         let refusal = loop {

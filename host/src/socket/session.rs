@@ -27,7 +27,7 @@ use crate::limits::{Flood, SocketPlace, SocketRates};
 use crate::metrics::METRICS;
 use crate::registry::Delivery;
 use crate::security;
-use crate::store::{Store, contain};
+use crate::store::{Source, Store, contain};
 
 /// Writes of one socket that may be under way at once; its further requests wait.
 const UNANSWERED_MAX: u32 = 32;
@@ -42,6 +42,8 @@ pub struct Visitor {
     pub username: Arc<str>,
     pub address: IpAddr,
     pub rates: SocketRates,
+    /// Of its operations.
+    pub source: Arc<Source>,
     /// Time for a whole message, from its first byte.
     pub message_timeout: Duration,
     pub _place: SocketPlace,
@@ -58,7 +60,7 @@ pub async fn serve(
     let store = &cluster.store;
     // Its place is given back at the very end.
     let opened = match &visitor {
-        Ok(visitor) => open(&socket, &visitor.username, store)
+        Ok(visitor) => open(&socket, visitor, store)
             .await
             .map(|caller| (visitor, caller)),
         Err(reason) => Err(reason.clone()),
@@ -83,6 +85,7 @@ pub async fn serve(
             socket.flush();
             let departure = Departure {
                 socket: socket.clone(),
+                source: task.visitor.source.clone(),
                 ctx: task.context(),
             };
             tokio::join!(departure.store(cluster), linger(&socket));
@@ -94,11 +97,10 @@ pub async fn serve(
 }
 
 /// Registers the socket, in commit order, under the user's id.
-async fn open(
-    socket: &Arc<Socket>,
-    username: &Arc<str>,
-    store: &Store,
-) -> Result<User, CloseReason> {
+async fn open(socket: &Arc<Socket>, visitor: &Visitor, store: &Store) -> Result<User, CloseReason> {
+    let Visitor {
+        username, source, ..
+    } = visitor;
     let ctx = Context::anonymous(clock::now());
     let operation = Connected {
         username: username.to_string(),
@@ -106,18 +108,23 @@ async fn open(
     };
     let (done, opened) = oneshot::channel();
     let (registered, name) = (socket.clone(), username.clone());
-    let submitted = store.submit(ctx, operation, move |outcome, outbox| match outcome {
-        Ok(session) => {
-            let id = session.user_id;
-            let user = registered.user.get_or_init(|| User { id, name });
-            let _ = done.send(Ok(user.clone()));
-            Some(Delivery::opened(registered, session, outbox))
-        }
-        Err(error) => {
-            let _ = done.send(Err(error));
-            None
-        }
-    });
+    let submitted = store.submit(
+        source,
+        ctx,
+        operation,
+        move |outcome, outbox| match outcome {
+            Ok(session) => {
+                let id = session.user_id;
+                let user = registered.user.get_or_init(|| User { id, name });
+                let _ = done.send(Ok(user.clone()));
+                Some(Delivery::opened(registered, session, outbox))
+            }
+            Err(error) => {
+                let _ = done.send(Err(error));
+                None
+            }
+        },
+    );
     let outcome = match submitted.await {
         Ok(()) => opened
             .await
@@ -368,11 +375,14 @@ impl Task<'_> {
                 socket.unanswered.fetch_add(1, Ordering::SeqCst);
                 let origin = socket.clone();
                 let reply_to = envelope.clone();
-                let submitted = self.store.submit(ctx, operation, move |outcome, outbox| {
-                    note(&id, &outcome, started);
-                    let reply = frame::text_frame(&reply_to.reply(&outcome));
-                    Some(Delivery::reply(origin, reply, outbox))
-                });
+                let source = &self.visitor.source;
+                let submitted =
+                    self.store
+                        .submit(source, ctx, operation, move |outcome, outbox| {
+                            note(&id, &outcome, started);
+                            let reply = frame::text_frame(&reply_to.reply(&outcome));
+                            Some(Delivery::reply(origin, reply, outbox))
+                        });
                 match submitted.await {
                     Ok(()) => return,
                     Err(error) => {
@@ -388,7 +398,8 @@ impl Task<'_> {
                     Access::None => contain(|| operation.conclude(&ctx, &[], &mut Outbox::new())),
                     _ => {
                         let origin = Some(socket.clone());
-                        self.store.run_for(origin, ctx, operation).await
+                        let source = &self.visitor.source;
+                        self.store.run_for(source, origin, ctx, operation).await
                     }
                 }
             }
@@ -457,6 +468,7 @@ fn note(id: &EventId, outcome: &Result<Reply, Error>, started: Instant) {
 /// A socket that is closed, and that the database still counts.
 pub struct Departure {
     socket: Arc<Socket>,
+    source: Arc<Source>,
     ctx: Context,
 }
 
@@ -478,7 +490,9 @@ impl Departure {
             // What is not stored still counts, here as well.
             is_stored.then(|| Delivery::closed(closed, outbox))
         };
-        let submitted = cluster.store.submit(self.ctx.clone(), operation, then);
+        let submitted = cluster
+            .store
+            .submit(&self.source, self.ctx.clone(), operation, then);
         if submitted.await.is_err() || stored.await != Ok(true) {
             cluster.departed().push(self);
         }
