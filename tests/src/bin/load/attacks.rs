@@ -132,7 +132,13 @@ impl Rounds {
             *self.failures.entry(what).or_default() += count;
         }
         for (what, count) in round.seen {
-            *self.seen.entry(what).or_default() += count;
+            // How many there are at once is no counter.
+            let is_gauge = what == "http_connections";
+            let seen = self.seen.entry(what).or_default();
+            *seen = match is_gauge {
+                true => count.max(*seen),
+                false => count + *seen,
+            };
         }
     }
 
