@@ -126,6 +126,7 @@ async fn what_happens_is_counted() {
         ("chat_password_duration_seconds_count", 5.0),
         (r#"chat_refusals_total{reason="origin"}"#, 1.0),
         (r#"chat_refusals_total{reason="registration"}"#, 1.0),
+        (r#"chat_refusals_total{reason="token"}"#, 1.0),
         (
             r#"chat_http_requests_total{route="/register",status="201"}"#,
             2.0,
