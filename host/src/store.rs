@@ -369,7 +369,8 @@ pub fn contain<T>(work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
 pub fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
     thread::Builder::new().name(name.into()).spawn(move || {
         if catch_unwind(AssertUnwindSafe(work)).is_err() {
-            // The log has the panic, if there was time.
+            // Time for the log to say why.
+            thread::sleep(Duration::from_millis(100));
             std::process::abort();
         }
     })
