@@ -30,7 +30,8 @@ pub const UNREAD_MAX: i64 = 100;
 macro_rules! unread_column {
     () => {
         "(select count(*) from (select 1 from messages
-             where conversation_id = page.id and id > page.read_id and sender_id <> ?1 limit 100))"
+             where conversation_id = page.id and sender_id <> ?1 and rev > coalesce(
+                 (select rev from messages where id = page.read_id and conversation_id = page.id), 0) limit 100))"
     };
 }
 pub(crate) use unread_column;
@@ -264,13 +265,13 @@ impl Operation for GetConversations {
             return Err(no_such_conversation(before, ctx));
         }
         #[derive(Serialize)]
-        struct Listed {
+        struct Listed<'a> {
             id: i64,
             name: String,
             rev: i64,
             read_id: i64,
             unread: i64,
-            last_message: Option<Message>,
+            last_message: Option<Message<'a>>,
         }
         let is_whole = |row: &&Row| !row.flag(5);
         let listed = rows[1].0.iter().take_while(is_whole).map(|row| {

@@ -96,36 +96,39 @@ impl Event {
 impl Envelope {
     /// The whole reply, as JSON text.
     pub fn reply(&self, outcome: &Result<Reply, Error>) -> String {
-        let reference = self.reference.as_deref().map(raw);
-        json(&match outcome {
-            Ok(Reply(data)) => Sent {
-                kind: self.kind,
-                success: true,
-                data: Some(raw(data)),
-                reference,
-                ..Sent::default()
-            },
-            Err(error) => Sent {
+        let reference = self.reference.as_deref();
+        match outcome {
+            Ok(Reply(data)) => success(self.kind, data, reference),
+            Err(error) => json(&Refused {
                 kind: self.kind,
                 success: false,
-                error: Some(error.to_string()),
-                code: Some(error.code()),
+                error: error.to_string(),
+                code: error.code(),
                 retry_after: error.retry_after_seconds(),
-                reference,
-                ..Sent::default()
-            },
-        })
+                reference: reference.map(raw),
+            }),
+        }
     }
 }
 
 /// The JSON text of a push of type `kind` with this `data` (JSON text).
 pub(crate) fn push(kind: &'static str, data: &str) -> String {
-    json(&Sent {
-        kind,
-        success: true,
-        data: Some(raw(data)),
-        ..Sent::default()
-    })
+    success(kind, data, None)
+}
+
+/// `data` and `reference` are JSON text, and `kind` needs no escapes: they are written as they are.
+fn success(kind: &'static str, data: &str, reference: Option<&str>) -> String {
+    let mut text =
+        String::with_capacity(kind.len() + data.len() + reference.map_or(0, str::len) + 64);
+    for piece in [r#"{"type":""#, kind, r#"","success":true,"data":"#, data] {
+        text.push_str(piece);
+    }
+    if let Some(reference) = reference {
+        text.push_str(r#","ref":"#);
+        text.push_str(reference);
+    }
+    text.push('}');
+    text
 }
 
 type Parse = fn(&Fields) -> Result<EventOperation, Error>;
@@ -190,18 +193,14 @@ fn reference(fields: &Fields) -> Result<Option<String>, Error> {
     }
 }
 
-/// What leaves: a reply or a push.
-#[derive(Default, Serialize)]
-struct Sent<'a> {
+/// The reply to an event that failed.
+#[derive(Serialize)]
+struct Refused<'a> {
     #[serde(rename = "type")]
     kind: &'static str,
     success: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    data: Option<&'a RawValue>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    code: Option<&'static str>,
+    error: String,
+    code: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after: Option<u32>,
     #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]

@@ -1,5 +1,7 @@
 //! Messages: sending one, reading the history, marking it read.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 
 use crate::error::Error;
@@ -37,30 +39,30 @@ pub(crate) use message_columns;
 
 /// `sent_at` is Unix seconds.
 #[derive(Serialize)]
-pub(crate) struct Message {
+pub(crate) struct Message<'a> {
     pub id: i64,
     pub conversation_id: i64,
     pub rev: i64,
     reply_id: Option<i64>,
     sent_at: i64,
-    sender_username: String,
-    content: String,
+    sender_username: Cow<'a, str>,
+    content: Cow<'a, str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    client_id: Option<String>,
+    client_id: Option<Cow<'a, str>>,
 }
 
-impl Message {
+impl<'a> Message<'a> {
     /// From the columns of `message_columns!()`, the first of which is at `at`.
-    pub fn of(row: &Row, at: usize) -> Self {
+    pub fn of(row: &'a Row, at: usize) -> Self {
         Message {
             id: row.integer(at),
             conversation_id: row.integer(at + 1),
             rev: row.integer(at + 2),
             reply_id: row.optional_integer(at + 3),
             sent_at: row.integer(at + 4),
-            sender_username: row.text(at + 5),
-            content: row.text(at + 6),
-            client_id: row.optional_text(at + 7),
+            sender_username: row.str(at + 5),
+            content: row.str(at + 6),
+            client_id: row.optional_str(at + 7),
         }
     }
 }
@@ -171,20 +173,18 @@ impl Operation for SendMessage {
              where id = ?1 and changes() = 1",
             [self.conversation_id.into()],
         );
-        let mut statements = vec![member, insert, bump];
-        // One that the host alone has named is new, unless its answer was lost.
-        if body.client_id.is_some() || ctx.is_repeat {
+        let mut statements = vec![insert, bump];
+        // Why it was not stored, where there can be more than one reason.
+        if body.reply_id.is_some() || body.client_id.is_some() || ctx.is_repeat {
+            statements.push(member);
             statements.push(Statement::new(
                 concat!(
                     "select ",
                     message_columns!(),
-                    " from messages m where m.conversation_id = ?1 and m.sender_id = ?2 and m.client_id = ?3"
+                    " from messages m
+                     where changes() = 0 and m.conversation_id = ?1 and m.sender_id = ?2 and m.client_id = ?3"
                 ),
-                [
-                    self.conversation_id.into(),
-                    ctx.user_id.into(),
-                    key,
-                ],
+                [self.conversation_id.into(), ctx.user_id.into(), key],
             ));
         }
         statements
@@ -192,39 +192,48 @@ impl Operation for SendMessage {
 
     fn conclude(&self, ctx: &Context, rows: &[Rows], out: &mut Outbox) -> Result<Reply, Error> {
         let conversation_id = self.conversation_id;
-        members_only(&rows[0], conversation_id, ctx)?;
-        let body = self.body.as_ref().map_err(Error::clone)?;
-        let stored = rows.get(3).and_then(Rows::first);
-        let message = match (rows[1].first(), stored) {
+        let body = match &self.body {
+            Ok(body) => body,
+            Err(error) => {
+                members_only(&rows[0], conversation_id, ctx)?;
+                return Err(error.clone());
+            }
+        };
+        let message = match (rows[0].first(), rows.get(2..)) {
             (Some(row), _) => Message {
                 id: row.integer(0),
                 conversation_id,
                 rev: row.integer(1),
                 reply_id: body.reply_id,
                 sent_at: ctx.now,
-                sender_username: ctx.username.to_string(),
-                content: body.content.clone(),
-                client_id: body.client_id.clone(),
+                sender_username: (&*ctx.username).into(),
+                content: body.content.as_str().into(),
+                client_id: body.client_id.as_deref().map(Cow::from),
             },
-            (None, Some(row)) if ctx.is_repeat => Message::of(row, 0),
-            (None, Some(row)) => {
-                #[derive(Serialize)]
-                struct Duplicate {
-                    #[serde(flatten)]
-                    message: Message,
-                    duplicate: bool,
+            (None, Some([member, stored])) => {
+                members_only(member, conversation_id, ctx)?;
+                let Some(row) = stored.first() else {
+                    return Err(no_such_message(
+                        body.reply_id.unwrap_or_default(),
+                        conversation_id,
+                    ));
+                };
+                let message = Message::of(row, 0);
+                if !ctx.is_repeat {
+                    #[derive(Serialize)]
+                    struct Duplicate<'a> {
+                        #[serde(flatten)]
+                        message: Message<'a>,
+                        duplicate: bool,
+                    }
+                    return Ok(Reply::of(&Duplicate {
+                        message,
+                        duplicate: true,
+                    }));
                 }
-                return Ok(Reply::of(&Duplicate {
-                    message: Message::of(row, 0),
-                    duplicate: true,
-                }));
+                message
             }
-            (None, None) => {
-                return Err(no_such_message(
-                    body.reply_id.unwrap_or_default(),
-                    conversation_id,
-                ));
-            }
+            (None, _) => return Err(not_a_member(conversation_id, ctx)),
         };
         let data = json(&message);
         out.push(Output::Push {
@@ -245,10 +254,51 @@ pub struct GetMessages {
 }
 
 enum Bound {
-    /// The latest ones before this id; of all, where there is none.
-    Before(Option<i64>),
+    /// The latest ones.
+    None,
+    /// The latest ones before this id.
+    Before(i64),
     /// The ones that follow this id directly.
     After(i64),
+}
+
+/// The rev of the last message of conversation `?1` whose id is below `?2` (`"<"`), or not above it (`"<="`); 0 where
+/// there is none. `?2` is mostly a message of the conversation, and `$exact` is it then. Anything else is searched for among
+/// the revs: `last` is not below `low` and not above `high`.
+macro_rules! last_rev {
+    ($exact:literal, $compare:literal) => {
+        concat!(
+            "coalesce((select ", $exact, " from messages where id = ?2 and conversation_id = ?1), (
+                 with recursive search(low, middle, high) as (
+                     select 0, (rev + 1) / 2, rev from conversations where id = ?1
+                     union all
+                     select iif(m.id ", $compare, " ?2, middle, low),
+                         iif(m.id ", $compare, " ?2, middle + high + 1, low + middle) / 2,
+                         iif(m.id ", $compare, " ?2, high, middle - 1)
+                     from search left join messages m on m.conversation_id = ?1 and m.rev = (
+                         select rev from messages where conversation_id = ?1 and rev >= middle order by rev limit 1)
+                     where low < high
+                 )
+                 select max(low) from search))"
+        )
+    };
+}
+
+/// A page of the messages of conversation `?1`, for its member `?3`, at most `?4` of them.
+macro_rules! page {
+    ($bound:expr, $order:literal) => {
+        concat!(
+            "select ",
+            message_columns!(),
+            " from messages m
+             where m.conversation_id = ?1
+                 and exists (select 1 from members where conversation_id = ?1 and user_id = ?3)",
+            $bound,
+            " ",
+            $order,
+            " limit ?4"
+        )
+    };
 }
 
 struct Range {
@@ -277,7 +327,8 @@ impl Range {
                 return Err(Error::Invalid(text.into()));
             }
             (None, Some(after)) => Bound::After(after),
-            (before, None) => Bound::Before(before),
+            (Some(before), None) => Bound::Before(before),
+            (None, None) => Bound::None,
         };
         let limit = limit(fields, PAGE_MESSAGES_MAX)?.unwrap_or(PAGE_MESSAGES_MAX);
         Ok(Range { bound, limit })
@@ -299,28 +350,20 @@ impl Operation for GetMessages {
         // One more than is asked for tells whether there are more.
         let count = range.limit + 1;
         let (sql, bound) = match range.bound {
-            Bound::Before(before) => (
-                concat!(
-                    "select ",
-                    message_columns!(),
-                    " from messages m
-                     where m.conversation_id = ?1 and m.id < ?2
-                         and exists (select 1 from members where conversation_id = ?1 and user_id = ?3)
-                     order by m.id desc limit ?4"
+            Bound::None => (page!("", "order by m.rev desc"), 0),
+            Bound::Before(id) => (
+                page!(
+                    concat!(" and m.rev <= ", last_rev!("rev - 1", "<")),
+                    "order by m.rev desc"
                 ),
-                // A range for the index, whatever is asked.
-                before.unwrap_or(i64::MAX),
+                id,
             ),
-            Bound::After(after) => (
-                concat!(
-                    "select ",
-                    message_columns!(),
-                    " from messages m
-                     where m.conversation_id = ?1 and m.id > ?2
-                         and exists (select 1 from members where conversation_id = ?1 and user_id = ?3)
-                     order by m.id limit ?4"
+            Bound::After(id) => (
+                page!(
+                    concat!(" and m.rev > ", last_rev!("rev", "<=")),
+                    "order by m.rev"
                 ),
-                after,
+                id,
             ),
         };
         let messages = Statement::new(
@@ -522,13 +565,17 @@ pub(crate) fn members_only(
     conversation_id: i64,
     ctx: &Context,
 ) -> Result<(), Error> {
-    if member.is_empty() {
-        return Err(Error::NotFound(format!(
-            "{} not part of conversation with {conversation_id} id",
-            ctx.username
-        )));
+    match member.is_empty() {
+        true => Err(not_a_member(conversation_id, ctx)),
+        false => Ok(()),
     }
-    Ok(())
+}
+
+fn not_a_member(conversation_id: i64, ctx: &Context) -> Error {
+    Error::NotFound(format!(
+        "{} not part of conversation with {conversation_id} id",
+        ctx.username
+    ))
 }
 
 fn no_such_message(message_id: i64, conversation_id: i64) -> Error {

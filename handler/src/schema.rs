@@ -9,10 +9,11 @@ use crate::batch::run_batch;
 use crate::statement::{Rows, Statement, run};
 
 /// In order; the first is version 1. A shipped migration is never edited.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     include_str!("../migrations/0001_chat.sql"),
     include_str!("../migrations/0002_revs.sql"),
     include_str!("../migrations/0003_hosts.sql"),
+    include_str!("../migrations/0004_one_order.sql"),
 ];
 
 /// The tables that a file of the first backend has, and the columns that this one needs of them.

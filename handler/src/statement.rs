@@ -1,6 +1,9 @@
 //! A statement, the rows it returns, and the one safe way to run it on a libsql connection.
 
+use std::borrow::Cow;
+
 use libsql::Value;
+use libsql::params::Params;
 
 /// SQL with its parameters (`?1`, …). The text is static, so that a store may keep it prepared.
 ///
@@ -68,13 +71,18 @@ impl Row {
     }
 
     pub fn text(&self, column: usize) -> String {
-        self.optional_text(column).unwrap_or_default()
+        self.str(column).into_owned()
     }
 
-    pub fn optional_text(&self, column: usize) -> Option<String> {
+    /// As `text`, borrowed where it is valid.
+    pub fn str(&self, column: usize) -> Cow<'_, str> {
+        self.optional_str(column).unwrap_or_default()
+    }
+
+    pub fn optional_str(&self, column: usize) -> Option<Cow<'_, str>> {
         match self.0.get(column) {
-            Some(Value::Blob(bytes)) => Some(String::from_utf8_lossy(bytes).into_owned()),
-            Some(Value::Text(text)) => Some(text.clone()),
+            Some(Value::Blob(bytes)) => Some(String::from_utf8_lossy(bytes)),
+            Some(Value::Text(text)) => Some(text.into()),
             _ => None,
         }
     }
@@ -90,6 +98,8 @@ pub async fn run(
 ) -> Result<Rows, libsql::Error> {
     let statement = ResetOnDrop(statement);
     statement.0.reset();
+    // As a list of any other type it would be copied.
+    let parameters = Params::Positional(parameters);
     let mut found = statement.0.query(parameters).await?;
     let columns = found.column_count();
     let mut rows = Vec::new();

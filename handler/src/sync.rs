@@ -165,8 +165,8 @@ impl Operation for Sync {
                          union all
                          select m.id, m.conversation_id, m.rev, coalesce(octet_length(m.content), 0)
                          from page cross join messages m on m.conversation_id = page.id
-                             and m.id >= coalesce((select id from messages
-                                 where conversation_id = page.id order by id desc limit 1 offset 99), 0)
+                             and m.rev >= coalesce((select rev from messages
+                                 where conversation_id = page.id order by rev desc limit 1 offset 99), 0)
                          where page.since is null
                      ), chosen as materialized (
                          select id, sum(bytes) over (

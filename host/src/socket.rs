@@ -194,7 +194,11 @@ impl Socket {
         while !queue.is_empty() {
             let mut slices = [IoSlice::new(&[]); SLICES_MAX];
             let count = queue.slices(&mut slices);
-            match self.stream.try_write_vectored(&slices[..count]) {
+            let written = match &slices[..count] {
+                [slice] => self.stream.try_write(slice),
+                slices => self.stream.try_write_vectored(slices),
+            };
+            match written {
                 Ok(bytes) => queue.advance(bytes),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     queue.is_blocked = true;

@@ -50,12 +50,22 @@ const RETRY_AFTER_SECONDS: u32 = 1;
 
 /// An operation on its way through the store.
 struct Job {
+    /// Those to run first; empty once they are taken.
     statements: Vec<Statement>,
     /// Of its parameters.
     bytes: usize,
     submitted_at: Instant,
     work: Box<dyn Work>,
     room: Room,
+}
+
+impl Job {
+    fn take_statements(&mut self) -> Vec<Statement> {
+        match std::mem::take(&mut self.statements) {
+            taken if taken.is_empty() => self.work.statements(),
+            first => first,
+        }
+    }
 }
 
 /// Of the parameters, about.
@@ -71,8 +81,10 @@ fn bytes(statements: &[Statement]) -> usize {
 
 /// An operation, its type forgotten.
 trait Work: Send {
-    /// It was committed, and its rows were lost: the statements that find what it did.
-    fn repeat(&mut self) -> Vec<Statement>;
+    fn statements(&self) -> Vec<Statement>;
+
+    /// It was committed, and its rows were lost: from here on its statements find what it did.
+    fn repeat(&mut self);
 
     /// What to do with the rows, once they are committed.
     fn finish(self: Box<Self>, rows: Result<Vec<Rows>, Error>) -> Option<Delivery>;
@@ -89,9 +101,12 @@ where
     O: Operation,
     F: FnOnce(Result<O::Output, Error>, Outbox) -> Option<Delivery> + Send,
 {
-    fn repeat(&mut self) -> Vec<Statement> {
-        self.ctx.is_repeat = true;
+    fn statements(&self) -> Vec<Statement> {
         self.operation.statements(&self.ctx)
+    }
+
+    fn repeat(&mut self) {
+        self.ctx.is_repeat = true;
     }
 
     fn finish(self: Box<Self>, rows: Result<Vec<Rows>, Error>) -> Option<Delivery> {
@@ -454,7 +469,7 @@ fn tell(deliveries: &mpsc::Sender<Vec<Delivery>>, told: Vec<Delivery>) {
 fn run_group(
     database: &mut Database,
     access: Access,
-    jobs: Vec<Job>,
+    mut jobs: Vec<Job>,
     timeout: Duration,
     told: &mut Vec<Delivery>,
 ) {
@@ -463,7 +478,7 @@ fn run_group(
     };
     // Those that have come late share what time there is with the oldest.
     let deadline = (oldest + timeout).max(Instant::now() + timeout / 4);
-    let failure = match transact(database, access, &jobs, deadline) {
+    let failure = match transact(database, access, &mut jobs, deadline) {
         Ok(results) => {
             // What was counted under the lease before is forgotten, this group not.
             told.extend(new_lease(database));
@@ -510,9 +525,9 @@ fn repeat(
         "a commit's answer was lost: it is found again"
     );
     for job in &mut jobs {
-        job.statements = job.work.repeat();
+        job.work.repeat();
     }
-    match transact(database, access, &jobs, Instant::now() + timeout / 2) {
+    match transact(database, access, &mut jobs, Instant::now() + timeout / 2) {
         Ok(results) => {
             finish(jobs, results.into_iter().map(Ok), told);
             // What this group has counted is forgotten too, if the lease was lost since.
@@ -530,12 +545,12 @@ fn repeat(
 fn transact(
     database: &mut Database,
     access: Access,
-    jobs: &[Job],
+    jobs: &mut [Job],
     deadline: Instant,
 ) -> Result<Vec<Vec<Rows>>, Failure> {
-    let group: Vec<_> = jobs.iter().map(|job| &*job.statements).collect();
+    let group = jobs.iter_mut().map(Job::take_statements).collect();
     let started = Instant::now();
-    let result = database.transact(access, &group, deadline);
+    let result = database.transact(access, group, deadline);
     if access == Access::Write {
         let metrics = &*METRICS;
         let elapsed = started.elapsed();
@@ -682,15 +697,15 @@ impl Database {
     fn transact(
         &mut self,
         access: Access,
-        operations: &[&[Statement]],
+        operations: Vec<Vec<Statement>>,
         deadline: Instant,
     ) -> Result<Vec<Vec<Rows>>, Failure> {
         let transact = || match self {
             Database::Local(database) => database
                 .transact(access, operations)
                 .map_err(|error| Failure::of_local(&error)),
-            Database::RemoteWriter(writer) => writer.transact(operations, deadline),
-            Database::RemoteReader(reader) => reader.transact(operations, deadline),
+            Database::RemoteWriter(writer) => writer.transact(&operations, deadline),
+            Database::RemoteReader(reader) => reader.transact(&operations, deadline),
         };
         catch_unwind(AssertUnwindSafe(transact))
             .unwrap_or_else(|_| Err(Failure::Statement("a panic in libsql".into())))

@@ -509,7 +509,7 @@ async fn unread_counts_the_messages_of_others_up_to_a_hundred() {
 async fn a_page_of_long_messages_is_shorter() {
     let world = World::new().await;
     let sql = "with recursive n(i) as (select 4 union all select i + 1 from n where i < 103)
-        insert into messages (id, sender_id, conversation_id, content) select i, 1, 1, ?1 from n";
+        insert into messages (id, sender_id, conversation_id, content, rev) select i, 1, 1, ?1, i from n";
     for (content, count) in [("x".repeat(64 * 1024), 15), ("\u{1}".repeat(64 * 1024), 2)] {
         world
             .db
@@ -536,7 +536,7 @@ async fn a_page_of_long_messages_is_shorter() {
 async fn history_is_paged_by_a_hundred() {
     let world = World::new().await;
     let sql = "with recursive n(i) as (select 4 union all select i + 1 from n where i < 253)
-        insert into messages (id, sender_id, conversation_id, content) select i, 1, 1, '' from n";
+        insert into messages (id, sender_id, conversation_id, content, rev) select i, 1, 1, '', i from n";
     world.db.execute(sql, ()).await.expect("inserted");
     let mut before = json!(null);
     for (newest, oldest) in [(253, 154), (153, 54), (53, 1)] {
@@ -547,6 +547,46 @@ async fn history_is_paged_by_a_hundred() {
         assert_eq!((ids[0], ids[ids.len() - 1]), (newest, oldest));
         assert!(ids.len() <= 100);
         before = json!(oldest);
+    }
+}
+
+/// `before` and `after` need not be messages of the conversation.
+#[tokio::test]
+async fn any_integer_bounds_a_page() {
+    let world = World::new().await;
+    // In two conversations, with ids and revs of other things between them.
+    let sql = "with recursive n(i) as (select 4 union all select i + 1 from n where i < 60)
+        insert into messages (id, sender_id, conversation_id, content, rev)
+        select 3 * i, 1, 1 + i % 2, '', 2 * i from n where i % 7 > 1;
+        update conversations set rev = 200";
+    world.db.execute_batch(sql).await.expect("inserted");
+    let mut rows = world
+        .db
+        .query(
+            "select id from messages where conversation_id = 1 order by id",
+            (),
+        )
+        .await
+        .expect("found");
+    let mut all = Vec::new();
+    while let Some(row) = rows.next().await.expect("found") {
+        all.push(row.get::<i64>(0).expect("an id"));
+    }
+    for bound in (-1..200).chain([i64::MIN, i64::MAX]) {
+        let before = all.iter().rev().filter(|id| **id < bound);
+        let after = all.iter().filter(|id| **id > bound);
+        let mut after: Vec<i64> = after.take(5).copied().collect();
+        after.reverse();
+        for (name, expected) in [
+            ("before", before.take(5).copied().collect()),
+            ("after", after),
+        ] {
+            let event =
+                json!({ "type": "get_messages", "conversation_id": 1, name: bound, "limit": 5 });
+            let (reply, _) = world.event("bob", &event.to_string()).await;
+            let ids = tests::host::ids(&reply["data"]["messages"]);
+            assert_eq!(ids, expected, "{name} {bound}");
+        }
     }
 }
 

@@ -106,7 +106,7 @@ impl LocalDatabase {
     pub fn transact(
         &mut self,
         access: Access,
-        operations: &[&[Statement]],
+        operations: Vec<Vec<Statement>>,
     ) -> Result<Vec<Vec<Rows>>, libsql::Error> {
         let LocalDatabase {
             connection,
@@ -119,18 +119,18 @@ impl LocalDatabase {
         runtime.block_on(async {
             if !connection.is_autocommit() {
                 // A panic has left a transaction behind.
-                run_prepared(connection, prepared, &Statement::new("rollback", [])).await?;
+                run_prepared(connection, prepared, Statement::new("rollback", [])).await?;
             }
             // "immediate": a transaction that begins by reading cannot become a writing one beside other writers.
             let begin = match access {
                 Access::Write => "begin immediate",
                 Access::Read | Access::None => "begin",
             };
-            run_prepared(connection, prepared, &Statement::new(begin, [])).await?;
+            run_prepared(connection, prepared, Statement::new(begin, [])).await?;
             let result = run_operations(connection, prepared, operations).await;
             if result.is_err() && !connection.is_autocommit() {
                 let rollback = Statement::new("rollback", []);
-                if let Err(error) = run_prepared(connection, prepared, &rollback).await {
+                if let Err(error) = run_prepared(connection, prepared, rollback).await {
                     tracing::error!(%error, "rollback");
                 }
             }
@@ -178,7 +178,7 @@ impl LocalDatabase {
         let busy_timeout = Duration::from_millis(BUSY_TIMEOUT_MS.into());
         self.connection.busy_timeout(READERS_TIMEOUT)?;
         let pragma = Statement::new("pragma wal_checkpoint(truncate)", []);
-        let run = run_prepared(&self.connection, &mut self.prepared, &pragma);
+        let run = run_prepared(&self.connection, &mut self.prepared, pragma);
         let result = self.runtime.block_on(run);
         self.connection.busy_timeout(busy_timeout)?;
         // The first column: whether it was kept from it.
@@ -189,31 +189,31 @@ impl LocalDatabase {
 async fn run_operations(
     connection: &Connection,
     prepared: &mut HashMap<usize, libsql::Statement>,
-    operations: &[&[Statement]],
+    operations: Vec<Vec<Statement>>,
 ) -> Result<Vec<Vec<Rows>>, libsql::Error> {
     let mut results = Vec::with_capacity(operations.len());
     for statements in operations {
         let mut rows = Vec::with_capacity(statements.len());
-        for statement in *statements {
+        for statement in statements {
             rows.push(run_prepared(connection, prepared, statement).await?);
         }
         results.push(rows);
     }
-    run_prepared(connection, prepared, &Statement::new("commit", [])).await?;
+    run_prepared(connection, prepared, Statement::new("commit", [])).await?;
     Ok(results)
 }
 
 async fn run_prepared(
     connection: &Connection,
     prepared: &mut HashMap<usize, libsql::Statement>,
-    statement: &Statement,
+    statement: Statement,
 ) -> Result<Rows, libsql::Error> {
     use std::collections::hash_map::Entry;
     let cached = match prepared.entry(statement.sql.as_ptr().addr()) {
         Entry::Occupied(entry) => entry.into_mut(),
         Entry::Vacant(entry) => entry.insert(connection.prepare(statement.sql).await?),
     };
-    handler::run(cached, statement.parameters.clone()).await
+    handler::run(cached, statement.parameters).await
 }
 
 /// Makes a connection one that writes: a commit that has returned is on disk. A database that is not ours is left as it

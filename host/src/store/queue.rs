@@ -114,12 +114,20 @@ impl Sender {
         bytes: usize,
     ) -> Result<Room, Error> {
         let bytes = bytes.clamp(self.job_bytes_min, SOURCE_BYTES_MAX) as u32;
-        let room = async {
+        let at_once = || {
+            let of_source = share.clone().try_acquire_many_owned(bytes).ok()?;
+            let of_all = self.bytes.clone().try_acquire_many_owned(bytes).ok()?;
+            Some((of_source, of_all))
+        };
+        let in_time = async {
             let of_source = share.clone().acquire_many_owned(bytes).await;
             let of_all = self.bytes.clone().acquire_many_owned(bytes).await;
             Some((of_source.ok()?, of_all.ok()?))
         };
-        let room = timeout(QUEUE_WAIT, room).await.ok().flatten();
+        let room = match at_once() {
+            Some(room) => Some(room),
+            None => timeout(QUEUE_WAIT, in_time).await.ok().flatten(),
+        };
         let (of_source, of_all) = room.ok_or_else(busy)?;
         self.jobs.fetch_add(1, Ordering::Relaxed);
         Ok(Room {
@@ -204,9 +212,11 @@ mod tests {
     struct Nothing;
 
     impl Work for Nothing {
-        fn repeat(&mut self) -> Vec<handler::Statement> {
+        fn statements(&self) -> Vec<handler::Statement> {
             Vec::new()
         }
+
+        fn repeat(&mut self) {}
 
         fn finish(self: Box<Self>, _: Result<Vec<Rows>, Error>) -> Option<Delivery> {
             None

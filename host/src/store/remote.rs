@@ -260,7 +260,7 @@ impl RemoteWriter {
     /// Commits a group. Sent again, until the deadline, while it is not known to be stored or refused for good.
     pub fn transact(
         &mut self,
-        operations: &[&[Statement]],
+        operations: &[Vec<Statement>],
         deadline: Instant,
     ) -> Result<Vec<Vec<Rows>>, Failure> {
         let mut backoff = Backoff::until(deadline);
@@ -285,7 +285,7 @@ impl RemoteWriter {
         let fence = hosts::fence(&self.host_id, self.batch);
         let mut is_unknown = false;
         loop {
-            let all = std::iter::once(&fence).chain(operations.iter().copied().flatten());
+            let all = std::iter::once(&fence).chain(operations.iter().flatten());
             let fault = match self.client.run(all) {
                 Ok(rows) => return Ok(distribute(rows.into_iter().skip(1), operations)),
                 Err(Fault::Fenced) => match self.is_committed() {
@@ -376,7 +376,7 @@ impl RemoteReader {
     /// Reads in one transaction; asks again, until the deadline, while there is no answer.
     pub fn transact(
         &mut self,
-        operations: &[&[Statement]],
+        operations: &[Vec<Statement>],
         deadline: Instant,
     ) -> Result<Vec<Vec<Rows>>, Failure> {
         if !self.is_ready.load(Ordering::Acquire) {
@@ -384,7 +384,7 @@ impl RemoteReader {
         }
         let mut backoff = Backoff::until(deadline);
         loop {
-            let fault = match self.client.run(operations.iter().copied().flatten()) {
+            let fault = match self.client.run(operations.iter().flatten()) {
                 Ok(rows) => return Ok(distribute(rows.into_iter(), operations)),
                 Err(Fault::Statement(text)) => return Err(Failure::Statement(text)),
                 Err(Fault::TooLarge(text)) => return Err(Failure::TooLarge(text)),
@@ -398,7 +398,10 @@ impl RemoteReader {
 }
 
 /// The rows of each operation.
-fn distribute(mut rows: impl Iterator<Item = Rows>, operations: &[&[Statement]]) -> Vec<Vec<Rows>> {
+fn distribute(
+    mut rows: impl Iterator<Item = Rows>,
+    operations: &[Vec<Statement>],
+) -> Vec<Vec<Rows>> {
     operations
         .iter()
         .map(|statements| rows.by_ref().take(statements.len()).collect())
