@@ -149,8 +149,9 @@ impl Operation for SendMessage {
             Some(client_id) => client_id.as_str().into(),
             None => ctx.request_key(),
         };
+        // "or fail": SQLite keeps no copy of the pages that the statement changes. It has one row: there is nothing to undo.
         let insert = Statement::new(
-            "insert into messages (sender_id, conversation_id, reply_id, sent_at, content, client_id, rev)
+            "insert or fail into messages (sender_id, conversation_id, reply_id, sent_at, content, client_id, rev)
              select ?1, ?2, ?3, ?4, ?5, ?6, c.rev + 1 from conversations c
              where c.id = ?2
                  and exists (select 1 from members where conversation_id = ?2 and user_id = ?1)

@@ -4,6 +4,10 @@ use std::collections::HashMap;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -15,11 +19,15 @@ use tokio::runtime::Runtime;
 const PAGE_CACHE_KIB: u32 = 32 * 1024;
 /// How long a statement waits for another process's lock.
 const BUSY_TIMEOUT_MS: u32 = 2000;
-/// A write-ahead log that is longer is emptied. SQLite's own checkpoints move into the file what they can, and begin the log
-/// anew only where nobody happens to read it.
+/// A write-ahead log that is longer is emptied. Checkpoints move into the file what they can, and the log begins anew only
+/// where nobody happens to read it.
 const LOG_BYTES_MAX: u64 = 64 * 1024 * 1024;
-/// Commits between two looks at its length.
+/// Commits between two looks at the log.
 const COMMITS_PER_LOOK: u32 = 16;
+/// Looks between two checkpoints.
+const LOOKS_PER_CHECKPOINT: u32 = 4;
+/// Pages in the log from which on it is to begin anew: the longer it is, the more often a page changes before it is moved.
+const LOG_PAGES: i64 = 4096;
 /// How long emptying it waits for readers, while nothing is written, and how soon it is tried again after one that did not go.
 const READERS_TIMEOUT: Duration = Duration::from_millis(100);
 const EMPTY_RETRY: Duration = Duration::from_secs(2);
@@ -39,8 +47,11 @@ pub struct LocalDatabase {
 /// The write-ahead log, as far as its writer looks after it.
 struct Log {
     path: PathBuf,
-    /// Since the last look at its length.
+    checkpointer: Option<Checkpointer>,
+    /// Since the last look.
     commits: u32,
+    /// Since the last checkpoint.
+    looks: u32,
     /// The last time that readers kept it from being emptied, and it is still long.
     held_at: Option<Instant>,
 }
@@ -56,16 +67,18 @@ impl LocalDatabase {
             path.display()
         );
         let lock = lock(path)?;
-        let database = Self::open(path, Some(lock))?;
+        let mut database = Self::open(path, Some(lock))?;
         database
             .runtime
             .block_on(async {
                 make_ready(&database.connection, now).await?;
                 // A file that cannot be written is found out now, with its reason.
-                let probe = "begin; delete from hosts where false; rollback";
+                let probe =
+                    "begin; delete from hosts where false; rollback; pragma wal_autocheckpoint = 0";
                 anyhow::Ok(database.connection.execute_batch(probe).await?)
             })
             .with_context(|| format!("DBPATH: cannot use the database {}", path.display()))?;
+        database.log.checkpointer = Some(Checkpointer::start(path)?);
         Ok(database)
     }
 
@@ -96,7 +109,9 @@ impl LocalDatabase {
             _lock: lock,
             log: Log {
                 path: beside(path, "-wal"),
+                checkpointer: None,
                 commits: 0,
+                looks: 0,
                 held_at: None,
             },
         })
@@ -138,13 +153,25 @@ impl LocalDatabase {
         })
     }
 
-    /// Empties the write-ahead log where it has grown long. Where another process reads for long, it goes on growing until
-    /// that one has finished.
+    /// Has the write-ahead log moved into the file, and empties it where it has grown long all the same. Where another process
+    /// reads for long, it goes on growing until that one has finished.
     pub fn keep_log_short(&mut self) {
         if self.log.commits < COMMITS_PER_LOOK {
             return;
         }
         self.log.commits = 0;
+        self.log.looks += 1;
+        if let Some(checkpointer) = &self.log.checkpointer {
+            if checkpointer.is_log_long.swap(false, Ordering::Relaxed) {
+                // With the little that has come since, all of it is in the file, and the next commit begins the log anew.
+                if let Err(error) = self.runtime.block_on(checkpoint(&self.connection)) {
+                    tracing::debug!(%error, "checkpoint");
+                }
+            } else if self.log.looks >= LOOKS_PER_CHECKPOINT {
+                self.log.looks = 0;
+                checkpointer.ask();
+            }
+        }
         let bytes = self.log.path.metadata().map_or(0, |log| log.len());
         let held_at = self.log.held_at;
         if bytes <= LOG_BYTES_MAX || held_at.is_some_and(|at| at.elapsed() < EMPTY_RETRY) {
@@ -166,6 +193,8 @@ impl LocalDatabase {
     /// Moves the write-ahead log into the file and empties it, unless another process is reading: then the next start
     /// does.
     pub fn checkpoint(&mut self) {
+        // Its connection is not to be the last one that closes.
+        drop(self.log.checkpointer.take());
         match self.empty_log() {
             Ok(true) => {}
             Ok(false) => tracing::warn!("the write-ahead log stays: another process is reading"),
@@ -184,6 +213,64 @@ impl LocalDatabase {
         // The first column: whether it was kept from it.
         Ok(result?.first().is_some_and(|row| !row.flag(0)))
     }
+}
+
+/// A thread that moves the write-ahead log into the file beside the writer, which would wait for the disk.
+struct Checkpointer {
+    /// `None` when it is to end.
+    asked: Option<SyncSender<()>>,
+    /// There is so much in the log that it is to begin anew.
+    is_log_long: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Checkpointer {
+    fn start(path: &Path) -> anyhow::Result<Self> {
+        let database = LocalDatabase::open(path, None)?;
+        database.connection.busy_timeout(Duration::ZERO)?;
+        let (asked, asks) = sync_channel(1);
+        let is_log_long = Arc::new(AtomicBool::new(false));
+        let is_long = is_log_long.clone();
+        let thread = super::spawn("checkpointer", move || {
+            for () in asks {
+                match database.runtime.block_on(checkpoint(&database.connection)) {
+                    Ok(pages) => is_long.store(pages >= LOG_PAGES, Ordering::Relaxed),
+                    // What is wrong with the disk shows at the next commit too.
+                    Err(error) => tracing::debug!(%error, "checkpoint"),
+                }
+            }
+        })?;
+        Ok(Checkpointer {
+            asked: Some(asked),
+            is_log_long,
+            thread: Some(thread),
+        })
+    }
+
+    /// Once more, when it has done what it is doing.
+    fn ask(&self) {
+        if let Some(asked) = &self.asked {
+            // It has been asked already where there is no room.
+            let _ = asked.try_send(());
+        }
+    }
+}
+
+impl Drop for Checkpointer {
+    /// Waits until it has closed its connection.
+    fn drop(&mut self) {
+        self.asked = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Moves what nobody reads any more from the write-ahead log into the file; returns the pages that are in the log.
+async fn checkpoint(connection: &Connection) -> Result<i64, libsql::Error> {
+    let mut pragma = connection.prepare("pragma wal_checkpoint(passive)").await?;
+    let rows = handler::run(&mut pragma, Vec::new()).await?;
+    Ok(rows.first().map_or(0, |row| row.integer(1)))
 }
 
 async fn run_operations(
