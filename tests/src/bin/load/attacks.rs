@@ -18,8 +18,10 @@ use tokio::time::{Instant, interval_at, sleep, sleep_until, timeout};
 
 use crate::attackers::Attack;
 use crate::floor::Floor;
+use crate::measurement::{Latency, median};
+use crate::order::Place;
+use crate::site::{cpu_seconds, resident_kib};
 use crate::socket::Socket;
-use crate::{Logins, Pair, cpu_seconds, id_of, median, percentiles};
 
 #[derive(Args)]
 pub struct Attacks {
@@ -108,21 +110,22 @@ struct Rounds {
 
 impl Rounds {
     fn add(&mut self, mut round: Round) {
-        let maximum =
-            |times: &[Duration]| times.last().map_or(0.0, |time| time.as_secs_f64() * 1e3);
-        let [reply_p50, reply_p99] = percentiles(&mut round.replies);
-        let [push_p50, push_p99] = percentiles(&mut round.pushes);
-        let [login, _] = percentiles(&mut round.logins);
-        let [connect, _] = percentiles(&mut round.connects);
+        let [replies, pushes, logins, connects] = [
+            &mut round.replies,
+            &mut round.pushes,
+            &mut round.logins,
+            &mut round.connects,
+        ]
+        .map(|times| Latency::of(std::mem::take(times)));
         for (name, figure) in [
-            ("reply p50", reply_p50),
-            ("reply p99", reply_p99),
-            ("reply max", maximum(&round.replies)),
-            ("push p50", push_p50),
-            ("push p99", push_p99),
-            ("push max", maximum(&round.pushes)),
-            ("login", login),
-            ("connect", connect),
+            ("reply p50", replies.p50),
+            ("reply p99", replies.p99),
+            ("reply max", replies.max),
+            ("push p50", pushes.p50),
+            ("push p99", pushes.p99),
+            ("push max", pushes.max),
+            ("login", logins.p50),
+            ("connect", connects.p50),
             ("host CPUs", round.host_cpus),
             ("host MiB", round.host_mib),
         ] {
@@ -143,7 +146,9 @@ impl Rounds {
     }
 
     fn median(&self, name: &str) -> f64 {
-        median(&mut self.figures.get(name).cloned().unwrap_or_default())
+        self.figures
+            .get(name)
+            .map_or(0.0, |figures| median(figures))
     }
 
     fn text(&self) -> String {
@@ -222,11 +227,7 @@ impl AttackedHost {
         let mut pairs = Vec::new();
         for index in 0..PAIRS {
             let (first, second) = (format!("pair-{index}-a"), format!("pair-{index}-b"));
-            let logins = Logins {
-                cookies: [cookie(&first), cookie(&second)],
-                second,
-            };
-            pairs.push(Pair::meet(address, address, &logins).await?);
+            pairs.push(Pair::meet(address, &first, &second).await?);
         }
         let before = self.counted().await?;
         let attackers = attack.map(|attack| self.attackers(attack)).transpose()?;
@@ -243,7 +244,7 @@ impl AttackedHost {
         sleep_until(end).await;
         let mut round = Round {
             host_cpus: (cpu_seconds(id)? - used) / length.as_secs_f64(),
-            host_mib: resident_mib(self.process.id())?,
+            host_mib: resident_kib(self.process.id())? / 1024.0,
             ..Round::default()
         };
         // While it is still attacked: how many connections it holds is no counter.
@@ -339,6 +340,33 @@ async fn populate(path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Two users in a conversation.
+struct Pair {
+    sender: Socket,
+    receiver: Socket,
+    conversation_id: i64,
+}
+
+impl Pair {
+    async fn meet(address: SocketAddr, first: &str, second: &str) -> anyhow::Result<Self> {
+        let mut sender = Socket::connect(address, &cookie(first)).await?;
+        let mut receiver = Socket::connect(address, &cookie(second)).await?;
+        let create = json!({ "type": "create_conversation", "members": [second] });
+        // The host knows of the receiver when it has answered.
+        receiver.send(r#"{"type": "ping"}"#).await?;
+        receiver.receive().await?;
+        sender.send(&create.to_string()).await?;
+        let created: Value = serde_json::from_slice(sender.receive().await?)?;
+        receiver.receive().await?;
+        let conversation_id = created["data"]["id"].as_i64().context("no conversation")?;
+        Ok(Pair {
+            sender,
+            receiver,
+            conversation_id,
+        })
+    }
+}
+
 type Chatted = (Vec<Duration>, Vec<Duration>, Vec<String>);
 
 /// One of a pair sends on time, whether or not the last message was answered; times to the replies and to the pushes, and
@@ -361,13 +389,13 @@ async fn chat(mut pair: Pair, first: Instant, end: Instant) -> anyhow::Result<Ch
                 let reply = reply?;
                 let sent = *due.get(replies.len()).context("a reply to nothing")?;
                 replies.push(sent.elapsed());
-                match id_of(reply) {
-                    Ok(id) => drop(replied.insert(id, sent)),
+                match Place::of(reply) {
+                    Ok(place) => drop(replied.insert(place.id, sent)),
                     Err(error) => refused.push(error.to_string()),
                 }
             }
             push = pair.receiver.receive() => {
-                let id = id_of(push?)?;
+                let id = Place::of(push?)?.id;
                 ensure!(id > last_id, "{id} after {last_id}");
                 last_id = id;
                 pushed.insert(id, Instant::now());
@@ -417,12 +445,4 @@ async fn visit(address: SocketAddr, end: Instant) -> Chatted {
         }
     }
     (logins, connects, failures)
-}
-
-/// Memory of a process, from proc_pid_status(5).
-fn resident_mib(id: u32) -> anyhow::Result<f64> {
-    let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
-    Ok(kib.context("no VmRSS")?.parse::<f64>()? / 1024.0)
 }

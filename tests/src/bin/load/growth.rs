@@ -1,13 +1,16 @@
 //! What operations cost as the database grows.
 
+use std::path::Path;
 use std::time::Instant;
 
+use anyhow::{Context as _, Result, ensure};
 use clap::Args;
-use handler::{Event, handle};
-use serde_json::json;
+use handler::presence::{Connected, Disconnected};
+use handler::{Context, Event, EventOperation, handle};
+use serde_json::{Value, json};
 
 use crate::floor::Floor;
-use crate::median;
+use crate::measurement::{Goal, Measurement};
 
 #[derive(Args)]
 pub struct Growth {
@@ -15,104 +18,297 @@ pub struct Growth {
     #[arg(long, default_value_t = 10_000)]
     small: i64,
     /// Messages in the large one.
-    #[arg(long, default_value_t = 5_000_000)]
+    #[arg(long, default_value_t = 10_000_000)]
     large: i64,
-    /// Each operation is run so often.
+    /// Each operation is run so often, in the one database and in the other in turn.
     #[arg(long, default_value_t = 21)]
     rounds: usize,
 }
 
-/// Conversations of the user in `growth`.
+/// Conversations in all.
 const CONVERSATIONS: i64 = 5_000;
+/// Those of the user in few of them.
+const FEW: std::ops::RangeInclusive<i64> = 15..=19;
+/// The one that all is about: it has a full page of history, whatever the size.
+const LONG: i64 = 17;
+/// Users that nobody knows yet.
+const STRANGERS: usize = 1000;
 
-pub async fn growth(arguments: Growth) -> anyhow::Result<()> {
-    let small = costs(arguments.small, arguments.rounds).await?;
-    let large = costs(arguments.large, arguments.rounds).await?;
-    let mut lines = Vec::new();
-    for ((name, small), (_, large)) in small.iter().zip(&large) {
-        println!(
-            "{name:40} {small:9.3} ms {large:9.3} ms   × {:.2}",
-            large / small
-        );
-        lines.push(json!({ "operation": name, "small_ms": small, "large_ms": large }));
-    }
-    let (small, large) = (arguments.small, arguments.large);
-    println!(
-        "{}",
-        json!({ "small": small, "large": large, "operations": lines })
-    );
-    Ok(())
+/// A user, and in how many conversations it is.
+#[derive(Clone, Copy)]
+struct Caller {
+    id: i64,
+    name: &'static str,
+    conversations: i64,
 }
 
-/// The median milliseconds of each operation, for a user in `CONVERSATIONS` conversations with these messages in all.
-async fn costs(messages: i64, rounds: usize) -> anyhow::Result<Vec<(&'static str, f64)>> {
+const CALLERS: [Caller; 2] = [
+    Caller {
+        id: 3,
+        name: "few",
+        conversations: 5,
+    },
+    Caller {
+        id: 1,
+        name: "a",
+        conversations: CONVERSATIONS,
+    },
+];
+
+impl Caller {
+    fn context(self) -> Context {
+        Context::new(self.id, self.name.into(), 0)
+    }
+}
+
+pub async fn growth(arguments: Growth) -> Result<Vec<Measurement>> {
+    let Growth {
+        small,
+        large,
+        rounds,
+    } = arguments;
+    ensure!(
+        (1..=STRANGERS).contains(&rounds),
+        "--rounds is 1 to {STRANGERS}"
+    );
     let folder = tempfile::TempDir::new()?;
-    let db = Floor::open(&folder).await?.db;
+    let mut databases = Vec::new();
+    for messages in [small, large] {
+        eprintln!("making a database of {messages} messages");
+        let file = folder.path().join(format!("{}.db", databases.len()));
+        populate(&file, messages).await?;
+        let db = Floor::open_file(&file).await?;
+        // What the disk takes for a sync does not depend on the size, and would hide what does.
+        db.execute_batch("pragma synchronous = off").await?;
+        databases.push(db);
+    }
+    let mut measurements = Vec::new();
+    for caller in CALLERS {
+        let conversations = caller.conversations;
+        let steps = Step::all(&databases, caller).await?;
+        for (name, step) in &steps {
+            let mut times = [vec![], vec![]];
+            for round in 0..rounds {
+                for (index, db) in databases.iter().enumerate() {
+                    times[index].push(1e3 * step.run(db, caller, round, index).await?);
+                }
+            }
+            let [floor, figure] = times;
+            let name = format!("growth, user in {conversations} conversations, {name}");
+            let measurement = Measurement::new(name, "ms", figure)
+                .against("in the small database", &floor)
+                .aims(Goal::RatioAtMost(1.5))
+                .with("small", small)
+                .with("large", large);
+            measurements.push(measurement);
+        }
+        let is_missing = |kind: &str| !steps.iter().any(|(name, _)| name.starts_with(kind));
+        let missing = handler::events().map(|(kind, _)| kind);
+        let missing: Vec<_> = missing
+            .filter(|kind| *kind != "ping" && is_missing(kind))
+            .collect();
+        ensure!(missing.is_empty(), "not measured: {missing:?}");
+    }
+    Ok(measurements)
+}
+
+/// One operation, as it is repeated.
+enum Step {
+    /// The same event each time, in each of the databases.
+    Event([EventOperation; 2]),
+    /// Everything is unread before.
+    MarkRead(EventOperation),
+    /// A stranger each time.
+    AddContact,
+    Connect,
+    Disconnect,
+}
+
+impl Step {
+    async fn all(databases: &[libsql::Connection], caller: Caller) -> Result<Vec<(String, Step)>> {
+        let parse = |event: &Value| Event::parse(&event.to_string()).operation;
+        let mut steps = Vec::new();
+        let mut revs = Vec::new();
+        for db in databases {
+            revs.push(revs_of(db, caller).await?);
+        }
+        let sync = |index: usize| parse(&json!({ "type": "sync", "revs": revs[index] }));
+        let missed = "sync, what is missed of some".to_owned();
+        steps.push((missed, Step::Event([sync(0)?, sync(1)?])));
+        for (name, event) in [
+            ("sync, the first page of all", json!({ "type": "sync" })),
+            (
+                "get_conversations, all",
+                json!({ "type": "get_conversations" }),
+            ),
+            (
+                "get_conversations, 50",
+                json!({ "type": "get_conversations", "limit": 50 }),
+            ),
+            (
+                "get_conversation_info",
+                json!({ "type": "get_conversation_info", "id": LONG }),
+            ),
+            (
+                "get_messages",
+                json!({ "type": "get_messages", "conversation_id": LONG }),
+            ),
+            (
+                "send_message",
+                json!({ "type": "send_message", "conversation_id": LONG, "content": "x" }),
+            ),
+            (
+                "send_message, with client_id",
+                json!({ "type": "send_message", "conversation_id": LONG, "content": "x", "client_id": "1" }),
+            ),
+            (
+                "typing",
+                json!({ "type": "typing", "conversation_id": LONG, "on": true }),
+            ),
+            (
+                "create_conversation",
+                json!({ "type": "create_conversation", "members": ["b", "s0"] }),
+            ),
+            ("self", json!({ "type": "self" })),
+        ] {
+            steps.push((
+                name.to_owned(),
+                Step::Event([parse(&event)?, parse(&event)?]),
+            ));
+        }
+        let first = "select id from messages where conversation_id = ?1 order by id limit 1";
+        let mut rows = databases[0].query(first, [LONG]).await?;
+        let first: i64 = rows.next().await?.context("no message")?.get(0)?;
+        drop(rows);
+        let read = json!({ "type": "mark_read", "conversation_id": LONG, "message_id": first });
+        steps.push(("mark_read".into(), Step::MarkRead(parse(&read)?)));
+        steps.push(("add_contact".into(), Step::AddContact));
+        let contacts = json!({ "type": "get_contacts" });
+        let contacts = Step::Event([parse(&contacts)?, parse(&contacts)?]);
+        steps.push(("get_contacts".into(), contacts));
+        steps.push(("connect".into(), Step::Connect));
+        steps.push(("disconnect".into(), Step::Disconnect));
+        Ok(steps)
+    }
+
+    /// How many seconds it took; what has to be done before does not count.
+    async fn run(
+        &self,
+        db: &libsql::Connection,
+        caller: Caller,
+        round: usize,
+        database: usize,
+    ) -> Result<f64> {
+        let ctx = caller.context();
+        let out = &mut Vec::new();
+        match self {
+            Step::Event(operations) => {
+                let started = Instant::now();
+                handle(db, &ctx, &operations[database], out).await?;
+                Ok(started.elapsed().as_secs_f64())
+            }
+            Step::MarkRead(operation) => {
+                let unread =
+                    "update members set read_id = 0 where conversation_id = ?1 and user_id = ?2";
+                db.execute(unread, [LONG, caller.id]).await?;
+                let started = Instant::now();
+                handle(db, &ctx, operation, out).await?;
+                Ok(started.elapsed().as_secs_f64())
+            }
+            Step::AddContact => {
+                let add = json!({ "type": "add_contact", "contact_username": format!("s{round}") });
+                let operation = Event::parse(&add.to_string()).operation?;
+                let started = Instant::now();
+                handle(db, &ctx, &operation, out).await?;
+                Ok(started.elapsed().as_secs_f64())
+            }
+            Step::Connect | Step::Disconnect => {
+                let connected = Connected {
+                    username: caller.name.into(),
+                    host_id: "load".into(),
+                };
+                let disconnected = Disconnected {
+                    host_id: "load".into(),
+                };
+                let started = Instant::now();
+                handle(db, &ctx, &connected, out).await?;
+                let between = Instant::now();
+                handle(db, &ctx, &disconnected, out).await?;
+                Ok(match self {
+                    Step::Connect => between - started,
+                    _ => between.elapsed(),
+                }
+                .as_secs_f64())
+            }
+        }
+    }
+}
+
+/// What the user has of each conversation: all but the latest change of three of them, or of the one.
+async fn revs_of(db: &libsql::Connection, caller: Caller) -> Result<Value> {
+    let mut revs = serde_json::Map::new();
+    let of_user = "select c.id, c.rev from members m join conversations c on c.id = m.conversation_id where m.user_id = ?1";
+    let mut rows = db.query(of_user, [caller.id]).await?;
+    while let Some(row) = rows.next().await? {
+        let (id, rev): (i64, i64) = (row.get(0)?, row.get(1)?);
+        let missed = i64::from([LONG, 1_700, 4_900].contains(&id));
+        revs.insert(id.to_string(), json!(rev - missed));
+    }
+    Ok(revs.into())
+}
+
+/// Makes a file with so many messages, spread over all conversations.
+pub async fn populate(file: &Path, messages: i64) -> Result<()> {
+    let db = Floor::open_file(file).await?;
+    for register in Floor::users() {
+        handle(&db, &Context::anonymous(0), &register, &mut Vec::new()).await?;
+    }
+    // Indexes are sorted once, at the end; a file that is not finished is not used.
+    let mut indexes = Vec::new();
+    let on_messages = "select name, sql from sqlite_master where type = 'index' and tbl_name = 'messages' and sql is not null";
+    let mut rows = db.query(on_messages, ()).await?;
+    while let Some(row) = rows.next().await? {
+        indexes.push((row.get::<String>(0)?, row.get::<String>(1)?));
+    }
+    drop(rows);
+    let drops: String = indexes
+        .iter()
+        .map(|(name, _)| format!("drop index {name};"))
+        .collect();
+    let creates: String = indexes.iter().map(|(_, sql)| format!("{sql};")).collect();
     let content = "a message of a usual length, of some sixty bytes in all.....";
-    // One conversation has a full page of history, whatever the size; all is read.
+    let (few_first, few_last) = (FEW.start(), FEW.end());
+    db.execute_batch(
+        "pragma journal_mode = off; pragma synchronous = off; pragma cache_size = -262144;",
+    )
+    .await?;
     let populate = format!(
         "begin;
-         with recursive n(i) as (select 2 union all select i + 1 from n where i <= {CONVERSATIONS})
+         {drops}
+         insert into users (id, username, fullname, password) values (3, 'few', 'few', '');
+         with recursive n(i) as (select 0 union all select i + 1 from n where i + 1 < {STRANGERS})
+             insert into users (username, fullname, password) select 's' || i, 's', '' from n;
+         with recursive n(i) as (select 1 union all select i + 1 from n where i < {CONVERSATIONS})
              insert into conversations (id, name) select i, 'conversation ' || i from n;
-         insert or ignore into members (conversation_id, user_id) select id, 1 from conversations;
-         insert or ignore into members (conversation_id, user_id) select id, 2 from conversations;
+         insert into members (conversation_id, user_id) select id, 1 from conversations;
+         insert into members (conversation_id, user_id) select id, 2 from conversations;
+         insert into members (conversation_id, user_id)
+             select id, 3 from conversations where id between {few_first} and {few_last};
          with recursive n(i) as (select 0 union all select i + 1 from n where i + 1 < {messages})
              insert into messages (sender_id, conversation_id, content, rev)
              select 2, 1 + i % {CONVERSATIONS}, '{content}', 2 + i / {CONVERSATIONS} from n;
-         with recursive n(i) as (select 1 union all select i + 1 from n where i < 100)
+         {creates}
+         with recursive latest(rev) as materialized (select coalesce(max(rev), 1) from messages where conversation_id = {LONG}),
+             n(i) as (select 1 union all select i + 1 from n where i < 100)
              insert into messages (sender_id, conversation_id, content, rev)
-             select 2, 17, '{content}', i + (select max(rev) from messages where conversation_id = 17) from n;
+             select 2, {LONG}, '{content}', i + latest.rev from n, latest;
          update conversations set rev = latest.rev, activity = latest.id
              from (select conversation_id, max(rev) as rev, max(id) as id from messages group by conversation_id) as latest
              where latest.conversation_id = conversations.id;
          update members set read_id = (select activity from conversations where id = conversation_id);
-         commit;"
+         commit;
+         pragma journal_mode = wal;"
     );
     db.execute_batch(&populate).await?;
-    let mut revs = serde_json::Map::new();
-    let mut rows = db
-        .query("select id, rev from conversations where id <= 5000", ())
-        .await?;
-    while let Some(row) = rows.next().await? {
-        let (id, rev): (i64, i64) = (row.get(0)?, row.get(1)?);
-        // Three have changed since.
-        let missed = i64::from([17, 1_700, 4_900].contains(&id));
-        revs.insert(id.to_string(), json!(rev - missed));
-    }
-    drop(rows);
-    let ctx = Floor::context();
-    let mut costs = Vec::new();
-    for (name, event) in [
-        (
-            "sync, 3 of 5,000 conversations changed",
-            json!({ "type": "sync", "revs": revs }),
-        ),
-        ("sync, the first page of all", json!({ "type": "sync" })),
-        (
-            "get_conversations, all 5,000",
-            json!({ "type": "get_conversations" }),
-        ),
-        (
-            "get_conversations, 50",
-            json!({ "type": "get_conversations", "limit": 50 }),
-        ),
-        (
-            "get_messages",
-            json!({ "type": "get_messages", "conversation_id": 17 }),
-        ),
-        (
-            "send_message, its commit included",
-            json!({ "type": "send_message", "conversation_id": 17, "content": "x" }),
-        ),
-    ] {
-        let operation = Event::parse(&event.to_string()).operation?;
-        let mut times = Vec::new();
-        for _ in 0..rounds {
-            let started = Instant::now();
-            handle(&db, &ctx, &operation, &mut Vec::new()).await?;
-            times.push(started.elapsed().as_secs_f64() * 1e3);
-        }
-        costs.push((name, median(&mut times)));
-    }
-    Ok(costs)
+    Ok(())
 }

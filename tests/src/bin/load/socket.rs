@@ -66,7 +66,7 @@ impl Socket {
 /// Opcodes, with the bit of the last fragment.
 pub const TEXT: u8 = 0x81;
 pub const PING: u8 = 0x89;
-const PONG: u8 = 0x8a;
+pub const PONG: u8 = 0x8a;
 
 /// A frame as clients send them.
 pub fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {

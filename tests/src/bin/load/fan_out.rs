@@ -1,0 +1,219 @@
+//! Messages to many: each goes to all members of its group before the next is sent.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use clap::Args;
+
+use crate::floor_servers::FloorServer;
+use crate::measurement::{Goal, Measurement, interleave};
+use crate::order::Order;
+use crate::site::{Common, Crowd, Site, message};
+use crate::swarm::{PATIENCE, Swarm, ensure_files};
+
+#[derive(Args)]
+pub struct FanOut {
+    #[arg(long, default_value_t = 20)]
+    groups: usize,
+    #[arg(long, default_value_t = 50)]
+    members: usize,
+    /// Messages that are sent together; the next ones when all members have got all.
+    #[arg(long, default_value_t = 1)]
+    burst: usize,
+    /// Length of a message.
+    #[arg(long, default_value_t = 64)]
+    bytes: usize,
+    #[command(flatten)]
+    common: Common,
+}
+
+pub async fn fan_out(arguments: FanOut) -> Result<Vec<Measurement>> {
+    let FanOut {
+        groups,
+        members,
+        burst,
+        bytes,
+        common,
+    } = arguments;
+    ensure!(
+        groups * members * burst > 0,
+        "--groups, --members and --burst are at least 1"
+    );
+    ensure!(groups <= usize::from(u16::MAX), "--groups is too large");
+    let crowd = Crowd {
+        groups,
+        members,
+        messages: 0,
+    };
+    let site = Site::make(&common, crowd).await?;
+    // Both sets of sockets are open at the same time.
+    ensure_files(2 * crowd.users())?;
+    let mut rooms = Rooms::new(&site, bytes, burst)?;
+    // A message to each, whose length is that of the floor's frames.
+    rooms.round(Duration::ZERO)?;
+    let mut writes = RawWrites::start(crowd, rooms.payload_bytes)?;
+    // And one there, so that all are connected.
+    writes.round(Duration::ZERO)?;
+    let rounds = interleave(
+        &common,
+        site.pid,
+        async |length| writes.round(length),
+        async |length| rooms.round(length),
+    )
+    .await?;
+    let goal = if burst > 1 { 4.0 } else { 0.9 };
+    let in_bursts = match burst {
+        1 => String::new(),
+        _ => format!(", in bursts of {burst}"),
+    };
+    let name = format!("fan-out, {groups} × {members}{in_bursts}");
+    let measurement = Measurement::new(name, "deliveries/s", rounds.figures)
+        .against("raw writes", &rounds.floors)
+        .aims(Goal::RatioAtLeast(goal))
+        .used(rounds.usage)
+        .with(
+            "frame_bytes",
+            crate::swarm::host_frame(rooms.payload_bytes).len(),
+        );
+    Ok(vec![measurement])
+}
+
+/// The groups with their members' sockets, of the users' numbers.
+struct Rooms {
+    swarm: Swarm,
+    crowd: Crowd,
+    frames: Vec<Vec<u8>>,
+    burst: usize,
+    /// Of each socket.
+    orders: Vec<Order>,
+    payload_bytes: usize,
+}
+
+impl Rooms {
+    fn new(site: &Site, bytes: usize, burst: usize) -> Result<Self> {
+        let ids = &site.conversation_ids;
+        let orders = ids.iter().map(|id| Order::after(*id, site.crowd.rev()));
+        Ok(Rooms {
+            swarm: site.connected()?,
+            crowd: site.crowd,
+            frames: ids
+                .iter()
+                .map(|id| message(*id, bytes).repeat(burst))
+                .collect(),
+            burst,
+            orders: orders
+                .flat_map(|order| vec![order; site.crowd.members])
+                .collect(),
+            payload_bytes: 0,
+        })
+    }
+
+    fn round(&mut self, length: Duration) -> Result<f64> {
+        let Crowd {
+            groups, members, ..
+        } = self.crowd;
+        let (frames, orders, payload_bytes) =
+            (&self.frames, &mut self.orders, &mut self.payload_bytes);
+        let burst = members * self.burst;
+        rounds(
+            &mut self.swarm,
+            groups,
+            burst,
+            length,
+            // The first member is the sender, and gets the reply.
+            |swarm, group| swarm.send(group * members, &frames[group]),
+            |index, payload| {
+                *payload_bytes = payload.len();
+                orders[index].take(payload)?;
+                Ok(index / members)
+            },
+        )
+    }
+}
+
+/// Deliveries a second: each group begins anew when it has got `deliveries` of them.
+fn rounds(
+    swarm: &mut Swarm,
+    groups: usize,
+    deliveries: usize,
+    length: Duration,
+    mut begin: impl FnMut(&mut Swarm, usize),
+    mut take: impl FnMut(usize, &[u8]) -> Result<usize>,
+) -> Result<f64> {
+    let started = Instant::now();
+    let end = started + length;
+    let mut missing = vec![deliveries; groups];
+    let (mut running, mut count) = (groups, 0_u64);
+    for group in 0..groups {
+        begin(swarm, group);
+    }
+    let is_done = swarm.run(end + PATIENCE, |swarm, index, payload| {
+        let group = take(index, payload)?;
+        count += 1;
+        ensure!(
+            missing[group] > 0,
+            "group {group} has got more than was sent"
+        );
+        missing[group] -= 1;
+        if missing[group] == 0 {
+            match Instant::now() < end {
+                true => {
+                    missing[group] = deliveries;
+                    begin(swarm, group);
+                }
+                false => running -= 1,
+            }
+        }
+        Ok(running == 0)
+    })?;
+    let lost: usize = missing.iter().sum();
+    ensure!(is_done, "lost: {lost} deliveries");
+    Ok(count as f64 / started.elapsed().as_secs_f64())
+}
+
+/// The floor: a bare writer and as many sockets.
+struct RawWrites {
+    swarm: Swarm,
+    crowd: Crowd,
+    control: usize,
+    _server: FloorServer,
+}
+
+impl RawWrites {
+    fn start(crowd: Crowd, payload_bytes: usize) -> Result<Self> {
+        let (sockets, members) = (crowd.users().to_string(), crowd.members.to_string());
+        let server = FloorServer::start(&[
+            "floor-writes",
+            &sockets,
+            &members,
+            &payload_bytes.to_string(),
+        ])?;
+        let mut swarm = Swarm::new(0)?;
+        for index in 0..crowd.users() as u32 {
+            // The writer is told which socket it is.
+            swarm.open_bare(server.address, &index.to_le_bytes())?;
+            if index % 256 == 255 {
+                swarm.run(Instant::now(), |_, _, _| Ok(false))?;
+            }
+        }
+        let control = swarm.open_bare(server.address, &u32::MAX.to_le_bytes())?;
+        Ok(RawWrites {
+            swarm,
+            crowd,
+            control,
+            _server: server,
+        })
+    }
+
+    fn round(&mut self, length: Duration) -> Result<f64> {
+        let (control, members) = (self.control, self.crowd.members);
+        rounds(
+            &mut self.swarm,
+            self.crowd.groups,
+            members,
+            length,
+            |swarm, group| swarm.send(control, &(group as u16).to_le_bytes()),
+            |index, _| Ok(index / members),
+        )
+    }
+}

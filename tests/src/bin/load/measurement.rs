@@ -1,0 +1,311 @@
+//! Figures of several rounds beside their floor, for people and for programs.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use serde_json::{Map, Value, json};
+
+use crate::site::{Common, cpu_seconds};
+
+/// One figure of a scenario.
+pub struct Measurement {
+    pub name: String,
+    pub unit: &'static str,
+    /// The figure, by round.
+    pub rounds: Vec<f64>,
+    /// What it is measured against, in the same unit unless it says another.
+    pub floor: Option<(&'static str, Vec<f64>)>,
+    pub target: Option<Goal>,
+    pub usage: Usage,
+    /// What else is worth to be known.
+    pub more: Map<String, Value>,
+}
+
+/// What a figure should be.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Goal {
+    /// Of its floor.
+    RatioAtLeast(f64),
+    RatioAtMost(f64),
+    AtLeast(f64),
+    AtMost(f64),
+}
+
+/// CPUs in use while the figure was measured, medians.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Usage {
+    pub client_cpu: f64,
+    pub server_cpu: Option<f64>,
+}
+
+/// A median with the smallest and the largest of its rounds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Spread {
+    pub median: f64,
+    pub min: f64,
+    pub max: f64,
+}
+
+impl Spread {
+    pub fn of(values: &[f64]) -> Spread {
+        Spread {
+            median: median(values),
+            min: values.iter().copied().fold(f64::INFINITY, f64::min),
+            max: values.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+        }
+    }
+}
+
+impl Measurement {
+    pub fn new(name: impl Into<String>, unit: &'static str, rounds: Vec<f64>) -> Self {
+        Measurement {
+            name: name.into(),
+            unit,
+            rounds,
+            floor: None,
+            target: None,
+            usage: Usage::default(),
+            more: Map::new(),
+        }
+    }
+
+    pub fn against(mut self, name: &'static str, rounds: &[f64]) -> Self {
+        self.floor = Some((name, rounds.to_vec()));
+        self
+    }
+
+    pub fn aims(mut self, goal: Goal) -> Self {
+        self.target = Some(goal);
+        self
+    }
+
+    pub fn used(mut self, usage: Usage) -> Self {
+        self.usage = usage;
+        self
+    }
+
+    pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.more.insert(name.to_owned(), value.into());
+        self
+    }
+
+    pub fn figure(&self) -> f64 {
+        median(&self.rounds)
+    }
+
+    /// Of each round to the floor's round before it.
+    pub fn ratio(&self) -> Option<Spread> {
+        let (_, floors) = self.floor.as_ref()?;
+        let ratios = self.rounds.iter().zip(floors);
+        let ratios: Vec<_> = ratios.map(|(figure, floor)| figure / floor).collect();
+        Some(Spread::of(&ratios))
+    }
+
+    /// Whether the target is met, where there is one.
+    pub fn is_met(&self) -> Option<bool> {
+        let ratio = self.ratio().map_or(f64::NAN, |ratio| ratio.median);
+        Some(match self.target? {
+            Goal::RatioAtLeast(goal) => ratio >= goal,
+            Goal::RatioAtMost(goal) => ratio <= goal,
+            Goal::AtLeast(goal) => self.figure() >= goal,
+            Goal::AtMost(goal) => self.figure() <= goal,
+        })
+    }
+
+    pub fn target_text(&self) -> String {
+        let unit = self.unit;
+        match self.target {
+            None => String::new(),
+            Some(Goal::RatioAtLeast(goal)) => format!("≥ {goal} × floor"),
+            Some(Goal::RatioAtMost(goal)) => format!("≤ {goal} × floor"),
+            Some(Goal::AtLeast(goal)) => format!("≥ {} {unit}", number(goal)),
+            Some(Goal::AtMost(goal)) => format!("≤ {} {unit}", number(goal)),
+        }
+    }
+
+    /// A line for people.
+    pub fn text(&self) -> String {
+        let Spread { median, min, max } = Spread::of(&self.rounds);
+        let unit = self.unit;
+        let mut text = format!(
+            "{}: {} {unit} ({}–{})",
+            self.name,
+            number(median),
+            number(min),
+            number(max)
+        );
+        if let (Some((name, floors)), Some(ratio)) = (&self.floor, self.ratio()) {
+            let Spread { median, min, max } = ratio;
+            let floor = number(crate::measurement::median(floors));
+            text += &format!("; {name}: {floor}, ratio {median:.2} ({min:.2}–{max:.2})");
+        }
+        if let Some(is_met) = self.is_met() {
+            let met = if is_met { "met" } else { "not met" };
+            text += &format!("; target {}: {met}", self.target_text());
+        }
+        for (name, value) in &self.more {
+            let name = name.replace('_', " ");
+            if let Some(value) = value.as_i64() {
+                text += &format!("; {name} {value}");
+            } else if let Some(value) = value.as_f64() {
+                text += &format!("; {name} {}", number(value));
+            }
+        }
+        text += &format!("; CPUs: this program {:.2}", self.usage.client_cpu);
+        if let Some(server) = self.usage.server_cpu {
+            text += &format!(", the host {server:.2}");
+        }
+        text
+    }
+
+    pub fn json(&self) -> Value {
+        let ratio = self.ratio();
+        let mut json = json!({
+            "name": self.name, "unit": self.unit, "figure": self.figure(), "rounds": self.rounds,
+            "floor_name": self.floor.as_ref().map(|(name, _)| name),
+            "floor": self.floor.as_ref().map(|(_, rounds)| median(rounds)),
+            "floor_rounds": self.floor.as_ref().map(|(_, rounds)| rounds),
+            "ratio": ratio.map(|ratio| ratio.median),
+            "ratio_min": ratio.map(|ratio| ratio.min), "ratio_max": ratio.map(|ratio| ratio.max),
+            "target": self.target.map(|_| self.target_text()), "is_met": self.is_met(),
+            "client_cpu": self.usage.client_cpu, "server_cpu": self.usage.server_cpu,
+        });
+        if let Some(object) = json.as_object_mut() {
+            object.extend(self.more.clone());
+        }
+        json
+    }
+}
+
+/// What the rounds gave.
+pub struct Rounds<T> {
+    pub figures: Vec<T>,
+    pub floors: Vec<f64>,
+    pub usage: Usage,
+}
+
+impl<T> Rounds<T> {
+    /// One number of each round.
+    pub fn each(&self, number: impl Fn(&T) -> f64) -> Vec<f64> {
+        self.figures.iter().map(number).collect()
+    }
+}
+
+/// Runs the rounds, each after one of the floor, so that both see the same machine.
+pub async fn interleave<T>(
+    common: &Common,
+    pid: Option<u32>,
+    mut floor: impl AsyncFnMut(Duration) -> Result<f64>,
+    mut figure: impl AsyncFnMut(Duration) -> Result<T>,
+) -> Result<Rounds<T>> {
+    ensure!(common.rounds > 0, "--rounds is at least 1");
+    let length = common.length()?;
+    let (mut figures, mut floors) = (vec![], vec![]);
+    let (mut client, mut server) = (vec![], vec![]);
+    for _ in 0..common.rounds {
+        floors.push(floor(length).await?);
+        let meter = Meter::start(pid)?;
+        figures.push(figure(length).await?);
+        let usage = meter.read()?;
+        client.push(usage.client_cpu);
+        server.extend(usage.server_cpu);
+    }
+    let usage = Usage {
+        client_cpu: median(&client),
+        server_cpu: pid.map(|_| median(&server)),
+    };
+    Ok(Rounds {
+        figures,
+        floors,
+        usage,
+    })
+}
+
+/// Of what has no floor.
+pub async fn no_floor(_: Duration) -> Result<f64> {
+    Ok(f64::NAN)
+}
+
+/// CPU time from here on, of this program and of the host.
+pub struct Meter {
+    pid: Option<u32>,
+    started: std::time::Instant,
+    client: f64,
+    server: Option<f64>,
+}
+
+impl Meter {
+    pub fn start(pid: Option<u32>) -> Result<Self> {
+        Ok(Meter {
+            pid,
+            started: std::time::Instant::now(),
+            client: cpu_seconds(None)?,
+            server: pid.map(|pid| cpu_seconds(Some(pid))).transpose()?,
+        })
+    }
+
+    pub fn read(&self) -> Result<Usage> {
+        let elapsed = self.started.elapsed().as_secs_f64();
+        let server = self.pid.map(|pid| cpu_seconds(Some(pid))).transpose()?;
+        Ok(Usage {
+            client_cpu: (cpu_seconds(None)? - self.client) / elapsed,
+            server_cpu: server
+                .zip(self.server)
+                .map(|(now, then)| (now - then) / elapsed),
+        })
+    }
+}
+
+/// Times of a round, in milliseconds.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Latency {
+    pub p50: f64,
+    pub p99: f64,
+    pub max: f64,
+}
+
+impl Latency {
+    pub fn of(mut times: Vec<Duration>) -> Latency {
+        times.sort_unstable();
+        let at = |share: f64| {
+            let index = ((times.len() as f64 * share) as usize).min(times.len().saturating_sub(1));
+            times
+                .get(index)
+                .map_or(0.0, |time| time.as_secs_f64() * 1e3)
+        };
+        Latency {
+            p50: at(0.5),
+            p99: at(0.99),
+            max: at(1.0),
+        }
+    }
+}
+
+pub fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or_default()
+}
+
+/// With three digits, or those before the point and commas.
+pub fn number(value: f64) -> String {
+    if !value.is_finite() {
+        return "–".into();
+    }
+    let decimals = match value.abs() {
+        100.0.. => 0,
+        10.0.. => 1,
+        1.0.. => 2,
+        _ => 3,
+    };
+    let text = format!("{value:.decimals$}");
+    let digits = text.split('.').next().unwrap_or_default().len();
+    let mut result = String::new();
+    for (index, character) in text.chars().enumerate() {
+        if index > 0 && index < digits && (digits - index) % 3 == 0 && !result.ends_with('-') {
+            result.push(',');
+        }
+        result.push(character);
+    }
+    result
+}

@@ -1,0 +1,101 @@
+//! The shortest way through the host: pings, which need no database.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use clap::Args;
+
+use crate::floor_servers::FloorServer;
+use crate::measurement::{Goal, Measurement, interleave};
+use crate::site::{Common, Crowd, Site};
+use crate::swarm::{PATIENCE, Swarm, ensure_files, ensure_pong, text};
+
+#[derive(Args)]
+pub struct Pings {
+    #[arg(long, default_value_t = 50)]
+    sockets: usize,
+    /// Pings of each socket that are not answered yet.
+    #[arg(long, default_value_t = 10)]
+    in_flight: usize,
+    #[command(flatten)]
+    common: Common,
+}
+
+const PONG_BYTES: usize = br#"{"type":"ping","success":true,"data":"pong"}"#.len();
+
+pub async fn pings(arguments: Pings) -> Result<Vec<Measurement>> {
+    let Pings {
+        sockets,
+        in_flight,
+        common,
+    } = arguments;
+    ensure!(
+        sockets * in_flight > 0,
+        "--sockets and --in-flight are at least 1"
+    );
+    ensure_files(2 * sockets)?;
+    let crowd = Crowd {
+        groups: sockets,
+        members: 1,
+        messages: 0,
+    };
+    let site = Site::make(&common, crowd).await?;
+    let mut swarm = site.connected()?;
+    let ping = text(r#"{"type":"ping"}"#);
+    let (request, reply) = (ping.len().to_string(), PONG_BYTES.to_string());
+    let server = FloorServer::start(&["floor-echo", &sockets.to_string(), &request, &reply])?;
+    let mut echo = Swarm::new(0)?;
+    for _ in 0..sockets {
+        echo.open_bare(server.address, &[])?;
+    }
+    // So that all are connected.
+    round(&mut echo, sockets, 1, &ping, Duration::ZERO, |_| Ok(()))?;
+    let rounds = interleave(
+        &common,
+        site.pid,
+        async |length| round(&mut echo, sockets, in_flight, &ping, length, |_| Ok(())),
+        async |length| round(&mut swarm, sockets, in_flight, &ping, length, ensure_pong),
+    )
+    .await?;
+    let name = format!("pings, {sockets} sockets, {in_flight} in flight");
+    let measurement = Measurement::new(name, "events/s", rounds.figures)
+        .against("raw TCP echo", &rounds.floors)
+        .aims(Goal::RatioAtLeast(0.7))
+        .used(rounds.usage);
+    Ok(vec![measurement])
+}
+
+/// Replies a second. The requests for all replies that a socket has got at once leave in one write.
+fn round(
+    swarm: &mut Swarm,
+    sockets: usize,
+    in_flight: usize,
+    request: &[u8],
+    length: Duration,
+    check: impl Fn(&[u8]) -> Result<()>,
+) -> Result<f64> {
+    let started = Instant::now();
+    let end = started + length;
+    let mut missing = vec![in_flight; sockets];
+    let (mut in_all, mut count) = (sockets * in_flight, 0_u64);
+    for index in 0..sockets {
+        swarm.send(index, &request.repeat(in_flight));
+    }
+    let is_done = swarm.run(end + PATIENCE, |swarm, index, payload| {
+        check(payload)?;
+        count += 1;
+        if swarm.now() < end {
+            swarm.send(index, request);
+        } else {
+            ensure!(
+                missing[index] > 0,
+                "socket {index} has got more than it asked for"
+            );
+            missing[index] -= 1;
+            in_all -= 1;
+        }
+        Ok(in_all == 0)
+    })?;
+    ensure!(is_done, "lost: {in_all} replies");
+    Ok(count as f64 / started.elapsed().as_secs_f64())
+}

@@ -1,0 +1,289 @@
+//! Durable sends in pairs: as fast as replies come, and at a steady rate.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use clap::Args;
+use serde_json::json;
+
+use crate::floor::raw_commits;
+use crate::logins::Storm;
+use crate::measurement::{Goal, Latency, Measurement, interleave};
+use crate::order::Order;
+use crate::site::{Common, Crowd, Site, disk_sync_seconds, message};
+use crate::swarm::{PATIENCE, Swarm};
+
+#[derive(Args)]
+pub struct Sends {
+    #[arg(long, default_value_t = 100)]
+    pub pairs: usize,
+    /// Messages of each sender that are not answered yet.
+    #[arg(long, default_value_t = 1)]
+    pub in_flight: usize,
+    /// Length of a message.
+    #[arg(long, default_value_t = 64)]
+    pub bytes: usize,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+#[derive(Args)]
+pub struct Latencies {
+    #[arg(long, default_value_t = 100)]
+    pairs: usize,
+    /// Messages a second, of all pairs together.
+    #[arg(long, default_value_t = 1000.0)]
+    rate: f64,
+    /// So many log in at any time, in every second round.
+    #[arg(long, default_value_t = 0)]
+    logins: usize,
+    /// Length of a message.
+    #[arg(long, default_value_t = 64)]
+    bytes: usize,
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Pairs of users, of which one sends to the other.
+pub fn pairs_of(pairs: usize) -> Crowd {
+    Crowd {
+        groups: pairs,
+        members: 2,
+        messages: 0,
+    }
+}
+
+pub async fn sends(arguments: Sends) -> Result<Vec<Measurement>> {
+    let Sends {
+        pairs,
+        in_flight,
+        bytes,
+        common,
+    } = arguments;
+    ensure!(
+        pairs > 0 && in_flight > 0,
+        "--pairs and --in-flight are at least 1"
+    );
+    let site = Site::make(&common, pairs_of(pairs)).await?;
+    let mut talk = Pairs::new(site.connected()?, &site, bytes);
+    let rounds = interleave(
+        &common,
+        site.pid,
+        async |length| raw_commits(length, "x".repeat(bytes)).await,
+        async |length| talk.closed(length, in_flight),
+    )
+    .await?;
+    let name = format!("sends, {pairs} pairs, {in_flight} in flight");
+    let measurement = Measurement::new(name, "sends/s", rounds.each(|round| round.per_second))
+        .against("raw commits of 64", &rounds.floors)
+        .aims(Goal::RatioAtLeast(0.5))
+        .used(rounds.usage);
+    Ok(vec![with_latencies(measurement, &rounds.figures)])
+}
+
+/// The medians of the rounds' latencies, as further figures.
+pub fn with_latencies(measurement: Measurement, rounds: &[Sent]) -> Measurement {
+    let of = |latency: fn(&Sent) -> f64| {
+        let each: Vec<_> = rounds.iter().map(latency).collect();
+        crate::measurement::median(&each)
+    };
+    measurement
+        .with("reply_p50_ms", of(|sent| sent.replies.p50))
+        .with("reply_p99_ms", of(|sent| sent.replies.p99))
+        .with("push_p50_ms", of(|sent| sent.pushes.p50))
+        .with("push_p99_ms", of(|sent| sent.pushes.p99))
+}
+
+pub async fn latency(arguments: Latencies) -> Result<Vec<Measurement>> {
+    let Latencies {
+        pairs,
+        rate,
+        logins,
+        bytes,
+        common,
+    } = arguments;
+    ensure!(
+        pairs > 0 && rate > 0.0,
+        "--pairs and --rate are more than 0"
+    );
+    let site = Site::make(&common, pairs_of(pairs)).await?;
+    let mut talk = Pairs::new(site.connected()?, &site, bytes);
+    if logins > 0 {
+        let mut quiet = Vec::new();
+        // The quiet round is what the stormy one is measured against; `talk` is for both.
+        let talk = std::cell::RefCell::new(&mut talk);
+        let mut counts = Vec::new();
+        let rounds = interleave(
+            &common,
+            site.pid,
+            async |length| {
+                let sent = talk.borrow_mut().open(length, rate)?;
+                quiet.push(sent.replies);
+                Ok(sent.replies.p99)
+            },
+            async |length| {
+                let storm = Storm::start(&site, logins).await?;
+                let sent = talk.borrow_mut().open(length, rate);
+                counts.push(storm.end().await?.len() as f64 / length.as_secs_f64());
+                sent
+            },
+        )
+        .await?;
+        let name = format!("latency at {rate} sends/s while {logins} log in, p99");
+        let measurement = Measurement::new(name, "ms", rounds.each(|round| round.replies.p99))
+            .against("p99 without logins", &rounds.floors)
+            .aims(Goal::RatioAtMost(3.0))
+            .used(rounds.usage)
+            .with(
+                "logins_per_second",
+                counts.iter().sum::<f64>() / counts.len() as f64,
+            )
+            .with("p50_ms", rounds.each(|round| round.replies.p50))
+            .with("max_ms", rounds.each(|round| round.replies.max))
+            .with(
+                "quiet_max_ms",
+                json!(quiet.iter().map(|quiet| quiet.max).collect::<Vec<_>>()),
+            );
+        return Ok(vec![measurement]);
+    }
+    let rounds = interleave(
+        &common,
+        site.pid,
+        async |length| Ok(1e3 * disk_sync_seconds(length / 4)?),
+        async |length| talk.open(length, rate),
+    )
+    .await?;
+    let name = |what: &str| format!("latency at {rate} sends/s, {what}");
+    let of = |latency: fn(&Latency) -> f64| rounds.each(|round| latency(&round.replies));
+    let p50 = Measurement::new(name("p50"), "ms", of(|latency| latency.p50))
+        .against("fdatasync of 4 KiB", &rounds.floors)
+        .aims(Goal::RatioAtMost(2.0))
+        .used(rounds.usage);
+    let p99 = Measurement::new(name("p99"), "ms", of(|latency| latency.p99))
+        .aims(Goal::AtMost(10.0))
+        .used(rounds.usage)
+        .with("max_ms", of(|latency| latency.max));
+    Ok(vec![p50, p99])
+}
+
+/// Pairs with their sockets: those of the sender and the receiver are beside each other.
+pub struct Pairs {
+    swarm: Swarm,
+    pairs: Vec<Pair>,
+}
+
+struct Pair {
+    frame: Vec<u8>,
+    orders: [Order; 2],
+    /// When the messages were due that have not arrived at the sender, as replies, and at the receiver, as pushes.
+    missing: [VecDeque<Instant>; 2],
+}
+
+/// A round.
+pub struct Sent {
+    pub per_second: f64,
+    pub replies: Latency,
+    pub pushes: Latency,
+}
+
+impl Pairs {
+    pub fn new(swarm: Swarm, site: &Site, bytes: usize) -> Self {
+        let pairs = site.conversation_ids.iter().map(|id| Pair {
+            frame: message(*id, bytes),
+            orders: [0; 2].map(|_| Order::after(*id, site.crowd.rev())),
+            missing: Default::default(),
+        });
+        Pairs {
+            swarm,
+            pairs: pairs.collect(),
+        }
+    }
+
+    /// Each sender keeps so many in flight.
+    pub fn closed(&mut self, length: Duration, in_flight: usize) -> Result<Sent> {
+        let started = Instant::now();
+        let mut round = Round::default();
+        for index in 0..self.pairs.len() {
+            for _ in 0..in_flight {
+                round.send(&mut self.swarm, &mut self.pairs, index, started);
+            }
+        }
+        let end = started + length;
+        let is_done = self.swarm.run(end + PATIENCE, |swarm, index, payload| {
+            let is_reply = round.take(&mut self.pairs, index, payload)?;
+            if is_reply && swarm.now() < end {
+                round.send(swarm, &mut self.pairs, index / 2, Instant::now());
+            }
+            Ok(round.missing == 0)
+        })?;
+        round.end(is_done, started)
+    }
+
+    /// Messages are sent when they are due, whatever comes back, by one pair after the other.
+    pub fn open(&mut self, length: Duration, rate: f64) -> Result<Sent> {
+        let started = Instant::now();
+        let mut round = Round::default();
+        let count = (length.as_secs_f64() * rate).ceil() as u32;
+        for number in 0..count {
+            let due = started + Duration::from_secs_f64(f64::from(number) / rate);
+            // What is late leaves at once.
+            while Instant::now() < due {
+                self.swarm.run(due, |_, index, payload| {
+                    round.take(&mut self.pairs, index, payload)?;
+                    Ok(false)
+                })?;
+            }
+            let index = number as usize % self.pairs.len();
+            round.send(&mut self.swarm, &mut self.pairs, index, due);
+        }
+        let is_done = self
+            .swarm
+            .run(Instant::now() + PATIENCE, |_, index, payload| {
+                round.take(&mut self.pairs, index, payload)?;
+                Ok(round.missing == 0)
+            })?;
+        round.end(is_done, started)
+    }
+}
+
+/// What came so far.
+#[derive(Default)]
+struct Round {
+    missing: usize,
+    times: [Vec<Duration>; 2],
+}
+
+impl Round {
+    fn send(&mut self, swarm: &mut Swarm, pairs: &mut [Pair], index: usize, due: Instant) {
+        let pair = &mut pairs[index];
+        swarm.send(2 * index, &pair.frame);
+        pair.missing
+            .iter_mut()
+            .for_each(|missing| missing.push_back(due));
+        self.missing += 2;
+    }
+
+    /// Whether it is a reply.
+    fn take(&mut self, pairs: &mut [Pair], index: usize, payload: &[u8]) -> Result<bool> {
+        let (pair, side) = (&mut pairs[index / 2], index % 2);
+        pair.orders[side].take(payload)?;
+        let Some(due) = pair.missing[side].pop_front() else {
+            anyhow::bail!("more than was sent: {}", String::from_utf8_lossy(payload));
+        };
+        self.times[side].push(due.elapsed());
+        self.missing -= 1;
+        Ok(side == 0)
+    }
+
+    fn end(self, is_done: bool, started: Instant) -> Result<Sent> {
+        let missing = self.missing;
+        ensure!(is_done || missing == 0, "lost: {missing} replies or pushes");
+        let [replies, pushes] = self.times;
+        Ok(Sent {
+            per_second: replies.len() as f64 / started.elapsed().as_secs_f64(),
+            replies: Latency::of(replies),
+            pushes: Latency::of(pushes),
+        })
+    }
+}

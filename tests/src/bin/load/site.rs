@@ -1,0 +1,400 @@
+//! Where the load goes: a running chat, or one that is started for it; with users in groups.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::net::ToSocketAddrs;
+use std::ops::Range;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use clap::Args;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use handler::account::Register;
+use handler::token::TokenKey;
+use handler::{Context, Event, Operation, password};
+use serde_json::{Value, json};
+use tests::Process;
+use tests::host::{Log, PASSWORD, SECRET};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::floor::Floor;
+use crate::measurement::median;
+use crate::swarm::{PATIENCE, Swarm, Target, text};
+
+/// What every scenario is told.
+#[derive(Args, Clone)]
+pub struct Common {
+    /// A running chat, http://HOST:PORT, instead of one that is started on a new file. (TLS is not spoken: of a chat behind
+    /// a proxy give the address of the host itself.) Its limits have to be off for users, addresses, logins and
+    /// registrations. Floors are measured on this machine all the same.
+    #[arg(long)]
+    pub url: Option<String>,
+    /// What the chat at --url signs tokens with: spares the logins. JWTSECRET in the environment is as good.
+    #[arg(long)]
+    pub secret: Option<String>,
+    /// Process of the host at --url, where it runs on this machine: for its CPU and memory.
+    #[arg(long)]
+    pub server_pid: Option<u32>,
+    /// Length of a round, and of one of its floor.
+    #[arg(long, default_value_t = 5.0)]
+    pub seconds: f64,
+    #[arg(long, default_value_t = 3)]
+    pub rounds: usize,
+    /// Loopback addresses to connect from, in turn, where the chat is on this machine.
+    #[arg(long, default_value_t = 8)]
+    pub sources: usize,
+}
+
+impl Common {
+    pub fn length(&self) -> Result<Duration> {
+        Duration::try_from_secs_f64(self.seconds).context("--seconds")
+    }
+}
+
+/// The users: groups of the same size, each with a conversation of its own.
+#[derive(Debug, Clone, Copy)]
+pub struct Crowd {
+    pub groups: usize,
+    pub members: usize,
+    /// In each conversation, from its first member.
+    pub messages: usize,
+}
+
+impl Crowd {
+    pub fn users(&self) -> usize {
+        self.groups * self.members
+    }
+
+    /// Of a group.
+    pub fn members_of(&self, group: usize) -> Range<usize> {
+        group * self.members..(group + 1) * self.members
+    }
+
+    /// The rev of its conversation.
+    pub fn rev(&self) -> i64 {
+        1 + self.messages as i64
+    }
+}
+
+/// A chat with a crowd in it.
+pub struct Site {
+    pub target: Target,
+    pub crowd: Crowd,
+    /// Of each user.
+    pub cookies: Vec<String>,
+    /// Of each user.
+    pub names: Vec<String>,
+    /// Of each group.
+    pub conversation_ids: Vec<i64>,
+    pub pid: Option<u32>,
+    sources: usize,
+    _own: Option<(Process, tempfile::TempDir)>,
+}
+
+impl Site {
+    pub async fn make(common: &Common, crowd: Crowd) -> Result<Site> {
+        match &common.url {
+            Some(url) => Self::join(common, parse(url)?, crowd).await,
+            None => Self::start(common, crowd).await,
+        }
+    }
+
+    /// Starts a host on a file that has the crowd in it.
+    async fn start(common: &Common, crowd: Crowd) -> Result<Site> {
+        let folder = tempfile::TempDir::new()?;
+        let file = folder.path().join("chat.db");
+        let conversation_ids = populate(&file, crowd).await?;
+        let process = start_host(&file, folder.path()).await;
+        let names: Vec<_> = (0..crowd.users()).map(|user| name("load", user)).collect();
+        Ok(Site {
+            target: process.address.into(),
+            crowd,
+            cookies: sign(&names, SECRET),
+            names,
+            conversation_ids,
+            pid: Some(process.id()),
+            sources: common.sources,
+            _own: Some((process, folder)),
+        })
+    }
+
+    /// Makes the crowd in a running chat.
+    pub async fn join(common: &Common, target: Target, crowd: Crowd) -> Result<Site> {
+        // Names of this run alone, so that it can run again on the same database.
+        let run = std::time::UNIX_EPOCH.elapsed()?.as_millis();
+        let run = format!("load-{run:x}-{}", std::process::id());
+        let names: Vec<_> = (0..crowd.users()).map(|user| name(&run, user)).collect();
+        let secret = common.secret.clone();
+        let secret = secret.or_else(|| std::env::var("JWTSECRET").ok());
+        let make = stream::iter(names.iter().enumerate()).map(|(index, name)| {
+            if index % 500 == 499 {
+                eprintln!("{} of {} users", index + 1, crowd.users());
+            }
+            let (target, is_signed) = (&target, secret.is_some());
+            async move {
+                register(target, name).await?;
+                match is_signed {
+                    true => Ok(String::new()),
+                    false => login(target, name).await,
+                }
+            }
+        });
+        let mut cookies: Vec<String> = make.buffered(8).try_collect().await?;
+        if let Some(secret) = secret {
+            cookies = sign(&names, &secret);
+        }
+        let mut site = Site {
+            target,
+            crowd,
+            cookies,
+            names,
+            conversation_ids: Vec::new(),
+            pid: common.server_pid,
+            sources: common.sources,
+            _own: None,
+        };
+        site.converse()?;
+        Ok(site)
+    }
+
+    /// Makes the conversations, and what is said in them, through sockets of the groups' first members.
+    fn converse(&mut self) -> Result<()> {
+        let mut swarm = self.swarm()?;
+        let firsts = (0..self.crowd.groups).map(|group| self.crowd.members_of(group).start);
+        swarm.join(firsts.map(|first| (&self.target, &*self.cookies[first])))?;
+        for group in 0..self.crowd.groups {
+            let create = self.creation(group);
+            swarm.send(group, &text(&create.to_string()));
+        }
+        let mut ids = vec![0; self.crowd.groups];
+        let mut missing = self.crowd.groups * (1 + self.crowd.messages);
+        let is_done = missing == 0
+            || swarm.run(Instant::now() + 4 * PATIENCE, |swarm, group, payload| {
+                if ids[group] == 0 {
+                    let created: Value = serde_json::from_slice(payload)?;
+                    let id = created["data"]["id"].as_i64();
+                    ids[group] = id.with_context(|| format!("no conversation: {created}"))?;
+                    for _ in 0..self.crowd.messages {
+                        swarm.send(group, &message(ids[group], 64));
+                    }
+                }
+                missing -= 1;
+                Ok(missing == 0)
+            })?;
+        ensure!(is_done, "{missing} conversations or messages were not made");
+        self.conversation_ids = ids;
+        Ok(())
+    }
+
+    fn creation(&self, group: usize) -> Value {
+        creation(&self.names[self.crowd.members_of(group)])
+    }
+
+    /// Without sockets so far.
+    pub fn swarm(&self) -> Result<Swarm> {
+        Swarm::new(self.sources)
+    }
+
+    /// A socket for each user, of the same number.
+    pub fn connected(&self) -> Result<Swarm> {
+        let mut swarm = self.swarm()?;
+        crate::swarm::ensure_files(self.cookies.len())?;
+        swarm.join(self.cookies.iter().map(|cookie| (&self.target, &**cookie)))?;
+        Ok(swarm)
+    }
+}
+
+/// The host on this file, without the limits that count users and addresses; its log is a file in the folder.
+pub async fn start_host(file: &Path, folder: &Path) -> Process {
+    let variables = [
+        ("DBPATH", file.as_os_str()),
+        ("LOG_LEVEL", OsStr::new("info")),
+    ];
+    Process::start_with(&variables, Log::File(folder.join("log"))).await
+}
+
+fn parse(url: &str) -> Result<Target> {
+    let Some(host) = url.strip_prefix("http://") else {
+        bail!("--url {url}: it has to be http://HOST:PORT; TLS is not spoken here");
+    };
+    let host = host.trim_end_matches('/');
+    let with_port = match host.rsplit_once(':') {
+        Some((_, port)) if port.parse::<u16>().is_ok() => host.to_owned(),
+        _ => format!("{host}:80"),
+    };
+    let mut addresses = with_port
+        .to_socket_addrs()
+        .with_context(|| format!("--url {url}"))?;
+    Ok(Target {
+        address: addresses.next().context("--url has no address")?,
+        host: host.to_owned(),
+    })
+}
+
+fn name(run: &str, user: usize) -> String {
+    format!("{run}-{user}")
+}
+
+fn sign(names: &[String], secret: &str) -> Vec<String> {
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
+    let key = TokenKey::new(secret.as_bytes());
+    let sign = |name: &String| format!("login-token={}", key.sign(name, now.as_secs() as i64));
+    names.iter().map(sign).collect()
+}
+
+fn creation(names: &[String]) -> Value {
+    json!({ "type": "create_conversation", "members": names, "name": "load" })
+}
+
+/// The frame of a message of so many bytes.
+pub fn message(conversation_id: i64, bytes: usize) -> Vec<u8> {
+    let content = "x".repeat(bytes);
+    let event =
+        json!({ "type": "send_message", "conversation_id": conversation_id, "content": content });
+    text(&event.to_string())
+}
+
+/// Makes a file with the crowd in it, all in one transaction; the ids of its conversations. All users have `PASSWORD`.
+pub async fn populate(file: &Path, crowd: Crowd) -> Result<Vec<i64>> {
+    let db = Floor::open_file(file).await?;
+    let mut prepared = Prepared::default();
+    let hash = password::hash(PASSWORD, [7; 16]);
+    let names: Vec<_> = (0..crowd.users()).map(|user| name("load", user)).collect();
+    let now = std::time::UNIX_EPOCH.elapsed()?.as_secs() as i64;
+    db.execute_batch("begin immediate").await?;
+    for username in &names {
+        let register = Register {
+            username: username.clone(),
+            fullname: username.clone(),
+            password_hash: hash.clone(),
+        };
+        prepared
+            .run(&db, &Context::anonymous(now), &register)
+            .await?;
+    }
+    let mut ids = Vec::new();
+    for group in 0..crowd.groups {
+        let members = crowd.members_of(group);
+        // A new file numbers its users from 1.
+        let ctx = Context::new(
+            1 + members.start as i64,
+            names[members.start].as_str().into(),
+            now,
+        );
+        let create = creation(&names[members]).to_string();
+        let created = prepared
+            .run(&db, &ctx, &Event::parse(&create).operation?)
+            .await?;
+        let created: Value = serde_json::from_str(&created.0)?;
+        let id = created["id"].as_i64().context("no conversation")?;
+        ids.push(id);
+        let content = "x".repeat(64);
+        let send = json!({ "type": "send_message", "conversation_id": id, "content": content });
+        let send = Event::parse(&send.to_string()).operation?;
+        for _ in 0..crowd.messages {
+            prepared.run(&db, &ctx, &send).await?;
+        }
+    }
+    db.execute_batch("commit; pragma wal_checkpoint(truncate)")
+        .await?;
+    Ok(ids)
+}
+
+/// Statements by their text.
+#[derive(Default)]
+struct Prepared(HashMap<&'static str, libsql::Statement>);
+
+impl Prepared {
+    /// Runs an operation in a transaction that is under way.
+    async fn run<O: Operation>(
+        &mut self,
+        db: &libsql::Connection,
+        ctx: &Context,
+        operation: &O,
+    ) -> Result<O::Output> {
+        let mut rows = Vec::new();
+        for statement in operation.statements(ctx) {
+            let prepared = match self.0.entry(statement.sql) {
+                std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
+                std::collections::hash_map::Entry::Vacant(entry) => {
+                    entry.insert(db.prepare(statement.sql).await?)
+                }
+            };
+            rows.push(handler::run(prepared, statement.parameters).await?);
+        }
+        Ok(operation.conclude(ctx, &rows, &mut Vec::new())?)
+    }
+}
+
+async fn register(target: &Target, username: &str) -> Result<()> {
+    let body = json!({ "username": username, "password": PASSWORD, "fullname": username });
+    let answer = http(target, "POST", "/register", &body.to_string()).await?;
+    ensure!(answer.starts_with("HTTP/1.1 201"), "registering: {answer}");
+    Ok(())
+}
+
+/// Logs a user in, over a connection of its own; returns the cookie.
+pub async fn login(target: &Target, username: &str) -> Result<String> {
+    let body = json!({ "username": username, "password": PASSWORD });
+    let answer = http(target, "POST", "/auth/login", &body.to_string()).await?;
+    ensure!(answer.starts_with("HTTP/1.1 202"), "logging in: {answer}");
+    let cookie = answer.split_once("login-token=");
+    let cookie = cookie.and_then(|(_, rest)| rest.split_once(';'));
+    let (token, _) = cookie.with_context(|| format!("no cookie: {answer}"))?;
+    Ok(format!("login-token={token}"))
+}
+
+/// One request on a connection of its own; the whole answer.
+pub async fn http(target: &Target, method: &str, path: &str, body: &str) -> Result<String> {
+    let exchange = async {
+        let mut stream = TcpStream::connect(target.address).await?;
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+            target.host,
+            body.len()
+        );
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        anyhow::Ok(answer)
+    };
+    let answer = tokio::time::timeout(PATIENCE, exchange).await;
+    answer.with_context(|| format!("{method} {path} is not answered"))?
+}
+
+/// CPU time of a process, or of this one, so far, from proc_pid_stat(5); ticks are hundredths of a second on Linux.
+pub fn cpu_seconds(id: Option<u32>) -> Result<f64> {
+    let id = id.unwrap_or_else(std::process::id);
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat"))?;
+    let (_, after_name) = stat.rsplit_once(") ").context("no name in stat")?;
+    let ticks = after_name
+        .split(' ')
+        .skip(11)
+        .take(2)
+        .map(str::parse::<f64>);
+    Ok(ticks.sum::<Result<f64, _>>()? / 100.0)
+}
+
+/// Memory of a process, from proc_pid_status(5).
+pub fn resident_kib(id: u32) -> Result<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
+    Ok(kib.context("no VmRSS")?.parse()?)
+}
+
+/// The disk under temporary files: the median seconds of an fdatasync after 4 KiB were appended, over this time.
+pub fn disk_sync_seconds(length: Duration) -> Result<f64> {
+    use std::io::Write;
+    let mut file = tempfile::tempfile()?;
+    let (started, mut times) = (Instant::now(), Vec::new());
+    while times.is_empty() || started.elapsed() < length {
+        let begun = Instant::now();
+        file.write_all(&[1; 4096])?;
+        file.sync_data()?;
+        times.push(begun.elapsed().as_secs_f64());
+    }
+    Ok(median(&times))
+}

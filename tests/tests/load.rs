@@ -1,0 +1,142 @@
+//! The load program: each scenario runs, finds nothing wrong, and says what it has measured. Nothing here is about speed.
+
+use std::process::Stdio;
+
+use serde_json::Value;
+use tests::{Process, soon};
+use tokio::process::Command;
+
+/// Runs the program; its last line, and standard error.
+async fn run(arguments: &str) -> (bool, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_load"))
+        .args(arguments.split_whitespace())
+        .env_remove("JWTSECRET")
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let output = soon("the end of the load program", output)
+        .await
+        .expect("the load program starts");
+    let text = String::from_utf8(output.stdout).expect("text");
+    let last = text.lines().last().unwrap_or_default().to_owned();
+    let errors = String::from_utf8(output.stderr).expect("text");
+    (output.status.success(), last, errors)
+}
+
+/// Runs a scenario; its last figure.
+async fn figure(arguments: &str) -> Value {
+    let (is_success, last, errors) = run(arguments).await;
+    assert!(is_success, "load {arguments}: {errors}");
+    let json: Value = serde_json::from_str(&last).unwrap_or_else(|_| panic!("no JSON: {last}"));
+    for field in ["name", "figure", "unit", "rounds", "floor", "floor_rounds"] {
+        assert!(
+            json.get(field).is_some(),
+            "load {arguments}: no {field} in {last}"
+        );
+    }
+    for field in ["ratio", "client_cpu", "server_cpu"] {
+        assert!(
+            json.get(field).is_some(),
+            "load {arguments}: no {field} in {last}"
+        );
+    }
+    let rounds = json["rounds"].as_array().expect("a list");
+    assert!(!rounds.is_empty(), "load {arguments}: {last}");
+    let figure = json["figure"].as_f64().expect("a number");
+    assert!(figure >= 0.0, "load {arguments}: {last}");
+    if json["floor"].is_number() {
+        assert!(
+            json["ratio"].as_f64().expect("a ratio") > 0.0,
+            "load {arguments}: {last}"
+        );
+    }
+    json
+}
+
+macro_rules! scenarios {
+    ($($name:ident: $arguments:expr;)*) => {$(
+        #[tokio::test]
+        async fn $name() {
+            figure($arguments).await;
+        }
+    )*};
+}
+
+scenarios! {
+    sends: "sends --pairs 3 --seconds 0.2 --rounds 1";
+    sends_that_overlap: "sends --pairs 3 --in-flight 8 --seconds 0.2 --rounds 2";
+    latency: "latency --pairs 3 --rate 200 --seconds 0.2 --rounds 1";
+    latency_during_logins: "latency --pairs 3 --rate 200 --logins 2 --seconds 0.2 --rounds 1";
+    fan_out: "fan-out --groups 2 --members 5 --seconds 0.2 --rounds 1";
+    fan_out_in_bursts: "fan-out --groups 1 --members 300 --burst 4 --seconds 0.2 --rounds 1";
+    pings: "pings --sockets 3 --in-flight 4 --seconds 0.2 --rounds 1";
+    history: "history --sockets 3 --messages 20 --seconds 0.2 --rounds 1";
+    connects: "connects --concurrent 4 --users 20 --seconds 0.2 --rounds 1";
+    idle: "idle --sockets 25 --members 10 --pings 2 --settle-seconds 0.1";
+    logins: "logins --concurrent 2 --seconds 0.2 --rounds 1";
+    mix: "mix --groups 2 --members 3 --rate 300 --seconds 0.3 --rounds 1";
+    start: "start --messages 1000 --rounds 1";
+    growth: "growth --small 100 --large 1000 --rounds 2";
+}
+
+#[tokio::test]
+async fn a_running_host() {
+    let folder = tempfile::TempDir::new().expect("a folder");
+    let host = Process::start(&folder.path().join("chat.db")).await;
+    let url = format!("--url http://{} --server-pid {}", host.address, host.id());
+    let options = "--seconds 0.2 --rounds 1";
+    let sends = figure(&format!("sends --pairs 2 {options} {url}")).await;
+    assert!(sends["server_cpu"].is_number(), "{sends}");
+    // And again on the same file, without logins.
+    let secret = format!("--secret {:?}", tests::host::SECRET).replace(['"', ' '], "");
+    let (is_success, _, errors) = run(&format!("sends --pairs 2 {options} {url} {secret}")).await;
+    assert!(
+        !is_success && errors.contains("closed"),
+        "a wrong secret: {errors}"
+    );
+    figure(&format!("history --sockets 2 --messages 5 {options} {url}")).await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_is_said() {
+    for (arguments, expected) in [
+        ("sends --url https://localhost:1", "TLS is not spoken"),
+        ("sends --pairs 0", "at least 1"),
+        ("sends --rounds 0 --pairs 1", "at least 1"),
+        ("idle --sockets 100000000", "limit of open files"),
+        ("report --only nothing", "no such scenario"),
+    ] {
+        let (is_success, _, errors) = run(arguments).await;
+        assert!(
+            !is_success && errors.contains(expected),
+            "load {arguments}: {errors}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_report() {
+    let folder = tempfile::TempDir::new().expect("a folder");
+    let (json, svg) = (
+        folder.path().join("report.json"),
+        folder.path().join("report.svg"),
+    );
+    let (is_success, last, errors) = run(&format!(
+        "report --only pings,history --seconds 0.2 --rounds 1 --json {} --svg {}",
+        json.display(),
+        svg.display()
+    ))
+    .await;
+    assert!(is_success, "{errors}");
+    let last: Value = serde_json::from_str(&last).expect("JSON");
+    assert_eq!(last["targets"], 2);
+    let report = std::fs::read_to_string(json).expect("a report");
+    let report: Value = serde_json::from_str(&report).expect("JSON");
+    let measurement = &report["lines"][0]["measurements"][0];
+    assert_eq!(measurement["name"], "pings, 50 sockets, 10 in flight");
+    let svg = std::fs::read_to_string(svg).expect("a drawing");
+    assert!(
+        svg.contains("pings, 50 sockets") && svg.ends_with("</svg>\n"),
+        "{svg}"
+    );
+}
