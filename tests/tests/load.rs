@@ -3,14 +3,21 @@
 use std::process::Stdio;
 
 use serde_json::Value;
+use tests::host::SECRET;
 use tests::{Process, soon};
 use tokio::process::Command;
 
 /// Runs the program; its last line, and standard error.
 async fn run(arguments: &str) -> (bool, String, String) {
+    run_with(arguments, "").await
+}
+
+/// With a secret in the environment, where it is not empty.
+async fn run_with(arguments: &str, secret: &str) -> (bool, String, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_load"))
         .args(arguments.split_whitespace())
         .env_remove("JWTSECRET")
+        .envs((!secret.is_empty()).then_some(("JWTSECRET", secret)))
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output();
@@ -88,12 +95,12 @@ async fn a_running_host() {
     let sends = figure(&format!("sends --pairs 2 {options} {url}")).await;
     assert!(sends["server_cpu"].is_number(), "{sends}");
     // And again on the same file, without logins.
-    let secret = format!("--secret {:?}", tests::host::SECRET).replace(['"', ' '], "");
-    let (is_success, _, errors) = run(&format!("sends --pairs 2 {options} {url} {secret}")).await;
-    assert!(
-        !is_success && errors.contains("closed"),
-        "a wrong secret: {errors}"
-    );
+    let again = format!("sends --pairs 2 {options} {url}");
+    let (is_success, _, errors) = run_with(&again, SECRET).await;
+    assert!(is_success, "{errors}");
+    let (is_success, _, errors) = run_with(&again, "another").await;
+    let expected = "invalid login-token";
+    assert!(!is_success && errors.contains(expected), "{errors}");
     figure(&format!("history --sockets 2 --messages 5 {options} {url}")).await;
 }
 

@@ -49,8 +49,8 @@ pub async fn logins(arguments: Logins) -> Result<Vec<Measurement>> {
     let measurement = Measurement::new(name, "logins/s", rounds.each(|(rate, _)| *rate))
         .against("raw argon2", &rounds.floors)
         .used(rounds.usage)
-        .with("p50_ms", rounds.each(|(_, latency)| latency.p50))
-        .with("p99_ms", rounds.each(|(_, latency)| latency.p99));
+        .beside("p50_ms", &rounds.each(|(_, latency)| latency.p50))
+        .beside("p99_ms", &rounds.each(|(_, latency)| latency.p99));
     Ok(vec![measurement])
 }
 

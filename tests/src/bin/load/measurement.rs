@@ -89,6 +89,11 @@ impl Measurement {
         self
     }
 
+    /// The median of a further figure.
+    pub fn beside(self, name: &str, rounds: &[f64]) -> Self {
+        self.with(name, median(rounds))
+    }
+
     pub fn figure(&self) -> f64 {
         median(&self.rounds)
     }

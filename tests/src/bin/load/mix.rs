@@ -68,14 +68,8 @@ pub async fn mix(arguments: Mix) -> Result<Vec<Measurement>> {
         let name = format!("mix at {rate} events/s, {kind} ({share}%), p50");
         Measurement::new(name, "ms", of(|latency| latency.p50))
             .used(rounds.usage)
-            .with(
-                "p99_ms",
-                crate::measurement::median(&of(|latency| latency.p99)),
-            )
-            .with(
-                "max_ms",
-                crate::measurement::median(&of(|latency| latency.max)),
-            )
+            .beside("p99_ms", &of(|latency| latency.p99))
+            .beside("max_ms", &of(|latency| latency.max))
     });
     Ok(measurements.collect())
 }

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use clap::Args;
-use serde_json::json;
 
 use crate::floor::raw_commits;
 use crate::logins::Storm;
@@ -84,15 +83,12 @@ pub async fn sends(arguments: Sends) -> Result<Vec<Measurement>> {
 
 /// The medians of the rounds' latencies, as further figures.
 pub fn with_latencies(measurement: Measurement, rounds: &[Sent]) -> Measurement {
-    let of = |latency: fn(&Sent) -> f64| {
-        let each: Vec<_> = rounds.iter().map(latency).collect();
-        crate::measurement::median(&each)
-    };
+    let of = |latency: fn(&Sent) -> f64| rounds.iter().map(latency).collect::<Vec<_>>();
     measurement
-        .with("reply_p50_ms", of(|sent| sent.replies.p50))
-        .with("reply_p99_ms", of(|sent| sent.replies.p99))
-        .with("push_p50_ms", of(|sent| sent.pushes.p50))
-        .with("push_p99_ms", of(|sent| sent.pushes.p99))
+        .beside("reply_p50_ms", &of(|sent| sent.replies.p50))
+        .beside("reply_p99_ms", &of(|sent| sent.replies.p99))
+        .beside("push_p50_ms", &of(|sent| sent.pushes.p50))
+        .beside("push_p99_ms", &of(|sent| sent.pushes.p99))
 }
 
 pub async fn latency(arguments: Latencies) -> Result<Vec<Measurement>> {
@@ -119,7 +115,7 @@ pub async fn latency(arguments: Latencies) -> Result<Vec<Measurement>> {
             site.pid,
             async |length| {
                 let sent = talk.borrow_mut().open(length, rate)?;
-                quiet.push(sent.replies);
+                quiet.push(sent.replies.p50);
                 Ok(sent.replies.p99)
             },
             async |length| {
@@ -135,16 +131,10 @@ pub async fn latency(arguments: Latencies) -> Result<Vec<Measurement>> {
             .against("p99 without logins", &rounds.floors)
             .aims(Goal::RatioAtMost(3.0))
             .used(rounds.usage)
-            .with(
-                "logins_per_second",
-                counts.iter().sum::<f64>() / counts.len() as f64,
-            )
-            .with("p50_ms", rounds.each(|round| round.replies.p50))
-            .with("max_ms", rounds.each(|round| round.replies.max))
-            .with(
-                "quiet_max_ms",
-                json!(quiet.iter().map(|quiet| quiet.max).collect::<Vec<_>>()),
-            );
+            .beside("logins_per_second", &counts)
+            .beside("p50_ms", &rounds.each(|round| round.replies.p50))
+            .beside("max_ms", &rounds.each(|round| round.replies.max))
+            .beside("quiet_p50_ms", &quiet);
         return Ok(vec![measurement]);
     }
     let rounds = interleave(
@@ -163,7 +153,7 @@ pub async fn latency(arguments: Latencies) -> Result<Vec<Measurement>> {
     let p99 = Measurement::new(name("p99"), "ms", of(|latency| latency.p99))
         .aims(Goal::AtMost(10.0))
         .used(rounds.usage)
-        .with("max_ms", of(|latency| latency.max));
+        .beside("max_ms", &of(|latency| latency.max));
     Ok(vec![p50, p99])
 }
 

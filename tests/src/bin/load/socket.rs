@@ -66,6 +66,7 @@ impl Socket {
 /// Opcodes, with the bit of the last fragment.
 pub const TEXT: u8 = 0x81;
 pub const PING: u8 = 0x89;
+pub const CLOSE: u8 = 0x88;
 pub const PONG: u8 = 0x8a;
 
 /// A frame as clients send them.

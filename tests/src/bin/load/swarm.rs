@@ -12,7 +12,7 @@ use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::socket::{PING, PONG, TEXT, frame};
+use crate::socket::{CLOSE, PING, PONG, TEXT, frame};
 
 /// What has not come then is lost.
 pub const PATIENCE: Duration = Duration::from_secs(15);
@@ -372,6 +372,10 @@ impl Swarm {
             match first {
                 _ if self.connections[index].is_closing => {}
                 TEXT => is_done |= receive(self, index, payload)?,
+                CLOSE => bail!(
+                    "the host closed socket {index}: {}",
+                    String::from_utf8_lossy(payload.get(2..).unwrap_or_default())
+                ),
                 PING => self.send(index, &frame(PONG, payload)),
                 _ => bail!(
                     "the host sent socket {index} a frame {first:#x}: {}",
