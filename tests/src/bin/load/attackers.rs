@@ -12,7 +12,8 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::sleep;
 
 use crate::attacks::{ATTACKERS, BUSY_CONVERSATION, LONG_CONVERSATION, VISITOR, cookie};
-use crate::socket::{PING, Socket, TEXT, frame};
+use crate::frame::{PING, TEXT, frame};
+use crate::socket::Socket;
 
 #[derive(Args)]
 pub struct Attackers {

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use clap::Args;
 
+use crate::frame::text;
 use crate::measurement::{Goal, Measurement, interleave, no_floor};
 use crate::site::{Common, Crowd, Site};
-use crate::swarm::{PATIENCE, ensure_files, ensure_pong, text};
+use crate::swarm::{PATIENCE, ensure_files, ensure_pong};
 
 #[derive(Args)]
 pub struct Connects {

@@ -10,7 +10,7 @@ use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::io::Errno;
 
-use crate::swarm::host_frame;
+use crate::frame::host_frame;
 
 /// This program again, as one of the floors; it ends with this value.
 pub struct FloorServer {

@@ -29,7 +29,7 @@ pub struct Growth {
 const CONVERSATIONS: i64 = 5_000;
 /// Those of the user in few of them.
 const FEW: std::ops::RangeInclusive<i64> = 15..=19;
-/// The one that all is about: it has a full page of history, whatever the size.
+/// The one of them that all is about. Each of them has a full page of history, whatever the size.
 const LONG: i64 = 17;
 /// Users that nobody knows yet.
 const STRANGERS: usize = 1000;
@@ -116,6 +116,10 @@ pub async fn growth(arguments: Growth) -> Result<Vec<Measurement>> {
 enum Step {
     /// The same event each time, in each of the databases.
     Event([EventOperation; 2]),
+    /// With a `client_id` of its own.
+    SendNamed,
+    /// With the same ones as before.
+    SendAgain,
     /// Everything is unread before.
     MarkRead(EventOperation),
     /// A stranger each time.
@@ -158,10 +162,6 @@ impl Step {
                 json!({ "type": "send_message", "conversation_id": LONG, "content": "x" }),
             ),
             (
-                "send_message, with client_id",
-                json!({ "type": "send_message", "conversation_id": LONG, "content": "x", "client_id": "1" }),
-            ),
-            (
                 "typing",
                 json!({ "type": "typing", "conversation_id": LONG, "on": true }),
             ),
@@ -181,6 +181,8 @@ impl Step {
         let first: i64 = rows.next().await?.context("no message")?.get(0)?;
         drop(rows);
         let read = json!({ "type": "mark_read", "conversation_id": LONG, "message_id": first });
+        steps.push(("send_message, with client_id".into(), Step::SendNamed));
+        steps.push(("send_message, again".into(), Step::SendAgain));
         steps.push(("mark_read".into(), Step::MarkRead(parse(&read)?)));
         steps.push(("add_contact".into(), Step::AddContact));
         let contacts = json!({ "type": "get_contacts" });
@@ -213,6 +215,15 @@ impl Step {
                 db.execute(unread, [LONG, caller.id]).await?;
                 let started = Instant::now();
                 handle(db, &ctx, operation, out).await?;
+                Ok(started.elapsed().as_secs_f64())
+            }
+            Step::SendNamed | Step::SendAgain => {
+                let send = json!({
+                    "type": "send_message", "conversation_id": LONG, "content": "x", "client_id": round.to_string(),
+                });
+                let operation = Event::parse(&send.to_string()).operation?;
+                let started = Instant::now();
+                handle(db, &ctx, &operation, out).await?;
                 Ok(started.elapsed().as_secs_f64())
             }
             Step::AddContact => {
@@ -298,10 +309,12 @@ pub async fn populate(file: &Path, messages: i64) -> Result<()> {
              insert into messages (sender_id, conversation_id, content, rev)
              select 2, 1 + i % {CONVERSATIONS}, '{content}', 2 + i / {CONVERSATIONS} from n;
          {creates}
-         with recursive latest(rev) as materialized (select coalesce(max(rev), 1) from messages where conversation_id = {LONG}),
+         with recursive latest(id, rev) as materialized (
+                 select conversation_id, max(rev) from messages
+                 where conversation_id between {few_first} and {few_last} group by conversation_id),
              n(i) as (select 1 union all select i + 1 from n where i < 100)
              insert into messages (sender_id, conversation_id, content, rev)
-             select 2, {LONG}, '{content}', i + latest.rev from n, latest;
+             select 2, latest.id, '{content}', n.i + latest.rev from n, latest order by n.i;
          update conversations set rev = latest.rev, activity = latest.id
              from (select conversation_id, max(rev) as rev, max(id) as id from messages group by conversation_id) as latest
              where latest.conversation_id = conversations.id;

@@ -9,9 +9,10 @@ use handler::{Context, Event, Operation};
 use serde_json::{Value, json};
 
 use crate::floor::Floor;
+use crate::frame::text;
 use crate::measurement::{Goal, Measurement, interleave};
 use crate::site::{Common, Crowd, Site, populate};
-use crate::swarm::{PATIENCE, Swarm, text};
+use crate::swarm::{PATIENCE, Swarm};
 
 #[derive(Args)]
 pub struct History {

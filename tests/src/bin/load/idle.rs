@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 
+use crate::frame::text;
 use crate::measurement::{Goal, Measurement, Meter};
 use crate::order::Order;
-use crate::site::{Common, Crowd, Site, message, resident_kib};
-use crate::swarm::{PATIENCE, Swarm, ensure_files, text};
+use crate::site::{Common, Crowd, Site, anonymous_kib, message, resident_kib};
+use crate::swarm::{PATIENCE, Swarm, ensure_files};
 
 #[derive(Args)]
 pub struct Idle {
@@ -58,7 +59,7 @@ pub async fn idle(arguments: Idle) -> Result<Vec<Measurement>> {
             Some(swarm) => drop(swarm.run(Instant::now() + settle, unexpected)?),
             None => tokio::time::sleep(settle).await,
         }
-        resident_kib(pid)
+        anyhow::Ok([resident_kib(pid)?, anonymous_kib(pid)?])
     };
     let empty = memory(&mut None).await?;
     let meter = Meter::start(Some(pid))?;
@@ -71,18 +72,21 @@ pub async fn idle(arguments: Idle) -> Result<Vec<Measurement>> {
     drop(swarm);
     let closed = memory(&mut None).await?;
     let usage = meter.read()?;
-    let each = |what: &str, kib: f64| {
+    let each = |what: &str, kib: [f64; 2]| {
         let name = format!("idle socket, {what}, of {sockets}");
-        Measurement::new(name, "KiB", vec![(kib - empty) / sockets as f64])
+        let [all, anonymous] = [0, 1].map(|kind| (kib[kind] - empty[kind]) / sockets as f64);
+        Measurement::new(name, "KiB", vec![all])
+            // The rest is pages of the database's files.
+            .with("anonymous_kib", anonymous)
             .aims(Goal::AtMost(2.0))
             .used(usage)
     };
     Ok(vec![
         each("before traffic", before),
         each("after traffic", after)
-            .with("empty_server_mib", empty / 1024.0)
-            .with("full_server_mib", after / 1024.0)
-            .with("closed_server_mib", closed / 1024.0),
+            .with("empty_server_mib", empty[0] / 1024.0)
+            .with("full_server_mib", after[0] / 1024.0)
+            .with("closed_server_mib", closed[0] / 1024.0),
     ])
 }
 

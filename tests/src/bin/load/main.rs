@@ -35,6 +35,7 @@ mod connects;
 mod fan_out;
 mod floor;
 mod floor_servers;
+mod frame;
 mod growth;
 mod history;
 mod idle;

@@ -7,10 +7,11 @@ use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use serde_json::{Value, json};
 
+use crate::frame::text;
 use crate::measurement::{Latency, Measurement, interleave, no_floor};
 use crate::order::Order;
 use crate::site::{Common, Crowd, Site};
-use crate::swarm::{PATIENCE, Swarm, ensure_files, ensure_pong, text};
+use crate::swarm::{PATIENCE, Swarm, ensure_files, ensure_pong};
 
 #[derive(Args)]
 pub struct Mix {
@@ -104,9 +105,7 @@ impl Users {
         let started = Instant::now();
         for number in 0..(length.as_secs_f64() * rate).ceil() as u32 {
             let due = started + Duration::from_secs_f64(f64::from(number) / rate);
-            while Instant::now() < due {
-                self.take(due, &mut times)?;
-            }
+            self.take(due, &mut times)?;
             self.act(site, due)?;
         }
         let deadline = Instant::now() + PATIENCE;

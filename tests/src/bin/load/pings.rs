@@ -6,9 +6,10 @@ use anyhow::{Result, ensure};
 use clap::Args;
 
 use crate::floor_servers::FloorServer;
+use crate::frame::text;
 use crate::measurement::{Goal, Measurement, interleave};
 use crate::site::{Common, Crowd, Site};
-use crate::swarm::{PATIENCE, Swarm, ensure_files, ensure_pong, text};
+use crate::swarm::{PATIENCE, Swarm, ensure_files, ensure_pong};
 
 #[derive(Args)]
 pub struct Pings {

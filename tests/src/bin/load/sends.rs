@@ -217,13 +217,11 @@ impl Pairs {
         let count = (length.as_secs_f64() * rate).ceil() as u32;
         for number in 0..count {
             let due = started + Duration::from_secs_f64(f64::from(number) / rate);
-            // What is late leaves at once.
-            while Instant::now() < due {
-                self.swarm.run(due, |_, index, payload| {
-                    round.take(&mut self.pairs, index, payload)?;
-                    Ok(false)
-                })?;
-            }
+            // What is late leaves at once, after a look at what has come.
+            self.swarm.run(due, |_, index, payload| {
+                round.take(&mut self.pairs, index, payload)?;
+                Ok(false)
+            })?;
             let index = number as usize % self.pairs.len();
             round.send(&mut self.swarm, &mut self.pairs, index, due);
         }

@@ -20,8 +20,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::floor::Floor;
+use crate::frame::text;
 use crate::measurement::median;
-use crate::swarm::{PATIENCE, Swarm, Target, text};
+use crate::swarm::{PATIENCE, Swarm, Target};
 
 /// What every scenario is told.
 #[derive(Args, Clone)]
@@ -377,12 +378,22 @@ pub fn cpu_seconds(id: Option<u32>) -> Result<f64> {
     Ok(ticks.sum::<Result<f64, _>>()? / 100.0)
 }
 
-/// Memory of a process, from proc_pid_status(5).
+/// Memory of a process.
 pub fn resident_kib(id: u32) -> Result<f64> {
+    memory_kib(id, "VmRSS:")
+}
+
+/// That of it which is no file's.
+pub fn anonymous_kib(id: u32) -> Result<f64> {
+    memory_kib(id, "RssAnon:")
+}
+
+/// A line of proc_pid_status(5).
+fn memory_kib(id: u32, name: &str) -> Result<f64> {
     let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
     let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
-    Ok(kib.context("no VmRSS")?.parse()?)
+    Ok(kib.with_context(|| format!("no {name}"))?.parse()?)
 }
 
 /// The disk under temporary files: the median seconds of an fdatasync after 4 KiB were appended, over this time.

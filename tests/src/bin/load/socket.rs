@@ -7,6 +7,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
+use crate::frame::{PING, PONG, TEXT, frame, head};
+
 /// Frames with a mask of zeros, whole frames back.
 pub struct Socket {
     pub source: Source,
@@ -63,31 +65,6 @@ impl Socket {
     }
 }
 
-/// Opcodes, with the bit of the last fragment.
-pub const TEXT: u8 = 0x81;
-pub const PING: u8 = 0x89;
-pub const CLOSE: u8 = 0x88;
-pub const PONG: u8 = 0x8a;
-
-/// A frame as clients send them.
-pub fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
-    let mut frame = vec![opcode];
-    match payload.len() {
-        length @ ..=125 => frame.push(0x80 | length as u8),
-        length @ ..=0xffff => {
-            frame.push(0x80 | 126);
-            frame.extend((length as u16).to_be_bytes());
-        }
-        length => {
-            frame.push(0x80 | 127);
-            frame.extend((length as u64).to_be_bytes());
-        }
-    }
-    frame.extend([0; 4]);
-    frame.extend(payload);
-    frame
-}
-
 /// What comes from the host.
 pub struct Source {
     stream: OwnedReadHalf,
@@ -103,15 +80,7 @@ impl Source {
         self.input.drain(..self.taken);
         self.taken = 0;
         loop {
-            let found = match self.input[..] {
-                [first, length @ ..=125, ..] => Some((first, 2, usize::from(length))),
-                [first, 126, a, b, ..] => Some((first, 4, usize::from(u16::from_be_bytes([a, b])))),
-                [first, 127, _, _, _, _, a, b, c, d, ..] => {
-                    Some((first, 10, u32::from_be_bytes([a, b, c, d]) as usize))
-                }
-                _ => None,
-            };
-            match found {
+            match head(&self.input) {
                 Some((first, head, length)) if self.input.len() >= head + length => {
                     (self.head, self.taken) = (head, head + length);
                     return Ok(first);

@@ -4,14 +4,14 @@ use std::fmt::Write;
 
 use crate::measurement::{Goal, Measurement};
 
-const WIDTH: f64 = 860.0;
+const WIDTH: f64 = 920.0;
 /// Where the bars begin, and how long the axis is.
-const LEFT: f64 = 330.0;
-const AXIS: f64 = 360.0;
+const LEFT: f64 = 420.0;
+const AXIS: f64 = 320.0;
 const TOP: f64 = 64.0;
 const ROW: f64 = 30.0;
 /// The ends of the axis, as powers of two.
-const POWERS: std::ops::RangeInclusive<i32> = -5..=5;
+const POWERS: std::ops::RangeInclusive<i32> = -4..=4;
 
 /// A bar for each measurement with a floor, from 1, the floor itself, to its ratio, on an axis of powers of two; a mark
 /// where its target is. Readable on light and on dark.

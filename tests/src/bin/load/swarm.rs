@@ -12,7 +12,7 @@ use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::socket::{CLOSE, PING, PONG, TEXT, frame};
+use crate::frame::{CLOSE, PING, PONG, TEXT, frame, head, text};
 
 /// What has not come then is lost.
 pub const PATIENCE: Duration = Duration::from_secs(15);
@@ -385,41 +385,6 @@ impl Swarm {
         }
         Ok((taken, is_done))
     }
-}
-
-/// The first byte of a frame, the length of its head, and that of its payload.
-fn head(bytes: &[u8]) -> Option<(u8, usize, usize)> {
-    match *bytes {
-        [first, length @ ..=125, ..] => Some((first, 2, usize::from(length))),
-        [first, 126, a, b, ..] => Some((first, 4, usize::from(u16::from_be_bytes([a, b])))),
-        [first, 127, _, _, _, _, a, b, c, d, ..] => {
-            Some((first, 10, u32::from_be_bytes([a, b, c, d]) as usize))
-        }
-        _ => None,
-    }
-}
-
-/// A text frame as clients send it.
-pub fn text(event: &str) -> Vec<u8> {
-    frame(TEXT, event.as_bytes())
-}
-
-/// A text frame as hosts send it.
-pub fn host_frame(payload_bytes: usize) -> Vec<u8> {
-    let mut bytes = vec![TEXT];
-    match payload_bytes {
-        ..=125 => bytes.push(payload_bytes as u8),
-        126..=0xffff => {
-            bytes.push(126);
-            bytes.extend((payload_bytes as u16).to_be_bytes());
-        }
-        _ => {
-            bytes.push(127);
-            bytes.extend((payload_bytes as u64).to_be_bytes());
-        }
-    }
-    bytes.resize(bytes.len() + payload_bytes, b'x');
-    bytes
 }
 
 /// Whether this answers a ping.
