@@ -3,7 +3,7 @@
 use std::process::Stdio;
 
 use serde_json::Value;
-use tests::host::SECRET;
+use tests::host::{Log, SECRET};
 use tests::{Process, soon};
 use tokio::process::Command;
 
@@ -102,6 +102,20 @@ async fn a_running_host() {
     let expected = "invalid login-token";
     assert!(!is_success && errors.contains(expected), "{errors}");
     figure(&format!("history --sockets 2 --messages 5 {options} {url}")).await;
+}
+
+#[tokio::test]
+async fn a_host_that_refuses() {
+    let folder = tempfile::TempDir::new().expect("a folder");
+    let file = folder.path().join("chat.db");
+    let variables = [
+        ("DBPATH", file.as_os_str()),
+        ("EVENTS_PER_SECOND", "2".as_ref()),
+    ];
+    let host = Process::start_with(&variables, Log::Test).await;
+    let sends = format!("sends --pairs 1 --rounds 1 --url http://{}", host.address);
+    let (is_success, _, errors) = run(&sends).await;
+    assert!(!is_success && errors.contains("rate_limited"), "{errors}");
 }
 
 #[tokio::test]

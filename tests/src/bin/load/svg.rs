@@ -50,10 +50,9 @@ pub fn draw(measurements: &[&Measurement], conditions: &str) -> String {
             _ => ratio.to_string(),
         };
         let top = TOP - 8.0;
-        let _ = write!(
+        let _ = writeln!(
             svg,
-            r#"<line class="{class}" x1="{x:.1}" y1="{top}" x2="{x:.1}" y2="{bottom}"/><text class="faint" x="{x:.1}" y="{}" text-anchor="middle" font-size="11">{label}</text>
-"#,
+            r#"<line class="{class}" x1="{x:.1}" y1="{top}" x2="{x:.1}" y2="{bottom}"/><text class="faint" x="{x:.1}" y="{}" text-anchor="middle" font-size="11">{label}</text>"#,
             TOP - 14.0
         );
     }
