@@ -18,9 +18,9 @@ use tokio::time::{Instant, interval_at, sleep, sleep_until, timeout};
 
 use crate::attackers::Attack;
 use crate::floor::Floor;
+use crate::machine::{cpu_seconds, resident_kib};
 use crate::measurement::{Latency, median};
 use crate::order::Place;
-use crate::site::{cpu_seconds, resident_kib};
 use crate::socket::Socket;
 
 #[derive(Args)]

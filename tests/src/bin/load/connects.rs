@@ -6,9 +6,10 @@ use anyhow::{Result, ensure};
 use clap::Args;
 
 use crate::frame::text;
+use crate::machine::ensure_files;
 use crate::measurement::{Goal, Measurement, interleave, no_floor};
 use crate::site::{Common, Crowd, Site};
-use crate::swarm::{PATIENCE, ensure_files, ensure_pong};
+use crate::swarm::{PATIENCE, ensure_pong};
 
 #[derive(Args)]
 pub struct Connects {

@@ -7,10 +7,11 @@ use clap::Args;
 
 use crate::floor_servers::FloorServer;
 use crate::frame::host_frame;
+use crate::machine::ensure_files;
 use crate::measurement::{Goal, Measurement, interleave};
 use crate::order::Order;
 use crate::site::{Common, Crowd, Site, message};
-use crate::swarm::{PATIENCE, Swarm, ensure_files};
+use crate::swarm::{PATIENCE, Swarm};
 
 #[derive(Args)]
 pub struct FanOut {

@@ -94,7 +94,7 @@ pub async fn growth(arguments: Growth) -> Result<Vec<Measurement>> {
                 }
             }
             let [floor, figure] = times;
-            let name = format!("growth, user in {conversations} conversations, {name}");
+            let name = format!("growth, {name}, {conversations} conversations");
             let measurement = Measurement::new(name, "ms", figure)
                 .against("in the small database", &floor)
                 .aims(Goal::RatioAtMost(1.5))

@@ -6,10 +6,11 @@ use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 
 use crate::frame::text;
+use crate::machine::{anonymous_kib, ensure_files, resident_kib};
 use crate::measurement::{Goal, Measurement, Meter};
 use crate::order::Order;
-use crate::site::{Common, Crowd, Site, anonymous_kib, message, resident_kib};
-use crate::swarm::{PATIENCE, Swarm, ensure_files};
+use crate::site::{Common, Crowd, Site, message};
+use crate::swarm::{PATIENCE, Swarm};
 
 #[derive(Args)]
 pub struct Idle {

@@ -40,6 +40,7 @@ mod growth;
 mod history;
 mod idle;
 mod logins;
+mod machine;
 mod measurement;
 mod mix;
 mod order;
@@ -107,7 +108,7 @@ enum Scenario {
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    swarm::raise_file_limit()?;
+    machine::raise_file_limit()?;
     match Arguments::parse() {
         Arguments::Scenario(scenario) => {
             for measurement in run(scenario).await? {

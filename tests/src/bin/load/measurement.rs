@@ -5,9 +5,11 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use serde_json::{Map, Value, json};
 
-use crate::site::{Common, cpu_seconds};
+use crate::machine::cpu_seconds;
+use crate::site::Common;
 
 /// One figure of a scenario.
+#[derive(Clone)]
 pub struct Measurement {
     pub name: String,
     pub unit: &'static str,

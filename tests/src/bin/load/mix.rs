@@ -8,10 +8,11 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::frame::text;
+use crate::machine::ensure_files;
 use crate::measurement::{Latency, Measurement, interleave, no_floor};
 use crate::order::Order;
 use crate::site::{Common, Crowd, Site};
-use crate::swarm::{PATIENCE, Swarm, ensure_files, ensure_pong};
+use crate::swarm::{PATIENCE, Swarm, ensure_pong};
 
 #[derive(Args)]
 pub struct Mix {

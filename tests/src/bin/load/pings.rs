@@ -7,9 +7,10 @@ use clap::Args;
 
 use crate::floor_servers::FloorServer;
 use crate::frame::text;
+use crate::machine::ensure_files;
 use crate::measurement::{Goal, Measurement, interleave};
 use crate::site::{Common, Crowd, Site};
-use crate::swarm::{PATIENCE, Swarm, ensure_files, ensure_pong};
+use crate::swarm::{PATIENCE, Swarm, ensure_pong};
 
 #[derive(Args)]
 pub struct Pings {

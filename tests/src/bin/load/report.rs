@@ -7,8 +7,8 @@ use anyhow::{Context as _, Result, ensure};
 use clap::{Args, Parser};
 use serde_json::{Value, json};
 
+use crate::machine::disk_sync_seconds;
 use crate::measurement::{Measurement, median, number};
-use crate::site::disk_sync_seconds;
 use crate::svg::draw;
 use crate::{Scenario, run};
 
@@ -62,14 +62,21 @@ struct Line {
 
 impl Line {
     /// What stands in the table: of operations that grow, the worst.
-    fn shown(&self) -> Vec<&Measurement> {
+    fn shown(&self) -> Vec<Measurement> {
         if !self.command.starts_with("growth") {
-            return self.measurements.iter().collect();
+            return self.measurements.clone();
         }
         let ratio =
             |measurement: &&Measurement| measurement.ratio().map_or(0.0, |ratio| ratio.median);
         let worst = self.measurements.iter();
         let worst = worst.max_by(|a, b| ratio(a).total_cmp(&ratio(b)));
+        let worst = worst.cloned().map(|worst| {
+            let count = self.measurements.len();
+            let name = worst
+                .name
+                .replacen("growth", &format!("growth (the worst of {count})"), 1);
+            Measurement { name, ..worst }
+        });
         worst.into_iter().collect()
     }
 }

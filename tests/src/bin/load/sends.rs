@@ -8,9 +8,10 @@ use clap::Args;
 
 use crate::floor::raw_commits;
 use crate::logins::Storm;
+use crate::machine::disk_sync_seconds;
 use crate::measurement::{Goal, Latency, Measurement, interleave};
 use crate::order::Order;
-use crate::site::{Common, Crowd, Site, disk_sync_seconds, message};
+use crate::site::{Common, Crowd, Site, message};
 use crate::swarm::{PATIENCE, Swarm};
 
 #[derive(Args)]

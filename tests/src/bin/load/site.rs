@@ -21,7 +21,7 @@ use tokio::net::TcpStream;
 
 use crate::floor::Floor;
 use crate::frame::text;
-use crate::measurement::median;
+use crate::machine::ensure_files;
 use crate::swarm::{PATIENCE, Swarm, Target};
 
 /// What every scenario is told.
@@ -201,7 +201,7 @@ impl Site {
     /// A socket for each user, of the same number.
     pub fn connected(&self) -> Result<Swarm> {
         let mut swarm = self.swarm()?;
-        crate::swarm::ensure_files(self.cookies.len())?;
+        ensure_files(self.cookies.len())?;
         swarm.join(self.cookies.iter().map(|cookie| (&self.target, &**cookie)))?;
         Ok(swarm)
     }
@@ -225,11 +225,14 @@ fn parse(url: &str) -> Result<Target> {
         Some((_, port)) if port.parse::<u16>().is_ok() => host.to_owned(),
         _ => format!("{host}:80"),
     };
-    let mut addresses = with_port
-        .to_socket_addrs()
-        .with_context(|| format!("--url {url}"))?;
+    let addresses = with_port.to_socket_addrs();
+    let addresses: Vec<_> = addresses.with_context(|| format!("--url {url}"))?.collect();
+    // What listens on localhost may do so for the older addresses alone.
+    let address = addresses.iter().find(|address| address.is_ipv4());
     Ok(Target {
-        address: addresses.next().context("--url has no address")?,
+        address: *address
+            .or(addresses.first())
+            .context("--url has no address")?,
         host: host.to_owned(),
     })
 }
@@ -363,49 +366,4 @@ pub async fn http(target: &Target, method: &str, path: &str, body: &str) -> Resu
     };
     let answer = tokio::time::timeout(PATIENCE, exchange).await;
     answer.with_context(|| format!("{method} {path} is not answered"))?
-}
-
-/// CPU time of a process, or of this one, so far, from proc_pid_stat(5); ticks are hundredths of a second on Linux.
-pub fn cpu_seconds(id: Option<u32>) -> Result<f64> {
-    let id = id.unwrap_or_else(std::process::id);
-    let stat = std::fs::read_to_string(format!("/proc/{id}/stat"))?;
-    let (_, after_name) = stat.rsplit_once(") ").context("no name in stat")?;
-    let ticks = after_name
-        .split(' ')
-        .skip(11)
-        .take(2)
-        .map(str::parse::<f64>);
-    Ok(ticks.sum::<Result<f64, _>>()? / 100.0)
-}
-
-/// Memory of a process.
-pub fn resident_kib(id: u32) -> Result<f64> {
-    memory_kib(id, "VmRSS:")
-}
-
-/// That of it which is no file's.
-pub fn anonymous_kib(id: u32) -> Result<f64> {
-    memory_kib(id, "RssAnon:")
-}
-
-/// A line of proc_pid_status(5).
-fn memory_kib(id: u32, name: &str) -> Result<f64> {
-    let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix(name));
-    let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
-    Ok(kib.with_context(|| format!("no {name}"))?.parse()?)
-}
-
-/// The disk under temporary files: the median seconds of an fdatasync after 4 KiB were appended, over this time.
-pub fn disk_sync_seconds(length: Duration) -> Result<f64> {
-    use std::io::Write;
-    let mut file = tempfile::tempfile()?;
-    let (started, mut times) = (Instant::now(), Vec::new());
-    while times.is_empty() || started.elapsed() < length {
-        let begun = Instant::now();
-        file.write_all(&[1; 4096])?;
-        file.sync_data()?;
-        times.push(begun.elapsed().as_secs_f64());
-    }
-    Ok(median(&times))
 }

@@ -8,8 +8,9 @@ use clap::Args;
 use rustix::fs::{Advice, fadvise};
 
 use crate::growth::populate;
+use crate::machine::resident_kib;
 use crate::measurement::{Goal, Measurement};
-use crate::site::{http, resident_kib, start_host};
+use crate::site::{http, start_host};
 
 #[derive(Args)]
 pub struct Start {

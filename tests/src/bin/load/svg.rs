@@ -4,9 +4,9 @@ use std::fmt::Write;
 
 use crate::measurement::{Goal, Measurement};
 
-const WIDTH: f64 = 920.0;
+const WIDTH: f64 = 980.0;
 /// Where the bars begin, and how long the axis is.
-const LEFT: f64 = 420.0;
+const LEFT: f64 = 470.0;
 const AXIS: f64 = 320.0;
 const TOP: f64 = 64.0;
 const ROW: f64 = 30.0;
@@ -15,7 +15,7 @@ const POWERS: std::ops::RangeInclusive<i32> = -4..=4;
 
 /// A bar for each measurement with a floor, from 1, the floor itself, to its ratio, on an axis of powers of two; a mark
 /// where its target is. Readable on light and on dark.
-pub fn draw(measurements: &[&Measurement], conditions: &str) -> String {
+pub fn draw(measurements: &[Measurement], conditions: &str) -> String {
     let rows = measurements.iter().filter_map(|measurement| {
         let goal = match measurement.target {
             Some(Goal::RatioAtLeast(goal) | Goal::RatioAtMost(goal)) => Some(goal),

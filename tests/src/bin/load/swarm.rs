@@ -10,7 +10,6 @@ use anyhow::{Context as _, Result, bail, ensure};
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::io::Errno;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::frame::{CLOSE, PING, PONG, TEXT, frame, head, text};
 
@@ -393,26 +392,6 @@ pub fn ensure_pong(payload: &[u8]) -> Result<()> {
         payload == br#"{"type":"ping","success":true,"data":"pong"}"#,
         "not a pong: {}",
         String::from_utf8_lossy(payload)
-    );
-    Ok(())
-}
-
-/// Every socket is an open file, and shells allow 1,024 unless asked for more.
-pub fn raise_file_limit() -> Result<()> {
-    let maximum = getrlimit(Resource::Nofile).maximum;
-    let raised = Rlimit {
-        current: maximum,
-        maximum,
-    };
-    Ok(setrlimit(Resource::Nofile, raised)?)
-}
-
-/// An error where so many sockets are more than this process may have.
-pub fn ensure_files(sockets: usize) -> Result<()> {
-    let maximum = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
-    ensure!(
-        (sockets as u64).saturating_add(50) <= maximum,
-        "{sockets} sockets are more than the limit of open files allows, which is {maximum} (ulimit -Hn)"
     );
     Ok(())
 }
