@@ -1,4 +1,5 @@
-//! The load program: each scenario runs, finds nothing wrong, and says what it has measured. Nothing here is about speed.
+//! The load program: each scenario runs, finds nothing wrong, and says what it has measured. Nothing here is about
+//! speed.
 
 use std::process::Stdio;
 

@@ -369,8 +369,8 @@ impl Pair {
 
 type Chatted = (Vec<Duration>, Vec<Duration>, Vec<String>);
 
-/// One of a pair sends on time, whether or not the last message was answered; times to the replies and to the pushes, and
-/// refusals.
+/// One of a pair sends on time, whether or not the last message was answered; times to the replies and to the pushes,
+/// and refusals.
 async fn chat(mut pair: Pair, first: Instant, end: Instant) -> anyhow::Result<Chatted> {
     let event = json!({
         "type": "send_message", "conversation_id": pair.conversation_id, "content": "x".repeat(64),

@@ -28,7 +28,8 @@ impl Floor {
         let db = libsql::Builder::new_local(path).build().await?.connect()?;
         // As the host's store sets them.
         db.execute_batch(
-            "pragma busy_timeout = 2000; pragma journal_mode = wal; pragma synchronous = full; pragma foreign_keys = off; pragma cache_size = -32768;",
+            "pragma busy_timeout = 2000; pragma journal_mode = wal; pragma synchronous = full; pragma foreign_keys = off;
+             pragma cache_size = -32768;",
         )
         .await?;
         schema::migrate(&db, 0).await?;

@@ -137,7 +137,7 @@ fn check(page: &[u8], conversation_id: i64, messages: usize) -> Result<()> {
     Ok(())
 }
 
-/// Pages a second through libsql alone, on as many threads as the host has readers: the statements stepped, the values read.
+/// Pages a second through libsql alone, on as many threads as the host has readers: statements stepped, values read.
 fn raw_pages(file: &Path, ids: &[i64], messages: usize, length: Duration) -> Result<f64> {
     let threads = std::thread::available_parallelism()?.get().clamp(1, 4);
     let read = |thread: usize| -> Result<f64> {

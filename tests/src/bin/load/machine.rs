@@ -21,6 +21,18 @@ pub fn cpu_seconds(id: Option<u32>) -> Result<f64> {
     Ok(ticks.sum::<Result<f64, _>>()? / 100.0)
 }
 
+/// CPU time of everything on this machine so far, and what other machines have taken of it, from proc_stat(5).
+pub fn machine_cpu_seconds() -> Result<f64> {
+    let stat = std::fs::read_to_string("/proc/stat")?;
+    let line = stat.lines().next().unwrap_or_default();
+    let ticks = line.split_whitespace().skip(1).take(8).map(str::parse);
+    let ticks: Vec<f64> = ticks.collect::<Result<_, _>>()?;
+    let [user, nice, system, _idle, _iowait, irq, softirq, steal] = ticks[..] else {
+        anyhow::bail!("/proc/stat: {line}");
+    };
+    Ok((user + nice + system + irq + softirq + steal) / 100.0)
+}
+
 /// Memory of a process.
 pub fn resident_kib(id: u32) -> Result<f64> {
     memory_kib(id, "VmRSS:")

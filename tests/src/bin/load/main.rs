@@ -2,10 +2,10 @@
 //!
 //!     load sends --pairs 100 --in-flight 1 --seconds 5 --rounds 3
 //!
-//! Without `--url` a scenario starts the host itself, on a new file with its users in it; with `--url http://HOST:PORT` it goes
-//! to a running one. All sockets of this program are on one thread, which does no more than it must. Checked of everything
-//! that should arrive: that it arrives once, in order; where it does not, the program says so and exits with 1. Each figure
-//! is a line for people and a line of JSON: medians, every round, the floor, CPUs in use.
+//! Without `--url` a scenario starts the host itself, on a new file with its users in it; with `--url http://HOST:PORT`
+//! it goes to a running one. All sockets of this program are on one thread, which does no more than it must. Checked of
+//! everything that should arrive: that it arrives once, in order; where it does not, the program says so and
+//! exits with 1. Each figure is a line for people and a line of JSON: medians, every round, the floor, CPUs in use.
 //!
 //! | | measures | beside it |
 //! |---|---|---|
@@ -26,8 +26,8 @@
 //!
 //!     load attacks --seconds 5 --rounds 3
 //!
-//! What a few ordinary users get while others go to every limit and beyond, in turns with quiet rounds. It starts the host,
-//! with the limits that it has by itself. `--only` one of the attacks.
+//! What a few ordinary users get while others go to every limit and beyond, in turns with quiet rounds. It starts the
+//! host, with the limits that it has by itself. `--only` one of the attacks.
 
 mod attackers;
 mod attacks;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use serde_json::{Map, Value, json};
 
-use crate::machine::cpu_seconds;
+use crate::machine::{cpu_seconds, machine_cpu_seconds};
 use crate::site::Common;
 
 /// One figure of a scenario.
@@ -38,6 +38,32 @@ pub enum Goal {
 pub struct Usage {
     pub client_cpu: f64,
     pub server_cpu: Option<f64>,
+    /// By all others on this machine, where it is known which is the host. They harm a figure and its floor unequally,
+    /// in either direction, so that a ratio beside them does not count.
+    pub others_cpu: Option<f64>,
+}
+
+/// CPUs that others may use beside a measurement.
+const OTHERS_CPU_MAX: f64 = 0.2;
+
+impl Usage {
+    pub fn is_quiet(&self) -> bool {
+        self.others_cpu
+            .is_none_or(|others| others <= OTHERS_CPU_MAX)
+    }
+
+    /// Of several rounds.
+    fn medians(rounds: &[Usage]) -> Usage {
+        let of = |cpus: fn(&Usage) -> Option<f64>| {
+            let known: Vec<_> = rounds.iter().filter_map(cpus).collect();
+            (!known.is_empty()).then(|| median(&known))
+        };
+        Usage {
+            client_cpu: of(|usage| Some(usage.client_cpu)).unwrap_or_default(),
+            server_cpu: of(|usage| usage.server_cpu),
+            others_cpu: of(|usage| usage.others_cpu),
+        }
+    }
 }
 
 /// A median with the smallest and the largest of its rounds.
@@ -162,6 +188,12 @@ impl Measurement {
         if let Some(server) = self.usage.server_cpu {
             text += &format!(", the host {server:.2}");
         }
+        if let Some(others) = self.usage.others_cpu {
+            text += &format!(", others {others:.2}");
+        }
+        if !self.usage.is_quiet() {
+            text += " (the machine is not quiet, this does not count)";
+        }
         text
     }
 
@@ -176,6 +208,7 @@ impl Measurement {
             "ratio_min": ratio.map(|ratio| ratio.min), "ratio_max": ratio.map(|ratio| ratio.max),
             "target": self.target.map(|_| self.target_text()), "is_met": self.is_met(),
             "client_cpu": self.usage.client_cpu, "server_cpu": self.usage.server_cpu,
+            "others_cpu": self.usage.others_cpu, "is_quiet": self.usage.is_quiet(),
         });
         if let Some(object) = json.as_object_mut() {
             object.extend(self.more.clone());
@@ -208,23 +241,17 @@ pub async fn interleave<T>(
     ensure!(common.rounds > 0, "--rounds is at least 1");
     let length = common.length()?;
     let (mut figures, mut floors) = (vec![], vec![]);
-    let (mut client, mut server) = (vec![], vec![]);
+    let mut usages = Vec::new();
     for _ in 0..common.rounds {
         floors.push(floor(length).await?);
         let meter = Meter::start(pid)?;
         figures.push(figure(length).await?);
-        let usage = meter.read()?;
-        client.push(usage.client_cpu);
-        server.extend(usage.server_cpu);
+        usages.push(meter.read()?);
     }
-    let usage = Usage {
-        client_cpu: median(&client),
-        server_cpu: pid.map(|_| median(&server)),
-    };
     Ok(Rounds {
         figures,
         floors,
-        usage,
+        usage: Usage::medians(&usages),
     })
 }
 
@@ -233,12 +260,13 @@ pub async fn no_floor(_: Duration) -> Result<f64> {
     Ok(f64::NAN)
 }
 
-/// CPU time from here on, of this program and of the host.
+/// CPU time from here on, of this program, the host and all others.
 pub struct Meter {
     pid: Option<u32>,
     started: std::time::Instant,
     client: f64,
     server: Option<f64>,
+    machine: f64,
 }
 
 impl Meter {
@@ -248,17 +276,21 @@ impl Meter {
             started: std::time::Instant::now(),
             client: cpu_seconds(None)?,
             server: pid.map(|pid| cpu_seconds(Some(pid))).transpose()?,
+            machine: machine_cpu_seconds()?,
         })
     }
 
     pub fn read(&self) -> Result<Usage> {
         let elapsed = self.started.elapsed().as_secs_f64();
+        let client = cpu_seconds(None)? - self.client;
         let server = self.pid.map(|pid| cpu_seconds(Some(pid))).transpose()?;
+        let server = server.zip(self.server).map(|(now, then)| now - then);
+        let machine = machine_cpu_seconds()? - self.machine;
         Ok(Usage {
-            client_cpu: (cpu_seconds(None)? - self.client) / elapsed,
-            server_cpu: server
-                .zip(self.server)
-                .map(|(now, then)| (now - then) / elapsed),
+            client_cpu: client / elapsed,
+            server_cpu: server.map(|server| server / elapsed),
+            // Each clock has ticks of its own.
+            others_cpu: server.map(|server| ((machine - client - server) / elapsed).max(0.0)),
         })
     }
 }

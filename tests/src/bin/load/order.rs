@@ -12,8 +12,8 @@ pub struct Place {
 }
 
 impl Place {
-    /// Of a reply to `send_message` or of its push, without parsing more than it takes: this program shares the machine with
-    /// the host.
+    /// Of a reply to `send_message` or of its push, without parsing more than it takes: this program shares the machine
+    /// with the host.
     pub fn of(event: &[u8]) -> Result<Place> {
         if let Some(place) = Self::scan(event) {
             return Ok(place);

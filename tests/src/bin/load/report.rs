@@ -8,7 +8,7 @@ use clap::{Args, Parser};
 use serde_json::{Value, json};
 
 use crate::machine::disk_sync_seconds;
-use crate::measurement::{Measurement, median, number};
+use crate::measurement::{Measurement, Usage, median, number};
 use crate::svg::draw;
 use crate::{Scenario, run};
 
@@ -143,9 +143,13 @@ pub async fn report(arguments: Report) -> Result<()> {
     }
     let met: Vec<_> = shown.iter().filter_map(|shown| shown.is_met()).collect();
     let count = met.iter().filter(|is_met| **is_met).count();
+    let disturbed = shown.iter().filter(|shown| !shown.usage.is_quiet()).count();
+    if disturbed > 0 {
+        eprintln!("{disturbed} figures do not count: others used the machine meanwhile");
+    }
     println!(
         "{}",
-        json!({ "name": "report", "targets": met.len(), "met": count, "conditions": conditions.json() })
+        json!({ "name": "report", "disturbed": disturbed, "targets": met.len(), "met": count, "conditions": conditions.json() })
     );
     Ok(())
 }
@@ -189,7 +193,7 @@ impl Conditions {
 fn table(lines: &[Line], conditions: &Conditions) -> String {
     let mut table = format!(
         "{}. Medians of the rounds; of the ratios also the smallest and the largest.\n\n\
-         | | figure | floor | ratio | target | | CPUs: host, load program |\n|---|---|---|---|---|---|---|\n",
+         | | figure | floor | ratio | target | | CPUs: host, load program, others |\n|---|---|---|---|---|---|---|\n",
         conditions.text()
     );
     for measurement in lines.iter().flat_map(Line::shown) {
@@ -203,9 +207,18 @@ fn table(lines: &[Line], conditions: &Conditions) -> String {
             Some(false) => "**not met**",
             None => "",
         };
-        let server = measurement.usage.server_cpu;
-        let usage =
-            server.map(|server| format!("{server:.2}, {:.2}", measurement.usage.client_cpu));
+        let Usage {
+            client_cpu,
+            server_cpu,
+            others_cpu,
+        } = measurement.usage;
+        let usage = server_cpu.zip(others_cpu).map(|(server, others)| {
+            let others = match measurement.usage.is_quiet() {
+                true => format!("{others:.2}"),
+                false => format!("**{others:.2}**"),
+            };
+            format!("{server:.2}, {client_cpu:.2}, {others}")
+        });
         table += &format!(
             "| {} | {} {} | {} | {} | {} | {met} | {} |\n",
             measurement.name,

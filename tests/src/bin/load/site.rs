@@ -27,8 +27,8 @@ use crate::swarm::{PATIENCE, Swarm, Target};
 /// What every scenario is told.
 #[derive(Args, Clone)]
 pub struct Common {
-    /// A running chat, http://HOST:PORT, instead of one that is started on a new file. (TLS is not spoken: of a chat behind
-    /// a proxy give the address of the host itself.) Its limits have to be off for users, addresses, logins and
+    /// A running chat, http://HOST:PORT, instead of one that is started on a new file. (TLS is not spoken: of a chat
+    /// behind a proxy give the address of the host itself.) Its limits have to be off for users, addresses, logins and
     /// registrations. Floors are measured on this machine all the same.
     #[arg(long)]
     pub url: Option<String>,

@@ -1,5 +1,5 @@
-//! All sockets of this program, on one thread: what a message costs here is its system calls, because the program shares the
-//! machine with the host.
+//! All sockets of this program, on one thread: what a message costs here is its system calls, because the program
+//! shares the machine with the host.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
@@ -205,8 +205,8 @@ impl Swarm {
         }
     }
 
-    /// Hands each text frame (and frame of a floor) that comes to `receive`, until that says that it has all, which is true,
-    /// or until the time has come. An error where a socket is closed by the other side.
+    /// Hands each text frame (and frame of a floor) that comes to `receive`, until that says that it has all, which is
+    /// true, or until the time has come. An error where a socket is closed by the other side.
     pub fn run(
         &mut self,
         until: Instant,
