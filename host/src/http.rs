@@ -32,7 +32,7 @@ use crate::limits::{
 use crate::metrics::METRICS;
 use crate::password::PasswordThreads;
 use crate::security;
-use crate::socket::{self, CloseReason, Socket, Visitor};
+use crate::socket::{self, CloseReason, Session, Socket, Visitor};
 use crate::store::Store;
 
 /// Longest body of a request.
@@ -437,20 +437,39 @@ fn open_socket<P: Send + 'static>(
     let visitor = admit(host, request.headers(), address);
     let id = host.next_socket_id.fetch_add(1, Ordering::Relaxed);
     let cluster = host.cluster.clone();
-    host.sockets.spawn(async move {
-        // Those that are refused still count as connections; the others have a place of their own.
-        let permit = visitor.is_err().then_some(permit);
-        if let Some((stream, unread)) = raw_stream(upgrade).await {
-            let socket = Arc::new(Socket::new(id, stream));
-            socket::serve(socket, visitor, unread, &cluster).await;
+    let opening = Box::pin(async move {
+        let (stream, unread) = raw_stream(upgrade).await?;
+        let socket = Arc::new(Socket::new(id, stream));
+        match visitor {
+            Ok((username, visitor)) => {
+                // It has a place of its own.
+                drop(permit);
+                let session = Session::open(socket, username, visitor, cluster).await?;
+                let unread = (!unread.is_empty()).then(|| Box::new(unread));
+                Some((session, unread))
+            }
+            Err(reason) => {
+                // Those that are refused still count as connections.
+                socket::refuse(&socket, reason).await;
+                drop(permit);
+                None
+            }
         }
-        drop(permit);
+    });
+    host.sockets.spawn(async move {
+        if let Some((mut session, unread)) = opening.await {
+            session.serve(unread).await;
+        }
     });
     switching.map(|_| Full::default())
 }
 
 /// Who may open a socket, or the reason to close it with.
-fn admit(host: &Host, headers: &HeaderMap, address: IpAddr) -> Result<Visitor, CloseReason> {
+fn admit(
+    host: &Host,
+    headers: &HeaderMap,
+    address: IpAddr,
+) -> Result<(Arc<str>, Box<Visitor>), CloseReason> {
     let username = logged_in(host, headers);
     let username: Arc<str> = username
         .map_err(|error| {
@@ -472,14 +491,14 @@ fn admit(host: &Host, headers: &HeaderMap, address: IpAddr) -> Result<Visitor, C
         security::refused("flood", address, Some(&username));
         CloseReason::FLOOD
     })?;
-    Ok(Visitor {
-        username,
+    let visitor = Visitor {
         address,
         rates,
         source: host.store.source(address),
         message_timeout: host.message_timeout,
         _place: place,
-    })
+    };
+    Ok((username, Box::new(visitor)))
 }
 
 /// RFC 6455 section 4.2.1: 16 bytes in base64. The library only asks that there is one.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use governor::clock::{Clock, DefaultClock};
@@ -77,38 +77,45 @@ impl Rate {
     }
 }
 
+/// What is known of each of many: of those that were seen last.
+struct Remembered<K, V>(Mutex<LruCache<K, Arc<V>>>);
+
+impl<K: Hash + Eq, V> Remembered<K, V> {
+    fn new() -> Self {
+        // With a capacity it would take the memory at once.
+        Remembered(Mutex::new(LruCache::unbounded()))
+    }
+
+    fn of(&self, key: K, make: impl FnOnce() -> V) -> Arc<V> {
+        let mut remembered = locked(&self.0);
+        let value = remembered.get_or_insert(key, || Arc::new(make())).clone();
+        if remembered.len() > REMEMBERED_MAX {
+            remembered.pop_lru();
+        }
+        value
+    }
+}
+
 /// The same rate for each of many.
 pub struct Rates<K> {
     quota: Option<Quota>,
-    remembered: Mutex<LruCache<K, Arc<Rate>>>,
+    remembered: Remembered<K, Rate>,
 }
 
 impl<K: Hash + Eq> Rates<K> {
     fn new(quota: Option<Quota>) -> Self {
         Rates {
             quota,
-            // With a capacity it would take the memory at once.
-            remembered: Mutex::new(LruCache::unbounded()),
+            remembered: Remembered::new(),
         }
-    }
-
-    /// The rate of one of them.
-    fn of(&self, key: K) -> Arc<Rate> {
-        let mut remembered = locked(&self.remembered);
-        let rate = remembered.get_or_insert(key, || Arc::new(Rate::new(self.quota)));
-        let rate = rate.clone();
-        if remembered.len() > REMEMBERED_MAX {
-            remembered.pop_lru();
-        }
-        rate
     }
 
     fn check(&self, key: K) -> Result<(), Duration> {
-        self.of(key).check()
+        self.remembered.of(key, || Rate::new(self.quota)).check()
     }
 
     fn forget(&self, key: &K) {
-        locked(&self.remembered).pop(key);
+        locked(&self.remembered.0).pop(key);
     }
 }
 
@@ -127,47 +134,52 @@ fn refused(wait: Duration) -> Error {
 /// What users may do, with all of their sockets on this host.
 pub struct UserRates {
     limits: Limits,
-    events: Rates<Arc<str>>,
-    connects: Rates<Arc<str>>,
+    users: Remembered<Arc<str>, UserRate>,
+}
+
+/// Of one user.
+struct UserRate {
+    /// A second, of each socket.
+    socket_events: u32,
+    events: Rate,
+    connects: Rate,
 }
 
 impl UserRates {
     pub fn new(limits: &Limits) -> Self {
-        let events = limits.events_per_second.saturating_mul(USER_EVENTS);
-        let connects = match limits.sockets_per_user {
-            0 => None,
-            sockets => quota(1, Duration::from_secs(1), sockets.saturating_mul(2)),
-        };
         UserRates {
             limits: limits.clone(),
-            events: Rates::new(quota(
-                events,
-                Duration::from_secs(1),
-                events.saturating_mul(10),
-            )),
-            connects: Rates::new(connects),
+            users: Remembered::new(),
         }
     }
 
     /// One more socket: what may be sent on it.
     pub fn connect(&self, username: &Arc<str>) -> Result<SocketRates, Flood> {
-        let connects = self.connects.check(username.clone());
-        connects.map_err(|_| Flood)?;
-        Ok(SocketRates::new(
-            &self.limits,
-            self.events.of(username.clone()),
-        ))
+        let user = self.users.of(username.clone(), || UserRate {
+            socket_events: self.limits.events_per_second,
+            events: events(self.limits.events_per_second.saturating_mul(USER_EVENTS)),
+            connects: match self.limits.sockets_per_user {
+                0 => Rate(None),
+                sockets => Rate::per_second(1, sockets.saturating_mul(2)),
+            },
+        });
+        user.connects.check().map_err(|_| Flood)?;
+        Ok(SocketRates::new(user))
     }
 }
 
 /// What one socket may send.
 pub struct SocketRates {
     events: Rate,
-    /// Of its user's sockets together.
-    events_of_user: Arc<Rate>,
+    user: Arc<UserRate>,
     /// Events that were refused: one who does not listen to that is closed.
-    refusals: Rate,
+    refusals: OnceLock<Box<Rate>>,
     control_frames: Rate,
+}
+
+/// So many a second, and ten seconds' worth at once.
+fn events(per_second: u32) -> Rate {
+    Rate::per_second(per_second, per_second.saturating_mul(10))
 }
 
 /// The socket is to be closed.
@@ -175,13 +187,11 @@ pub struct SocketRates {
 pub struct Flood;
 
 impl SocketRates {
-    fn new(limits: &Limits, events_of_user: Arc<Rate>) -> Self {
-        let per_second = limits.events_per_second;
-        let events = || Rate::per_second(per_second, per_second.saturating_mul(10));
+    fn new(user: Arc<UserRate>) -> Self {
         SocketRates {
-            events: events(),
-            events_of_user,
-            refusals: events(),
+            events: events(user.socket_events),
+            user,
+            refusals: OnceLock::new(),
             control_frames: Rate::per_second(CONTROL_FRAMES_PER_SECOND, CONTROL_FRAMES_AT_ONCE),
         }
     }
@@ -189,10 +199,13 @@ impl SocketRates {
     /// One more event. `Ok(Err(…))`: it is refused with that.
     pub fn event(&self) -> Result<Result<(), Error>, Flood> {
         let both = self.events.check();
-        match both.and_then(|()| self.events_of_user.check()) {
+        match both.and_then(|()| self.user.events.check()) {
             Ok(()) => Ok(Ok(())),
             Err(wait) => {
-                self.refusals.check().map_err(|_| Flood)?;
+                let refusals = self
+                    .refusals
+                    .get_or_init(|| Box::new(events(self.user.socket_events)));
+                refusals.check().map_err(|_| Flood)?;
                 Ok(Err(refused(wait)))
             }
         }

@@ -198,7 +198,8 @@ const RECENT_MAX: usize = 100_000;
 #[derive(Default)]
 struct User {
     sockets: Vec<Arc<Socket>>,
-    conversations: HashSet<i64>,
+    /// In order.
+    conversations: Vec<i64>,
 }
 
 impl Registry {
@@ -357,9 +358,12 @@ impl Registry {
             METRICS.users.inc();
             User::default()
         });
+        // Most have one, and there are many.
+        user.sockets.reserve_exact(1);
         user.sockets.push(socket);
         METRICS.sockets.inc();
         let mut ids = session.conversation_ids;
+        user.conversations.reserve_exact(ids.len());
         for recent in [&self.recent, &self.older] {
             ids.extend(recent.joins.get(&user_id).into_iter().flatten());
         }
@@ -456,8 +460,9 @@ impl Registry {
     fn join(&mut self, conversation_id: i64, user_ids: &[i64]) {
         for user_id in user_ids {
             if let Some(user) = self.users.get_mut(user_id)
-                && user.conversations.insert(conversation_id)
+                && let Err(at) = user.conversations.binary_search(&conversation_id)
             {
+                user.conversations.insert(at, conversation_id);
                 self.conversations
                     .entry(conversation_id)
                     .or_default()

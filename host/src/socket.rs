@@ -6,18 +6,20 @@
 mod session;
 
 use std::borrow::Cow;
+use std::future::poll_fn;
 use std::io::{ErrorKind, IoSlice};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::{self, Poll};
 
 use bytes::Bytes;
+use futures_util::task::AtomicWaker;
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
 
 use crate::frame::{self, Violation};
 use crate::metrics::METRICS;
 use crate::queue::Queue;
-pub use session::{Departure, Visitor, serve};
+pub use session::{Departure, Session, Visitor, refuse};
 
 /// Bytes of pushes that may wait for one socket. One that passes it is closed with 1013.
 pub const PUSH_BYTES_QUEUED_MAX: usize = 4 * 1024 * 1024;
@@ -81,8 +83,10 @@ pub struct Socket {
     pub id: u64,
     stream: TcpStream,
     queue: Mutex<Queue>,
-    /// Wakes the task: the peer is slow, the socket was closed, or an answer has come that the task waits for.
-    wake: Notify,
+    /// The socket's task; it has something to look at: the peer is slow, the socket was closed, or an answer has come that
+    /// it waits for.
+    task: AtomicWaker,
+    is_woken: AtomicBool,
     /// Requests handed to the writer whose replies are not queued yet.
     unanswered: AtomicU32,
     /// The task waits for `unanswered` to fall.
@@ -111,7 +115,8 @@ impl Socket {
             id,
             stream,
             queue: Mutex::default(),
-            wake: Notify::new(),
+            task: AtomicWaker::new(),
+            is_woken: AtomicBool::new(false),
             unanswered: AtomicU32::new(0),
             is_waiting: AtomicBool::new(false),
             is_heard: AtomicBool::new(true),
@@ -140,7 +145,7 @@ impl Socket {
         queue.clear();
         close(&mut queue, CloseReason::TOO_SLOW);
         drop(queue);
-        self.wake.notify_one();
+        self.wake();
     }
 
     /// Queues the reply to a request that was handed to the writer.
@@ -148,14 +153,14 @@ impl Socket {
         self.queue().add(frame);
         self.unanswered.fetch_sub(1, Ordering::SeqCst);
         if self.is_waiting.load(Ordering::SeqCst) {
-            self.wake.notify_one();
+            self.wake();
         }
     }
 
     /// Queues a close frame behind what is queued.
     pub fn close(&self, reason: CloseReason) {
         close(&mut self.queue(), reason);
-        self.wake.notify_one();
+        self.wake();
     }
 
     /// The peer has closed its side without a frame: what waits is still written.
@@ -168,7 +173,7 @@ impl Socket {
     /// Lets the task answer what it has read, and close.
     pub fn finish(&self) {
         self.is_finishing.store(true, Ordering::SeqCst);
-        self.wake.notify_one();
+        self.wake();
     }
 
     /// Queues a ping; `was_heard_since_ping` is about the time from now on.
@@ -202,14 +207,14 @@ impl Socket {
                 Ok(bytes) => queue.advance(bytes),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     queue.is_blocked = true;
-                    self.wake.notify_one();
+                    self.wake();
                     return;
                 }
                 Err(_) => {
                     // The peer is gone; the task sees the same and ends.
                     count_close(queue, LOST);
                     queue.break_off();
-                    self.wake.notify_one();
+                    self.wake();
                 }
             }
         }
@@ -228,17 +233,29 @@ impl Socket {
         self.queue().bytes() <= PAUSE_READING_BYTES && !self.is_finishing.load(Ordering::SeqCst)
     }
 
-    /// Waits until something has changed: it was woken, or the system took what was blocked.
+    fn wake(&self) {
+        self.is_woken.store(true, Ordering::SeqCst);
+        self.task.wake();
+    }
+
+    /// Waits until something has changed: it was woken, or the system took what was blocked. Only the socket's own task waits.
     async fn changed(&self) {
-        let is_blocked = self.queue().is_blocked;
-        tokio::select! {
-            () = self.wake.notified() => {}
-            _ = self.stream.writable(), if is_blocked => {
-                // The system had no room and has again: the peer reads, however slowly it answers pings.
-                self.is_heard.store(true, Ordering::Relaxed);
-                self.write(&mut self.queue());
-            }
+        poll_fn(|cx| self.poll_changed(cx)).await;
+    }
+
+    fn poll_changed(&self, cx: &mut task::Context) -> Poll<()> {
+        self.task.register(cx.waker());
+        if self.is_woken.swap(false, Ordering::SeqCst) {
+            return Poll::Ready(());
         }
+        let is_blocked = self.queue().is_blocked;
+        if is_blocked && self.stream.poll_write_ready(cx).is_ready() {
+            // The system had no room and has again: the peer reads, however slowly it answers pings.
+            self.is_heard.store(true, Ordering::Relaxed);
+            self.write(&mut self.queue());
+            return Poll::Ready(());
+        }
+        Poll::Pending
     }
 
     /// Waits until at most `max` requests are unanswered.

@@ -2,21 +2,23 @@
 
 use std::cell::RefCell;
 use std::fmt;
+use std::future::poll_fn;
 use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{self, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use futures_util::future::OptionFuture;
 use handler::presence::{Connected, Disconnected};
 use handler::{Access, Context, Envelope, Error, Event, Outbox, Reply};
 use tokio::sync::oneshot;
 use tokio::task::{coop, yield_now};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, Sleep, sleep, timeout_at};
 use tracing::Instrument;
 
 use super::{CloseReason, PAUSE_READING_BYTES, Socket, User};
@@ -39,7 +41,6 @@ const READ_BYTES: usize = 16 * 1024;
 
 /// Who may have a socket: its login token holds, and there is a place.
 pub struct Visitor {
-    pub username: Arc<str>,
     pub address: IpAddr,
     pub rates: SocketRates,
     /// Of its operations.
@@ -49,58 +50,20 @@ pub struct Visitor {
     pub _place: SocketPlace,
 }
 
-/// Serves a socket from the handshake to its end. `visitor`: or why there is none; `unread` is what the client sent right
-/// behind its handshake.
-pub async fn serve(
-    socket: Arc<Socket>,
-    visitor: Result<Visitor, CloseReason>,
-    unread: Bytes,
-    cluster: &Cluster,
-) {
-    let store = &cluster.store;
-    // Its place is given back at the very end.
-    let opened = match &visitor {
-        Ok(visitor) => open(&socket, visitor, store)
-            .await
-            .map(|caller| (visitor, caller)),
-        Err(reason) => Err(reason.clone()),
-    };
-    let mut decoder = Decoder::default();
-    match opened {
-        Err(reason) => socket.close(reason),
-        Ok((visitor, caller)) => {
-            METRICS.sockets_opened.inc();
-            let task = Task {
-                socket: &socket,
-                store,
-                visitor,
-                caller,
-                count: AtomicU32::new(0),
-            };
-            // Whatever happens to it, its user is not to stay online.
-            let run = AssertUnwindSafe(task.run(&mut decoder, unread));
-            if run.catch_unwind().await.is_err() {
-                socket.close(CloseReason::INTERNAL);
-            }
-            socket.flush();
-            let departure = Departure {
-                socket: socket.clone(),
-                source: task.visitor.source.clone(),
-                ctx: task.context(),
-            };
-            tokio::join!(departure.store(cluster), linger(&socket));
-            return;
-        }
-    }
+/// Closes a socket that may not be open.
+pub async fn refuse(socket: &Socket, reason: CloseReason) {
+    socket.close(reason);
     socket.flush();
-    linger(&socket).await;
+    linger(socket).await;
 }
 
 /// Registers the socket, in commit order, under the user's id.
-async fn open(socket: &Arc<Socket>, visitor: &Visitor, store: &Store) -> Result<User, CloseReason> {
-    let Visitor {
-        username, source, ..
-    } = visitor;
+async fn open(
+    socket: &Arc<Socket>,
+    username: Arc<str>,
+    source: &Source,
+    store: &Store,
+) -> Result<User, CloseReason> {
     let ctx = Context::anonymous(clock::now());
     let operation = Connected {
         username: username.to_string(),
@@ -136,7 +99,7 @@ async fn open(socket: &Arc<Socket>, visitor: &Visitor, store: &Store) -> Result<
         Err(Error::NotFound(text)) => Err(CloseReason::refused(text)),
         Err(error) => {
             if let Error::Internal(detail) = error {
-                tracing::error!(detail, user = &**username, "a socket could not be opened");
+                tracing::error!(detail, user = &*username, "a socket could not be opened");
             }
             Err(CloseReason::UNAVAILABLE)
         }
@@ -204,101 +167,176 @@ fn discard(socket: &Socket) -> bool {
     })
 }
 
-/// Reads once, without waiting, and decodes in place.
-fn receive(socket: &Socket, decoder: &mut Decoder, mut take: impl FnMut(Request)) -> Received {
-    INPUT.with_borrow_mut(|buffer| match socket.stream.try_read(buffer) {
-        Ok(0) => Received::End,
-        Ok(bytes) => decode(socket, decoder, &mut buffer[..bytes], &mut take),
-        Err(error) if error.kind() == ErrorKind::WouldBlock => Received::Nothing,
-        Err(_) => Received::End,
-    })
-}
-
-fn decode(
-    socket: &Socket,
-    decoder: &mut Decoder,
-    input: &mut [u8],
-    take: &mut impl FnMut(Request),
-) -> Received {
-    socket.is_heard.store(true, Ordering::Relaxed);
-    let mut is_closed = false;
-    let decoded = decoder.feed(input, |message| match message {
-        Message::Text(text) => {
-            let event = contain(|| Ok(Event::parse(text)));
-            take(Request::Event(event.unwrap_or_else(Event::unreadable)));
-        }
-        Message::Ping(payload) => take(Request::Ping(frame::pong_frame(payload))),
-        Message::Pong => take(Request::Pong),
-        Message::Close(code) => {
-            is_closed = true;
-            take(Request::Close(code));
-        }
-    });
-    match decoded {
-        Err(violation) => Received::Violation(violation),
-        Ok(()) if is_closed => Received::Closed,
-        Ok(()) => Received::Messages,
-    }
-}
-
-/// An open socket, from its registration to its close frame.
-struct Task<'a> {
-    socket: &'a Arc<Socket>,
-    store: &'a Store,
-    visitor: &'a Visitor,
-    caller: User,
+/// An open socket, from its registration to its end.
+pub struct Session {
+    socket: Arc<Socket>,
+    cluster: Arc<Cluster>,
+    visitor: Box<Visitor>,
+    decoder: Decoder,
     /// Of its events.
     count: AtomicU32,
 }
 
-impl Task<'_> {
-    async fn run(&self, decoder: &mut Decoder, unread: Bytes) {
-        let socket = self.socket;
-        if !unread.is_empty() {
-            let mut requests = Vec::new();
-            let received = decode(socket, decoder, &mut Vec::from(unread), &mut |request| {
-                requests.push(request);
-            });
-            self.handle(requests, received).await;
-        }
-        let mut deadline = None;
-        while socket.is_open() {
-            deadline = match decoder.is_between_messages() {
-                true => None,
-                false => deadline.or_else(|| Some(Instant::now() + self.visitor.message_timeout)),
-            };
-            if socket.is_finishing.load(Ordering::SeqCst) {
-                socket.answered_down_to(0).await;
-                socket.close(CloseReason::SHUTTING_DOWN);
-                return;
+/// What a session has waited for.
+enum Wake {
+    Readable,
+    Changed,
+    /// A message is not complete in its time.
+    Late,
+}
+
+impl Session {
+    /// Registers the socket. `None`: it could not be, and is closed.
+    pub async fn open(
+        socket: Arc<Socket>,
+        username: Arc<str>,
+        visitor: Box<Visitor>,
+        cluster: Arc<Cluster>,
+    ) -> Option<Self> {
+        match open(&socket, username, &visitor.source, &cluster.store).await {
+            Ok(_) => {
+                METRICS.sockets_opened.inc();
+                Some(Session {
+                    socket,
+                    cluster,
+                    visitor,
+                    decoder: Decoder::default(),
+                    count: AtomicU32::new(0),
+                })
             }
-            let may_read = socket.may_read();
-            tokio::select! {
-                _ = socket.stream.readable(), if may_read => {
-                    let mut requests = Vec::new();
-                    let received = receive(socket, decoder, |request| requests.push(request));
-                    if !requests.is_empty() {
-                        // What is incomplete now has just begun.
-                        deadline = None;
-                    }
-                    let is_more_likely = requests.len() > 1 || !decoder.is_between_messages();
-                    self.handle(requests, received).await;
-                    if is_more_likely {
-                        yield_now().await;
-                    }
-                }
-                () = socket.changed() => {}
-                Some(()) = OptionFuture::from(deadline.map(sleep_until)), if may_read => {
-                    socket.answered_down_to(0).await;
-                    socket.close(CloseReason::MESSAGE_TOO_SLOW);
-                }
+            Err(reason) => {
+                refuse(&socket, reason).await;
+                None
             }
         }
     }
 
+    /// Serves the socket to its end. `unread` is what the client sent right behind its handshake.
+    ///
+    /// While nothing happens this future is most of what a socket costs: whatever else it needs is in boxes, and only
+    /// while it is needed.
+    pub async fn serve(&mut self, unread: Option<Box<Bytes>>) {
+        // Whatever happens to it, its user is not to stay online.
+        let run = AssertUnwindSafe(self.run(unread));
+        if run.catch_unwind().await.is_err() {
+            self.socket.close(CloseReason::INTERNAL);
+        }
+        Box::pin(self.close()).await;
+    }
+
+    async fn close(&self) {
+        let socket = &self.socket;
+        socket.flush();
+        let departure = Departure {
+            socket: socket.clone(),
+            source: self.visitor.source.clone(),
+            ctx: self.context(),
+        };
+        // Its place is given back at the very end.
+        tokio::join!(departure.store(&self.cluster), linger(socket));
+    }
+
+    async fn run(&mut self, unread: Option<Box<Bytes>>) {
+        if let Some(unread) = unread {
+            let (requests, received) = self.decode(&mut Vec::from(*unread));
+            Box::pin(self.handle(requests, received)).await;
+        }
+        let mut deadline: Option<Pin<Box<Sleep>>> = None;
+        while self.socket.is_open() {
+            if self.decoder.is_between_messages() {
+                deadline = None;
+            } else if deadline.is_none() {
+                deadline = Some(Box::pin(sleep(self.visitor.message_timeout)));
+            }
+            if self.socket.is_finishing.load(Ordering::SeqCst) {
+                Box::pin(self.finish(CloseReason::SHUTTING_DOWN)).await;
+                return;
+            }
+            match poll_fn(|cx| self.poll_wake(cx, &mut deadline)).await {
+                Wake::Readable => {
+                    let (requests, received) = self.receive();
+                    if !requests.is_empty() {
+                        // What is incomplete now has just begun.
+                        deadline = None;
+                    }
+                    let is_more_likely = requests.len() > 1 || !self.decoder.is_between_messages();
+                    Box::pin(self.handle(requests, received)).await;
+                    if is_more_likely {
+                        yield_now().await;
+                    }
+                }
+                Wake::Changed => {}
+                Wake::Late => Box::pin(self.finish(CloseReason::MESSAGE_TOO_SLOW)).await,
+            }
+        }
+    }
+
+    fn poll_wake(
+        &self,
+        cx: &mut task::Context,
+        deadline: &mut Option<Pin<Box<Sleep>>>,
+    ) -> Poll<Wake> {
+        if self.socket.poll_changed(cx).is_ready() {
+            return Poll::Ready(Wake::Changed);
+        }
+        if self.socket.may_read() {
+            if self.socket.stream.poll_read_ready(cx).is_ready() {
+                return Poll::Ready(Wake::Readable);
+            }
+            if let Some(deadline) = deadline
+                && deadline.as_mut().poll(cx).is_ready()
+            {
+                return Poll::Ready(Wake::Late);
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Answers what was asked, and closes.
+    async fn finish(&self, reason: CloseReason) {
+        self.socket.answered_down_to(0).await;
+        self.socket.close(reason);
+    }
+
+    /// Reads once, without waiting, and decodes in place.
+    fn receive(&mut self) -> (Vec<Request>, Received) {
+        INPUT.with_borrow_mut(|buffer| match self.socket.stream.try_read(buffer) {
+            Ok(0) => (Vec::new(), Received::End),
+            Ok(bytes) => self.decode(&mut buffer[..bytes]),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => (Vec::new(), Received::Nothing),
+            Err(_) => (Vec::new(), Received::End),
+        })
+    }
+
+    fn decode(&mut self, input: &mut [u8]) -> (Vec<Request>, Received) {
+        self.socket.is_heard.store(true, Ordering::Relaxed);
+        let mut requests = Vec::new();
+        let mut is_closed = false;
+        let decoded = self.decoder.feed(input, |message| {
+            requests.push(match message {
+                Message::Text(text) => {
+                    let event = contain(|| Ok(Event::parse(text)));
+                    Request::Event(event.unwrap_or_else(Event::unreadable))
+                }
+                Message::Ping(payload) => Request::Ping(frame::pong_frame(payload)),
+                Message::Pong => Request::Pong,
+                Message::Close(code) => {
+                    is_closed = true;
+                    Request::Close(code)
+                }
+            });
+        });
+        let received = match decoded {
+            Err(violation) => Received::Violation(violation),
+            Ok(()) if is_closed => Received::Closed,
+            Ok(()) => Received::Messages,
+        };
+        (requests, received)
+    }
+
     /// Answers requests in their order, then what else the read has shown.
     async fn handle(&self, requests: Vec<Request>, received: Received) {
-        let socket = self.socket;
+        let socket = &self.socket;
         for request in requests {
             if !socket.is_open() {
                 return;
@@ -321,16 +359,13 @@ impl Task<'_> {
                 Request::Ping(pong) => socket.queue().add(pong),
                 Request::Pong => {}
                 Request::Close(code) => {
-                    socket.answered_down_to(0).await;
-                    socket.close(CloseReason::fixed(code.unwrap_or(1005), ""));
+                    self.finish(CloseReason::fixed(code.unwrap_or(1005), ""))
+                        .await;
                 }
             }
         }
         match received {
-            Received::Violation(violation) => {
-                socket.answered_down_to(0).await;
-                socket.close(violation.into());
-            }
+            Received::Violation(violation) => self.finish(violation.into()).await,
             Received::End => {
                 // It may still read: what it has asked is answered.
                 socket.answered_down_to(0).await;
@@ -342,10 +377,9 @@ impl Task<'_> {
     }
 
     async fn close_flood(&self) {
-        let (address, user) = (self.visitor.address, &self.caller.name);
+        let (address, user) = (self.visitor.address, &self.caller().name);
         security::refused("flood", address, Some(user));
-        self.socket.answered_down_to(0).await;
-        self.socket.close(CloseReason::FLOOD);
+        self.finish(CloseReason::FLOOD).await;
         self.socket.flush();
     }
 
@@ -353,7 +387,7 @@ impl Task<'_> {
         EventId {
             socket_id: self.socket.id,
             number: self.count.fetch_add(1, Ordering::Relaxed),
-            user_id: self.caller.id,
+            user_id: self.caller().id,
             kind: envelope.kind,
         }
     }
@@ -362,7 +396,7 @@ impl Task<'_> {
     /// waits for the writes before it.
     async fn answer(&self, event: Event, id: EventId) {
         let started = Instant::now();
-        let socket = self.socket;
+        let (socket, store) = (&self.socket, &self.cluster.store);
         let ctx = self.context();
         let Event {
             envelope,
@@ -376,13 +410,11 @@ impl Task<'_> {
                 let origin = socket.clone();
                 let reply_to = envelope.clone();
                 let source = &self.visitor.source;
-                let submitted =
-                    self.store
-                        .submit(source, ctx, operation, move |outcome, outbox| {
-                            note(&id, &outcome, started);
-                            let reply = frame::text_frame(&reply_to.reply(&outcome));
-                            Some(Delivery::reply(origin, reply, outbox))
-                        });
+                let submitted = store.submit(source, ctx, operation, move |outcome, outbox| {
+                    note(&id, &outcome, started);
+                    let reply = frame::text_frame(&reply_to.reply(&outcome));
+                    Some(Delivery::reply(origin, reply, outbox))
+                });
                 match submitted.await {
                     Ok(()) => return,
                     Err(error) => {
@@ -399,7 +431,7 @@ impl Task<'_> {
                     _ => {
                         let origin = Some(socket.clone());
                         let source = &self.visitor.source;
-                        self.store.run_for(source, origin, ctx, operation).await
+                        store.run_for(source, origin, ctx, operation).await
                     }
                 }
             }
@@ -419,8 +451,13 @@ impl Task<'_> {
         }
     }
 
+    fn caller(&self) -> &User {
+        let user = self.socket.user();
+        user.expect("it is opened with its user")
+    }
+
     fn context(&self) -> Context {
-        Context::new(self.caller.id, self.caller.name.clone(), clock::now())
+        Context::new(self.caller().id, self.caller().name.clone(), clock::now())
     }
 
     /// Waits until replies may be added again.
