@@ -139,8 +139,6 @@ pub struct UserRates {
 
 /// Of one user.
 struct UserRate {
-    /// A second, of each socket.
-    socket_events: u32,
     events: Rate,
     connects: Rate,
 }
@@ -156,7 +154,6 @@ impl UserRates {
     /// One more socket: what may be sent on it.
     pub fn connect(&self, username: &Arc<str>) -> Result<SocketRates, Flood> {
         let user = self.users.of(username.clone(), || UserRate {
-            socket_events: self.limits.events_per_second,
             events: events(self.limits.events_per_second.saturating_mul(USER_EVENTS)),
             connects: match self.limits.sockets_per_user {
                 0 => Rate(None),
@@ -164,12 +161,14 @@ impl UserRates {
             },
         });
         user.connects.check().map_err(|_| Flood)?;
-        Ok(SocketRates::new(user))
+        Ok(SocketRates::new(self.limits.events_per_second, user))
     }
 }
 
 /// What one socket may send.
 pub struct SocketRates {
+    /// Events.
+    per_second: u32,
     events: Rate,
     user: Arc<UserRate>,
     /// Events that were refused: one who does not listen to that is closed.
@@ -187,9 +186,10 @@ fn events(per_second: u32) -> Rate {
 pub struct Flood;
 
 impl SocketRates {
-    fn new(user: Arc<UserRate>) -> Self {
+    fn new(per_second: u32, user: Arc<UserRate>) -> Self {
         SocketRates {
-            events: events(user.socket_events),
+            per_second,
+            events: events(per_second),
             user,
             refusals: OnceLock::new(),
             control_frames: Rate::per_second(CONTROL_FRAMES_PER_SECOND, CONTROL_FRAMES_AT_ONCE),
@@ -204,7 +204,7 @@ impl SocketRates {
             Err(wait) => {
                 let refusals = self
                     .refusals
-                    .get_or_init(|| Box::new(events(self.user.socket_events)));
+                    .get_or_init(|| Box::new(events(self.per_second)));
                 refusals.check().map_err(|_| Flood)?;
                 Ok(Err(refused(wait)))
             }
