@@ -21,3 +21,5 @@ mod store;
 pub use config::{BusUrl, Config, Database, LogFormat, RemoteUrl, SameSite};
 pub use limits::Limits;
 pub use server::{Server, Stopper};
+/// For what counts the instructions of a commit: the store itself works on threads of its own.
+pub use store::LocalDatabase;

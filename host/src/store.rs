@@ -24,7 +24,7 @@ use crate::metrics::METRICS;
 use crate::registry::Delivery;
 use crate::socket::Socket;
 pub use direct::Direct;
-use local::LocalDatabase;
+pub use local::LocalDatabase;
 pub use queue::Source;
 use queue::{Receiver, Room, Sender, queue};
 use remote::{RemoteReader, RemoteWriter};

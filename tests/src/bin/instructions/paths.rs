@@ -1,0 +1,258 @@
+//! The hot paths, each with the code of the host and of the handler that it consists of, on input as clients send it.
+
+use std::hint::black_box;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, anyhow};
+use handler::account::Register;
+use handler::{
+    Access, Context, Envelope, Event, EventOperation, Operation, Outbox, Output, Reply, Rows,
+};
+use host::LocalDatabase;
+use host::frame::{Decoder, Message, text_frame};
+use tokio_tungstenite::tungstenite::protocol::frame::Frame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
+
+/// One of them.
+pub struct HotPath {
+    pub name: &'static str,
+    /// So many that what happens once in a while, as a page that is split, weighs what it does in the long run.
+    pub repetitions: u32,
+    /// Goes it so many times. The folder is empty.
+    pub run: fn(&Path, u32) -> Result<()>,
+}
+
+/// All of them.
+pub const PATHS: [HotPath; 11] = [
+    path("decode", 2000, decode),
+    path("decode_32", 200, decode_32),
+    path("plan", 1000, plan),
+    path("plan_client_id", 1000, plan_client_id),
+    path("conclude", 1000, conclude),
+    path("conclude_client_id", 1000, conclude_client_id),
+    path("encode", 4000, encode),
+    path("commit_64", 32, commit_64),
+    path("read_100", 16, read_100),
+    path("page_100", 32, page_100),
+    path("ping", 1000, ping),
+];
+
+const fn path(name: &'static str, repetitions: u32, run: fn(&Path, u32) -> Result<()>) -> HotPath {
+    HotPath {
+        name,
+        repetitions,
+        run,
+    }
+}
+
+const SEND: &str = r#"{"type":"send_message","conversation_id":1,"content":"The train leaves at 18:05 from platform 7 – see you there. Shall I bring the two books along?","ref":1207}"#;
+const SEND_CLIENT_ID: &str = r#"{"type":"send_message","conversation_id":1,"content":"The train leaves at 18:05 from platform 7 – see you there. Shall I bring the two books along?","client_id":"0b2f4c1e-58a7-4c0b-9d0e-6f1f3a7c9e21","ref":1207}"#;
+const GET: &str = r#"{"type":"get_messages","conversation_id":1,"limit":100,"ref":1208}"#;
+const PING: &str = r#"{"type":"ping","ref":1209}"#;
+
+/// Messages of a group, and of a page.
+const GROUP: usize = 64;
+const PAGE: usize = 100;
+/// Messages of one user that arrive with one read.
+const BURST: usize = 32;
+
+/// A read that brings one message.
+fn decode(_: &Path, repetitions: u32) -> Result<()> {
+    decode_frames(&frame(SEND), repetitions)
+}
+
+/// A read that brings many.
+fn decode_32(_: &Path, repetitions: u32) -> Result<()> {
+    decode_frames(&frame(SEND).repeat(BURST), repetitions)
+}
+
+fn decode_frames(frames: &[u8], repetitions: u32) -> Result<()> {
+    let mut decoder = Decoder::default();
+    let mut input = frames.to_vec();
+    for _ in 0..repetitions {
+        // It was decoded in place.
+        input.copy_from_slice(frames);
+        let decoded = decoder.feed(black_box(&mut input), |message| {
+            black_box(&message);
+        });
+        decoded.map_err(|violation| anyhow!(violation.reason))?;
+    }
+    Ok(())
+}
+
+fn plan(_: &Path, repetitions: u32) -> Result<()> {
+    plan_event(SEND, repetitions)
+}
+
+fn plan_client_id(_: &Path, repetitions: u32) -> Result<()> {
+    plan_event(SEND_CLIENT_ID, repetitions)
+}
+
+/// From the text to the statements.
+fn plan_event(text: &str, repetitions: u32) -> Result<()> {
+    let ctx = caller();
+    for _ in 0..repetitions {
+        let event = Event::parse(black_box(text));
+        black_box(&event.envelope);
+        black_box(event.operation?.statements(&ctx));
+    }
+    Ok(())
+}
+
+fn conclude(folder: &Path, repetitions: u32) -> Result<()> {
+    Concluded::of(folder, SEND)?.conclude(repetitions)
+}
+
+fn conclude_client_id(folder: &Path, repetitions: u32) -> Result<()> {
+    Concluded::of(folder, SEND_CLIENT_ID)?.conclude(repetitions)
+}
+
+/// A page of the history, from its rows to the text.
+fn page_100(folder: &Path, repetitions: u32) -> Result<()> {
+    Concluded::of(folder, GET)?.conclude(repetitions)
+}
+
+/// The reply and the push, from their data to their frames.
+fn encode(folder: &Path, repetitions: u32) -> Result<()> {
+    let event = Concluded::of(folder, SEND)?;
+    let (reply, outbox) = event.outcome()?;
+    let [Output::Push { event: push, .. }] = &outbox[..] else {
+        anyhow::bail!("expected a push: {outbox:?}");
+    };
+    let outcome = Ok(reply);
+    for _ in 0..repetitions {
+        let reply = event.envelope.reply(black_box(&outcome));
+        black_box(text_frame(&reply));
+        black_box(text_frame(black_box(push)));
+    }
+    Ok(())
+}
+
+/// A group of messages, from their statements to the commit that is on disk.
+fn commit_64(folder: &Path, repetitions: u32) -> Result<()> {
+    let (mut database, ctx) = (database(folder)?, caller());
+    let send = operation(SEND)?;
+    for _ in 0..repetitions {
+        let group = (0..GROUP).map(|_| send.statements(&ctx)).collect();
+        black_box(database.transact(Access::Write, group)?);
+    }
+    Ok(())
+}
+
+/// A page of the history, from its statements to its rows.
+fn read_100(folder: &Path, repetitions: u32) -> Result<()> {
+    let _writer = database(folder)?;
+    let (mut database, ctx) = (LocalDatabase::open_reader(&file(folder))?, caller());
+    let get = operation(GET)?;
+    for _ in 0..repetitions {
+        black_box(database.transact(Access::Read, vec![get.statements(&ctx)])?);
+    }
+    Ok(())
+}
+
+/// The shortest way through the host, from the frame that comes to the frame that goes.
+fn ping(_: &Path, repetitions: u32) -> Result<()> {
+    let ctx = caller();
+    let frame = frame(PING);
+    let mut decoder = Decoder::default();
+    let mut input = frame.clone();
+    for _ in 0..repetitions {
+        input.copy_from_slice(&frame);
+        let decoded = decoder.feed(black_box(&mut input), |message| {
+            if let Message::Text(text) = message {
+                let event = Event::parse(text);
+                let operation = event.operation;
+                let outcome = operation.and_then(|o| o.conclude(&ctx, &[], &mut Outbox::new()));
+                black_box(text_frame(&event.envelope.reply(&outcome)));
+            }
+        });
+        decoded.map_err(|violation| anyhow!(violation.reason))?;
+    }
+    Ok(())
+}
+
+/// An event, and the rows that the database has answered it with.
+struct Concluded {
+    envelope: Envelope,
+    operation: EventOperation,
+    rows: Vec<Rows>,
+    ctx: Context,
+    /// To be closed when the process ends.
+    _database: LocalDatabase,
+}
+
+impl Concluded {
+    fn of(folder: &Path, text: &str) -> Result<Self> {
+        let (mut database, ctx) = (database(folder)?, caller());
+        let Event {
+            envelope,
+            operation,
+        } = Event::parse(text);
+        let operation = operation?;
+        let mut rows = database.transact(operation.access(), vec![operation.statements(&ctx)])?;
+        Ok(Concluded {
+            envelope,
+            operation,
+            rows: rows.pop().context("no rows")?,
+            ctx,
+            _database: database,
+        })
+    }
+
+    fn outcome(&self) -> Result<(Reply, Outbox)> {
+        let mut outbox = Outbox::new();
+        let rows = black_box(&self.rows);
+        let reply = self.operation.conclude(&self.ctx, rows, &mut outbox)?;
+        Ok((reply, outbox))
+    }
+
+    fn conclude(&self, repetitions: u32) -> Result<()> {
+        for _ in 0..repetitions {
+            black_box(self.outcome()?);
+        }
+        Ok(())
+    }
+}
+
+fn operation(text: &str) -> Result<EventOperation> {
+    Ok(Event::parse(text).operation?)
+}
+
+/// The first user of `database`, at a time that stays.
+fn caller() -> Context {
+    Context::new(1, "alexandra".into(), 1_750_000_000)
+}
+
+fn file(folder: &Path) -> std::path::PathBuf {
+    folder.join("chat.db")
+}
+
+/// Two users in a conversation with a page of messages, and more.
+fn database(folder: &Path) -> Result<LocalDatabase> {
+    let ctx = caller();
+    let mut database = LocalDatabase::open_writer(&file(folder), ctx.now)?;
+    for username in ["alexandra", "konstantin"] {
+        let register = Register {
+            username: username.into(),
+            fullname: username.into(),
+            password_hash: String::new(),
+        };
+        database.transact(Access::Write, vec![register.statements(&ctx)])?;
+    }
+    let create = operation(r#"{"type":"create_conversation","members":["konstantin"]}"#)?;
+    database.transact(Access::Write, vec![create.statements(&ctx)])?;
+    let send = operation(SEND)?;
+    let messages = (0..=PAGE).map(|_| send.statements(&ctx)).collect();
+    database.transact(Access::Write, messages)?;
+    Ok(database)
+}
+
+/// A text frame as clients send it.
+fn frame(text: &str) -> Vec<u8> {
+    let mut frame = Frame::message(text.to_owned(), OpCode::Data(Data::Text), true);
+    frame.header_mut().mask = Some([0x37, 0xfa, 0x21, 0x3d]);
+    let mut bytes = Vec::new();
+    // Into memory, it does not fail.
+    let _ = frame.format(&mut bytes);
+    bytes
+}
