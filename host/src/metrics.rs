@@ -80,7 +80,9 @@ pub struct Metrics {
     /// By code.
     pub socket_closes: IntCounterVec,
     /// By type and result.
-    pub events: IntCounterVec,
+    events: IntCounterVec,
+    /// Those of them that are ok, by type.
+    events_ok: Vec<(&'static str, IntCounter)>,
     pub event_seconds: Histogram,
     pub commit_seconds: Histogram,
     pub commit_operations: Histogram,
@@ -106,6 +108,16 @@ pub struct Metrics {
 }
 
 impl Metrics {
+    /// An event of this type was answered.
+    pub fn count_event(&self, kind: &'static str, result: &str) {
+        // Most are: these are not looked up by their labels.
+        let counter = self.events_ok.iter().find(|(of, _)| *of == kind);
+        match counter {
+            Some((_, counter)) if result == "ok" => counter.inc(),
+            _ => self.events.with_label_values(&[kind, result]).inc(),
+        }
+    }
+
     fn register() -> prometheus::Result<Metrics> {
         // From a tenth of a millisecond to ten seconds.
         let seconds = || -> prometheus::Result<Vec<f64>> {
@@ -123,10 +135,11 @@ impl Metrics {
             &["type", "result"]
         )?;
         for (kind, _) in handler::events() {
-            for result in ["ok", "internal"] {
-                events.with_label_values(&[kind, result]);
-            }
+            events.with_label_values(&[kind, "internal"]);
         }
+        let events_ok =
+            handler::events().map(|(kind, _)| (kind, events.with_label_values(&[kind, "ok"])));
+        let events_ok = events_ok.collect();
         Ok(Metrics {
             http_connections: register_int_gauge!(
                 "chat_http_connections",
@@ -151,6 +164,7 @@ impl Metrics {
                 &CLOSE_CODES,
             )?,
             events,
+            events_ok,
             event_seconds: register_histogram!(
                 "chat_event_duration_seconds",
                 "Time from an event's arrival to its reply, its commit included.",

@@ -18,7 +18,7 @@ use crate::bus::{BusOutput, Publisher};
 use crate::frame;
 use crate::metrics::METRICS;
 use crate::socket::{CloseReason, Socket};
-use crate::store;
+use crate::store::{self, Outcome};
 
 /// What one committed operation means for the sockets of this host. Applied in this order: `change`, `outbox`,
 /// `reply`, `done`.
@@ -136,7 +136,7 @@ pub struct Notices {
 
 /// Starts the registry's thread. It ends when `deliveries` is closed.
 pub fn start(
-    deliveries: mpsc::Receiver<Vec<Delivery>>,
+    deliveries: mpsc::Receiver<Vec<Outcome>>,
     commands: mpsc::Receiver<Command>,
     notices: Notices,
     bus: Option<Publisher>,
@@ -145,6 +145,7 @@ pub fn start(
         users: HashMap::new(),
         conversations: HashMap::new(),
         is_shutting_down: false,
+        answered: Vec::new(),
         dirty: Vec::new(),
         notices,
         bus,
@@ -160,7 +161,9 @@ struct Registry {
     /// The online members of each conversation that has any.
     conversations: HashMap<i64, HashSet<i64>>,
     is_shutting_down: bool,
-    /// Sockets with something queued since the last flush.
+    /// Sockets with a reply queued since the last flush: who asked need not wait until all others are told.
+    answered: Vec<Arc<Socket>>,
+    /// Sockets with something else queued since then.
     dirty: Vec<Arc<Socket>>,
     notices: Notices,
     bus: Option<Publisher>,
@@ -205,7 +208,7 @@ struct User {
 impl Registry {
     fn run(
         mut self,
-        mut deliveries: mpsc::Receiver<Vec<Delivery>>,
+        mut deliveries: mpsc::Receiver<Vec<Outcome>>,
         mut commands: mpsc::Receiver<Command>,
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -217,7 +220,8 @@ impl Registry {
                 tokio::select! {
                     batch = deliveries.recv() => match batch {
                         Some(batch) => {
-                            batch.into_iter().for_each(|delivery| self.apply(delivery));
+                            let deliveries = batch.into_iter().filter_map(Outcome::finish);
+                            deliveries.for_each(|delivery| self.apply(delivery));
                         }
                         None => break,
                     },
@@ -342,7 +346,7 @@ impl Registry {
         }
         if let (Some(socket), Some(reply)) = (delivery.origin, delivery.reply) {
             socket.answer(reply);
-            self.dirty.push(socket);
+            self.answered.push(socket);
         }
         if let Some(done) = delivery.done {
             done();
@@ -501,7 +505,7 @@ impl Registry {
 
     /// One write for each socket, whatever a commit has for it: a second flush of the same socket finds nothing.
     fn flush(&mut self) {
-        for socket in self.dirty.drain(..) {
+        for socket in self.answered.drain(..).chain(self.dirty.drain(..)) {
             socket.flush();
         }
         if let (Some(bus), false) = (&mut self.bus, self.outgoing.is_empty()) {

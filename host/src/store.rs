@@ -36,9 +36,7 @@ const READS_QUEUED_MAX: usize = 1024;
 /// How long an operation waits for room in a queue before it is refused as `Unavailable`.
 const QUEUE_WAIT: Duration = Duration::from_secs(2);
 /// Operations in one commit.
-const GROUP_MAX: usize = 64;
-/// The same on a remote database, where a commit costs a round trip.
-const REMOTE_GROUP_MAX: usize = 256;
+const GROUP_MAX: usize = 256;
 /// Bytes of parameters in one commit, unless a single operation has more.
 const GROUP_BYTES_MAX: usize = 1024 * 1024;
 /// The longest that a request to a remote database waits for others to share it, and how often it looks.
@@ -49,7 +47,7 @@ const REMOTE_READERS: usize = 16;
 const RETRY_AFTER_SECONDS: u32 = 1;
 
 /// An operation on its way through the store.
-struct Job {
+pub struct Job {
     /// Those to run first; empty once they are taken.
     statements: Vec<Statement>,
     /// Of its parameters.
@@ -64,6 +62,24 @@ impl Job {
         match std::mem::take(&mut self.statements) {
             taken if taken.is_empty() => self.work.statements(),
             first => first,
+        }
+    }
+}
+
+/// What has become of an operation.
+pub enum Outcome {
+    /// Its rows, or why there are none: what they mean is worked out by whoever tells it, so that the writer need not.
+    Committed(Job, Result<Vec<Rows>, Error>),
+    Finished(Delivery),
+}
+
+impl Outcome {
+    /// What sockets are told.
+    pub fn finish(self) -> Option<Delivery> {
+        match self {
+            // The job counts for the limits until here.
+            Outcome::Committed(job, rows) => job.work.finish(rows),
+            Outcome::Finished(delivery) => Some(delivery),
         }
     }
 }
@@ -182,7 +198,7 @@ impl Store {
         database: &config::Database,
         now: i64,
         timeout: Duration,
-        deliveries: mpsc::Sender<Vec<Delivery>>,
+        deliveries: mpsc::Sender<Vec<Outcome>>,
     ) -> anyhow::Result<(Store, StoreThreads)> {
         let mut random = [0; 16];
         getrandom::fill(&mut random)?;
@@ -396,14 +412,9 @@ fn write_groups(
     mut database: Database,
     mut queue: Receiver,
     timeout: Duration,
-    deliveries: &mpsc::Sender<Vec<Delivery>>,
+    deliveries: &mpsc::Sender<Vec<Outcome>>,
 ) {
     let is_remote = !matches!(database, Database::Local(_));
-    let group_max = if is_remote {
-        REMOTE_GROUP_MAX
-    } else {
-        GROUP_MAX
-    };
     // The last group, and how long it took.
     let (mut last_size, mut last_time) = (0, Duration::ZERO);
     while queue.wait() > 0 {
@@ -411,7 +422,7 @@ fn write_groups(
             gather(&mut queue, last_size, last_time);
         }
         let jobs = std::iter::from_fn(|| queue.take());
-        let mut jobs: Vec<_> = jobs.take(group_max).collect();
+        let mut jobs: Vec<_> = jobs.take(GROUP_MAX).collect();
         let started = Instant::now();
         last_size = jobs.len();
         while !jobs.is_empty() {
@@ -457,7 +468,7 @@ fn fitting(jobs: &[Job]) -> usize {
     jobs.iter().take_while(fits).count().max(1)
 }
 
-fn tell(deliveries: &mpsc::Sender<Vec<Delivery>>, told: Vec<Delivery>) {
+fn tell(deliveries: &mpsc::Sender<Vec<Outcome>>, told: Vec<Outcome>) {
     if !told.is_empty() && deliveries.blocking_send(told).is_err() {
         tracing::error!("the registry is gone: nothing is delivered any more");
     }
@@ -471,7 +482,7 @@ fn run_group(
     access: Access,
     mut jobs: Vec<Job>,
     timeout: Duration,
-    told: &mut Vec<Delivery>,
+    told: &mut Vec<Outcome>,
 ) {
     let Some(oldest) = jobs.iter().map(|job| job.submitted_at).min() else {
         return;
@@ -505,7 +516,7 @@ fn run_group(
         failure => {
             if let Failure::Unknown(_) = failure {
                 // Others may have to be told of what is not known to be stored.
-                told.push(Delivery::missed());
+                told.push(Outcome::Finished(Delivery::missed()));
             }
             refuse(jobs, failure, told);
         }
@@ -518,7 +529,7 @@ fn repeat(
     access: Access,
     mut jobs: Vec<Job>,
     timeout: Duration,
-    told: &mut Vec<Delivery>,
+    told: &mut Vec<Outcome>,
 ) {
     tracing::warn!(
         events = jobs.len(),
@@ -536,7 +547,7 @@ fn repeat(
         Err(failure) => {
             // It is stored, and nobody can be told how.
             database.doubt_lease();
-            told.push(Delivery::missed());
+            told.push(Outcome::Finished(Delivery::missed()));
             refuse(jobs, failure, told);
         }
     }
@@ -567,14 +578,14 @@ fn transact(
 fn finish(
     jobs: Vec<Job>,
     results: impl Iterator<Item = Result<Vec<Rows>, Error>>,
-    told: &mut Vec<Delivery>,
+    told: &mut Vec<Outcome>,
 ) {
     let finished = jobs.into_iter().zip(results);
-    told.extend(finished.filter_map(|(job, rows)| job.work.finish(rows)));
+    told.extend(finished.map(|(job, rows)| Outcome::Committed(job, rows)));
 }
 
 /// Operations that have waited for their whole time behind others are not begun.
-fn refuse_late(jobs: Vec<Job>, timeout: Duration, told: &mut Vec<Delivery>) -> Vec<Job> {
+fn refuse_late(jobs: Vec<Job>, timeout: Duration, told: &mut Vec<Outcome>) -> Vec<Job> {
     let is_late = |job: &Job| job.submitted_at.elapsed() >= timeout;
     let (late, in_time): (Vec<_>, Vec<_>) = jobs.into_iter().partition(is_late);
     if !late.is_empty() {
@@ -587,15 +598,17 @@ fn refuse_late(jobs: Vec<Job>, timeout: Duration, told: &mut Vec<Delivery>) -> V
     in_time
 }
 
-fn refuse(jobs: Vec<Job>, failure: Failure, told: &mut Vec<Delivery>) {
+fn refuse(jobs: Vec<Job>, failure: Failure, told: &mut Vec<Outcome>) {
     let answer = failure.answer();
     finish(jobs, std::iter::repeat_with(|| Err(answer.clone())), told);
 }
 
 /// Where the host has a new lease because the one before was lost: what that has cost is not known.
-fn new_lease(database: &mut Database) -> Vec<Delivery> {
+fn new_lease(database: &mut Database) -> Vec<Outcome> {
     match database.take_new_lease() {
-        Some(lease) => vec![Delivery::presence_lost(lease), Delivery::missed()],
+        Some(lease) => [Delivery::presence_lost(lease), Delivery::missed()]
+            .map(Outcome::Finished)
+            .into(),
         None => Vec::new(),
     }
 }
@@ -605,13 +618,15 @@ fn read_all(
     mut database: Database,
     queue: &Mutex<Receiver>,
     timeout: Duration,
-    deliveries: &mpsc::Sender<Vec<Delivery>>,
+    deliveries: &mpsc::Sender<Vec<Outcome>>,
 ) {
     while let Some(job) = next(queue) {
         let mut told = Vec::new();
         let jobs = refuse_late(vec![job], timeout, &mut told);
         run_group(&mut database, Access::Read, jobs, timeout, &mut told);
-        tell(deliveries, told);
+        // Pages are rendered here, where there are several threads.
+        let finished = told.into_iter().filter_map(Outcome::finish);
+        tell(deliveries, finished.map(Outcome::Finished).collect());
     }
 }
 
@@ -781,10 +796,19 @@ mod tests {
         outcomes
     }
 
+    /// As the registry does, without sockets.
+    async fn finish_all(mut outcomes: mpsc::Receiver<Vec<Outcome>>) {
+        while let Some(outcomes) = outcomes.recv().await {
+            for outcome in outcomes {
+                drop(outcome.finish());
+            }
+        }
+    }
+
     /// A store on a file in this folder.
     async fn open_in(
         folder: &tempfile::TempDir,
-        deliveries: mpsc::Sender<Vec<Delivery>>,
+        deliveries: mpsc::Sender<Vec<Outcome>>,
     ) -> (Store, StoreThreads) {
         let database = config::Database::File(folder.path().join("chat.db"));
         let open = move || Store::open(&database, 0, Duration::from_secs(10), deliveries);
@@ -795,7 +819,7 @@ mod tests {
     #[tokio::test]
     async fn operations_beyond_a_full_queue_are_refused() {
         let folder = tempfile::TempDir::new().expect("a folder");
-        let (deliveries, mut delivered) = mpsc::channel(1);
+        let (deliveries, delivered) = mpsc::channel(1);
         let (store, _threads) = open_in(&folder, deliveries).await;
         let (submitted, mut finished) = mpsc::unbounded_channel();
         let submit = || {
@@ -825,7 +849,7 @@ mod tests {
         // Readers are not concerned; and what was accepted is done.
         let read = outcomes(&store, vec![probe("select 1", Access::Read)]).await;
         assert_eq!(read, [Ok(1)]);
-        let drain = tokio::spawn(async move { while delivered.recv().await.is_some() {} });
+        let drain = tokio::spawn(finish_all(delivered));
         for _ in 0..accepted {
             assert_eq!(finished.recv().await, Some(Ok(1)));
         }
@@ -835,7 +859,8 @@ mod tests {
     #[tokio::test]
     async fn what_fails_fails_alone() {
         let folder = tempfile::TempDir::new().expect("a folder");
-        let (deliveries, _delivered) = mpsc::channel(1);
+        let (deliveries, delivered) = mpsc::channel(1);
+        tokio::spawn(finish_all(delivered));
         let (store, threads) = open_in(&folder, deliveries).await;
         // More bad reads than there are readers: none of them may be gone afterwards.
         let not_utf8 = "select cast(x'ff' as text)";

@@ -493,7 +493,7 @@ impl fmt::Display for EventId {
 /// Counts an event that is about to be answered, and logs why it failed where that is the server's fault.
 fn note(id: &EventId, outcome: &Result<Reply, Error>, started: Instant) {
     let result = outcome.as_ref().map_or_else(Error::code, |_| "ok");
-    METRICS.events.with_label_values(&[id.kind, result]).inc();
+    METRICS.count_event(id.kind, result);
     let elapsed = started.elapsed();
     METRICS.event_seconds.observe(elapsed.as_secs_f64());
     match outcome {

@@ -12,9 +12,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use handler::{Access, Rows, Statement, schema};
-use libsql::{Builder, Connection};
+use libsql::{Builder, Connection, OpenFlags};
 use tokio::runtime::Runtime;
 
+/// Calls take no mutex of the connection (sqlite.org/c3ref/c_open_autoproxy.html): it belongs to one thread.
+const SQLITE_OPEN_NOMUTEX: i32 = 0x8000;
 /// Pages that a connection keeps. SQLite's own 2 MB are too few for the inner pages of a large file's indexes.
 const PAGE_CACHE_KIB: u32 = 32 * 1024;
 /// How long a statement waits for another process's lock.
@@ -100,7 +102,14 @@ impl LocalDatabase {
     fn open(path: &Path, lock: Option<File>) -> anyhow::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().build()?;
         let connection = runtime
-            .block_on(async { Builder::new_local(path).build().await?.connect() })
+            .block_on(async {
+                let flags = OpenFlags::default() | OpenFlags::from_bits_retain(SQLITE_OPEN_NOMUTEX);
+                Builder::new_local(path)
+                    .flags(flags)
+                    .build()
+                    .await?
+                    .connect()
+            })
             .with_context(|| format!("DBPATH: cannot open the database {}", path.display()))?;
         Ok(LocalDatabase {
             connection,

@@ -1,4 +1,4 @@
-//! Messages to many: each goes to all members of its group before the next is sent.
+//! Messages to many: each is alone in its group's writes, because the next is sent when the reply to the last has come.
 
 use std::time::{Duration, Instant};
 
@@ -112,65 +112,70 @@ impl Rooms {
     }
 
     fn round(&mut self, length: Duration) -> Result<f64> {
-        let Crowd {
-            groups, members, ..
-        } = self.crowd;
+        let members = self.crowd.members;
         let (frames, orders, payload_bytes) =
             (&self.frames, &mut self.orders, &mut self.payload_bytes);
-        let burst = members * self.burst;
         rounds(
             &mut self.swarm,
-            groups,
-            burst,
+            self.crowd,
+            self.burst,
             length,
             // The first member is the sender, and gets the reply.
             |swarm, group| swarm.send(group * members, &frames[group]),
             |index, payload| {
                 *payload_bytes = payload.len();
-                orders[index].take(payload)?;
-                Ok(index / members)
+                orders[index].take(payload)
             },
         )
     }
 }
 
-/// Deliveries a second: each group begins anew when it has got `deliveries` of them.
+/// Deliveries a second: each group begins anew when its first socket, which is the sender, has got as much as was begun; all
+/// the others get it meanwhile, and every one of them before the end. In bursts it begins anew when all have got all.
 fn rounds(
     swarm: &mut Swarm,
-    groups: usize,
-    deliveries: usize,
+    crowd: Crowd,
+    burst: usize,
     length: Duration,
     mut begin: impl FnMut(&mut Swarm, usize),
-    mut take: impl FnMut(usize, &[u8]) -> Result<usize>,
+    mut take: impl FnMut(usize, &[u8]) -> Result<()>,
 ) -> Result<f64> {
+    let Crowd {
+        groups, members, ..
+    } = crowd;
     let started = Instant::now();
     let end = started + length;
-    let mut missing = vec![deliveries; groups];
-    let (mut running, mut count) = (groups, 0_u64);
+    let awaited = if burst == 1 { 1 } else { members };
+    let mut missing = vec![awaited * burst; groups];
+    let (mut running, mut count, mut expected) = (groups, 0, groups * members * burst);
     for group in 0..groups {
         begin(swarm, group);
     }
     let is_done = swarm.run(end + PATIENCE, |swarm, index, payload| {
-        let group = take(index, payload)?;
+        take(index, payload)?;
         count += 1;
-        ensure!(
-            missing[group] > 0,
-            "group {group} has got more than was sent"
-        );
-        missing[group] -= 1;
-        if missing[group] == 0 {
-            match Instant::now() < end {
-                true => {
-                    missing[group] = deliveries;
-                    begin(swarm, group);
+        ensure!(count <= expected, "more has come than was sent");
+        let group = index / members;
+        if index % members < awaited {
+            ensure!(
+                missing[group] > 0,
+                "group {group} has got more than was sent"
+            );
+            missing[group] -= 1;
+            if missing[group] == 0 {
+                match Instant::now() < end {
+                    true => {
+                        missing[group] = awaited * burst;
+                        expected += members * burst;
+                        begin(swarm, group);
+                    }
+                    false => running -= 1,
                 }
-                false => running -= 1,
             }
         }
-        Ok(running == 0)
+        Ok(running == 0 && count == expected)
     })?;
-    let lost: usize = missing.iter().sum();
-    ensure!(is_done, "lost: {lost} deliveries");
+    ensure!(is_done, "lost: {} deliveries", expected - count);
     Ok(count as f64 / started.elapsed().as_secs_f64())
 }
 
@@ -209,14 +214,14 @@ impl RawWrites {
     }
 
     fn round(&mut self, length: Duration) -> Result<f64> {
-        let (control, members) = (self.control, self.crowd.members);
+        let control = self.control;
         rounds(
             &mut self.swarm,
-            self.crowd.groups,
-            members,
+            self.crowd,
+            1,
             length,
             |swarm, group| swarm.send(control, &(group as u16).to_le_bytes()),
-            |index, _| Ok(index / members),
+            |_, _| Ok(()),
         )
     }
 }

@@ -74,25 +74,37 @@ pub async fn raw_batches(
     Ok(f64::from(count) / started.elapsed().as_secs_f64())
 }
 
-/// The statements of `send_message`, kept prepared, 64 to a commit, with nothing around them.
-pub async fn raw_commits(length: Duration, content: String) -> anyhow::Result<f64> {
+/// The statements of `send_message`, kept prepared, 64 to a commit, with nothing around them; to so many conversations in
+/// turn: each has pages of its own to be changed.
+pub async fn raw_commits(
+    conversations: usize,
+    length: Duration,
+    content: String,
+) -> anyhow::Result<f64> {
     let folder = tempfile::TempDir::new()?;
     let db = Floor::open(&folder).await?.db;
-    let send = json!({ "type": "send_message", "conversation_id": 1, "content": content });
-    let statements = Event::parse(&send.to_string())
-        .operation?
-        .statements(&Floor::context());
+    for _ in 1..conversations {
+        let create = Floor::conversation()?;
+        handle(&db, &Floor::context(), &create, &mut Vec::new()).await?;
+    }
+    let mut sends = Vec::new();
+    for id in 1..=conversations {
+        let send = json!({ "type": "send_message", "conversation_id": id, "content": content });
+        let operation = Event::parse(&send.to_string()).operation?;
+        sends.push(operation.statements(&Floor::context()));
+    }
     let mut prepared = Vec::new();
-    for statement in &statements {
+    for statement in sends.iter().take(1).flatten() {
         prepared.push(db.prepare(statement.sql).await?);
     }
+    let mut sends = sends.iter().cycle();
     let mut begin = db.prepare("begin immediate").await?;
     let mut commit = db.prepare("commit").await?;
     let (started, mut count) = (Instant::now(), 0);
     while started.elapsed() < length {
         handler::run(&mut begin, vec![]).await?;
-        for _ in 0..64 {
-            for (prepared, statement) in prepared.iter_mut().zip(&statements) {
+        for statements in sends.by_ref().take(64) {
+            for (prepared, statement) in prepared.iter_mut().zip(statements) {
                 handler::run(prepared, statement.parameters.clone()).await?;
             }
         }

@@ -63,6 +63,9 @@ pub async fn idle(arguments: Idle) -> Result<Vec<Measurement>> {
         anyhow::Ok([resident_kib(pid)?, anonymous_kib(pid)?])
     };
     let empty = memory(&mut None).await?;
+    // The first one brings the program's code into memory: it is not counted.
+    drop(site.connect_first(1)?);
+    let warm = memory(&mut None).await?;
     let meter = Meter::start(Some(pid))?;
     let mut swarm = Some(site.connected()?);
     let before = memory(&mut swarm).await?;
@@ -75,7 +78,7 @@ pub async fn idle(arguments: Idle) -> Result<Vec<Measurement>> {
     let usage = meter.read()?;
     let each = |what: &str, kib: [f64; 2]| {
         let name = format!("idle socket, {what}, of {sockets}");
-        let [all, anonymous] = [0, 1].map(|kind| (kib[kind] - empty[kind]) / sockets as f64);
+        let [all, anonymous] = [0, 1].map(|kind| (kib[kind] - warm[kind]) / sockets as f64);
         Measurement::new(name, "KiB", vec![all])
             // The rest is pages of the database's files.
             .with("anonymous_kib", anonymous)

@@ -200,9 +200,15 @@ impl Site {
 
     /// A socket for each user, of the same number.
     pub fn connected(&self) -> Result<Swarm> {
+        self.connect_first(self.cookies.len())
+    }
+
+    /// A socket for each of the first users.
+    pub fn connect_first(&self, count: usize) -> Result<Swarm> {
         let mut swarm = self.swarm()?;
-        ensure_files(self.cookies.len())?;
-        swarm.join(self.cookies.iter().map(|cookie| (&self.target, &**cookie)))?;
+        ensure_files(count)?;
+        let cookies = self.cookies.iter().take(count);
+        swarm.join(cookies.map(|cookie| (&self.target, &**cookie)))?;
         Ok(swarm)
     }
 }
