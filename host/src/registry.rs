@@ -18,7 +18,7 @@ use crate::bus::{BusOutput, Publisher};
 use crate::frame;
 use crate::metrics::METRICS;
 use crate::socket::{CloseReason, Socket};
-use crate::store::{self, Outcome};
+use crate::store;
 
 /// What one committed operation means for the sockets of this host. Applied in this order: `change`, `outbox`,
 /// `reply`, `done`.
@@ -136,7 +136,7 @@ pub struct Notices {
 
 /// Starts the registry's thread. It ends when `deliveries` is closed.
 pub fn start(
-    deliveries: mpsc::Receiver<Vec<Outcome>>,
+    deliveries: mpsc::Receiver<Vec<Delivery>>,
     commands: mpsc::Receiver<Command>,
     notices: Notices,
     bus: Option<Publisher>,
@@ -208,7 +208,7 @@ struct User {
 impl Registry {
     fn run(
         mut self,
-        mut deliveries: mpsc::Receiver<Vec<Outcome>>,
+        mut deliveries: mpsc::Receiver<Vec<Delivery>>,
         mut commands: mpsc::Receiver<Command>,
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -220,8 +220,7 @@ impl Registry {
                 tokio::select! {
                     batch = deliveries.recv() => match batch {
                         Some(batch) => {
-                            let deliveries = batch.into_iter().filter_map(Outcome::finish);
-                            deliveries.for_each(|delivery| self.apply(delivery));
+                            batch.into_iter().for_each(|delivery| self.apply(delivery));
                         }
                         None => break,
                     },

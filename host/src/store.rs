@@ -47,7 +47,7 @@ const REMOTE_READERS: usize = 16;
 const RETRY_AFTER_SECONDS: u32 = 1;
 
 /// An operation on its way through the store.
-pub struct Job {
+struct Job {
     /// Those to run first; empty once they are taken.
     statements: Vec<Statement>,
     /// Of its parameters.
@@ -62,24 +62,6 @@ impl Job {
         match std::mem::take(&mut self.statements) {
             taken if taken.is_empty() => self.work.statements(),
             first => first,
-        }
-    }
-}
-
-/// What has become of an operation.
-pub enum Outcome {
-    /// Its rows, or why there are none: what they mean is worked out by whoever tells it, so that the writer need not.
-    Committed(Job, Result<Vec<Rows>, Error>),
-    Finished(Delivery),
-}
-
-impl Outcome {
-    /// What sockets are told.
-    pub fn finish(self) -> Option<Delivery> {
-        match self {
-            // The job counts for the limits until here.
-            Outcome::Committed(job, rows) => job.work.finish(rows),
-            Outcome::Finished(delivery) => Some(delivery),
         }
     }
 }
@@ -198,7 +180,7 @@ impl Store {
         database: &config::Database,
         now: i64,
         timeout: Duration,
-        deliveries: mpsc::Sender<Vec<Outcome>>,
+        deliveries: mpsc::Sender<Vec<Delivery>>,
     ) -> anyhow::Result<(Store, StoreThreads)> {
         let mut random = [0; 16];
         getrandom::fill(&mut random)?;
@@ -412,7 +394,7 @@ fn write_groups(
     mut database: Database,
     mut queue: Receiver,
     timeout: Duration,
-    deliveries: &mpsc::Sender<Vec<Outcome>>,
+    deliveries: &mpsc::Sender<Vec<Delivery>>,
 ) {
     let is_remote = !matches!(database, Database::Local(_));
     // The last group, and how long it took.
@@ -468,7 +450,7 @@ fn fitting(jobs: &[Job]) -> usize {
     jobs.iter().take_while(fits).count().max(1)
 }
 
-fn tell(deliveries: &mpsc::Sender<Vec<Outcome>>, told: Vec<Outcome>) {
+fn tell(deliveries: &mpsc::Sender<Vec<Delivery>>, told: Vec<Delivery>) {
     if !told.is_empty() && deliveries.blocking_send(told).is_err() {
         tracing::error!("the registry is gone: nothing is delivered any more");
     }
@@ -482,7 +464,7 @@ fn run_group(
     access: Access,
     mut jobs: Vec<Job>,
     timeout: Duration,
-    told: &mut Vec<Outcome>,
+    told: &mut Vec<Delivery>,
 ) {
     let Some(oldest) = jobs.iter().map(|job| job.submitted_at).min() else {
         return;
@@ -516,7 +498,7 @@ fn run_group(
         failure => {
             if let Failure::Unknown(_) = failure {
                 // Others may have to be told of what is not known to be stored.
-                told.push(Outcome::Finished(Delivery::missed()));
+                told.push(Delivery::missed());
             }
             refuse(jobs, failure, told);
         }
@@ -529,7 +511,7 @@ fn repeat(
     access: Access,
     mut jobs: Vec<Job>,
     timeout: Duration,
-    told: &mut Vec<Outcome>,
+    told: &mut Vec<Delivery>,
 ) {
     tracing::warn!(
         events = jobs.len(),
@@ -547,7 +529,7 @@ fn repeat(
         Err(failure) => {
             // It is stored, and nobody can be told how.
             database.doubt_lease();
-            told.push(Outcome::Finished(Delivery::missed()));
+            told.push(Delivery::missed());
             refuse(jobs, failure, told);
         }
     }
@@ -578,14 +560,14 @@ fn transact(
 fn finish(
     jobs: Vec<Job>,
     results: impl Iterator<Item = Result<Vec<Rows>, Error>>,
-    told: &mut Vec<Outcome>,
+    told: &mut Vec<Delivery>,
 ) {
     let finished = jobs.into_iter().zip(results);
-    told.extend(finished.map(|(job, rows)| Outcome::Committed(job, rows)));
+    told.extend(finished.filter_map(|(job, rows)| job.work.finish(rows)));
 }
 
 /// Operations that have waited for their whole time behind others are not begun.
-fn refuse_late(jobs: Vec<Job>, timeout: Duration, told: &mut Vec<Outcome>) -> Vec<Job> {
+fn refuse_late(jobs: Vec<Job>, timeout: Duration, told: &mut Vec<Delivery>) -> Vec<Job> {
     let is_late = |job: &Job| job.submitted_at.elapsed() >= timeout;
     let (late, in_time): (Vec<_>, Vec<_>) = jobs.into_iter().partition(is_late);
     if !late.is_empty() {
@@ -598,17 +580,15 @@ fn refuse_late(jobs: Vec<Job>, timeout: Duration, told: &mut Vec<Outcome>) -> Ve
     in_time
 }
 
-fn refuse(jobs: Vec<Job>, failure: Failure, told: &mut Vec<Outcome>) {
+fn refuse(jobs: Vec<Job>, failure: Failure, told: &mut Vec<Delivery>) {
     let answer = failure.answer();
     finish(jobs, std::iter::repeat_with(|| Err(answer.clone())), told);
 }
 
 /// Where the host has a new lease because the one before was lost: what that has cost is not known.
-fn new_lease(database: &mut Database) -> Vec<Outcome> {
+fn new_lease(database: &mut Database) -> Vec<Delivery> {
     match database.take_new_lease() {
-        Some(lease) => [Delivery::presence_lost(lease), Delivery::missed()]
-            .map(Outcome::Finished)
-            .into(),
+        Some(lease) => vec![Delivery::presence_lost(lease), Delivery::missed()],
         None => Vec::new(),
     }
 }
@@ -618,15 +598,13 @@ fn read_all(
     mut database: Database,
     queue: &Mutex<Receiver>,
     timeout: Duration,
-    deliveries: &mpsc::Sender<Vec<Outcome>>,
+    deliveries: &mpsc::Sender<Vec<Delivery>>,
 ) {
     while let Some(job) = next(queue) {
         let mut told = Vec::new();
         let jobs = refuse_late(vec![job], timeout, &mut told);
         run_group(&mut database, Access::Read, jobs, timeout, &mut told);
-        // Pages are rendered here, where there are several threads.
-        let finished = told.into_iter().filter_map(Outcome::finish);
-        tell(deliveries, finished.map(Outcome::Finished).collect());
+        tell(deliveries, told);
     }
 }
 
@@ -796,19 +774,10 @@ mod tests {
         outcomes
     }
 
-    /// As the registry does, without sockets.
-    async fn finish_all(mut outcomes: mpsc::Receiver<Vec<Outcome>>) {
-        while let Some(outcomes) = outcomes.recv().await {
-            for outcome in outcomes {
-                drop(outcome.finish());
-            }
-        }
-    }
-
     /// A store on a file in this folder.
     async fn open_in(
         folder: &tempfile::TempDir,
-        deliveries: mpsc::Sender<Vec<Outcome>>,
+        deliveries: mpsc::Sender<Vec<Delivery>>,
     ) -> (Store, StoreThreads) {
         let database = config::Database::File(folder.path().join("chat.db"));
         let open = move || Store::open(&database, 0, Duration::from_secs(10), deliveries);
@@ -819,7 +788,7 @@ mod tests {
     #[tokio::test]
     async fn operations_beyond_a_full_queue_are_refused() {
         let folder = tempfile::TempDir::new().expect("a folder");
-        let (deliveries, delivered) = mpsc::channel(1);
+        let (deliveries, mut delivered) = mpsc::channel(1);
         let (store, _threads) = open_in(&folder, deliveries).await;
         let (submitted, mut finished) = mpsc::unbounded_channel();
         let submit = || {
@@ -849,7 +818,7 @@ mod tests {
         // Readers are not concerned; and what was accepted is done.
         let read = outcomes(&store, vec![probe("select 1", Access::Read)]).await;
         assert_eq!(read, [Ok(1)]);
-        let drain = tokio::spawn(finish_all(delivered));
+        let drain = tokio::spawn(async move { while delivered.recv().await.is_some() {} });
         for _ in 0..accepted {
             assert_eq!(finished.recv().await, Some(Ok(1)));
         }
@@ -859,8 +828,7 @@ mod tests {
     #[tokio::test]
     async fn what_fails_fails_alone() {
         let folder = tempfile::TempDir::new().expect("a folder");
-        let (deliveries, delivered) = mpsc::channel(1);
-        tokio::spawn(finish_all(delivered));
+        let (deliveries, _delivered) = mpsc::channel(1);
         let (store, threads) = open_in(&folder, deliveries).await;
         // More bad reads than there are readers: none of them may be gone afterwards.
         let not_utf8 = "select cast(x'ff' as text)";

@@ -22,14 +22,14 @@ async fn start(folder: &Path, format: &str) -> (Process, SocketAddr) {
         ("REGISTRATIONS_PER_HOUR", OsStr::new("3")),
     ];
     let process = Process::start_with(&variables, Log::File(log.clone())).await;
-    let lines = logged(&log, "metrics on http://").await;
+    let lines = logged(&log, "metrics on http://", 1).await;
     let (_, address) = lines[0].split_once("metrics on http://").expect("it is");
     let (address, _) = address.split_once("/metrics").expect("a path");
     (process, address.parse().expect("an address"))
 }
 
-/// The lines with this text, once there is one.
-async fn logged(log: &Path, text: &str) -> Vec<String> {
+/// The lines with this text, once there are so many.
+async fn logged(log: &Path, text: &str, count: usize) -> Vec<String> {
     soon("a line in the log", async {
         loop {
             let whole = std::fs::read_to_string(log).unwrap_or_default();
@@ -37,7 +37,7 @@ async fn logged(log: &Path, text: &str) -> Vec<String> {
             let whole = whole.rsplit_once('\n').map_or("", |(whole, _)| whole);
             let lines = whole.lines().filter(|line| line.contains(text));
             let lines: Vec<String> = lines.map(str::to_owned).collect();
-            if !lines.is_empty() {
+            if lines.len() >= count {
                 return lines;
             }
             tokio::task::yield_now().await;
@@ -211,7 +211,7 @@ async fn lines_of_json_name_the_request_and_who_came_in() {
     let headers = [("x-forwarded-for", "192.0.2.1")];
     let answer = request(host.address, "POST", "/auth/login", &headers, body).await;
     let id = answer.header("x-request-id").expect("an id");
-    let lines = logged(&log, r#""target":"security","span""#).await;
+    let lines = logged(&log, r#""target":"security","span""#, 2).await;
     let lines: Vec<Value> = lines
         .iter()
         .map(|line| serde_json::from_str(line).expect("JSON"))
@@ -261,11 +261,11 @@ async fn lines_of_json_name_the_request_and_who_came_in() {
     assert_eq!(answer.status, 503);
     let failed = answer.header("x-request-id").expect("an id");
     assert_ne!(failed, id);
-    let lines = logged(&log, failed).await;
+    let lines = logged(&log, failed, 1).await;
     let answered = lines
         .iter()
         .filter(|line| line.contains(r#""message":"answered""#));
     assert_eq!(answered.count(), 1, "{lines:?}");
-    let cause = logged(&log, "database is locked").await;
+    let cause = logged(&log, "database is locked", 1).await;
     assert_eq!(cause.len(), 1, "{cause:?}");
 }

@@ -38,7 +38,7 @@ async fn a_send_whose_answer_is_lost_is_stored_once_and_acknowledged() {
         })
     };
     // The statement that sends, and no other.
-    let insert = "INSERT INTO messages";
+    let insert = "INTO messages";
     for (round, fault) in [
         Fault::LoseAnswer,
         Fault::LoseRequest,
@@ -220,8 +220,7 @@ async fn an_outcome_that_stays_unknown_is_settled_by_sending_again() {
     let conversation = alice.converse(&["bob"]).await;
     bob.push().await;
     // It is stored, its answer is lost, and then nothing gets through.
-    host.gateway()
-        .fault("INSERT INTO messages", Fault::LoseAnswer);
+    host.gateway().fault("INTO messages", Fault::LoseAnswer);
     for _ in 0..200 {
         host.gateway()
             .fault("INSERT INTO hosts", Fault::LoseRequest);
