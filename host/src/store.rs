@@ -870,4 +870,29 @@ mod tests {
         let refused = outcomes(&store, vec![probe(SELECT, Access::Read)]).await;
         assert_eq!(refused, [Err("unavailable")]);
     }
+
+    /// Long before the log is so long that the writer has to empty it.
+    #[tokio::test]
+    async fn what_is_committed_is_moved_into_the_file_meanwhile() {
+        let folder = tempfile::TempDir::new().expect("a folder");
+        let (deliveries, _delivered) = mpsc::channel(1);
+        let (store, threads) = open_in(&folder, deliveries).await;
+        let sizes = || store.file_bytes().into_iter().map(|(_, bytes)| bytes);
+        let large = "insert into conversations (name) values (hex(zeroblob(16384))) returning id";
+        let mut commits = 0;
+        while sizes().next() < Some(1024 * 1024) {
+            let outcome = outcomes(&store, vec![probe(large, Access::Write)]).await;
+            assert_eq!(outcome, [Ok(1)]);
+            commits += 1;
+            assert!(
+                commits < 1000,
+                "nothing was moved: {:?}",
+                sizes().collect::<Vec<_>>()
+            );
+        }
+        assert!(sizes().nth(1) < Some(local::LOG_BYTES_MAX));
+        tokio::task::spawn_blocking(|| threads.stop())
+            .await
+            .expect("no panic");
+    }
 }

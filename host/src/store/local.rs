@@ -15,7 +15,7 @@ use handler::{Access, Rows, Statement, schema};
 use libsql::{Builder, Connection, OpenFlags};
 use tokio::runtime::Runtime;
 
-/// Calls take no mutex of the connection (sqlite.org/c3ref/c_open_autoproxy.html): it belongs to one thread.
+/// Calls take no mutex of the connection (sqlite.org/c3ref/open.html): it belongs to one thread.
 const SQLITE_OPEN_NOMUTEX: i32 = 0x8000;
 /// Pages that a connection keeps. SQLite's own 2 MB are too few for the inner pages of a large file's indexes.
 const PAGE_CACHE_KIB: u32 = 32 * 1024;
@@ -23,7 +23,7 @@ const PAGE_CACHE_KIB: u32 = 32 * 1024;
 const BUSY_TIMEOUT_MS: u32 = 2000;
 /// A write-ahead log that is longer is emptied. Checkpoints move into the file what they can, and the log begins anew only
 /// where nobody happens to read it.
-const LOG_BYTES_MAX: u64 = 64 * 1024 * 1024;
+pub const LOG_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Commits between two looks at the log.
 const COMMITS_PER_LOOK: u32 = 16;
 /// Looks between two checkpoints.
