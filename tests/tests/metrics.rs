@@ -261,7 +261,8 @@ async fn lines_of_json_name_the_request_and_who_came_in() {
     assert_eq!(answer.status, 503);
     let failed = answer.header("x-request-id").expect("an id");
     assert_ne!(failed, id);
-    let lines = logged(&log, failed, 1).await;
+    // One line for the operator who watches registrations, one for the answer.
+    let lines = logged(&log, failed, 2).await;
     let answered = lines
         .iter()
         .filter(|line| line.contains(r#""message":"answered""#));
