@@ -167,7 +167,7 @@ const EVENTS: [(&str, &[&str], Parse); 12] = [
     ("mark_read", &["conversation_id", "message_id"], |fields| {
         Ok(Box::new(MarkRead::parse(fields)?))
     }),
-    ("sync", &["revs", "limit"], |fields| {
+    ("sync", &["revs", "limit", "epoch"], |fields| {
         Ok(Box::new(Sync::parse(fields)?))
     }),
 ];

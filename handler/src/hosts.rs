@@ -72,6 +72,9 @@ impl Operation for CountHosts {
     }
 }
 
+/// Gives the database another name under which its hosts find each other, which is also its epoch (see `sync`).
+pub const NEW_EPOCH: &str = "update community set id = lower(hex(randomblob(8)))";
+
 /// The name under which the hosts over a database find each other.
 pub struct FindCommunity;
 

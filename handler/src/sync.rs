@@ -20,15 +20,21 @@ pub const SYNC_REVS_MAX: usize = 20_000;
 pub const SYNC_MESSAGES_MAX: i64 = 1_000;
 const SYNC_MESSAGES_DEFAULT: i64 = 500;
 
-/// `sync {revs: {"<conversation id>": rev}, limit?}` → `{conversations, left, more}`.
+/// Longest `epoch`, in characters.
+pub const EPOCH_CHARS_MAX: usize = 64;
+
+/// `sync {revs: {"<conversation id>": rev}, limit?, epoch?}` → `{conversations, left, more, epoch?}`.
 ///
 /// Of each of the caller's conversations whose rev is higher than the given one: the conversation, `read_id`, `unread` and,
 /// in the order of their revs, the messages that changed since; of one that the client has never seen, or has at rev 0,
 /// those of the latest 100. A conversation whose messages are cut short has the rev of the last one in the answer. `left` are
-/// those of `revs` that the caller is not in. With `more`, the client takes this in and asks again.
+/// those of `revs` that the caller is not in. With `more`, the client takes this in and asks again. `epoch` is answered where
+/// it is given: it is another one once a backup was restored, after which ids and revs may be given out anew; then `revs` count as
+/// none.
 pub struct Sync {
     revs: BTreeMap<i64, i64>,
     limit: i64,
+    epoch: Option<String>,
 }
 
 /// An answer that nobody asked for and that holds nothing but `more`: the client may have missed something, and asks.
@@ -82,7 +88,19 @@ impl Sync {
             let text = "revs should be an object from conversation ids to integers";
             Error::Invalid(text.into())
         })?;
+        let epoch = fields.text("epoch");
+        let epoch = epoch.ok().filter(|epoch| {
+            epoch
+                .as_ref()
+                .is_none_or(|epoch| epoch.chars().count() <= EPOCH_CHARS_MAX)
+        });
+        let Some(epoch) = epoch else {
+            return Err(Error::Invalid(format!(
+                "epoch should be a string of at most {EPOCH_CHARS_MAX} characters"
+            )));
+        };
         Ok(Sync {
+            epoch,
             revs: revs
                 .into_iter()
                 .map(|(id, rev)| (id, rev.unwrap_or_default()))
@@ -97,11 +115,12 @@ impl Sync {
 /// a message. `page`: as many of those, in the
 /// order of ids, as `limit` has room for; only the last one of them can be cut short.
 ///
-/// `?1` is the caller, `?2` the revs as JSON, `?3` the limit.
+/// `?1` is the caller, `?2` the revs as JSON, `?3` the limit, `?4` the epoch of the revs.
 macro_rules! page {
     () => {
         "with given as materialized (
-             select cast(key as integer) as id, value as rev from json_each(?2)
+             select cast(key as integer) as id, value as rev
+             from json_each(iif(?4 is null or ?4 = (select id from community), ?2, '{}'))
          ), changed as materialized (
              select c.id, c.name, c.rev, mb.read_id, g.rev as since,
                  iif(g.rev is null, min(c.rev, 100), c.rev - g.rev)
@@ -127,8 +146,16 @@ impl Operation for Sync {
 
     fn statements(&self, ctx: &Context) -> Vec<Statement> {
         let revs = json(&self.revs);
-        let parameters = || [ctx.user_id.into(), revs.as_str().into(), self.limit.into()];
-        vec![
+        let epoch = || self.epoch.clone().into();
+        let parameters = || {
+            [
+                ctx.user_id.into(),
+                revs.as_str().into(),
+                self.limit.into(),
+                epoch(),
+            ]
+        };
+        let mut statements = vec![
             Statement::new(
                 concat!(
                     page!(),
@@ -181,11 +208,17 @@ impl Operation for Sync {
                 parameters(),
             ),
             Statement::new(
-                "select cast(key as integer) as id from json_each(?2)
+                "select cast(key as integer) as id
+                 from json_each(iif(?3 is null or ?3 = (select id from community), ?2, '{}'))
                  where not exists (select 1 from members where conversation_id = cast(key as integer) and user_id = ?1)",
-                [ctx.user_id.into(), revs.as_str().into()],
+                [ctx.user_id.into(), revs.as_str().into(), epoch()],
             ),
-        ]
+        ];
+        if self.epoch.is_some() {
+            let epoch = "select cast(id as blob) from community";
+            statements.push(Statement::new(epoch, []));
+        }
+        statements
     }
 
     fn conclude(&self, _: &Context, rows: &[Rows], _: &mut Outbox) -> Result<Reply, Error> {
@@ -204,8 +237,10 @@ impl Operation for Sync {
             conversations: Vec<Changed>,
             left: Vec<i64>,
             more: bool,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            epoch: Option<String>,
         }
-        let [conversations, members, messages, left] = rows else {
+        let [conversations, members, messages, left, epoch @ ..] = rows else {
             return Err(Error::Internal("four statements, four results".into()));
         };
         let mut members = members.0.iter().peekable();
@@ -215,6 +250,7 @@ impl Operation for Sync {
             conversations: Vec::new(),
             left: left.integers(),
             more: conversations.first().is_some_and(|row| row.flag(5)),
+            epoch: epoch.first().and_then(Rows::first).map(|row| row.text(0)),
         };
         for row in &conversations.0 {
             let id = row.integer(0);

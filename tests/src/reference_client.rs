@@ -25,6 +25,8 @@ const BACKOFF_MAX: Duration = Duration::from_millis(500);
 /// What the device keeps, whatever happens to its connections.
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
+    /// That the conversations are of.
+    pub epoch: String,
     pub conversations: BTreeMap<i64, Conversation>,
     /// Messages without an answer, in the order of sending.
     pub outbox: Vec<Pending>,
@@ -190,7 +192,7 @@ impl Device {
                 .map(|(id, c)| (id.to_string(), c.rev))
                 .collect();
             return connection
-                .send(json!({ "type": "sync", "ref": "sync", "revs": revs }))
+                .send(json!({ "type": "sync", "ref": "sync", "revs": revs, "epoch": self.memory.epoch }))
                 .await;
         }
         for pending in self
@@ -259,6 +261,11 @@ impl Device {
     }
 
     fn take_sync(&mut self, data: &Value) -> anyhow::Result<()> {
+        let epoch = data["epoch"].as_str().context("an epoch")?;
+        if epoch != self.memory.epoch {
+            self.memory.epoch = epoch.to_owned();
+            self.memory.conversations.clear();
+        }
         for conversation in data["conversations"].as_array().context("conversations")? {
             let id = conversation["id"].as_i64().context("an id")?;
             let known = self.memory.conversations.entry(id).or_default();

@@ -1,6 +1,6 @@
 //! Messages: sending, history, reading, typing and catching up, as tables over the handlers.
 
-use handler::sync::SYNC_REVS_MAX;
+use handler::sync::{EPOCH_CHARS_MAX, SYNC_REVS_MAX};
 use serde_json::{Value, json};
 use tests::World;
 use tests::table::{check, message, refuse, success};
@@ -707,6 +707,7 @@ async fn sync() {
         let data = json!({ "conversations": conversations, "left": left, "more": more });
         check(user, &sync(fields), success("sync", data), &[]).await;
     }
+    let epoch = "epoch should be a string of at most 64 characters";
     let no_revs = "revs should be an object from conversation ids to integers";
     for (fields, error) in [
         (json!({ "revs": [] }), no_revs),
@@ -722,6 +723,8 @@ async fn sync() {
             json!({ "limit": 1001 }),
             "limit should be an integer from 1 to 1000",
         ),
+        (json!({ "epoch": 1 }), epoch),
+        (json!({ "epoch": "é".repeat(EPOCH_CHARS_MAX + 1) }), epoch),
     ] {
         refuse("alice", "sync", &sync(fields), "invalid", error).await;
     }
@@ -743,6 +746,30 @@ async fn sync() {
         &[],
     )
     .await;
+}
+
+#[tokio::test]
+async fn revs_of_another_epoch_count_as_none() {
+    let world = World::new().await;
+    let sync = async |epoch: &Value| {
+        let event = json!({ "type": "sync", "revs": { "1": 3, "2": 2, "9": 1 }, "epoch": epoch });
+        let (mut reply, _) = world.event("bob", &event.to_string()).await;
+        reply["data"].take()
+    };
+    let is_whole = |data: &Value| {
+        let conversations = tests::host::ids(&data["conversations"]);
+        conversations == [1, 2] && data["left"] == json!([]) && data["epoch"].is_string()
+    };
+    let new = sync(&json!("")).await;
+    assert!(is_whole(&new), "{new}");
+    let known = sync(&new["epoch"]).await;
+    let nothing = json!({ "conversations": [], "left": [9], "more": false, "epoch": new["epoch"] });
+    assert_eq!(known, nothing);
+    let renew = handler::hosts::NEW_EPOCH;
+    world.db.execute(renew, ()).await.expect("renewed");
+    let restored = sync(&new["epoch"]).await;
+    assert!(is_whole(&restored), "{restored}");
+    assert_ne!(restored["epoch"], new["epoch"]);
 }
 
 #[tokio::test]
