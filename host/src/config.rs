@@ -23,7 +23,8 @@ const LIMIT_MAX: u32 = 1_000_000;
 /// The durations are not for the environment: tests shorten them.
 #[derive(Clone)]
 pub struct Config {
-    /// DBPATH, and DB_AUTH_TOKEN.
+    /// DBPATH, and DB_AUTH_TOKEN. Secrets may also be the text of a file, which DB_AUTH_TOKEN_FILE, NATS_URL_FILE or
+    /// JWTSECRET_FILE names.
     pub database: Database,
     /// NATS_URL and NATS_CREDS.
     pub bus: Option<BusUrl>,
@@ -144,11 +145,19 @@ impl Config {
                 Err(_) => bail!("{name} is not valid UTF-8"),
             },
         };
+        let secret = |name: &str, default: &str| {
+            let file = format!("{name}_FILE");
+            match (text(&file, "")?, variable(name)) {
+                (path, _) if path.is_empty() => text(name, default),
+                (_, Some(_)) => bail!("{name} and {file} are both set: expected one of them"),
+                (path, None) => read_secret(&path).with_context(|| format!("{file} is {path:?}")),
+            }
+        };
         let database = database(
             text("DBPATH", ".data/chatapp.db")?,
-            text("DB_AUTH_TOKEN", "")?,
+            secret("DB_AUTH_TOKEN", "")?,
         )?;
-        let bus = bus(&text("NATS_URL", "")?, text("NATS_CREDS", "")?, &database)?;
+        let bus = bus(&secret("NATS_URL", "")?, text("NATS_CREDS", "")?, &database)?;
         let number = |name: &str, default: &str, min: u32, max: u32| {
             let value = text(name, default)?;
             let number = value.parse().ok().filter(|n| (min..=max).contains(n));
@@ -178,7 +187,7 @@ impl Config {
         };
         let log_level = text("LOG_LEVEL", "info")?;
         check_log_level(&log_level)?;
-        let jwt_secret = text("JWTSECRET", DEMO_JWT_SECRET)?;
+        let jwt_secret = secret("JWTSECRET", DEMO_JWT_SECRET)?;
         let warnings = check_secret(&jwt_secret, ip)?;
         let config = Config {
             database,
@@ -211,6 +220,18 @@ impl Config {
         };
         Ok((config, warnings))
     }
+
+    /// Whether it may be served on this address, which may be another one than HOST.
+    pub fn check_address(&self, ip: IpAddr) -> anyhow::Result<()> {
+        check_secret(&self.jwt_secret, ip).map(drop)
+    }
+}
+
+/// The text of a file, which programs that write one end with a newline.
+fn read_secret(path: &str) -> anyhow::Result<String> {
+    let text = std::fs::read_to_string(path)?;
+    let text = text.strip_suffix('\n').unwrap_or(&text);
+    Ok(text.strip_suffix('\r').unwrap_or(text).to_owned())
 }
 
 fn database(path: String, token: String) -> anyhow::Result<Database> {
@@ -310,7 +331,7 @@ fn check_secret(secret: &str, ip: IpAddr) -> anyhow::Result<Vec<String>> {
     };
     ensure!(
         ip.is_loopback(),
-        "{weakness}: with it the server starts only on a loopback address, and HOST is {ip}: {SECRET_ADVICE}"
+        "{weakness}: with it the server starts only on a loopback address, and this one is {ip}: {SECRET_ADVICE}"
     );
     Ok(vec![format!(
         "{weakness}: fine for development on this machine, refused on any other address"
@@ -464,6 +485,42 @@ mod tests {
     }
 
     #[test]
+    fn secrets_are_read_from_files() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).expect("written");
+            path.into_os_string().into_string().expect("UTF-8")
+        };
+        let (secret, token) = (
+            file("secret", " 0123456789abcdef \n"),
+            file("token", "t\r\n"),
+        );
+        let nats = file("nats", "nats://me:it@nats.example");
+        let (config, warnings) = read(&[
+            ("JWTSECRET_FILE", &secret),
+            ("DBPATH", "http://db.example"),
+            ("DB_AUTH_TOKEN_FILE", &token),
+            ("NATS_URL_FILE", &nats),
+        ])
+        .expect("valid");
+        assert_eq!(config.jwt_secret, " 0123456789abcdef ");
+        let Database::Remote(url) = config.database else {
+            panic!("remote");
+        };
+        assert_eq!(url.token, "t");
+        assert_eq!(
+            config.bus.expect("a bus").addresses,
+            ["nats://nats.example"]
+        );
+        assert!(warnings.is_empty());
+        // An empty file is an empty secret, not the default one.
+        let empty = file("empty", "\n");
+        let error = read(&[("JWTSECRET_FILE", &empty)]).err().expect("refused");
+        assert!(error.to_string().starts_with("JWTSECRET is empty"));
+    }
+
+    #[test]
     fn refusals_name_the_variable() {
         for (variables, name) in [
             (&[("PORT", "http")][..], "PORT"),
@@ -503,6 +560,11 @@ mod tests {
             (&[("DBPATH", ":memory:")], "DBPATH"),
             (&[("DBPATH", "file:chat.db?mode=memory")], "DBPATH"),
             (&[("JWTSECRET", "")], "JWTSECRET"),
+            (&[("JWTSECRET_FILE", "/no/such/file")], "JWTSECRET_FILE"),
+            (
+                &[("JWTSECRET", "one"), ("JWTSECRET_FILE", "/dev/null")],
+                "JWTSECRET and JWTSECRET_FILE",
+            ),
             (&[("HOST", "0.0.0.0")], "JWTSECRET"),
             (
                 &[("HOST", "0.0.0.0"), ("JWTSECRET", "fifteen bytes..")],

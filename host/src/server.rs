@@ -12,6 +12,7 @@ use handler::token::TokenKey;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use sd_notify::NotifyState;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::spawn_blocking;
@@ -85,6 +86,20 @@ impl Server {
         let listener = TcpListener::bind(address)
             .await
             .with_context(|| format!("HOST and PORT: cannot listen on {address}"))?;
+        Self::open(config, listener).await
+    }
+
+    /// Listens on a socket that was bound by someone else, whatever HOST and PORT are.
+    pub async fn adopt(
+        config: &Config,
+        listener: std::net::TcpListener,
+    ) -> anyhow::Result<(Server, Stopper)> {
+        config.check_address(listener.local_addr()?.ip())?;
+        listener.set_nonblocking(true)?;
+        Self::open(config, TcpListener::from_std(listener)?).await
+    }
+
+    async fn open(config: &Config, listener: TcpListener) -> anyhow::Result<(Server, Stopper)> {
         let metrics = match config.metrics_address {
             Some(address) => Some(metrics::bind(address).await?),
             None => None,
@@ -350,7 +365,8 @@ fn serve(
     });
 }
 
-/// Pings to sockets.
+/// Pings to sockets. The service manager, where there is one that watches, hears as often that all goes on: a registry that
+/// hangs fills its queue, and these stop.
 async fn heartbeats(commands: mpsc::Sender<Command>, ping_interval: Duration) {
     let mut ticks = interval(ping_interval / PING_SLOTS);
     let slots = u64::from(PING_SLOTS);
@@ -363,5 +379,6 @@ async fn heartbeats(commands: mpsc::Sender<Command>, ping_interval: Duration) {
         {
             return;
         }
+        let _ = sd_notify::notify(&[NotifyState::Watchdog]);
     }
 }

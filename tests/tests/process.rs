@@ -1,14 +1,18 @@
 //! The real program: killed, stopped, started on files of all kinds, and run without a server.
 
+use std::ffi::OsStr;
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::process::ExitStatus;
 
+use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tests::host::Log;
-use tests::host::{PASSWORD, SECRET, ids, login, register, request, run};
-use tests::{Client, Process};
+use tests::host::{PASSWORD, SECRET, ids, login, register, request, run, run_in};
+use tests::{Client, Process, soon};
+use tokio::net::UnixDatagram;
 
 /// Opens the file as another tool would.
 async fn open(path: &Path) -> libsql::Connection {
@@ -419,4 +423,79 @@ async fn another_process_that_reads_does_not_hold_up_the_stop() {
     drop(db);
     let host = Process::start(&file).await;
     host.connect("bob").await;
+}
+
+#[tokio::test]
+async fn a_service_manager_hears_when_it_is_ready_alive_and_stopping() {
+    let folder = TempDir::new().expect("a folder");
+    let name = folder.path().join("notify");
+    let manager = UnixDatagram::bind(&name).expect("bound");
+    let heard = async || {
+        let mut text = [0; 64];
+        let length = soon("a word", manager.recv(&mut text))
+            .await
+            .expect("heard");
+        String::from_utf8(text[..length].to_vec()).expect("text")
+    };
+    let data = folder.path().join("chat.db");
+    let variables = [
+        ("DBPATH", data.as_os_str()),
+        ("NOTIFY_SOCKET", name.as_os_str()),
+    ];
+    let host = Process::start_with(&variables, Log::Test).await;
+    let mut words = vec![heard().await, heard().await, heard().await];
+    host.signal(Signal::TERM);
+    while words.last().is_none_or(|word| word != "STOPPING=1\n") {
+        words.push(heard().await);
+    }
+    words.dedup();
+    // The first sign of life may come before the others.
+    words.sort();
+    words.dedup();
+    assert_eq!(words, ["READY=1\n", "STOPPING=1\n", "WATCHDOG=1\n"]);
+}
+
+/// With a listening socket, as systemd hands it over, but that it has another number than 3.
+const HANDED_OVER: &str =
+    r#"LISTEN_FDS=1 LISTEN_PID=$$ LISTEN_FDS_FIRST_FD=$LISTENER exec "$0" "$@""#;
+
+#[tokio::test]
+async fn a_listener_that_is_handed_over_outlives_the_program() {
+    let folder = TempDir::new().expect("a folder");
+    let file = folder.path().join("chat.db");
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+    let address = listener.local_addr().expect("an address");
+    let start = async || {
+        // Inherited from here on.
+        fcntl_setfd(&listener, FdFlags::empty()).expect("set");
+        let number = listener.as_raw_fd().to_string();
+        let variables = [
+            ("DBPATH", file.as_os_str()),
+            ("LISTENER", OsStr::new(&number)),
+        ];
+        let host = Process::start_in(HANDED_OVER, &variables, Log::Test).await;
+        fcntl_setfd(&listener, FdFlags::CLOEXEC).expect("set");
+        host
+    };
+    let host = start().await;
+    assert_eq!(host.address, address);
+    register(address, "alice").await;
+    host.end(Signal::TERM).await;
+    // Nobody is there: who comes now waits.
+    let waiting = tokio::spawn(async move { login(address, "alice").await });
+    let _host = start().await;
+    soon("an answer", waiting).await.expect("logged in");
+}
+
+#[tokio::test]
+async fn a_listener_that_others_reach_needs_a_secret() {
+    let folder = TempDir::new().expect("a folder");
+    let file = folder.path().join("chat.db").into_os_string().into_string();
+    let listener = std::net::TcpListener::bind("0.0.0.0:0").expect("bound");
+    fcntl_setfd(&listener, FdFlags::empty()).expect("set");
+    let number = listener.as_raw_fd().to_string();
+    let variables = [("DBPATH", &*file.expect("UTF-8")), ("LISTENER", &*number)];
+    let (status, _, errors) = run_in(HANDED_OVER, &[], &variables).await;
+    assert_eq!(status.code(), Some(1));
+    assert!(errors.contains("JWTSECRET is the demo secret"), "{errors}");
 }
