@@ -16,6 +16,9 @@ const MIGRATIONS: [&str; 4] = [
     include_str!("../migrations/0004_one_order.sql"),
 ];
 
+/// Takes the last of them back, for a release that does not know it. Nothing that users have written is lost by it.
+const UNDO: &str = include_str!("../migrations/0004_undo.sql");
+
 /// The tables that a file of the first backend has, and the columns that this one needs of them.
 const ADOPTED: [(&str, &[&str]); 5] = [
     (
@@ -88,10 +91,15 @@ impl From<libsql::Error> for SchemaError {
     }
 }
 
-/// Whether this program can use the database: empty, the first backend's, or its own. Changes nothing.
-pub async fn check(db: &Connection) -> Result<(), SchemaError> {
-    found_version(&Local(db)).await?;
-    Ok(())
+/// Whether this program can use the database: empty, the first backend's, or its own; its version, 0 where it is not its
+/// own yet. Changes nothing.
+pub async fn check(db: &Connection) -> Result<i64, SchemaError> {
+    found_version(&Local(db)).await
+}
+
+/// As [`check`], of a remote database.
+pub async fn check_remote(db: &Connection) -> Result<i64, SchemaError> {
+    found_version(&Remote(db)).await
 }
 
 /// Brings a local database to the version this program knows: each migration in a transaction of its own, recorded in the
@@ -103,6 +111,26 @@ pub async fn migrate(db: &Connection, now: i64) -> Result<(), SchemaError> {
 /// As [`migrate`], on a remote database.
 pub async fn migrate_remote(db: &Connection, now: i64) -> Result<(), SchemaError> {
     migrate_through(&Remote(db), now).await
+}
+
+/// Takes a local database back by one version, where it has this program's own. Returns the version it has then.
+pub async fn downgrade(db: &Connection) -> Result<i64, SchemaError> {
+    downgrade_through(&Local(db)).await
+}
+
+/// As [`downgrade`], on a remote database.
+pub async fn downgrade_remote(db: &Connection) -> Result<i64, SchemaError> {
+    downgrade_through(&Remote(db)).await
+}
+
+async fn downgrade_through(db: &impl Database) -> Result<i64, SchemaError> {
+    let version = found_version(db).await?;
+    if version < MIGRATIONS.len() as i64 {
+        return Ok(version);
+    }
+    let script = format!("delete from migrations where version = {version};\n{UNDO}");
+    db.apply(&script).await?;
+    Ok(version - 1)
 }
 
 async fn migrate_through(db: &impl Database, now: i64) -> Result<(), SchemaError> {

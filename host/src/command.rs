@@ -1,4 +1,4 @@
-//! `host event`: one event through the handlers, on the database alone, without a server.
+//! `host event` and `host downgrade`: what is done on the database alone, without a server.
 
 use std::io::Write;
 
@@ -57,6 +57,18 @@ pub async fn event(
         writeln!(output, "{}", describe(line)?)?;
     }
     Ok(outcome.is_ok())
+}
+
+/// Takes the schema back by one version, for the previous release, which would refuse the present one. Returns the version it
+/// has then. No server may be running on the database: it would use what is gone.
+pub async fn downgrade(config: &Config) -> anyhow::Result<i64> {
+    let database = &config.database;
+    let db = Direct::open(database, clock::now()).await?;
+    ensure!(
+        !db.is_served,
+        "DBPATH: a server is running on {database}: stop it first"
+    );
+    Ok(db.downgrade().await?)
 }
 
 fn describe(output: &Output) -> anyhow::Result<Value> {

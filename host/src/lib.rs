@@ -1,11 +1,13 @@
 //! The runtime around `handler`: HTTP, sockets, the registry of who listens to what, and the store.
 
+pub mod backup;
 mod bus;
 mod clock;
 mod cluster;
 pub mod command;
 mod config;
 pub mod frame;
+pub mod health;
 mod http;
 mod limits;
 pub mod log;

@@ -1,21 +1,35 @@
 //! The program: reads the environment, then serves, or runs one command.
 
 use std::io::{Write, stderr, stdout};
+use std::net::TcpListener;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::LazyLock;
 
 use clap::{Parser, Subcommand};
-use host::{Config, Server, command, log};
+use host::{Config, Server, backup, command, health, log};
+use listenfd::ListenFd;
 use mimalloc::MiMalloc;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
+/// With the commit it was built from, where whoever builds it says so.
+static VERSION: LazyLock<String> = LazyLock::new(|| {
+    let version = env!("CARGO_PKG_VERSION");
+    match option_env!("COMMIT") {
+        Some(commit) => format!("{version} ({commit})"),
+        None => version.to_owned(),
+    }
+});
+
 /// A chat backend: HTTP for accounts, JSON events on one WebSocket. Without a command it serves.
 /// Configured by environment variables; see README.md.
 #[derive(Parser)]
-#[command(version)]
+#[command(version = VERSION.as_str())]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
@@ -33,6 +47,27 @@ enum Command {
         /// The event, for example '{"type": "self"}'.
         event: String,
     },
+    /// Copies the data file to a new file while a server may go on writing, and verifies the copy.
+    Backup {
+        /// The file to make.
+        file: PathBuf,
+    },
+    /// Verifies a backup and puts it in the place of the data file, which stays beside it under another name. No server may
+    /// be running on it.
+    Restore {
+        /// The backup.
+        file: PathBuf,
+    },
+    /// Says whether the configuration is valid and the data file whole. Changes nothing.
+    Check {
+        /// Another data file than DBPATH, such as a backup.
+        file: Option<PathBuf>,
+    },
+    /// Takes the schema of DBPATH back to that of the previous release, which would refuse the present one. Nothing that users
+    /// have written is lost. No server may be running on it.
+    Downgrade,
+    /// Asks the server of HOST and PORT whether it is ready; exits with 1 where it is not.
+    Health,
 }
 
 fn main() -> ExitCode {
@@ -47,37 +82,73 @@ fn main() -> ExitCode {
 }
 
 fn run() -> anyhow::Result<ExitCode> {
+    // While there is but one thread: it takes its variables away.
+    let inherited = ListenFd::from_env().take_tcp_listener(0)?;
     let arguments = Arguments::parse();
     let (config, warnings) = Config::read(|name| std::env::var_os(name))?;
     let _log = log::init(&config)?;
     let runtime = tokio::runtime::Runtime::new()?;
-    match arguments.command {
+    let command = match arguments.command {
+        Some(command) => command,
         None => {
             for warning in warnings {
                 tracing::warn!("{warning}");
             }
             raise_file_limit();
-            let served = runtime.block_on(serve(&config));
+            let served = runtime.block_on(serve(&config, inherited));
             // A thread that still waits for a remote database is not waited for.
             runtime.shutdown_background();
             served?;
-            Ok(ExitCode::SUCCESS)
+            return Ok(ExitCode::SUCCESS);
         }
-        Some(Command::Event { user, event }) => {
-            let mut output = stdout();
-            let event = command::event(&config, &user, &event, &mut output);
-            let is_done = runtime.block_on(event)?;
-            Ok(ExitCode::from(u8::from(!is_done)))
+    };
+    let mut output = stdout();
+    let is_done = runtime.block_on(async {
+        match command {
+            Command::Event { user, event } => {
+                return command::event(&config, &user, &event, &mut output).await;
+            }
+            Command::Backup { file } => {
+                let contents = backup::backup(&config, &file).await?;
+                writeln!(output, "{}: {contents}", file.display())?;
+            }
+            Command::Restore { file } => {
+                let (contents, replaced) = backup::restore(&config, &file).await?;
+                writeln!(output, "{}: {contents}", config.database)?;
+                if let Some(replaced) = replaced {
+                    writeln!(output, "what was there is now {}", replaced.display())?;
+                }
+            }
+            Command::Check { file } => {
+                for warning in warnings {
+                    writeln!(output, "{warning}")?;
+                }
+                writeln!(output, "{}", backup::check(&config, file.as_deref()).await?)?;
+            }
+            Command::Downgrade => {
+                let version = command::downgrade(&config).await?;
+                let database = &config.database;
+                writeln!(output, "{database}: schema version {version}")?;
+            }
+            Command::Health => writeln!(output, "{}", health::ask(config.address).await?)?,
         }
-    }
+        anyhow::Ok(true)
+    })?;
+    Ok(ExitCode::from(u8::from(!is_done)))
 }
 
-async fn serve(config: &Config) -> anyhow::Result<()> {
+async fn serve(config: &Config, inherited: Option<TcpListener>) -> anyhow::Result<()> {
     // Before anything else, so that a signal during the start stops it in good order too.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let server = async {
+        match inherited {
+            Some(listener) => Server::adopt(config, listener).await,
+            None => Server::bind(config).await,
+        }
+    };
     let (server, stopper) = tokio::select! {
-        bound = Server::bind(config) => bound?,
+        bound = server => bound?,
         _ = terminate.recv() => return Ok(()),
         _ = interrupt.recv() => return Ok(()),
     };
@@ -85,7 +156,7 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
         "listening on http://{}, database {}, version {}",
         server.address()?,
         config.database,
-        env!("CARGO_PKG_VERSION")
+        *VERSION
     );
     if let Some(address) = server.metrics_address() {
         tracing::info!("metrics on http://{address}/metrics");
@@ -95,8 +166,11 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
+        let _ = sd_notify::notify(&[NotifyState::Stopping]);
         stopper.stop();
     });
+    // Where a service manager waits for it; it need not be there.
+    let _ = sd_notify::notify(&[NotifyState::Ready]);
     server.run().await
 }
 

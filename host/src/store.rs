@@ -2,7 +2,7 @@
 //! data is.
 
 mod direct;
-mod local;
+pub(crate) mod local;
 mod queue;
 mod remote;
 

@@ -49,6 +49,14 @@ impl Sqld {
         listening(self.admin).await;
     }
 
+    /// The files of its databases.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let folder = self.folder.path().join("data/dbs");
+        let entries = std::fs::read_dir(folder).expect("a folder");
+        let folders = entries.map(|entry| entry.expect("an entry").path());
+        folders.map(|folder| folder.join("data")).collect()
+    }
+
     /// SIGKILL.
     pub fn kill(&mut self) {
         end(&mut self.child);

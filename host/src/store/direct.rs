@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, ensure};
 use handler::hosts::CountHosts;
+use handler::schema::SchemaError;
 use handler::{Context, Error, Operation, Outbox, handle, handle_remote, schema};
 use libsql::{Builder, Connection};
 
@@ -47,6 +48,14 @@ impl Direct {
                 direct.is_served = hosts > 0;
                 Ok(direct)
             }
+        }
+    }
+
+    /// Takes the schema back by one version; returns the version it has then.
+    pub async fn downgrade(&self) -> Result<i64, SchemaError> {
+        match self.is_remote {
+            true => schema::downgrade_remote(&self.db).await,
+            false => schema::downgrade(&self.db).await,
         }
     }
 

@@ -20,7 +20,7 @@ const SQLITE_OPEN_NOMUTEX: i32 = 0x8000;
 /// Pages that a connection keeps. SQLite's own 2 MB are too few for the inner pages of a large file's indexes.
 const PAGE_CACHE_KIB: u32 = 32 * 1024;
 /// How long a statement waits for another process's lock.
-const BUSY_TIMEOUT_MS: u32 = 2000;
+pub const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 /// A write-ahead log that is longer is emptied. Checkpoints move into the file what they can, and the log begins anew only
 /// where nobody happens to read it.
 pub const LOG_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -88,9 +88,10 @@ impl LocalDatabase {
     pub fn open_reader(path: &Path) -> anyhow::Result<Self> {
         let database = Self::open(path, None)?;
         let pragmas = format!(
-            "pragma busy_timeout = {BUSY_TIMEOUT_MS};
+            "pragma busy_timeout = {};
              pragma cache_size = -{PAGE_CACHE_KIB};
-             pragma query_only = on;"
+             pragma query_only = on;",
+            BUSY_TIMEOUT.as_millis()
         );
         database
             .runtime
@@ -213,12 +214,11 @@ impl LocalDatabase {
 
     /// Whether it is done: a reader may prevent it.
     fn empty_log(&mut self) -> Result<bool, libsql::Error> {
-        let busy_timeout = Duration::from_millis(BUSY_TIMEOUT_MS.into());
         self.connection.busy_timeout(READERS_TIMEOUT)?;
         let pragma = Statement::new("pragma wal_checkpoint(truncate)", []);
         let run = run_prepared(&self.connection, &mut self.prepared, pragma);
         let result = self.runtime.block_on(run);
-        self.connection.busy_timeout(busy_timeout)?;
+        self.connection.busy_timeout(BUSY_TIMEOUT)?;
         // The first column: whether it was kept from it.
         Ok(result?.first().is_some_and(|row| !row.flag(0)))
     }
@@ -315,9 +315,9 @@ async fn run_prepared(
 /// Makes a connection one that writes: a commit that has returned is on disk. A database that is not ours is left as it
 /// is; one that is gets the present schema.
 pub async fn make_ready(connection: &Connection, now: i64) -> anyhow::Result<()> {
-    let pragmas =
-        format!("pragma busy_timeout = {BUSY_TIMEOUT_MS}; pragma cache_size = -{PAGE_CACHE_KIB};");
-    connection.execute_batch(&pragmas).await?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    let pragma = format!("pragma cache_size = -{PAGE_CACHE_KIB}");
+    connection.execute_batch(&pragma).await?;
     schema::check(connection).await?;
     // libsql enforces foreign keys unless told otherwise; in a file that has some, they are what they were to the
     // first backend: not enforced.
@@ -333,7 +333,7 @@ pub async fn make_ready(connection: &Connection, now: i64) -> anyhow::Result<()>
 }
 
 /// A folder of our own making is the owner's alone: the file holds password hashes.
-fn create_folder_of(path: &Path) -> anyhow::Result<()> {
+pub fn create_folder_of(path: &Path) -> anyhow::Result<()> {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => DirBuilder::new()
             .recursive(true)
@@ -350,7 +350,7 @@ pub fn is_served(path: &Path) -> anyhow::Result<bool> {
 }
 
 /// Two servers on one file would each think the other's users offline.
-fn lock(path: &Path) -> anyhow::Result<File> {
+pub fn lock(path: &Path) -> anyhow::Result<File> {
     try_lock(path)?.with_context(|| {
         let path = path.display();
         format!("DBPATH: another server is running on {path}")
