@@ -1,4 +1,4 @@
-//! What the tests share: a running host, HTTP requests, WebSocket clients, a proxy that harms connections, the servers
+//! What the tests share: a running host, HTTP requests, WebSocket clients, a proxy that harms connections and one for TLS, the servers
 //! that a remote database and several hosts need, and a world for tables over the handlers.
 
 pub mod client;
@@ -8,6 +8,7 @@ pub mod proxy;
 pub mod reference_client;
 pub mod servers;
 pub mod table;
+pub mod tls;
 pub mod world;
 
 pub use client::Client;
@@ -16,6 +17,7 @@ pub use host::{Form, Host, Http, Process};
 pub use proxy::Proxy;
 pub use reference_client::ReferenceClient;
 pub use servers::{Nats, Sqld};
+pub use tls::TlsProxy;
 pub use world::{Place, World};
 
 use std::time::Duration;
