@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use serde_json::Value;
 use tests::host::{Log, SECRET};
-use tests::{Process, soon};
+use tests::{Process, TlsProxy, soon};
 use tokio::process::Command;
 
 /// Runs the program; its last line, and standard error.
@@ -106,6 +106,35 @@ async fn a_running_host() {
 }
 
 #[tokio::test]
+async fn a_host_behind_tls() {
+    let folder = tempfile::TempDir::new().expect("a folder");
+    let host = Process::start(&folder.path().join("chat.db")).await;
+    let proxy = TlsProxy::start(host.address).await;
+    let url = format!("--url https://localhost:{}", proxy.address.port());
+    let (is_success, _, errors) = run(&format!("sends --pairs 1 {url}")).await;
+    assert!(!is_success && errors.contains("--ca names"), "{errors}");
+    let authority = proxy.authority();
+    let options = format!(
+        "--ca {} --seconds 0.2 --rounds 1 {url}",
+        authority.display()
+    );
+    figure(&format!("sends --pairs 2 --in-flight 8 {options}")).await;
+    // Frames of many records.
+    figure(&format!("sends --pairs 1 --bytes 60000 {options}")).await;
+    figure(&format!(
+        "fan-out --groups 2 --members 5 --burst 4 {options}"
+    ))
+    .await;
+    figure(&format!("history --sockets 2 --messages 50 {options}")).await;
+    let idle = "idle --sockets 20 --members 10 --pings 2 --settle-seconds 0.1";
+    // A host that has served others may have less memory afterwards: the figure may be anything.
+    let (is_success, _, errors) =
+        run(&format!("{idle} {options} --server-pid {}", host.id())).await;
+    assert!(is_success, "{errors}");
+    figure(&format!("connects --concurrent 4 --users 20 {options}")).await;
+}
+
+#[tokio::test]
 async fn a_host_that_refuses() {
     let folder = tempfile::TempDir::new().expect("a folder");
     let file = folder.path().join("chat.db");
@@ -122,7 +151,12 @@ async fn a_host_that_refuses() {
 #[tokio::test]
 async fn what_cannot_be_is_said() {
     for (arguments, expected) in [
-        ("sends --url https://localhost:1", "TLS is not spoken"),
+        ("sends --url ftp://localhost:1", "expected http://HOST:PORT"),
+        ("sends --url localhost:1", "expected http://HOST:PORT"),
+        (
+            "sends --url https://localhost:1 --ca /none.pem",
+            "--ca /none",
+        ),
         ("sends --pairs 0", "at least 1"),
         ("sends --rounds 0 --pairs 1", "at least 1"),
         ("idle --sockets 100000000", "limit of open files"),

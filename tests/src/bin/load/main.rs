@@ -3,7 +3,7 @@
 //!     load sends --pairs 100 --in-flight 1 --seconds 5 --rounds 3
 //!
 //! Without `--url` a scenario starts the host itself, on a new file with its users in it; with `--url http://HOST:PORT`
-//! it goes to a running one. All sockets of this program are on one thread, which does no more than it must. Checked of
+//! or `https://HOST` it goes to a running one. All sockets of this program are on one thread, which does no more than it must. Checked of
 //! everything that should arrive: that it arrives once, in order; where it does not, the program says so and
 //! exits with 1. Each figure is a line for people and a line of JSON: medians, every round, the floor, CPUs in use.
 //!
@@ -53,6 +53,7 @@ mod socket;
 mod start;
 mod svg;
 mod swarm;
+mod tls;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};

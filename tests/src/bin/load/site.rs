@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::net::ToSocketAddrs;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -13,25 +13,30 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use handler::account::Register;
 use handler::token::TokenKey;
 use handler::{Context, Event, Operation, password};
+use hyper::Uri;
 use serde_json::{Value, json};
 use tests::Process;
 use tests::host::{Log, PASSWORD, SECRET};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::floor::Floor;
 use crate::frame::text;
 use crate::machine::ensure_files;
 use crate::swarm::{PATIENCE, Swarm, Target};
+use crate::tls::Tls;
 
 /// What every scenario is told.
 #[derive(Args, Clone)]
 pub struct Common {
-    /// A running chat, http://HOST:PORT, instead of one that is started on a new file. (TLS is not spoken: of a chat
-    /// behind a proxy give the address of the host itself.) Its limits have to be off for users, addresses, logins and
-    /// registrations. Floors are measured on this machine all the same.
+    /// A running chat, http://HOST:PORT or https://HOST:PORT, instead of one that is started on a new file. Its limits
+    /// have to be off for users, addresses, logins and registrations. Floors are measured on this machine all the same,
+    /// without TLS.
     #[arg(long)]
     pub url: Option<String>,
+    /// PEM file of authorities to believe besides the system's, for https.
+    #[arg(long)]
+    pub ca: Option<PathBuf>,
     /// What the chat at --url signs tokens with: spares the logins. JWTSECRET in the environment is as good.
     #[arg(long)]
     pub secret: Option<String>,
@@ -97,7 +102,7 @@ pub struct Site {
 impl Site {
     pub async fn make(common: &Common, crowd: Crowd) -> Result<Site> {
         match &common.url {
-            Some(url) => Self::join(common, parse(url)?, crowd).await,
+            Some(url) => Self::join(common, parse(url, common.ca.as_deref())?, crowd).await,
             None => Self::start(common, crowd).await,
         }
     }
@@ -222,16 +227,17 @@ pub async fn start_host(file: &Path, folder: &Path) -> Process {
     Process::start_with(&variables, Log::File(folder.join("log"))).await
 }
 
-fn parse(url: &str) -> Result<Target> {
-    let Some(host) = url.strip_prefix("http://") else {
-        bail!("--url {url}: it has to be http://HOST:PORT; TLS is not spoken here");
+fn parse(url: &str, authorities: Option<&Path>) -> Result<Target> {
+    let uri: Uri = url.parse().with_context(|| format!("--url {url}"))?;
+    let (is_tls, default_port) = match uri.scheme_str() {
+        Some("http") => (false, 80),
+        Some("https") => (true, 443),
+        _ => bail!("--url {url}: expected http://HOST:PORT or https://HOST:PORT"),
     };
-    let host = host.trim_end_matches('/');
-    let with_port = match host.rsplit_once(':') {
-        Some((_, port)) if port.parse::<u16>().is_ok() => host.to_owned(),
-        _ => format!("{host}:80"),
-    };
-    let addresses = with_port.to_socket_addrs();
+    let authority = uri.authority().context("a URL with a scheme has a host")?;
+    let name = authority.host().trim_matches(['[', ']']);
+    let port = authority.port_u16().unwrap_or(default_port);
+    let addresses = (name, port).to_socket_addrs();
     let addresses: Vec<_> = addresses.with_context(|| format!("--url {url}"))?.collect();
     // What listens on localhost may do so for the older addresses alone.
     let address = addresses.iter().find(|address| address.is_ipv4());
@@ -239,7 +245,8 @@ fn parse(url: &str) -> Result<Target> {
         address: *address
             .or(addresses.first())
             .context("--url has no address")?,
-        host: host.to_owned(),
+        host: authority.to_string(),
+        tls: is_tls.then(|| Tls::new(name, authorities)).transpose()?,
     })
 }
 
@@ -358,18 +365,28 @@ pub async fn login(target: &Target, username: &str) -> Result<String> {
 
 /// One request on a connection of its own; the whole answer.
 pub async fn http(target: &Target, method: &str, path: &str, body: &str) -> Result<String> {
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        target.host,
+        body.len()
+    );
     let exchange = async {
-        let mut stream = TcpStream::connect(target.address).await?;
-        let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
-            target.host,
-            body.len()
-        );
-        stream.write_all(request.as_bytes()).await?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await?;
-        anyhow::Ok(answer)
+        let stream = TcpStream::connect(target.address).await?;
+        match &target.tls {
+            None => exchange(stream, &request).await,
+            Some(tls) => exchange(tls.connect(stream).await?, &request).await,
+        }
     };
     let answer = tokio::time::timeout(PATIENCE, exchange).await;
     answer.with_context(|| format!("{method} {path} is not answered"))?
+}
+
+async fn exchange(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    request: &str,
+) -> Result<String> {
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
 }

@@ -12,6 +12,7 @@ use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::io::Errno;
 
 use crate::frame::{CLOSE, PING, PONG, TEXT, frame, head, text};
+use crate::tls::{Session, Tls};
 
 /// What has not come then is lost.
 pub const PATIENCE: Duration = Duration::from_secs(15);
@@ -25,6 +26,7 @@ pub struct Target {
     pub address: SocketAddr,
     /// For the header of that name.
     pub host: String,
+    pub tls: Option<Tls>,
 }
 
 impl From<SocketAddr> for Target {
@@ -32,6 +34,7 @@ impl From<SocketAddr> for Target {
         Target {
             address,
             host: address.to_string(),
+            tls: None,
         }
     }
 }
@@ -54,6 +57,7 @@ pub struct Swarm {
 
 struct Connection {
     stream: Option<TcpStream>,
+    tls: Option<Box<Session>>,
     /// Sent when the handshake is done; `None` from then on.
     greeting: Option<Vec<u8>>,
     /// The beginning of a frame.
@@ -96,19 +100,26 @@ impl Swarm {
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
             target.host
         );
-        self.connect(target.address, Some(greeting.to_vec()), handshake.into())
+        let tls = target.tls.as_ref().map(Tls::session).transpose()?;
+        self.connect(
+            target.address,
+            tls,
+            Some(greeting.to_vec()),
+            handshake.as_bytes(),
+        )
     }
 
     /// Connects to what sends frames without a handshake: a floor.
     pub fn open_bare(&mut self, address: SocketAddr, first: &[u8]) -> Result<usize> {
-        self.connect(address, None, first.to_vec())
+        self.connect(address, None, None, first)
     }
 
     fn connect(
         &mut self,
         address: SocketAddr,
+        tls: Option<Session>,
         greeting: Option<Vec<u8>>,
-        output: Vec<u8>,
+        first: &[u8],
     ) -> Result<usize> {
         let socket = socket2::Socket::new(
             socket2::Domain::for_address(address),
@@ -131,10 +142,11 @@ impl Swarm {
         }
         let connection = Connection {
             stream: Some(socket.into()),
+            tls: tls.map(Box::new),
             greeting,
             input: Vec::new(),
-            output,
-            is_listed: true,
+            output: Vec::new(),
+            is_listed: false,
             is_waiting: false,
             is_closing: false,
         };
@@ -149,7 +161,7 @@ impl Swarm {
             true => self.connections[index] = connection,
             false => self.connections.push(connection),
         }
-        self.unsent.push(index);
+        self.send(index, first);
         Ok(index)
     }
 
@@ -189,7 +201,10 @@ impl Swarm {
     /// Frames for this socket: they leave when the handling of what has come from a socket is over, in one write.
     pub fn send(&mut self, index: usize, frames: &[u8]) {
         let connection = &mut self.connections[index];
-        connection.output.extend_from_slice(frames);
+        match &mut connection.tls {
+            None => connection.output.extend_from_slice(frames),
+            Some(tls) => tls.seal(frames, &mut connection.output),
+        }
         if !connection.is_listed {
             connection.is_listed = true;
             self.unsent.push(index);
@@ -323,17 +338,27 @@ impl Swarm {
             }
         };
         let buffer = std::mem::take(&mut self.buffer);
-        let mut input = std::mem::take(&mut connection.input);
+        let mut opened = Vec::new();
+        let bytes = match &mut connection.tls {
+            None => &buffer[..count],
+            Some(tls) => {
+                tls.open(&buffer[..count], &mut opened)?;
+                // The handshake goes on.
+                self.send(index, b"");
+                &opened
+            }
+        };
+        let mut input = std::mem::take(&mut self.connections[index].input);
         let is_done;
         // What comes whole, as nearly all does, is not copied.
         match input.is_empty() {
             true => {
                 let taken;
-                (taken, is_done) = self.take(index, &buffer[..count], receive)?;
-                input.extend_from_slice(&buffer[taken..count]);
+                (taken, is_done) = self.take(index, bytes, receive)?;
+                input.extend_from_slice(&bytes[taken..]);
             }
             false => {
-                input.extend_from_slice(&buffer[..count]);
+                input.extend_from_slice(bytes);
                 let taken;
                 (taken, is_done) = self.take(index, &input, receive)?;
                 input.drain(..taken);
