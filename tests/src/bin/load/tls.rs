@@ -1,4 +1,4 @@
-//! TLS to a chat behind a proxy: what is sealed here, others carry.
+//! TLS 1.3 to a chat behind a proxy: what is sealed here, others carry.
 
 use std::io::{Read, Write};
 use std::path::Path;
