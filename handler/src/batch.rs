@@ -19,7 +19,12 @@ pub async fn run_batch<'a>(
         render(statement, &mut sql);
         sql.push_str(";\n");
     }
-    let mut batch = db.execute_transactional_batch(&sql).await?;
+    run_script(db, &sql).await
+}
+
+/// As [`run_batch`], of statements that are one text already, with semicolons between them.
+pub async fn run_script(db: &Connection, sql: &str) -> Result<Vec<Rows>, libsql::Error> {
+    let mut batch = db.execute_transactional_batch(sql).await?;
     let mut results = Vec::new();
     while let Some(found) = batch.next_stmt_row() {
         // A statement that was not run would be an error of the batch.
@@ -53,25 +58,60 @@ pub fn render(statement: &Statement, sql: &mut String) {
     }
 }
 
-/// A literal that no content can break out of.
-fn literal(value: &Value, sql: &mut String) {
+/// Appends a literal that no content can break out of.
+pub fn literal(value: &Value, sql: &mut String) {
     match value {
         Value::Null => sql.push_str("null"),
         // In parentheses, because two minus signs would begin a comment. The lowest integer has no literal of its own.
         Value::Integer(i64::MIN) => sql.push_str("(-9223372036854775807 - 1)"),
         Value::Integer(number) if *number < 0 => push(sql, format_args!("({number})")),
         Value::Integer(number) => push(sql, format_args!("{number}")),
-        // No statement has one: SQLite does not read decimals to the last bit.
-        Value::Real(number) if number.is_finite() => push(sql, format_args!("({number:e})")),
-        Value::Real(_) => sql.push_str("null"),
-        // The plus takes away the affinity that a cast has and a parameter has not: with it '1' would be 1.
-        Value::Text(text) => {
-            sql.push_str("+cast(");
-            blob(text.as_bytes(), sql);
-            sql.push_str(" as text)");
-        }
+        Value::Real(number) => real(*number, sql),
+        Value::Text(text) => text_literal(text.as_bytes(), sql),
         Value::Blob(bytes) => blob(bytes, sql),
     }
+}
+
+/// Appends a literal of text, which need not be UTF-8.
+pub fn text_literal(bytes: &[u8], sql: &mut String) {
+    // The plus takes away the affinity that a cast has and a parameter has not: with it '1' would be 1.
+    sql.push_str("+cast(");
+    blob(bytes, sql);
+    sql.push_str(" as text)");
+}
+
+/// As an integer times powers of two, because SQLite does not read decimals to the last bit.
+fn real(number: f64, sql: &mut String) {
+    if number.is_nan() {
+        // SQLite has no such number.
+        return sql.push_str("null");
+    }
+    if number.is_infinite() {
+        return sql.push_str(if number > 0.0 { "9e999" } else { "(-9e999)" });
+    }
+    let bits = number.to_bits();
+    let (exponent, fraction) = ((bits >> 52) & 0x7ff, bits & ((1 << 52) - 1));
+    // ±integer × 2^power
+    let (mut integer, mut power) = match exponent {
+        0 => (fraction, -1074),
+        _ => (fraction | (1 << 52), exponent as i32 - 1075),
+    };
+    while power < 0 && integer % 2 == 0 {
+        integer /= 2;
+        power += 1;
+    }
+    push(sql, format_args!("(cast({integer} as real)"));
+    if number.is_sign_negative() {
+        sql.push_str(" * cast(-1 as real)");
+    }
+    while power != 0 {
+        let step = power.clamp(-62, 62);
+        let operator = if step > 0 { '*' } else { '/' };
+        let factor = 1_u64 << step.unsigned_abs();
+        push(sql, format_args!(" {operator} cast({factor} as real)"));
+        power -= step;
+    }
+    sql.push(')');
 }
 
 fn blob(bytes: &[u8], sql: &mut String) {
@@ -107,7 +147,11 @@ mod tests {
             (Value::Integer(7), "7"),
             (Value::Integer(-7), "(-7)"),
             (Value::Integer(i64::MIN), "(-9223372036854775807 - 1)"),
-            (Value::Real(-1.5), "(-1.5e0)"),
+            (
+                Value::Real(-1.5),
+                "(cast(3 as real) * cast(-1 as real) / cast(2 as real))",
+            ),
+            (Value::Real(0.0), "(cast(0 as real))"),
             (Value::Real(f64::NAN), "null"),
             (
                 Value::Text("it's; --\0é".into()),

@@ -24,7 +24,7 @@ pub mod token;
 pub mod typing;
 pub mod user;
 
-pub use batch::{render, run_batch};
+pub use batch::{literal, render, run_batch, run_script, text_literal};
 pub use error::Error;
 pub use event::{Envelope, Event, EventOperation, REF_CHARS_MAX, Reply, events};
 pub use operation::{Access, Context, Operation, RequestId};

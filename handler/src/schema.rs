@@ -16,6 +16,9 @@ const MIGRATIONS: [&str; 4] = [
     include_str!("../migrations/0004_one_order.sql"),
 ];
 
+/// The version that this program brings a database to.
+pub const VERSION: i64 = MIGRATIONS.len() as i64;
+
 /// Takes the last of them back, for a release that does not know it. Nothing that users have written is lost by it.
 const UNDO: &str = include_str!("../migrations/0004_undo.sql");
 
@@ -62,6 +65,8 @@ pub enum SchemaError {
         table: &'static str,
         column: &'static str,
     },
+    /// It has the table `copying`: a copy into it was begun and is not complete.
+    Copying,
     Database(libsql::Error),
 }
 
@@ -76,6 +81,9 @@ impl fmt::Display for SchemaError {
             SchemaError::Foreign { table, column } => write!(
                 f,
                 "the database is not a chat database: it has no table {table} with a column {column}"
+            ),
+            SchemaError::Copying => f.write_str(
+                "the database is an incomplete copy: run the same `host copy` again, and it goes on",
             ),
             SchemaError::Database(error) => error.fmt(f),
         }
@@ -125,7 +133,7 @@ pub async fn downgrade_remote(db: &Connection) -> Result<i64, SchemaError> {
 
 async fn downgrade_through(db: &impl Database) -> Result<i64, SchemaError> {
     let version = found_version(db).await?;
-    if version < MIGRATIONS.len() as i64 {
+    if version < VERSION {
         return Ok(version);
     }
     let script = format!("delete from migrations where version = {version};\n{UNDO}");
@@ -169,13 +177,18 @@ async fn found_version(db: &impl Database) -> Result<i64, SchemaError> {
         .await?;
     let columns: HashSet<_> = columns.0.iter().map(|r| (r.text(0), r.text(1))).collect();
     let has = |table: &str, column: &str| columns.contains(&(table.into(), column.into()));
+    if has("copying", "community") {
+        return Err(SchemaError::Copying);
+    }
     if has("migrations", "version") {
         let version = "select cast(coalesce(max(version), 0) as integer) from migrations";
         let rows = db.read(Statement::new(version, [])).await?;
         let found = rows.first().map_or(0, |row| row.integer(0));
-        let known = MIGRATIONS.len() as i64;
-        if found > known {
-            return Err(SchemaError::Newer { found, known });
+        if found > VERSION {
+            return Err(SchemaError::Newer {
+                found,
+                known: VERSION,
+            });
         }
         if found > 0 {
             return Ok(found);

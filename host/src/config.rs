@@ -154,6 +154,7 @@ impl Config {
             }
         };
         let database = database(
+            "DBPATH",
             text("DBPATH", ".data/chatapp.db")?,
             secret("DB_AUTH_TOKEN", "")?,
         )?;
@@ -234,14 +235,41 @@ fn read_secret(path: &str) -> anyhow::Result<String> {
     Ok(text.strip_suffix('\r').unwrap_or(text).to_owned())
 }
 
-fn database(path: String, token: String) -> anyhow::Result<Database> {
+impl Database {
+    /// FROM and TO of `host copy`: each is what DBPATH may be. The token is DB_AUTH_TOKEN; where both are remote, that of FROM
+    /// is FROM_DB_AUTH_TOKEN.
+    pub fn from_and_to(
+        from: &str,
+        to: &str,
+        variable: impl Fn(&str) -> Option<OsString>,
+    ) -> anyhow::Result<(Database, Database)> {
+        let is_remote = |path: &str| path.contains("://");
+        let token = |path: &str, name: &str| match variable(name) {
+            Some(value) if is_remote(path) => value
+                .into_string()
+                .map_err(|_| anyhow!("{name} is not valid UTF-8")),
+            _ => Ok(String::new()),
+        };
+        let token_of_from = match is_remote(to) {
+            true => "FROM_DB_AUTH_TOKEN",
+            false => "DB_AUTH_TOKEN",
+        };
+        Ok((
+            database("FROM", from.into(), token(from, token_of_from)?)?,
+            database("TO", to.into(), token(to, "DB_AUTH_TOKEN")?)?,
+        ))
+    }
+}
+
+/// From the value of DBPATH or of what is like it, by that name.
+fn database(name: &str, path: String, token: String) -> anyhow::Result<Database> {
     const EXPECTED: &str =
         "expected the path of a file, or the URL of a libSQL server such as libsql://chat.example";
-    ensure!(!path.is_empty(), "DBPATH is empty: {EXPECTED}");
+    ensure!(!path.is_empty(), "{name} is empty: {EXPECTED}");
     let Some((scheme, rest)) = path.split_once("://") else {
         ensure!(
             path != ":memory:" && !path.starts_with("file:"),
-            "DBPATH is {path:?}: {EXPECTED}"
+            "{name} is {path:?}: {EXPECTED}"
         );
         ensure!(
             token.is_empty(),
@@ -251,18 +279,18 @@ fn database(path: String, token: String) -> anyhow::Result<Database> {
     };
     ensure!(
         matches!(scheme, "libsql" | "https" | "http"),
-        "DBPATH is a {scheme} URL: {EXPECTED}"
+        "{name} is a {scheme} URL: {EXPECTED}"
     );
     // Never shown as it is: it may hold a secret.
     let uri: Option<Uri> = format!("{scheme}://{rest}").parse().ok();
     let host = uri.as_ref().and_then(Uri::host).unwrap_or_default();
     ensure!(
         !host.is_empty(),
-        "DBPATH is a URL without a host: {EXPECTED}"
+        "{name} is a URL without a host: {EXPECTED}"
     );
     ensure!(
         !rest.contains(['@', '?', '#']),
-        "DBPATH is a URL with a user or a query: expected none, and the token in DB_AUTH_TOKEN"
+        "{name} is a URL with a user or a query: expected none, and the token in DB_AUTH_TOKEN"
     );
     ensure!(
         HeaderValue::try_from(&token).is_ok(),
@@ -467,6 +495,33 @@ mod tests {
         let shown = format!("{} {:?}", config.database, config.database);
         assert!(shown.starts_with("libsql://chat.example/db"), "{shown}");
         assert!(!shown.contains("token"), "{shown}");
+    }
+
+    #[test]
+    fn a_copy_has_a_token_for_each_remote_side() {
+        let tokens = |from: &str, to: &str| {
+            let variable = |name: &str| match name {
+                "DB_AUTH_TOKEN" => Some("one".into()),
+                "FROM_DB_AUTH_TOKEN" => Some("two".into()),
+                _ => None,
+            };
+            let (from, to) = Database::from_and_to(from, to, variable).expect("valid");
+            [from, to].map(|side| match side {
+                Database::File(_) => "none".to_owned(),
+                Database::Remote(url) => url.token,
+            })
+        };
+        assert_eq!(tokens("a.db", "b.db"), ["none", "none"]);
+        assert_eq!(tokens("a.db", "http://b.example"), ["none", "one"]);
+        assert_eq!(tokens("http://a.example", "b.db"), ["one", "none"]);
+        assert_eq!(
+            tokens("http://a.example", "http://b.example"),
+            ["two", "one"]
+        );
+        for (from, to, name) in [("", "b.db", "FROM"), ("a.db", "wss://b", "TO")] {
+            let error = Database::from_and_to(from, to, |_| None).expect_err("refused");
+            assert!(error.to_string().starts_with(name), "{error}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod clock;
 mod cluster;
 pub mod command;
 mod config;
+pub mod copy;
 pub mod frame;
 pub mod health;
 mod http;

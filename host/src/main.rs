@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::sync::LazyLock;
 
 use clap::{Parser, Subcommand};
-use host::{Config, Server, backup, command, health, log};
+use host::{Config, Database, Server, backup, command, copy, health, log};
 use listenfd::ListenFd;
 use mimalloc::MiMalloc;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -68,6 +68,17 @@ enum Command {
     Downgrade,
     /// Asks the server of HOST and PORT whether it is ready; exits with 1 where it is not.
     Health,
+    /// Copies a chat from one database to another, each the path of a file or the URL of a libSQL server, verifies the copy by
+    /// checksums, and prints them. No server may be running on either. Where it is interrupted, the same command goes on.
+    Copy {
+        /// The database to read. A token goes into DB_AUTH_TOKEN, or where both are remote, FROM_DB_AUTH_TOKEN.
+        from: String,
+        /// The database to fill: none yet, or one without users. A token goes into DB_AUTH_TOKEN.
+        to: String,
+        /// Drops the incomplete copy that is in TO, and begins anew.
+        #[arg(long)]
+        restart: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -85,7 +96,10 @@ fn run() -> anyhow::Result<ExitCode> {
     // While there is but one thread: it takes its variables away.
     let inherited = ListenFd::from_env().take_tcp_listener(0)?;
     let arguments = Arguments::parse();
-    let (config, warnings) = Config::read(|name| std::env::var_os(name))?;
+    // A copy is between databases of its own, whatever this host would be served with.
+    let is_copy = matches!(arguments.command, Some(Command::Copy { .. }));
+    let variable = |name: &str| std::env::var_os(name);
+    let (config, warnings) = Config::read(|name| variable(name).filter(|_| !is_copy))?;
     let _log = log::init(&config)?;
     let runtime = tokio::runtime::Runtime::new()?;
     let command = match arguments.command {
@@ -131,6 +145,10 @@ fn run() -> anyhow::Result<ExitCode> {
                 writeln!(output, "{database}: schema version {version}")?;
             }
             Command::Health => writeln!(output, "{}", health::ask(config.address).await?)?,
+            Command::Copy { from, to, restart } => {
+                let (from, to) = Database::from_and_to(&from, &to, variable)?;
+                copy::copy(from, to, restart).await?;
+            }
         }
         anyhow::Ok(true)
     })?;

@@ -5,6 +5,7 @@ mod direct;
 pub(crate) mod local;
 mod queue;
 mod remote;
+mod whole;
 
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -28,6 +29,7 @@ pub use local::LocalDatabase;
 pub use queue::Source;
 use queue::{Receiver, Room, Sender, queue};
 use remote::{RemoteReader, RemoteWriter};
+pub use whole::Whole;
 
 /// Operations that wait for the writer, or fewer where they are large; more wait outside, see `QUEUE_WAIT`.
 const WRITES_QUEUED_MAX: usize = 4096;

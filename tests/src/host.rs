@@ -466,6 +466,19 @@ pub async fn run(arguments: &[&str], variables: &[(&str, &str)]) -> (ExitStatus,
     run_in(PLAINLY, arguments, variables).await
 }
 
+/// Starts the program with arguments; its output can be read.
+pub fn spawn(arguments: &[&str]) -> Child {
+    Command::new(program())
+        .args(arguments)
+        .env_remove("DBPATH")
+        .env_remove("DB_AUTH_TOKEN")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("the program starts")
+}
+
 /// The same, started as by `Process::start_in`.
 pub async fn run_in(
     script: &str,

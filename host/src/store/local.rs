@@ -18,7 +18,7 @@ use tokio::runtime::Runtime;
 /// Calls take no mutex of the connection (sqlite.org/c3ref/open.html): it belongs to one thread.
 const SQLITE_OPEN_NOMUTEX: i32 = 0x8000;
 /// Pages that a connection keeps. SQLite's own 2 MB are too few for the inner pages of a large file's indexes.
-const PAGE_CACHE_KIB: u32 = 32 * 1024;
+pub const PAGE_CACHE_KIB: u32 = 32 * 1024;
 /// How long a statement waits for another process's lock.
 pub const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 /// A write-ahead log that is longer is emptied. Checkpoints move into the file what they can, and the log begins anew only
@@ -319,17 +319,18 @@ pub async fn make_ready(connection: &Connection, now: i64) -> anyhow::Result<()>
     let pragma = format!("pragma cache_size = -{PAGE_CACHE_KIB}");
     connection.execute_batch(&pragma).await?;
     schema::check(connection).await?;
-    // libsql enforces foreign keys unless told otherwise; in a file that has some, they are what they were to the
-    // first backend: not enforced.
-    connection
-        .execute_batch(
-            "pragma journal_mode = wal;
-             pragma synchronous = full;
-             pragma foreign_keys = off;",
-        )
-        .await?;
+    make_durable(connection).await?;
     schema::migrate(connection, now).await?;
     Ok(())
+}
+
+/// From here on a commit that has returned is on disk.
+pub async fn make_durable(connection: &Connection) -> Result<(), libsql::Error> {
+    // libsql enforces foreign keys unless told otherwise; in a file that has some, they are what they were to the
+    // first backend: not enforced.
+    let pragmas =
+        "pragma journal_mode = wal; pragma synchronous = full; pragma foreign_keys = off;";
+    connection.execute_batch(pragmas).await.map(drop)
 }
 
 /// A folder of our own making is the owner's alone: the file holds password hashes.
@@ -368,7 +369,7 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 }
 
 /// Locks a file beside the database; `None` where another process has.
-fn try_lock(path: &Path) -> anyhow::Result<Option<File>> {
+pub fn try_lock(path: &Path) -> anyhow::Result<Option<File>> {
     let name = beside(path, "-lock");
     let file = OpenOptions::new()
         .create(true)

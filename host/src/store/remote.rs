@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use handler::schema::{self, SchemaError};
-use handler::{Rows, Statement, hosts, run_batch};
+use handler::{Rows, Statement, hosts, run_batch, run_script};
 use libsql::{Builder, Connection};
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
@@ -24,6 +24,9 @@ use crate::config::RemoteUrl;
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 /// A migration may rewrite every row.
 const MIGRATION_TIMEOUT: Duration = Duration::from_secs(600);
+/// For one request of a program that works alone, and for all its tries.
+const SCRIPT_TIMEOUT: Duration = Duration::from_secs(30);
+const SCRIPT_PATIENCE: Duration = Duration::from_secs(60);
 
 /// A connection. libsql's client works on the thread that asks.
 struct Client {
@@ -71,8 +74,16 @@ impl Client {
         &self,
         statements: impl IntoIterator<Item = &'a Statement>,
     ) -> Result<Vec<Rows>, Fault> {
-        let running =
-            async { timeout(self.timeout, run_batch(&self.connection, statements)).await };
+        self.wait(self.timeout, run_batch(&self.connection, statements))
+    }
+
+    /// Waits for one request.
+    fn wait(
+        &self,
+        patience: Duration,
+        request: impl Future<Output = Result<Vec<Rows>, libsql::Error>>,
+    ) -> Result<Vec<Rows>, Fault> {
+        let running = async { timeout(patience, request).await };
         // libsql panics at an answer that is not UTF-8, a proxy's page for one.
         match catch_unwind(AssertUnwindSafe(|| self.runtime.block_on(running))) {
             Ok(Ok(Ok(rows))) => Ok(rows),
@@ -394,6 +405,64 @@ impl RemoteReader {
                 return Err(Failure::Unavailable(fault.text()));
             }
         }
+    }
+}
+
+/// A connection for a program that works alone.
+pub struct RemoteScripts {
+    client: Client,
+}
+
+impl RemoteScripts {
+    /// Fails at once where the server does not answer.
+    pub fn connect(url: &RemoteUrl) -> anyhow::Result<Self> {
+        let scripts = RemoteScripts {
+            client: Client::connect(url, SCRIPT_TIMEOUT)?,
+        };
+        match scripts.client.run([&Statement::new("select 1", [])]) {
+            Ok(_) => Ok(scripts),
+            Err(fault) => bail!(text_for_any(fault)),
+        }
+    }
+
+    /// As `schema::check_remote`.
+    pub fn check(&self) -> Result<i64, SchemaError> {
+        let checking = schema::check_remote(&self.client.connection);
+        self.client.runtime.block_on(checking)
+    }
+
+    /// Runs statements in one transaction that takes no longer than others in the chat: rows of each. Sent again, for a while,
+    /// where there is no answer: it has to be safe to run twice.
+    pub fn repeat(&self, script: &str) -> anyhow::Result<Vec<Rows>> {
+        let mut backoff = Backoff::until(Instant::now() + SCRIPT_PATIENCE);
+        loop {
+            let request = run_script(&self.client.connection, script);
+            let fault = match self.client.wait(SCRIPT_TIMEOUT, request) {
+                Ok(rows) => return Ok(rows),
+                Err(fault) => fault,
+            };
+            let may_pass = matches!(fault, Fault::Refused(_) | Fault::Unknown(_));
+            if !may_pass || !backoff.wait() {
+                bail!(text_for_any(fault));
+            }
+        }
+    }
+
+    /// Runs statements in one transaction that may take long, once.
+    pub fn run(&self, script: &str) -> anyhow::Result<()> {
+        let request = run_script(&self.client.connection, script);
+        match self.client.wait(MIGRATION_TIMEOUT, request) {
+            Ok(_) => Ok(()),
+            Err(fault) => bail!(text_for_any(fault)),
+        }
+    }
+}
+
+/// As `Fault::text`, whichever variable the token is from.
+fn text_for_any(fault: Fault) -> String {
+    match fault {
+        Fault::Unauthorized(text) => format!("the token is refused: {text}"),
+        fault => fault.text(),
     }
 }
 
