@@ -24,6 +24,8 @@ use crate::store::Whole;
 const BATCH_ROWS: usize = 2000;
 /// Bytes of the values in a batch, those of its last row not counted.
 const BATCH_BYTES: usize = 1024 * 1024;
+/// Bytes of a row that goes to a server: sqld takes 5 MiB (its `max_row_size`), and makes longer text null.
+const REMOTE_ROW_BYTES_MAX: usize = 5_000_000;
 /// Tables that say who serves the chat now: nobody serves the copy.
 const OF_HOSTS: [&str; 2] = ["hosts", "presence"];
 /// Tables that have rows before there is a user.
@@ -467,12 +469,12 @@ impl std::fmt::Display for Checksum {
 fn begin(to: &Side, left: &[Table], tables: &[Table], community: &str) -> anyhow::Result<()> {
     let mut script = String::new();
     for table in left {
-        write!(script, "drop table {};\n", quoted(&table.name))?;
+        writeln!(script, "drop table {};", quoted(&table.name))?;
     }
     script
         .push_str("create table copying (community text not null);\ninsert into copying values (");
     text_literal(community.as_bytes(), &mut script);
-    script.push_str(")");
+    script.push(')');
     for table in tables {
         write!(script, ";\n{}", table.definition)?;
     }
@@ -494,9 +496,28 @@ fn copy_table(from: &Side, to: &Side, table: &Table) -> anyhow::Result<()> {
             return Ok(());
         };
         after = Some(last.integer(0));
+        if let Whole::Server(_) = to.database {
+            check_sizes(&batch)?;
+        }
         to.of(to.database.write(&table.insert(&batch)?))?;
         progress.add(batch.len());
     }
+}
+
+fn check_sizes(batch: &[Row]) -> anyhow::Result<()> {
+    for row in batch {
+        let sizes = row.0.iter().map(|value| match value {
+            Value::Blob(bytes) => bytes.len(),
+            _ => 8,
+        });
+        let bytes: usize = sizes.sum();
+        ensure!(
+            bytes <= REMOTE_ROW_BYTES_MAX,
+            "row {} has {bytes} bytes, and a server takes {REMOTE_ROW_BYTES_MAX}: shorten it in FROM first",
+            row.integer(0)
+        );
+    }
+    Ok(())
 }
 
 /// How far it is: on a terminal a line that changes, elsewhere a line at the end.

@@ -504,3 +504,19 @@ async fn a_table_that_cannot_be_copied_is_an_error() {
     refused(&[&from, &to], "the table words has no rowids").await;
     assert!(!Path::new(&to).exists());
 }
+
+/// sqld would store null in place of its text.
+#[tokio::test]
+async fn a_row_that_is_too_long_for_a_server_is_named() {
+    let (_folder, from) = chat().await;
+    let long = "update messages set content = hex(zeroblob(2500001)) where id = 2";
+    execute(&from, long).await;
+    let gateway = Gateway::start(shared_sqld().await).await;
+    refused(&[&from, &gateway.url()], "row 2 has 50000").await;
+    execute(
+        &from,
+        "update messages set content = hex(zeroblob(2499900)) where id = 2",
+    )
+    .await;
+    copied(&from, &gateway.url()).await;
+}
