@@ -138,21 +138,8 @@ impl Config {
     pub fn read(
         variable: impl Fn(&str) -> Option<OsString>,
     ) -> anyhow::Result<(Config, Vec<String>)> {
-        let text = |name: &str, default: &str| match variable(name) {
-            None => Ok(default.to_owned()),
-            Some(value) => match value.into_string() {
-                Ok(value) => Ok(value),
-                Err(_) => bail!("{name} is not valid UTF-8"),
-            },
-        };
-        let secret = |name: &str, default: &str| {
-            let file = format!("{name}_FILE");
-            match (text(&file, "")?, variable(name)) {
-                (path, _) if path.is_empty() => text(name, default),
-                (_, Some(_)) => bail!("{name} and {file} are both set: expected one of them"),
-                (path, None) => read_secret(&path).with_context(|| format!("{file} is {path:?}")),
-            }
-        };
+        let text = |name: &str, default: &str| text(&variable, name, default);
+        let secret = |name: &str, default: &str| secret(&variable, name, default);
         let database = database(
             "DBPATH",
             text("DBPATH", ".data/chatapp.db")?,
@@ -228,6 +215,34 @@ impl Config {
     }
 }
 
+/// The value of a variable.
+fn text(
+    variable: &impl Fn(&str) -> Option<OsString>,
+    name: &str,
+    default: &str,
+) -> anyhow::Result<String> {
+    match variable(name) {
+        None => Ok(default.to_owned()),
+        Some(value) => value
+            .into_string()
+            .map_err(|_| anyhow!("{name} is not valid UTF-8")),
+    }
+}
+
+/// The value of a variable, or the text of the file that one with `_FILE` names.
+fn secret(
+    variable: &impl Fn(&str) -> Option<OsString>,
+    name: &str,
+    default: &str,
+) -> anyhow::Result<String> {
+    let file = format!("{name}_FILE");
+    match (text(variable, &file, "")?, variable(name)) {
+        (path, _) if path.is_empty() => text(variable, name, default),
+        (_, Some(_)) => bail!("{name} and {file} are both set: expected one of them"),
+        (path, None) => read_secret(&path).with_context(|| format!("{file} is {path:?}")),
+    }
+}
+
 /// The text of a file, which programs that write one end with a newline.
 fn read_secret(path: &str) -> anyhow::Result<String> {
     let text = std::fs::read_to_string(path)?;
@@ -244,11 +259,9 @@ impl Database {
         variable: impl Fn(&str) -> Option<OsString>,
     ) -> anyhow::Result<(Database, Database)> {
         let is_remote = |path: &str| path.contains("://");
-        let token = |path: &str, name: &str| match variable(name) {
-            Some(value) if is_remote(path) => value
-                .into_string()
-                .map_err(|_| anyhow!("{name} is not valid UTF-8")),
-            _ => Ok(String::new()),
+        let token = |path: &str, name: &str| match is_remote(path) {
+            true => secret(&variable, name, ""),
+            false => Ok(String::new()),
         };
         let token_of_from = match is_remote(to) {
             true => "FROM_DB_AUTH_TOKEN",
@@ -518,6 +531,12 @@ mod tests {
             tokens("http://a.example", "http://b.example"),
             ["two", "one"]
         );
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("token");
+        std::fs::write(&file, "from a file\n").expect("written");
+        let variable = |name: &str| (name == "DB_AUTH_TOKEN_FILE").then(|| file.clone().into());
+        let (_, to) = Database::from_and_to("a.db", "http://b.example", variable).expect("valid");
+        assert!(matches!(to, Database::Remote(url) if url.token == "from a file"));
         for (from, to, name) in [("", "b.db", "FROM"), ("a.db", "wss://b", "TO")] {
             let error = Database::from_and_to(from, to, |_| None).expect_err("refused");
             assert!(error.to_string().starts_with(name), "{error}");

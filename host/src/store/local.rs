@@ -318,7 +318,15 @@ pub async fn make_ready(connection: &Connection, now: i64) -> anyhow::Result<()>
     connection.busy_timeout(BUSY_TIMEOUT)?;
     let pragma = format!("pragma cache_size = -{PAGE_CACHE_KIB}");
     connection.execute_batch(&pragma).await?;
-    schema::check(connection).await?;
+    let found = schema::check(connection).await?;
+    if (1..schema::VERSION).contains(&found) {
+        let version = schema::VERSION;
+        tracing::info!(
+            found,
+            version,
+            "the schema is brought up to date, which takes a while where there is much"
+        );
+    }
     make_durable(connection).await?;
     schema::migrate(connection, now).await?;
     Ok(())
