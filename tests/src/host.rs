@@ -53,7 +53,7 @@ impl Http {
     }
 }
 
-/// Sends one request on a connection of its own.
+/// Sends one request on a connection of its own, with the address as `host` where the headers have none.
 pub async fn request(
     address: SocketAddr,
     method: &str,
@@ -66,10 +66,10 @@ pub async fn request(
         .await
         .expect("a connection");
     tokio::spawn(connection);
-    let mut request = Request::builder()
-        .method(method)
-        .uri(path)
-        .header("host", address.to_string());
+    let mut request = Request::builder().method(method).uri(path);
+    if headers.iter().all(|(name, _)| *name != "host") {
+        request = request.header("host", address.to_string());
+    }
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
