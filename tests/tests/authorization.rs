@@ -115,6 +115,7 @@ fn examples() -> Vec<Asked> {
             &[
                 ("revs", Revs, json!({ "1": 1 })),
                 ("limit", Nothing, json!(10)),
+                ("epoch", Nothing, json!("")),
             ],
         ),
     ]
@@ -311,8 +312,8 @@ async fn world(place: Place, deletion: &str) -> World {
         let (reply, _) = world.event(user, &event.to_string()).await;
         assert_eq!(reply["success"], true, "{reply}");
     }
-    // What comes next gets the same id whatever is deleted.
-    let last = "insert into conversations (id, name) values (9, 'last');
+    // What comes next gets the same id whatever is deleted, and the epoch is no other.
+    let last = "update community set id = 'the same'; insert into conversations (id, name) values (9, 'last');
         insert into messages (id, sender_id, conversation_id, content) values (9, 2, 9, 'last');";
     let script = format!("{last}{deletion}");
     world.db.execute_batch(&script).await.expect("deleted");
