@@ -190,9 +190,13 @@ impl Running {
             let mut parts = volume.split(':');
             let (source, target) = (parts.next().expect("one"), parts.next().expect("two"));
             let place = folder.join(source);
-            if let Some(file) = source.strip_prefix("./") {
-                let text = fs::read_to_string(deploy().join(file)).expect("a file beside");
-                fs::write(&place, own(&text)).expect("written");
+            match source.strip_prefix("./") {
+                Some("backups") => fs::create_dir_all(&place).expect("a folder"),
+                Some(file) => {
+                    let text = fs::read_to_string(deploy().join(file)).expect("a file beside");
+                    fs::write(&place, own(&text)).expect("written");
+                }
+                None => {}
             }
             places.push((target.to_owned(), place));
         }
@@ -234,6 +238,14 @@ impl Running {
             .args(installed(&command[0]))
             .args(command[1..].iter().map(|argument| here(argument)));
         spawn(process)
+    }
+
+    /// `host backup`, run in a service's container: the backup.
+    async fn back_up(&self, name: &str) -> PathBuf {
+        let command = ["host", "backup", "/backups/copy.db"].map(str::to_owned);
+        let status = ended(name, self.run(name, &command)).await;
+        assert!(status.success(), "{}", self.log(name));
+        self.folder.path().join("backups/copy.db")
     }
 
     /// SIGTERM as `compose stop` sends it: how it ended, and after how long.
@@ -443,6 +455,7 @@ async fn single_serves_and_keeps_its_file() {
     let mut alice = Client::connect(address, &cookie).await;
     let conversation_id = alice.converse(&[]).await;
     alice.send(conversation_id, "hello").await;
+    assert!(running.back_up("single").await.is_file());
     running.restart("single").await;
     assert_eq!(alice.closed().await.0, 1001);
     // The same secret: the cookie is still good.
@@ -459,6 +472,13 @@ async fn remote_serves_and_its_database_stays_durable() {
     let mut alice = Client::connect(address, &cookie).await;
     let conversation_id = alice.converse(&[]).await;
     alice.send(conversation_id, "hello").await;
+
+    let backup = compose(&[]).services.remove("backup").expect("a service");
+    running.services.insert("backup".to_owned(), backup);
+    running
+        .addresses
+        .insert("backup".to_owned(), Ipv4Addr::LOCALHOST);
+    assert!(running.back_up("backup").await.is_file());
 
     // Without the token nobody is answered.
     let database = running.address("database", 8080);
