@@ -63,7 +63,11 @@ pub async fn backup(config: &Config, to: &Path) -> anyhow::Result<Contents> {
     ensure!(!to.exists(), "{} exists already", to.display());
     let part = with_suffix(to, ".part");
     copy(path, &part, "backup").await?;
-    let contents = inspect(&part).await?;
+    let contents = inspect(&part).await;
+    if contents.is_err() {
+        let _ = fs::remove_file(&part);
+    }
+    let contents = contents.context("the data file cannot be backed up")?;
     publish(&part, to)?;
     Ok(contents)
 }
