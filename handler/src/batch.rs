@@ -100,7 +100,8 @@ fn real(number: f64, sql: &mut String) {
         integer /= 2;
         power += 1;
     }
-    push(sql, format_args!("(cast({integer} as real)"));
+    // The plus as in `text_literal`.
+    push(sql, format_args!("(+cast({integer} as real)"));
     if number.is_sign_negative() {
         sql.push_str(" * cast(-1 as real)");
     }
@@ -149,9 +150,9 @@ mod tests {
             (Value::Integer(i64::MIN), "(-9223372036854775807 - 1)"),
             (
                 Value::Real(-1.5),
-                "(cast(3 as real) * cast(-1 as real) / cast(2 as real))",
+                "(+cast(3 as real) * cast(-1 as real) / cast(2 as real))",
             ),
-            (Value::Real(0.0), "(cast(0 as real))"),
+            (Value::Real(0.0), "(+cast(0 as real))"),
             (Value::Real(f64::NAN), "null"),
             (
                 Value::Text("it's; --\0é".into()),

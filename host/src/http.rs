@@ -60,8 +60,8 @@ pub struct Host {
     pub account_rates: AccountRates,
     pub user_rates: UserRates,
     /// Requests under way, by the address of the client.
-    pub request_places: Places<Origin>,
-    pub socket_places: SocketPlaces,
+    pub request_places: Arc<Places<Origin>>,
+    pub socket_places: Arc<SocketPlaces>,
     /// Time for a body to arrive.
     pub body_timeout: Duration,
     /// Time for a whole message on a socket.
@@ -495,7 +495,7 @@ fn admit(
         address,
         rates,
         source: host.store.source(address),
-        message_timeout: host.message_timeout,
+        message_milliseconds: host.message_timeout.as_millis() as u32,
         _place: place,
     };
     Ok((username, Box::new(visitor)))

@@ -299,50 +299,58 @@ impl AccountRates {
 }
 
 /// How many of a thing each of many has, at most `max`; 0 stands for no limit.
-#[derive(Clone)]
 pub struct Places<K: Hash + Eq> {
     max: u32,
-    taken: Arc<Mutex<HashMap<K, u32>>>,
+    taken: Mutex<HashMap<K, u32>>,
 }
 
 /// One of them, given back when it is dropped.
 pub struct Place<K: Hash + Eq> {
     key: K,
-    taken: Arc<Mutex<HashMap<K, u32>>>,
+    places: Arc<Places<K>>,
 }
 
 impl<K: Hash + Eq + Clone> Places<K> {
     pub fn new(max: u32) -> Self {
         Places {
             max,
-            taken: Arc::default(),
+            taken: Mutex::default(),
         }
     }
 
     /// `None`: it has as many as it may have.
-    pub fn take(&self, key: K) -> Option<Place<K>> {
+    pub fn take(self: &Arc<Self>, key: K) -> Option<Place<K>> {
+        self.enter(&key).then(|| Place {
+            key,
+            places: self.clone(),
+        })
+    }
+
+    /// Takes one that `leave` gives back; `false`: it has as many as it may have.
+    fn enter(&self, key: &K) -> bool {
         let mut taken = locked(&self.taken);
         let count = taken.entry(key.clone()).or_default();
-        if self.max != 0 && *count >= self.max {
-            return None;
+        let is_free = self.max == 0 || *count < self.max;
+        *count += u32::from(is_free);
+        is_free
+    }
+}
+
+impl<K: Hash + Eq> Places<K> {
+    fn leave(&self, key: &K) {
+        let mut taken = locked(&self.taken);
+        if let Some(count) = taken.get_mut(key) {
+            *count -= 1;
+            if *count == 0 {
+                taken.remove(key);
+            }
         }
-        *count += 1;
-        Some(Place {
-            key,
-            taken: self.taken.clone(),
-        })
     }
 }
 
 impl<K: Hash + Eq> Drop for Place<K> {
     fn drop(&mut self) {
-        let mut taken = locked(&self.taken);
-        if let Some(count) = taken.get_mut(&self.key) {
-            *count -= 1;
-            if *count == 0 {
-                taken.remove(&self.key);
-            }
-        }
+        self.places.leave(&self.key);
     }
 }
 
@@ -353,11 +361,11 @@ pub struct SocketPlaces {
     addresses: Places<Origin>,
 }
 
-/// What one socket takes of them.
+/// What one socket takes of them, in few bytes.
 pub struct SocketPlace {
-    _of_all: Place<()>,
-    _of_user: Place<Arc<str>>,
-    _of_address: Place<Origin>,
+    user: Arc<str>,
+    address: Origin,
+    places: Arc<SocketPlaces>,
 }
 
 /// Which of them is taken.
@@ -377,13 +385,33 @@ impl SocketPlaces {
         }
     }
 
-    pub fn take(&self, username: &Arc<str>, address: IpAddr) -> Result<SocketPlace, Full> {
-        let addresses = &self.addresses;
+    pub fn take(self: &Arc<Self>, user: &Arc<str>, address: IpAddr) -> Result<SocketPlace, Full> {
+        let address = Origin::from(address);
+        if !self.all.enter(&()) {
+            return Err(Full::All);
+        }
+        if !self.users.enter(user) {
+            self.all.leave(&());
+            return Err(Full::User);
+        }
+        if !self.addresses.enter(&address) {
+            self.users.leave(user);
+            self.all.leave(&());
+            return Err(Full::Address);
+        }
         Ok(SocketPlace {
-            _of_all: self.all.take(()).ok_or(Full::All)?,
-            _of_user: self.users.take(username.clone()).ok_or(Full::User)?,
-            _of_address: addresses.take(address.into()).ok_or(Full::Address)?,
+            user: user.clone(),
+            address,
+            places: self.clone(),
         })
+    }
+}
+
+impl Drop for SocketPlace {
+    fn drop(&mut self) {
+        self.places.addresses.leave(&self.address);
+        self.places.users.leave(&self.user);
+        self.places.all.leave(&());
     }
 }
 
@@ -589,8 +617,32 @@ mod tests {
     }
 
     #[test]
+    fn a_socket_that_has_no_place_takes_none() {
+        let limits = Limits {
+            sockets: 3,
+            sockets_per_user: 1,
+            sockets_per_address: 2,
+            ..OFF
+        };
+        let places = Arc::new(SocketPlaces::new(&limits));
+        let take = |user: &str, address: &str| places.take(&user.into(), ip(address));
+        let first = take("alice", "192.0.2.1").expect("a place");
+        for _ in 0..9 {
+            assert_eq!(take("alice", "192.0.2.1").err(), Some(Full::User));
+        }
+        let _second = take("bob", "192.0.2.1").expect("a place");
+        for _ in 0..9 {
+            assert_eq!(take("carol", "192.0.2.1").err(), Some(Full::Address));
+        }
+        let _third = take("carol", "192.0.2.2").expect("a place");
+        assert_eq!(take("dave", "192.0.2.2").err(), Some(Full::All));
+        drop(first);
+        assert!(take("alice", "192.0.2.1").is_ok());
+    }
+
+    #[test]
     fn places_are_given_back() {
-        let places = Places::new(2);
+        let places = Arc::new(Places::new(2));
         let first = places.take("alice");
         let second = places.take("alice");
         assert!(first.is_some() && second.is_some() && places.take("alice").is_none());

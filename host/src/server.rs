@@ -146,9 +146,9 @@ impl Server {
             trusted_proxies: config.trusted_proxies.clone(),
             same_site: config.same_site,
             account_rates: AccountRates::new(&config.limits),
-            socket_places: SocketPlaces::new(&config.limits),
+            socket_places: SocketPlaces::new(&config.limits).into(),
             user_rates: UserRates::new(&config.limits),
-            request_places: Places::new(HTTP_CONNECTIONS_PER_ADDRESS),
+            request_places: Places::new(HTTP_CONNECTIONS_PER_ADDRESS).into(),
             body_timeout: config.body_timeout,
             message_timeout: config.message_timeout,
             sockets: TaskTracker::new(),
@@ -209,7 +209,7 @@ impl Server {
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
             head_timeout,
-            places: Places::new(HTTP_CONNECTIONS_PER_ADDRESS),
+            places: Places::new(HTTP_CONNECTIONS_PER_ADDRESS).into(),
         };
         {
             let _heartbeats =
@@ -270,7 +270,7 @@ struct Connections {
     tasks: TaskTracker,
     stopping: CancellationToken,
     head_timeout: Duration,
-    places: Places<Origin>,
+    places: Arc<Places<Origin>>,
 }
 
 /// Held for as long as a connection is HTTP: a socket that opens has a place of its own.

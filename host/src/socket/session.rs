@@ -45,8 +45,8 @@ pub struct Visitor {
     pub rates: SocketRates,
     /// Of its operations.
     pub source: Arc<Source>,
-    /// Time for a whole message, from its first byte.
-    pub message_timeout: Duration,
+    /// Time for a whole message, from its first byte. An idle socket keeps this: a `Duration` is four times as long.
+    pub message_milliseconds: u32,
     pub _place: SocketPlace,
 }
 
@@ -246,7 +246,8 @@ impl Session {
             if self.decoder.is_between_messages() {
                 deadline = None;
             } else if deadline.is_none() {
-                deadline = Some(Box::pin(sleep(self.visitor.message_timeout)));
+                let time = Duration::from_millis(self.visitor.message_milliseconds.into());
+                deadline = Some(Box::pin(sleep(time)));
             }
             if self.socket.is_finishing.load(Ordering::SeqCst) {
                 Box::pin(self.finish(CloseReason::SHUTTING_DOWN)).await;
