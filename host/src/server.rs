@@ -14,7 +14,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use sd_notify::NotifyState;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -51,6 +51,8 @@ const PING_SLOTS: u32 = 30;
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// Without a failure for so long, the next one is worth a line in the log again.
 const ACCEPT_CALM: Duration = Duration::from_secs(10);
+/// Time for the first request of a connection that came right before the stop: it may be on its way.
+const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_millis(500);
 /// Time for sockets and requests to end; the same again to store that everyone is offline; and to close the database.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -339,7 +341,10 @@ fn serve(
     let _ = stream.set_nodelay(true);
     // A peer that takes nothing of an answer for so long is gone.
     let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(UNSENT_TIMEOUT));
+    let asked = Arc::new(Notify::new());
+    let is_asked = asked.clone();
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+        is_asked.notify_one();
         let answer = http::answer(host.clone(), request, peer, held.clone());
         async { Ok::<_, std::convert::Infallible>(answer.await) }
     });
@@ -352,9 +357,14 @@ fn serve(
     let stopping = connections.stopping.clone();
     connections.tasks.spawn(async move {
         let mut connection = pin!(connection);
+        // hyper would close a connection from which nothing has come yet.
+        let stopped = async {
+            stopping.cancelled().await;
+            let _ = timeout(FIRST_REQUEST_TIMEOUT, asked.notified()).await;
+        };
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
-            () = stopping.cancelled() => {
+            () = stopped => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }

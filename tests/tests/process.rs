@@ -12,7 +12,8 @@ use tempfile::TempDir;
 use tests::host::Log;
 use tests::host::{PASSWORD, SECRET, ids, login, register, request, run, run_in};
 use tests::{Client, Process, soon};
-use tokio::net::UnixDatagram;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixDatagram};
 
 /// Opens the file as another tool would.
 async fn open(path: &Path) -> libsql::Connection {
@@ -498,4 +499,30 @@ async fn a_listener_that_others_reach_needs_a_secret() {
     let (status, _, errors) = run_in(HANDED_OVER, &[], &variables).await;
     assert_eq!(status.code(), Some(1));
     assert!(errors.contains("JWTSECRET is the demo secret"), "{errors}");
+}
+
+#[tokio::test]
+async fn who_came_before_the_stop_is_answered() {
+    let folder = TempDir::new().expect("a folder");
+    let host = Process::start(&folder.path().join("chat.db")).await;
+    let address = host.address;
+    let mut early = TcpStream::connect(address).await.expect("connected");
+    // Connections are accepted in their order.
+    assert_eq!(
+        request(address, "GET", "/misc/ping", &[], "").await.status,
+        200
+    );
+    host.signal(Signal::TERM);
+    soon("no more connections", async {
+        while TcpStream::connect(address).await.is_ok() {}
+    })
+    .await;
+    let asked = format!("GET /misc/ping HTTP/1.1\r\nhost: {address}\r\n\r\n");
+    early.write_all(asked.as_bytes()).await.expect("sent");
+    let mut answer = String::new();
+    early.read_to_string(&mut answer).await.expect("text");
+    assert!(
+        answer.starts_with("HTTP/1.1 200") && answer.ends_with("pong"),
+        "{answer:?}"
+    );
 }
