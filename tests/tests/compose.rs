@@ -157,7 +157,7 @@ impl Running {
             command.push("host".to_owned());
         }
         command.extend(service.command.iter().cloned());
-        let process = self.run(name, &command);
+        let mut process = self.run(name, &command);
         let Some(healthcheck) = &service.healthcheck else {
             let status = ended(name, process).await;
             assert!(status.success(), "{name}: {status}");
@@ -169,6 +169,11 @@ impl Running {
                 .await
                 .success()
             {
+                // "unless-stopped"
+                if let Ok(Some(status)) = process.try_wait() {
+                    eprintln!("{name} has ended, {status}: {}", self.log(name));
+                    process = self.run(name, &command);
+                }
                 sleep(LOOK).await;
             }
         })
