@@ -9,6 +9,8 @@ pub enum Error {
     Invalid(String),
     /// The caller is not who it has to be.
     Unauthorized(String),
+    /// The caller may know of it, and may not do it.
+    Forbidden(String),
     /// What the request names does not exist, or the caller has no part in it: the two are not told apart.
     NotFound(String),
     /// It is already so.
@@ -29,6 +31,7 @@ impl Error {
         match self {
             Error::Invalid(_) => "invalid",
             Error::Unauthorized(_) => "unauthorized",
+            Error::Forbidden(_) => "forbidden",
             Error::NotFound(_) => "not_found",
             Error::Conflict(_) => "conflict",
             Error::TooLarge(_) => "too_large",
@@ -58,6 +61,7 @@ impl fmt::Display for Error {
         f.write_str(match self {
             Error::Invalid(text)
             | Error::Unauthorized(text)
+            | Error::Forbidden(text)
             | Error::NotFound(text)
             | Error::Conflict(text)
             | Error::TooLarge(text) => text,

@@ -1,7 +1,7 @@
 //! The fields of a JSON object, read lazily and strictly: only what a request asks for is looked into.
 //!
 //! A value that nobody asks for is checked for syntax without recursion or allocation, so that its depth, its size
-//! and its numbers cannot harm.
+//! and its numbers cannot harm. What an event declares of a field is in `field.rs`.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -22,10 +22,15 @@ impl<'a> Fields<'a> {
         serde_json::from_str(text).ok()
     }
 
-    /// These alone of its members.
-    pub fn only(mut self, names: &[&str]) -> Self {
-        self.0.retain(|(name, _)| names.contains(&&**name));
+    /// Those alone of its members whose names are to be kept.
+    pub fn only(mut self, is_kept: impl Fn(&str) -> bool) -> Self {
+        self.0.retain(|(name, _)| is_kept(name));
         self
+    }
+
+    /// Whether there is one of this name, be it `null`.
+    pub fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|(key, _)| key == name)
     }
 
     /// The JSON text of a field.

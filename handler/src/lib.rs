@@ -3,33 +3,51 @@
 //! No sockets, clock, randomness, threads or environment: the host gives time, salts and the caller, and applies the
 //! outbox. An [`Operation`] is decided in two steps around one round trip to the database; [`handle`] runs one on a
 //! libsql connection, and the host's store runs groups of them.
+//!
+//! | To find | look in |
+//! |---|---|
+//! | an event | its file, by its name: `message/send.rs`; [`EVENTS`] lists them |
+//! | how an event is read, and what it declares | `events.rs`, `declaration.rs`, `fields.rs`, `field.rs` |
+//! | who may do what in a conversation | `member.rs`, `role.rs` |
+//! | what leaves | `reply.rs`, `outbox.rs`, `error.rs` |
+//! | accounts and login tokens | `account/` |
+//! | who is online, and the hosts over one database | `presence.rs`, `cluster/` |
+//! | statements, rows and the schema | `sql/` |
 
 pub mod account;
-mod batch;
-pub mod contact;
+mod answer_budget;
+pub mod cluster;
 pub mod conversation;
+mod declaration;
 mod error;
-mod event;
+mod events;
+mod field;
 mod fields;
-pub mod hosts;
+mod member;
 pub mod message;
 mod operation;
 mod outbox;
-pub mod password;
+mod ping;
 pub mod presence;
-pub mod schema;
-mod statement;
+mod reply;
+mod role;
+mod sql;
 pub mod sync;
-pub mod token;
-pub mod typing;
 pub mod user;
 
-pub use batch::{literal, render, run_batch, run_script, text_literal};
+pub use answer_budget::ANSWER_BYTES_MAX;
+pub use declaration::{Declaration, EventOperation, Who};
 pub use error::Error;
-pub use event::{Envelope, Event, EventOperation, REF_CHARS_MAX, Reply, events};
+pub use events::{EVENTS, Event, REF_CHARS_MAX};
+pub use field::{Field, Kind, Length, Presence, Unit};
 pub use operation::{Access, Context, Operation, RequestId};
-pub use outbox::{Audience, Outbox, Output};
-pub use statement::{Row, Rows, Statement, run};
+pub use outbox::{Audience, MembersChange, Outbox, Output};
+pub use reply::{Envelope, Reply};
+pub use role::Role;
+pub use sql::{
+    Columns, Row, Rows, Statement, literal, render, run, run_batch, run_script, schema,
+    text_literal,
+};
 
 /// Runs one operation on a local database, in a transaction of its own. The database has been migrated, and the
 /// connection is not in a transaction. `out` receives what others are to be told; it is true only if `Ok`.

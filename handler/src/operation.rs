@@ -6,7 +6,7 @@ use libsql::Value;
 
 use crate::error::Error;
 use crate::outbox::Outbox;
-use crate::statement::{Rows, Statement};
+use crate::sql::{Rows, Statement};
 
 /// A request, decided in two pure steps around one round trip to the database.
 pub trait Operation: Send + Sync {
@@ -45,8 +45,8 @@ pub struct Context {
     pub username: Arc<str>,
     /// Unix seconds.
     pub now: i64,
-    /// Random; names this request where its answer may get lost on the way back from the database, so that what it
-    /// made can be found.
+    /// Random; names this request where the database is on a server: its answer may get lost on the way back, and what it
+    /// made can be found by this. Other hosts may use the same database.
     pub request_id: Option<RequestId>,
     /// This request has been committed, and its answer was lost: its statements find what it did and change nothing,
     /// and others are told again.
@@ -69,6 +69,11 @@ impl Context {
     /// For operations that have no logged-in caller.
     pub fn anonymous(now: i64) -> Self {
         Context::new(0, "".into(), now)
+    }
+
+    /// Whether other hosts may use the same database, and do not hear of its commits in their order.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.request_id.is_some()
     }
 
     /// The request's id as a parameter: null where it has none.

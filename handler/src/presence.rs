@@ -3,15 +3,16 @@
 //! The number of a user's sockets on a host is counted in the database, so that "the first opened" and "the last
 //! closed" are decided in the order of commits, whatever sockets do at the same time.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde::Serialize;
 
 use crate::error::Error;
-use crate::event::{json, push};
 use crate::operation::{Access, Context, Operation};
 use crate::outbox::{Audience, Outbox, Output};
-use crate::statement::{Rows, Statement};
+use crate::reply::{json, push};
+use crate::sql::{Row, Rows, Statement};
 
 /// A socket of this user has opened on this host.
 pub struct Connected {
@@ -19,15 +20,16 @@ pub struct Connected {
     pub host_id: Arc<str>,
 }
 
-/// Whose socket it is, and what it listens to.
+/// Whose socket it is, and the conversations that it listens to, each with its `members_rev` (0 on a file: see
+/// [`Audience`]).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Session {
+pub struct Arrival {
     pub user_id: i64,
-    pub conversation_ids: Vec<i64>,
+    pub conversations: Vec<(i64, i64)>,
 }
 
 impl Operation for Connected {
-    type Output = Session;
+    type Output = Arrival;
 
     fn access(&self) -> Access {
         Access::Write
@@ -61,8 +63,17 @@ impl Operation for Connected {
                 [username.into()],
             ),
             Statement::new(
-                "select cast(conversation_id as integer) from members
-                 where user_id = (select id from users where username = ?1)",
+                match ctx.is_shared() {
+                    true => {
+                        "select mb.conversation_id, c.members_rev
+                         from members mb cross join conversations c on c.id = mb.conversation_id
+                         where mb.user_id = (select id from users where username = ?1)"
+                    }
+                    false => {
+                        "select cast(conversation_id as integer), 0 from members
+                         where user_id = (select id from users where username = ?1)"
+                    }
+                },
                 [username.into()],
             ),
         ];
@@ -80,7 +91,7 @@ impl Operation for Connected {
     }
 
     /// `NotFound`: there is no such user.
-    fn conclude(&self, ctx: &Context, rows: &[Rows], out: &mut Outbox) -> Result<Session, Error> {
+    fn conclude(&self, ctx: &Context, rows: &[Rows], out: &mut Outbox) -> Result<Arrival, Error> {
         let Some(user) = rows[0].first() else {
             let name = &self.username;
             return Err(Error::NotFound(format!("'{name}' doesn't exists")));
@@ -88,9 +99,13 @@ impl Operation for Connected {
         if !rows[2].is_empty() {
             tell_contacts(rows[3].integers(), &self.username, true, ctx.now, out);
         }
-        Ok(Session {
-            user_id: user.integer(0),
-            conversation_ids: rows[4].integers(),
+        let conversation = |row: &Row| {
+            let mut columns = row.columns();
+            (columns.integer(), columns.integer())
+        };
+        Ok(Arrival {
+            user_id: user.columns().integer(),
+            conversations: rows[4].0.iter().map(conversation).collect(),
         })
     }
 }
@@ -181,4 +196,26 @@ pub(crate) fn tell_contacts(
         event: push("user_status", &json(&status)),
         is_droppable: false,
     });
+}
+
+/// The contacts of these users (their ids as JSON), for [`contacts_by_user`].
+pub(crate) fn contacts_of(user_ids: &str) -> Statement {
+    Statement::new(
+        "select user_id, cast(json_group_array(contact_id) as blob) from contacts
+         where user_id in (select value from json_each(?1)) group by user_id",
+        [user_ids.into()],
+    )
+}
+
+/// From rows of a user and the list of contacts as JSON.
+pub(crate) fn contacts_by_user(rows: &Rows) -> HashMap<i64, Vec<i64>> {
+    let contacts = |row: &Row| {
+        let mut columns = row.columns();
+        let user_id = columns.integer();
+        (
+            user_id,
+            serde_json::from_str(&columns.str()).unwrap_or_default(),
+        )
+    };
+    rows.0.iter().map(contacts).collect()
 }

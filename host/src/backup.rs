@@ -100,7 +100,8 @@ pub async fn restore(config: &Config, from: &Path) -> anyhow::Result<(Contents, 
     {
         let db = Builder::new_local(&restored).build().await?.connect()?;
         local::make_ready(&db, clock::now()).await?;
-        db.execute(handler::hosts::NEW_EPOCH, ()).await?;
+        db.execute(handler::cluster::chat_id::NEW_CHAT_ID, ())
+            .await?;
         db.query("pragma journal_mode = delete", ())
             .await?
             .next()
@@ -163,12 +164,12 @@ async fn inspect(path: &Path) -> anyhow::Result<Contents> {
         let count = "select (select count(*) from users), (select count(*) from conversations),
                          (select count(*) from messages)";
         let rows = handler::run(&mut db.prepare(count).await?, Vec::new()).await?;
-        let counts = rows.first().context("a row of counts")?;
+        let mut counts = rows.first().context("a row of counts")?.columns();
         anyhow::Ok(Contents {
             schema_version,
-            users: counts.integer(0),
-            conversations: counts.integer(1),
-            messages: counts.integer(2),
+            users: counts.integer(),
+            conversations: counts.integer(),
+            messages: counts.integer(),
             bytes: path.metadata()?.len(),
         })
     };
@@ -200,9 +201,10 @@ async fn copy(from: &Path, to: &Path, what: &str) -> anyhow::Result<()> {
     let pages = "select (select page_count from pragma_page_count) - (select freelist_count from pragma_freelist_count),
                      (select page_size from pragma_page_size)";
     let pages = handler::run(&mut db.prepare(pages).await?, Vec::new()).await?;
-    let bytes = pages
-        .first()
-        .map_or(0, |row| row.integer(0) * row.integer(1));
+    let bytes = pages.first().map_or(0, |row| {
+        let mut columns = row.columns();
+        columns.integer() * columns.integer()
+    });
     let name = to.to_str().context("the name of a file is not UTF-8")?;
     let vacuum = Statement::new("vacuum into ?1", [name.into()]);
     // libsql blocks.

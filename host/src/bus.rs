@@ -154,7 +154,7 @@ impl BusOutput {
                 frame.len()
                     + match to {
                         Audience::Users(ids) => ids.len() * 4,
-                        Audience::Conversation(_) => 8,
+                        Audience::Conversation { .. } => 8,
                     }
             }
             BusOutput::Join { user_ids, .. } => user_ids.len() * 4,

@@ -5,12 +5,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use handler::account::FindGone;
-use handler::hosts::{
-    FindCommunity, FindHostUsers, FindUncounted, Gone, HostAlive, HostGone, HostReturned,
-    HostStarted, SweepOffline, TryWrite, USERS_RETURNED_MAX,
-};
-use handler::sync::FindMembers;
+use handler::account::deleted::FindDeletedAccounts;
+use handler::cluster::USERS_AT_ONCE;
+use handler::cluster::chat_id::FindChatId;
+use handler::cluster::gone::{FindHostUsers, Gone, HostGone};
+use handler::cluster::lease::{HostAlive, HostStarted, TryWrite};
+use handler::cluster::memberships::FindMemberships;
+use handler::cluster::returned::HostReturned;
+use handler::cluster::sweep::{FindUncounted, SweepOffline};
 use handler::{Context, Error, Operation};
 use tokio::sync::{Mutex as AsyncMutex, Notify, mpsc, oneshot, watch};
 use tokio::time::{interval, sleep, timeout};
@@ -128,7 +130,7 @@ impl Cluster {
         loop {
             sleep(self.account_interval).await;
             for users in self.users().await.chunks(USERS_LOOKED_UP) {
-                let find = FindGone {
+                let find = FindDeletedAccounts {
                     users: users.to_vec(),
                 };
                 // The store has logged a failure; the next look finds the same.
@@ -205,7 +207,7 @@ impl Cluster {
         // Of several lost leases only the last one matters: what is said under the others does nothing.
         while lost.changed().await.is_ok() {
             let PresenceLost { lease, users } = lost.borrow_and_update().clone();
-            for (part, users) in (1..).zip(users.chunks(USERS_RETURNED_MAX)) {
+            for (part, users) in (1..).zip(users.chunks(USERS_AT_ONCE)) {
                 let returned = || HostReturned {
                     host_id: self.store.host_id(),
                     lease,
@@ -231,7 +233,7 @@ impl Cluster {
             METRICS.catch_ups.inc();
             for users in self.users().await.chunks(USERS_LOOKED_UP) {
                 let members = loop {
-                    let find = FindMembers {
+                    let find = FindMemberships {
                         user_ids: users.iter().map(|(id, _)| *id).collect(),
                     };
                     match self.run_operation(find).await {
@@ -253,7 +255,7 @@ impl Cluster {
     /// Joins the bus, when the database has said which one.
     pub async fn carry(&self, bus: Bus) {
         let community = loop {
-            match self.run_operation(FindCommunity).await {
+            match self.run_operation(FindChatId).await {
                 Ok(community) => break community,
                 Err(_) => sleep(RETRY).await,
             }
@@ -305,7 +307,7 @@ impl Readiness {
         };
         let tried = async {
             let write = self.cluster.run_operation(write);
-            let read = self.cluster.run_operation(FindCommunity);
+            let read = self.cluster.run_operation(FindChatId);
             tokio::try_join!(write, read)
         };
         let answer = match timeout(READINESS_TIMEOUT, tried).await {

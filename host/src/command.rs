@@ -3,8 +3,8 @@
 use std::io::Write;
 
 use anyhow::{bail, ensure};
-use handler::account::FindAccount;
-use handler::{Access, Audience, Context, Event, Output};
+use handler::account::login::FindAccount;
+use handler::{Access, Audience, Context, Event, MembersChange, Output};
 use serde_json::{Value, json};
 
 use crate::clock;
@@ -13,7 +13,7 @@ use crate::store::Direct;
 
 /// Runs `event` (its JSON) as the user of that name, and writes the reply and each output as a line of JSON:
 /// `{"reply": …}`, `{"push": …, "to": {"users": [ids]} | {"conversation": id}}`,
-/// `{"join": {"conversation": id, "users": [ids]}}`. Returns whether the event succeeded.
+/// `{"join": {"conversation": id, "users": [ids]}}`, `{"leave": {…}}`. Returns whether the event succeeded.
 ///
 /// Nothing is delivered to the sockets of a server that runs on the same file, so beside one only events that read are
 /// run.
@@ -77,13 +77,15 @@ fn describe(output: &Output) -> anyhow::Result<Value> {
             let push: Value = serde_json::from_str(event)?;
             let to = match to {
                 Audience::Users(ids) => json!({ "users": ids }),
-                Audience::Conversation(id) => json!({ "conversation": id }),
+                Audience::Conversation { id, .. } => json!({ "conversation": id }),
             };
             json!({ "push": push, "to": to })
         }
-        Output::Join {
-            conversation_id,
-            user_ids,
-        } => json!({ "join": { "conversation": conversation_id, "users": user_ids } }),
+        Output::Join(change) => json!({ "join": members(change) }),
+        Output::Leave(change) => json!({ "leave": members(change) }),
     })
+}
+
+fn members(change: &MembersChange) -> Value {
+    json!({ "conversation": change.conversation_id, "users": change.user_ids })
 }

@@ -203,13 +203,18 @@ impl Side {
     /// The first column of the first row.
     fn text(&self, sql: &str) -> anyhow::Result<String> {
         let rows = self.read(sql)?;
-        Ok(rows.first().map(|row| row.text(0)).unwrap_or_default())
+        Ok(rows
+            .first()
+            .map(|row| row.columns().text())
+            .unwrap_or_default())
     }
 
     /// The same, of a number.
     fn number(&self, sql: &str) -> anyhow::Result<Option<i64>> {
         let rows = self.read(sql)?;
-        Ok(rows.first().and_then(|row| row.optional_integer(0)))
+        Ok(rows
+            .first()
+            .and_then(|row| row.columns().optional_integer()))
     }
 
     /// Fails where it is neither nothing nor a copy of this chat.
@@ -261,16 +266,18 @@ impl Side {
         )?;
         let mut tables: Vec<Table> = Vec::new();
         for row in &rows {
-            let (name, column) = (row.text(0), row.text(3));
+            let mut columns = row.columns();
+            let (name, definition) = (columns.text(), columns.text());
+            let (root_page, column) = (columns.integer(), columns.text());
             ensure!(
-                row.integer(2) != 0,
+                root_page != 0,
                 "{self}: the table {name} is virtual, which is no part of a chat and is not copied: drop it first"
             );
             match tables.last_mut() {
                 Some(table) if table.name == name => table.columns.push(column),
                 _ => tables.push(Table {
                     name,
-                    definition: row.text(1),
+                    definition,
                     columns: vec![column],
                 }),
             }
@@ -284,7 +291,13 @@ impl Side {
             "select cast(name as blob), cast(sql as blob) from sqlite_master
              where type <> 'table' and sql is not null order by rowid",
         )?;
-        Ok(rows.iter().map(|row| (row.text(0), row.text(1))).collect())
+        Ok(rows
+            .iter()
+            .map(|row| {
+                let mut columns = row.columns();
+                (columns.text(), columns.text())
+            })
+            .collect())
     }
 
     /// The rows that come after this one.
@@ -310,10 +323,10 @@ impl Side {
                     sha256: hash.finalize().into(),
                 });
             };
-            after = Some(last.integer(0));
+            after = Some(last.columns().integer());
             rows += batch.len() as u64;
             for row in &batch {
-                hash.update(row.integer(0).to_le_bytes());
+                hash.update(row.columns().integer().to_le_bytes());
                 for cell in cells(row)? {
                     cell.add_to(&mut hash);
                 }
@@ -384,7 +397,7 @@ impl Table {
         let mut sql = format!("insert into {table} (rowid, {columns}) values ");
         for (index, row) in batch.iter().enumerate() {
             sql.push_str(if index == 0 { "(" } else { ", (" });
-            literal(&Value::Integer(row.integer(0)), &mut sql);
+            literal(&Value::Integer(row.columns().integer()), &mut sql);
             for cell in cells(row)? {
                 sql.push_str(", ");
                 cell.render(&mut sql);
@@ -408,7 +421,9 @@ enum Cell<'a> {
 
 /// Of a row of `Table::select`.
 fn cells(row: &Row) -> anyhow::Result<Vec<Cell<'_>>> {
-    let types = row.str(1);
+    let mut columns = row.columns();
+    let _rowid = columns.integer();
+    let types = columns.str();
     let columns = types.bytes().zip(row.0.iter().skip(2));
     let cells = columns.map(|(letter, value)| match (letter, value) {
         (b't', Value::Blob(bytes)) => Ok(Cell::Text(bytes)),
@@ -419,7 +434,10 @@ fn cells(row: &Row) -> anyhow::Result<Vec<Cell<'_>>> {
         | (b'r', Value::Real(_))
         | (b'b', Value::Blob(_))
         | (b'n', Value::Null) => Ok(Cell::Other(value)),
-        _ => bail!("row {} has a value that cannot be read", row.integer(0)),
+        _ => bail!(
+            "row {} has a value that cannot be read",
+            row.columns().integer()
+        ),
     });
     cells.collect()
 }
@@ -495,7 +513,7 @@ fn copy_table(from: &Side, to: &Side, table: &Table) -> anyhow::Result<()> {
             progress.end();
             return Ok(());
         };
-        after = Some(last.integer(0));
+        after = Some(last.columns().integer());
         if let Whole::Server(_) = to.database {
             check_sizes(&batch)?;
         }
@@ -514,7 +532,7 @@ fn check_sizes(batch: &[Row]) -> anyhow::Result<()> {
         ensure!(
             bytes <= REMOTE_ROW_BYTES_MAX,
             "row {} has {bytes} bytes, and a server takes {REMOTE_ROW_BYTES_MAX}: shorten it in FROM first",
-            row.integer(0)
+            row.columns().integer()
         );
     }
     Ok(())

@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use handler::account::{Credentials, FindAccount, Register, Registration, ReplacePasswordHash};
-use handler::password::{self, Verdict};
-use handler::token::{LIFETIME_SECONDS, TokenKey};
+use handler::account::login::{Credentials, FindAccount, ReplacePasswordHash};
+use handler::account::password::{self, Verdict};
+use handler::account::register::{Register, Registration};
+use handler::account::token::{LIFETIME_SECONDS, TokenKey};
 use handler::{Context, Error};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
@@ -625,6 +626,7 @@ fn status(error: &Error) -> StatusCode {
     match error {
         Error::Invalid(_) => StatusCode::BAD_REQUEST,
         Error::Unauthorized(_) => StatusCode::UNAUTHORIZED,
+        Error::Forbidden(_) => StatusCode::FORBIDDEN,
         Error::NotFound(_) => StatusCode::NOT_FOUND,
         Error::Conflict(_) => StatusCode::CONFLICT,
         Error::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,

@@ -134,11 +134,12 @@ impl Metrics {
             "Events answered, by type (root: none that is known) and result (ok, or the error's code).",
             &["type", "result"]
         )?;
-        for (kind, _) in handler::events() {
+        for kind in handler::EVENTS.iter().map(|event| event.kind) {
             events.with_label_values(&[kind, "internal"]);
         }
-        let events_ok =
-            handler::events().map(|(kind, _)| (kind, events.with_label_values(&[kind, "ok"])));
+        let events_ok = handler::EVENTS
+            .iter()
+            .map(|event| (event.kind, events.with_label_values(&[event.kind, "ok"])));
         let events_ok = events_ok.collect();
         Ok(Metrics {
             http_connections: register_int_gauge!(

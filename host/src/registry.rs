@@ -10,8 +10,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use handler::presence::Session;
-use handler::{Audience, Outbox, Output};
+use handler::cluster::memberships::Memberships;
+use handler::presence::Arrival;
+use handler::{Audience, MembersChange, Outbox, Output};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::bus::{BusOutput, Publisher};
@@ -33,7 +34,7 @@ pub struct Delivery {
 }
 
 enum Change {
-    Opened(Arc<Socket>, Session),
+    Opened(Arc<Socket>, Arrival),
     Closed(Arc<Socket>),
     /// What this host has counted in the database is gone; it has this new lease.
     PresenceLost(i64),
@@ -67,9 +68,9 @@ impl Delivery {
     }
 
     /// From here on the socket receives what its user is to hear.
-    pub fn opened(socket: Arc<Socket>, session: Session, outbox: Outbox) -> Self {
+    pub fn opened(socket: Arc<Socket>, arrival: Arrival, outbox: Outbox) -> Self {
         Delivery {
-            change: Some(Change::Opened(socket, session)),
+            change: Some(Change::Opened(socket, arrival)),
             outbox,
             ..Self::default()
         }
@@ -110,7 +111,7 @@ pub enum Command {
     /// Close the sockets of these users.
     EndSessions(Vec<(i64, Arc<str>)>),
     /// Users with their conversations, as the database has them.
-    Members(Vec<(i64, Vec<i64>)>),
+    Members(Vec<Memberships>),
     /// Tell the sockets whose turn it is that they may have missed something.
     CatchUp { slot: u64, slots: u64 },
     /// Ping the sockets whose turn it is and close the silent ones. `slot` of `slots` says whose turn.
@@ -281,9 +282,9 @@ impl Registry {
                 }
             }
             Command::Members(members) => {
-                for (user_id, conversation_ids) in members {
-                    for id in conversation_ids {
-                        self.join(id, &[user_id]);
+                for user in members {
+                    for (id, _) in user.conversations {
+                        self.join(id, &[user.user_id]);
                     }
                 }
             }
@@ -298,7 +299,7 @@ impl Registry {
 
     fn apply(&mut self, delivery: Delivery) {
         match delivery.change {
-            Some(Change::Opened(socket, session)) => self.open(socket, session),
+            Some(Change::Opened(socket, arrival)) => self.open(socket, arrival),
             Some(Change::Closed(socket)) => self.close(&socket),
             Some(Change::PresenceLost(lease)) => self.presence_lost(lease),
             Some(Change::Missed) => {
@@ -329,10 +330,11 @@ impl Registry {
                         });
                     }
                 }
-                Output::Join {
+                Output::Join(MembersChange {
                     conversation_id,
                     user_ids,
-                } => {
+                    ..
+                }) => {
                     self.join_told(conversation_id, &user_ids);
                     if self.bus.is_some() {
                         self.outgoing.push(BusOutput::Join {
@@ -341,6 +343,7 @@ impl Registry {
                         });
                     }
                 }
+                Output::Leave(_) => {}
             }
         }
         if let (Some(socket), Some(reply)) = (delivery.origin, delivery.reply) {
@@ -352,11 +355,11 @@ impl Registry {
         }
     }
 
-    fn open(&mut self, socket: Arc<Socket>, session: Session) {
+    fn open(&mut self, socket: Arc<Socket>, arrival: Arrival) {
         if self.is_shutting_down {
             socket.finish();
         }
-        let user_id = session.user_id;
+        let user_id = arrival.user_id;
         let user = self.users.entry(user_id).or_insert_with(|| {
             METRICS.users.inc();
             User::default()
@@ -365,7 +368,8 @@ impl Registry {
         user.sockets.reserve_exact(1);
         user.sockets.push(socket);
         METRICS.sockets.inc();
-        let mut ids = session.conversation_ids;
+        let conversations = arrival.conversations.into_iter();
+        let mut ids: Vec<i64> = conversations.map(|(id, _)| id).collect();
         user.conversations.reserve_exact(ids.len());
         for recent in [&self.recent, &self.older] {
             ids.extend(recent.joins.get(&user_id).into_iter().flatten());
@@ -408,7 +412,7 @@ impl Registry {
     }
 
     fn remember_push(&mut self, to: &Audience, is_droppable: bool) {
-        if let (Audience::Conversation(id), false) = (to, is_droppable) {
+        if let (Audience::Conversation { id, .. }, false) = (to, is_droppable) {
             self.recent.pushes.insert(*id);
         }
     }
@@ -494,7 +498,7 @@ impl Registry {
         };
         match to {
             Audience::Users(user_ids) => user_ids.iter().for_each(&mut send),
-            Audience::Conversation(id) => {
+            Audience::Conversation { id, .. } => {
                 if let Some(members) = self.conversations.get(id) {
                     members.iter().for_each(&mut send);
                 }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::LazyLock;
 
-use handler::account::USERNAME_CHARS_MAX;
+use handler::account::register::USERNAME_CHARS_MAX;
 
 use crate::limits::Rate;
 use crate::metrics::METRICS;

@@ -1,7 +1,8 @@
 //! What the tests share: a running host, HTTP requests, WebSocket clients, a proxy that harms connections and one for TLS, the servers
-//! that a remote database and several hosts need, and a world for tables over the handlers.
+//! that a remote database and several hosts need, and for the handlers a world and events made from what they declare.
 
 pub mod client;
+pub mod example;
 pub mod gateway;
 pub mod host;
 pub mod proxy;
@@ -12,6 +13,7 @@ pub mod tls;
 pub mod world;
 
 pub use client::Client;
+pub use example::Example;
 pub use gateway::{Fault, Gateway};
 pub use host::{Form, Host, Http, Process};
 pub use proxy::Proxy;

@@ -43,7 +43,9 @@ impl Sqld {
             .arg(self.folder.path().join("data"))
             .args(["--http-listen-addr", &self.address.to_string()])
             .args(["--admin-listen-addr", &self.admin.to_string()])
-            .args(["--enable-namespaces", "--no-welcome"]);
+            // More than all tests of a process have: one that is put aside to make room may be gone when it is asked for again.
+            .args(["--enable-namespaces", "--max-active-namespaces", "10000"])
+            .arg("--no-welcome");
         self.child = Some(spawn(command));
         listening(self.address).await;
         listening(self.admin).await;
@@ -156,10 +158,15 @@ pub async fn shared_nats() -> &'static Nats {
     SHARED.get_or_init(Nats::start).await
 }
 
-/// A port that was free a moment ago.
+/// A port that was free a moment ago. It is below those that the system gives to connections (from 32,768 on) and to whoever asks for any
+/// port: otherwise one of another test could have it by the time a server starts.
 pub fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("an address")
+    loop {
+        let address = SocketAddr::from(([127, 0, 0, 1], fastrand::u16(10_000..32_000)));
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
 }
 
 /// Starts a server that ends with this process, however that ends. Linux binds it to the thread that starts it, so that is

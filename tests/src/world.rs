@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use handler::account::Register;
+use handler::account::register::Register;
 use handler::{
     Access, Audience, Context, Event, Operation, Outbox, Output, Rows, Statement, handle,
     handle_remote, run_batch, schema,
@@ -122,12 +122,20 @@ impl World {
         username: &str,
         operation: &O,
     ) -> (Result<O::Output, handler::Error>, Outbox) {
-        let ctx = self.context(username).await;
+        self.run_as(&self.context(username).await, operation).await
+    }
+
+    /// As `run`, in any context.
+    pub async fn run_as<O: Operation>(
+        &self,
+        ctx: &Context,
+        operation: &O,
+    ) -> (Result<O::Output, handler::Error>, Outbox) {
         let mut outbox = Outbox::new();
         let outcome = match &self.gateway {
             None => {
                 let before = self.db.total_changes();
-                let outcome = handle(&self.db, &ctx, operation, &mut outbox).await;
+                let outcome = handle(&self.db, ctx, operation, &mut outbox).await;
                 let has_changed = self.db.total_changes() != before;
                 assert!(
                     outcome.is_ok() || !has_changed,
@@ -137,7 +145,7 @@ impl World {
             }
             Some(gateway) => {
                 let before = gateway.requests();
-                let outcome = handle_remote(&self.db, &ctx, operation, &mut outbox).await;
+                let outcome = handle_remote(&self.db, ctx, operation, &mut outbox).await;
                 let expected = usize::from(operation.access() != Access::None);
                 assert_eq!(gateway.requests() - before, expected, "requests");
                 outcome
@@ -179,7 +187,7 @@ impl World {
     async fn usernames(&self, audience: &Audience) -> Vec<String> {
         let ids = match audience {
             Audience::Users(ids) => ids.iter().map(i64::to_string).collect::<Vec<_>>().join(","),
-            Audience::Conversation(id) => {
+            Audience::Conversation { id, .. } => {
                 format!("select user_id from members where conversation_id = {id}")
             }
         };
@@ -190,7 +198,7 @@ impl World {
     /// The one integer that a query finds.
     pub async fn integer(&self, sql: &str) -> i64 {
         let rows = self.rows(sql).await;
-        rows.first().expect("a row").integer(0)
+        rows.first().expect("a row").columns().integer()
     }
 
     /// Every row of every table.

@@ -68,12 +68,13 @@ async fn check(file: &Path, heard: &[Heard]) -> BTreeSet<String> {
     }
     let db = open(&copy).await;
     let found = rows(&db, "pragma integrity_check").await;
-    assert_eq!(found[0].text(0), "ok");
+    assert_eq!(found[0].columns().text(), "ok");
     let select = "select id, conversation_id, rev, cast(content as blob) from messages order by id";
     let mut stored = BTreeMap::new();
     let mut revs: BTreeMap<i64, i64> = BTreeMap::new();
     for row in rows(&db, select).await {
-        let (id, conversation, rev) = (row.integer(0), row.integer(1), row.integer(2));
+        let mut columns = row.columns();
+        let (id, conversation, rev) = (columns.integer(), columns.integer(), columns.integer());
         assert_eq!(id, stored.len() as i64 + 1, "ids without gaps");
         let last = revs.entry(conversation).or_insert(1);
         *last += 1;
@@ -81,7 +82,7 @@ async fn check(file: &Path, heard: &[Heard]) -> BTreeSet<String> {
             rev, *last,
             "revs of conversation {conversation} without gaps"
         );
-        stored.insert(id, (id, conversation, rev, row.text(3)));
+        stored.insert(id, (id, conversation, rev, columns.text()));
     }
     for message in heard {
         assert_eq!(
@@ -964,7 +965,7 @@ async fn ten_thousand_sockets_may_go_at_once() {
     let db = open(&file).await;
     let open_sockets = async || {
         let counted = rows(&db, "select sum(sockets) from presence").await;
-        counted[0].integer(0) as usize
+        counted[0].columns().integer() as usize
     };
     let mut crowd = JoinSet::new();
     for index in 0..sockets {

@@ -415,7 +415,7 @@ async fn frames_that_break_the_protocol_close_with_their_code(form: Form) {
 async fn a_login_that_does_not_hold_is_told_after_the_upgrade(form: Form) {
     let host = Host::start_as(form).await;
     host.register("alice").await;
-    let ghost = handler::token::TokenKey::new(tests::host::SECRET.as_bytes());
+    let ghost = handler::account::token::TokenKey::new(tests::host::SECRET.as_bytes());
     let now = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .expect("after 1970");

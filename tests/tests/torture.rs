@@ -131,9 +131,10 @@ impl Stage {
         };
         let mut all: BTreeMap<i64, BTreeMap<_, _>> = BTreeMap::new();
         for row in &rows.0 {
-            all.entry(row.integer(0))
+            let mut columns = row.columns();
+            all.entry(columns.integer())
                 .or_default()
-                .insert(row.integer(1), (row.integer(2), row.text(3)));
+                .insert(columns.integer(), (columns.integer(), columns.text()));
         }
         all
     }

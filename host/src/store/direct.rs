@@ -1,7 +1,7 @@
 //! The database without threads or groups, for a program that runs one operation.
 
 use anyhow::{Context as _, ensure};
-use handler::hosts::CountHosts;
+use handler::cluster::lease::CountHosts;
 use handler::schema::SchemaError;
 use handler::{Context, Error, Operation, Outbox, handle, handle_remote, schema};
 use libsql::{Builder, Connection};

@@ -220,7 +220,7 @@ impl LocalDatabase {
         let result = self.runtime.block_on(run);
         self.connection.busy_timeout(BUSY_TIMEOUT)?;
         // The first column: whether it was kept from it.
-        Ok(result?.first().is_some_and(|row| !row.flag(0)))
+        Ok(result?.first().is_some_and(|row| !row.columns().flag()))
     }
 }
 
@@ -279,7 +279,11 @@ impl Drop for Checkpointer {
 async fn checkpoint(connection: &Connection) -> Result<i64, libsql::Error> {
     let mut pragma = connection.prepare("pragma wal_checkpoint(passive)").await?;
     let rows = handler::run(&mut pragma, Vec::new()).await?;
-    Ok(rows.first().map_or(0, |row| row.integer(1)))
+    Ok(rows.first().map_or(0, |row| {
+        let mut columns = row.columns();
+        let _is_blocked = columns.flag();
+        columns.integer()
+    }))
 }
 
 async fn run_operations(

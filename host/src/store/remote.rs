@@ -10,8 +10,9 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use handler::cluster::lease;
 use handler::schema::{self, SchemaError};
-use handler::{Rows, Statement, hosts, run_batch, run_script};
+use handler::{Rows, Statement, run_batch, run_script};
 use libsql::{Builder, Connection};
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
@@ -248,7 +249,7 @@ impl RemoteWriter {
             Ok(Err(error)) => return Err(Unready::Unusable(format!("DBPATH: {url}: {error}"))),
             Err(_) => return Err(Unready::Unavailable("the migration took too long".into())),
         }
-        let statements = hosts::take_lease(&self.host_id, self.batch, false);
+        let statements = lease::take_lease(&self.host_id, self.batch, false);
         self.client
             .run(&statements)
             .map_err(|fault| Unready::Unavailable(fault.text()))?;
@@ -261,7 +262,7 @@ impl RemoteWriter {
         let Lease::Lost { is_forced } = self.lease else {
             return Ok(());
         };
-        let statements = hosts::take_lease(&self.host_id, self.batch, is_forced);
+        let statements = lease::take_lease(&self.host_id, self.batch, is_forced);
         self.client.run(&statements)?;
         self.lease = Lease::Held;
         self.new_lease = Some(self.batch);
@@ -293,7 +294,7 @@ impl RemoteWriter {
             }
         }
         self.batch += 1;
-        let fence = hosts::fence(&self.host_id, self.batch);
+        let fence = lease::fence(&self.host_id, self.batch);
         let mut is_unknown = false;
         loop {
             let all = std::iter::once(&fence).chain(operations.iter().flatten());
@@ -349,9 +350,9 @@ impl RemoteWriter {
 
     /// After the fence has held a group back: whether an earlier try of it has been committed. If not, the lease was lost.
     fn is_committed(&self) -> Result<bool, Fault> {
-        let rows = self.client.run([&hosts::committed_batch(&self.host_id)])?;
+        let rows = self.client.run([&lease::committed_batch(&self.host_id)])?;
         let committed = rows.first().and_then(Rows::first);
-        Ok(committed.is_some_and(|row| row.integer(0) == self.batch))
+        Ok(committed.is_some_and(|row| row.columns().integer() == self.batch))
     }
 
     /// The lease that was taken since it was asked last, because the one before was lost.

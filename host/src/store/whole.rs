@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use handler::hosts::CountHosts;
+use handler::cluster::lease::CountHosts;
 use handler::schema::{self, SchemaError};
 use handler::{Context, Operation, Outbox, Rows};
 use libsql::{Builder, Connection, OpenFlags};

@@ -6,7 +6,7 @@ use std::cell::LazyCell;
 
 use arbitrary::Unstructured;
 use fuzz::now;
-use handler::account::Register;
+use handler::account::register::Register;
 use handler::{
     Access, Context, Error, Event, EventOperation, Operation, Outbox, Output, REF_CHARS_MAX, Reply,
     handle, run, schema,

@@ -1,145 +1,38 @@
 //! What a caller has no part in does not exist for them: every event, with every id in every field that takes one, in two
 //! worlds of which one lacks all that.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use handler::Outbox;
+use handler::{Field, Kind, Outbox};
 use serde_json::{Value, json};
-use tests::{Place, World};
+use tests::example::value;
+use tests::{Example, Place, World};
 
-/// What the value of a field names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Names {
-    Nothing,
-    /// Users are public.
-    User,
-    Users,
-    Conversation,
-    /// Conversations, each with a rev.
-    Revs,
-    /// A message of the conversation that the event names.
-    Message,
-    /// A place in the order of message ids, whatever is there.
-    Bound,
-    /// A message, by what its sender calls it.
-    ClientId,
-}
-
-#[derive(Clone)]
-struct Field {
-    name: &'static str,
-    names: Names,
-    value: Value,
-}
-
-#[derive(Clone)]
-struct Asked {
-    kind: &'static str,
-    fields: Vec<Field>,
-}
-
-/// Every event with all of its fields, as alice may ask for it. Fields that exclude each other are in examples of their own.
-fn examples() -> Vec<Asked> {
-    use Names::*;
-    let asked = |kind, fields: &[(&'static str, Names, Value)]| Asked {
-        kind,
-        fields: fields
-            .iter()
-            .map(|(name, names, value)| Field {
-                name,
-                names: *names,
-                value: value.clone(),
-            })
-            .collect(),
-    };
-    vec![
-        asked("ping", &[]),
-        asked("self", &[]),
-        asked("add_contact", &[("contact_username", User, json!("dave"))]),
-        asked("get_contacts", &[]),
-        asked(
-            "create_conversation",
-            &[
-                ("members", Users, json!(["bob"])),
-                ("name", Nothing, json!("name")),
-            ],
-        ),
-        asked(
-            "get_conversations",
-            &[
-                ("limit", Nothing, json!(1)),
-                ("before", Conversation, json!(1)),
-            ],
-        ),
-        asked("get_conversation_info", &[("id", Conversation, json!(1))]),
-        asked(
-            "send_message",
-            &[
-                ("conversation_id", Conversation, json!(1)),
-                ("content", Nothing, json!("content")),
-                ("reply_id", Message, json!(1)),
-                ("client_id", ClientId, json!("new")),
-            ],
-        ),
-        asked(
-            "get_messages",
-            &[
-                ("conversation_id", Conversation, json!(1)),
-                ("before", Bound, json!(2)),
-                ("limit", Nothing, json!(1)),
-            ],
-        ),
-        asked(
-            "get_messages",
-            &[
-                ("conversation_id", Conversation, json!(1)),
-                ("after", Bound, json!(1)),
-            ],
-        ),
-        asked(
-            "typing",
-            &[
-                ("conversation_id", Conversation, json!(1)),
-                ("on", Nothing, json!(true)),
-            ],
-        ),
-        asked(
-            "mark_read",
-            &[
-                ("conversation_id", Conversation, json!(1)),
-                ("message_id", Message, json!(2)),
-            ],
-        ),
-        asked(
-            "sync",
-            &[
-                ("revs", Revs, json!({ "1": 1 })),
-                ("limit", Nothing, json!(10)),
-                ("epoch", Nothing, json!("")),
-            ],
-        ),
-    ]
+/// Every event as alice may ask for it, with as many fields as it takes.
+fn examples() -> Vec<Example> {
+    Example::fullest(Example::all(value))
 }
 
 /// What there is of a kind, and what there is not.
-fn values(names: Names) -> Vec<Value> {
+fn values(field: &Field) -> Vec<Value> {
     let nowhere = [99, 0, -1, i64::MAX, i64::MIN];
     let conversations = || (1..=3).chain(nowhere);
-    match names {
-        Names::Nothing => vec![],
-        Names::User => vec![
+    match field.kind {
+        Kind::Text(_) | Kind::Integer { .. } | Kind::Flag => vec![],
+        // Users are public.
+        Kind::User => vec![
             json!("alice"),
             json!("bob"),
             json!("carol"),
             json!("nobody"),
         ],
-        Names::Users => vec![json!([]), json!(["carol"]), json!(["carol", "nobody"])],
-        Names::Conversation => conversations().map(Value::from).collect(),
-        Names::Revs => conversations()
+        Kind::Users => vec![json!([]), json!(["carol"]), json!(["carol", "nobody"])],
+        Kind::Conversation => conversations().map(Value::from).collect(),
+        Kind::Revs => conversations()
             .flat_map(|id| [0, 1].map(|rev| json!({ id.to_string(): rev })))
             .collect(),
-        Names::Message | Names::Bound => (1..=6).chain(nowhere).map(Value::from).collect(),
-        Names::ClientId => vec![json!("alice's"), json!("bob's"), json!("carol's")],
+        Kind::Message | Kind::Position => (1..=6).chain(nowhere).map(Value::from).collect(),
+        Kind::ClientId(_) => vec![json!("alice's"), json!("bob's"), json!("carol's")],
     }
 }
 
@@ -160,60 +53,30 @@ fn conversation_of(message_id: i64) -> Option<i64> {
     }
 }
 
-/// The examples with one field changed, to each value that it can have, and what that names.
-fn variants() -> Vec<(Names, Asked)> {
+/// The examples with one field changed, to each value that it can have, and what that is.
+fn variants() -> Vec<(Kind, Example)> {
     let mut variants = Vec::new();
     for example in examples() {
-        for (index, field) in example.fields.iter().enumerate() {
-            for value in values(field.names) {
-                let mut variant = example.clone();
-                variant.fields[index].value = value;
-                variants.push((field.names, variant));
+        for (place, (field, _)) in example.fields.iter().enumerate() {
+            for value in values(field) {
+                variants.push((field.kind, example.with(place, value)));
             }
         }
     }
     variants
 }
 
-impl Asked {
-    fn event(&self) -> Value {
-        let mut event = json!({ "type": self.kind });
-        for field in &self.fields {
-            event[field.name] = field.value.clone();
+/// Whether it names a conversation that the caller is not in, or a message that is not in the conversation it names.
+fn is_foreign(example: &Example, caller: &str) -> bool {
+    let conversation_id = example.event()["conversation_id"].as_i64();
+    example.fields.iter().any(|(field, value)| {
+        let id = value.as_i64();
+        match field.kind {
+            Kind::Conversation => !id.is_some_and(|id| conversations_of(caller).contains(&id)),
+            Kind::Message => id.and_then(conversation_of) != conversation_id,
+            _ => false,
         }
-        event
-    }
-
-    /// Whether it names a conversation that the caller is not in, or a message that is not in the conversation it names.
-    fn is_foreign(&self, caller: &str) -> bool {
-        let conversation_id = self.event()["conversation_id"].as_i64();
-        self.fields.iter().any(|field| {
-            let id = field.value.as_i64();
-            match field.names {
-                Names::Conversation => !id.is_some_and(|id| conversations_of(caller).contains(&id)),
-                Names::Message => id.and_then(conversation_of) != conversation_id,
-                _ => false,
-            }
-        })
-    }
-}
-
-#[tokio::test]
-async fn every_event_has_an_example_with_all_of_its_fields() {
-    let mut fields: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
-    for example in examples() {
-        for field in &example.fields {
-            let is_id = field.value.is_i64() && field.name != "limit";
-            assert!(!is_id || field.names != Names::Nothing, "{}", field.name);
-        }
-        let names = example.fields.iter().map(|field| field.name);
-        fields.entry(example.kind).or_default().extend(names);
-        let event = example.event().to_string();
-        let (reply, _) = world(Place::Memory, "").await.event("alice", &event).await;
-        assert_eq!(reply["success"], true, "{event}: {reply}");
-    }
-    let events = handler::events().map(|(kind, names)| (kind, names.iter().copied().collect()));
-    assert_eq!(fields, events.collect());
+    })
 }
 
 #[tokio::test]
@@ -234,25 +97,27 @@ async fn what_a_caller_has_no_part_in_does_not_exist() {
 
 #[tokio::test]
 async fn a_message_of_another_conversation_or_of_another_sender_does_not_exist() {
-    for (deletion, changed) in [
-        (
-            "delete from messages where id = 4;",
-            &[Names::Message, Names::Bound][..],
-        ),
-        ("update messages set client_id = null;", &[Names::ClientId]),
-    ] {
-        let mut asked = variants();
-        asked.retain(|(names, _)| changed.contains(names));
-        let asked = asked.into_iter().map(|(_, asked)| asked).collect();
-        check("alice", deletion, asked).await;
+    type IsChanged = fn(&Kind) -> bool;
+    let changes: [(&str, IsChanged); 2] = [
+        ("delete from messages where id = 4;", |kind| {
+            matches!(kind, Kind::Message | Kind::Position)
+        }),
+        ("update messages set client_id = null;", |kind| {
+            matches!(kind, Kind::ClientId(_))
+        }),
+    ];
+    for (deletion, is_changed) in changes {
+        let asked = variants().into_iter();
+        let asked = asked.filter(|(kind, _)| is_changed(kind));
+        check("alice", deletion, asked.map(|(_, asked)| asked).collect()).await;
     }
 }
 
 /// The same comes of each event whether or not there is what is deleted, wherever the database is. One that is foreign to the
 /// caller is refused; one that is refused changes nothing and tells nobody.
-async fn check(caller: &str, deletion: &str, mut asked: Vec<Asked>) {
+async fn check(caller: &str, deletion: &str, mut asked: Vec<Example>) {
     // Those that change something come after those that must not.
-    asked.sort_by_key(|asked| !asked.is_foreign(caller));
+    asked.sort_by_key(|asked| !is_foreign(asked, caller));
     for place in [Place::Memory, Place::Remote] {
         let mut with = State::new(world(place, "").await).await;
         let mut without = State::new(world(place, deletion).await).await;
@@ -261,7 +126,7 @@ async fn check(caller: &str, deletion: &str, mut asked: Vec<Asked>) {
             let context = format!("{place:?}: {caller}'s {event}");
             let found @ (reply, outbox, changes) = &with.outcome(caller, &event).await;
             assert_eq!(found, &without.outcome(caller, &event).await, "{context}");
-            if asked.is_foreign(caller) {
+            if is_foreign(asked, caller) {
                 let is_not_found = reply.contains(r#""code":"not_found""#);
                 assert!(is_not_found, "{context}: {reply}");
             }

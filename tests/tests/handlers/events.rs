@@ -1,6 +1,6 @@
 //! The envelope, people and conversations: every event of the seed and every row of the reference behaviour, as tables.
 
-use handler::account::Register;
+use handler::account::register::Register;
 use handler::{Event, Outbox, handle};
 use serde_json::{Value, json};
 use tests::table::{check, message, profile, refuse, success};

@@ -3,5 +3,6 @@
 mod accounts;
 mod authorization;
 mod catching_up;
+mod declarations;
 mod events;
 mod messages;

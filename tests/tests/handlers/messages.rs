@@ -765,7 +765,7 @@ async fn revs_of_another_epoch_count_as_none() {
     let known = sync(&new["epoch"]).await;
     let nothing = json!({ "conversations": [], "left": [9], "more": false, "epoch": new["epoch"] });
     assert_eq!(known, nothing);
-    let renew = handler::hosts::NEW_EPOCH;
+    let renew = handler::cluster::chat_id::NEW_CHAT_ID;
     world.db.execute(renew, ()).await.expect("renewed");
     let restored = sync(&new["epoch"]).await;
     assert!(is_whole(&restored), "{restored}");

@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, anyhow};
-use handler::account::Register;
+use handler::account::register::Register;
 use handler::{
     Access, Context, Envelope, Event, EventOperation, Operation, Outbox, Output, Reply, Rows,
 };

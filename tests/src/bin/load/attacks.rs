@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use clap::{Args, ValueEnum};
-use handler::password;
-use handler::token::TokenKey;
+use handler::account::password;
+use handler::account::token::TokenKey;
 use serde_json::{Value, json};
 use tests::host::{LIMITS, Log, PASSWORD, SECRET, request};
 use tests::{Process, soon};

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use handler::account::Register;
+use handler::account::register::Register;
 use handler::{Context, Event, Operation, handle, schema};
 use serde_json::json;
 

@@ -3,11 +3,12 @@
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::Args;
 use handler::presence::{Connected, Disconnected};
-use handler::{Context, Event, EventOperation, handle};
+use handler::{Access, Context, Event, Field, Kind, handle};
 use serde_json::{Value, json};
+use tests::Example;
 
 use crate::floor::Floor;
 use crate::measurement::{Goal, Measurement};
@@ -102,92 +103,50 @@ pub async fn growth(arguments: Growth) -> Result<Vec<Measurement>> {
                 .with("large", large);
             measurements.push(measurement);
         }
-        let is_missing = |kind: &str| !steps.iter().any(|(name, _)| name.starts_with(kind));
-        let missing = handler::events().map(|(kind, _)| kind);
-        let missing: Vec<_> = missing
-            .filter(|kind| *kind != "ping" && is_missing(kind))
-            .collect();
-        ensure!(missing.is_empty(), "not measured: {missing:?}");
     }
     Ok(measurements)
 }
 
 /// One operation, as it is repeated.
 enum Step {
-    /// The same event each time, in each of the databases.
-    Event([EventOperation; 2]),
-    /// With a `client_id` of its own.
-    SendNamed,
-    /// With the same ones as before.
-    SendAgain,
-    /// Everything is unread before.
-    MarkRead(EventOperation),
-    /// A stranger each time.
-    AddContact,
+    Event(Example),
+    /// What was done before.
+    Again(Example),
+    /// With what the user has of each conversation in each of the databases.
+    Sync([Value; 2]),
     Connect,
     Disconnect,
 }
 
 impl Step {
+    /// Every event with what it needs, some of them with more, and what is no event.
     async fn all(databases: &[libsql::Connection], caller: Caller) -> Result<Vec<(String, Step)>> {
-        let parse = |event: &Value| Event::parse(&event.to_string()).operation;
         let mut steps = Vec::new();
-        let mut revs = Vec::new();
-        for db in databases {
-            revs.push(revs_of(db, caller).await?);
+        let examples = handler::EVENTS
+            .iter()
+            .map(|event| Example::of(event, value))
+            .filter(|examples| examples.iter().all(is_asked_of_database));
+        for examples in examples {
+            let kind = examples[0].declaration.kind;
+            for example in examples {
+                let optional = example.optional_names();
+                let name = match &optional[..] {
+                    [] => kind.to_owned(),
+                    [one] if MORE.contains(&(kind, one)) => format!("{kind}, with {one}"),
+                    _ => continue,
+                };
+                steps.push((name, Step::Event(example.clone())));
+                if optional == ["client_id"] {
+                    steps.push((format!("{kind}, again"), Step::Again(example)));
+                }
+            }
         }
-        let sync = |index: usize| parse(&json!({ "type": "sync", "revs": revs[index] }));
-        let missed = "sync, what is missed of some".to_owned();
-        steps.push((missed, Step::Event([sync(0)?, sync(1)?])));
-        for (name, event) in [
-            ("sync, the first page of all", json!({ "type": "sync" })),
-            (
-                "get_conversations, all",
-                json!({ "type": "get_conversations" }),
-            ),
-            (
-                "get_conversations, 50",
-                json!({ "type": "get_conversations", "limit": 50 }),
-            ),
-            (
-                "get_conversation_info",
-                json!({ "type": "get_conversation_info", "id": LONG }),
-            ),
-            (
-                "get_messages",
-                json!({ "type": "get_messages", "conversation_id": LONG }),
-            ),
-            (
-                "send_message",
-                json!({ "type": "send_message", "conversation_id": LONG, "content": "x" }),
-            ),
-            (
-                "typing",
-                json!({ "type": "typing", "conversation_id": LONG, "on": true }),
-            ),
-            (
-                "create_conversation",
-                json!({ "type": "create_conversation", "members": ["b", "s0"] }),
-            ),
-            ("self", json!({ "type": "self" })),
-        ] {
-            steps.push((
-                name.to_owned(),
-                Step::Event([parse(&event)?, parse(&event)?]),
-            ));
-        }
-        let first = "select id from messages where conversation_id = ?1 order by id limit 1";
-        let mut rows = databases[0].query(first, [LONG]).await?;
-        let first: i64 = rows.next().await?.context("no message")?.get(0)?;
-        drop(rows);
-        let read = json!({ "type": "mark_read", "conversation_id": LONG, "message_id": first });
-        steps.push(("send_message, with client_id".into(), Step::SendNamed));
-        steps.push(("send_message, again".into(), Step::SendAgain));
-        steps.push(("mark_read".into(), Step::MarkRead(parse(&read)?)));
-        steps.push(("add_contact".into(), Step::AddContact));
-        let contacts = json!({ "type": "get_contacts" });
-        let contacts = Step::Event([parse(&contacts)?, parse(&contacts)?]);
-        steps.push(("get_contacts".into(), contacts));
+        let missed = [
+            revs_of(&databases[0], caller).await?,
+            revs_of(&databases[1], caller).await?,
+        ];
+        let missed = Step::Sync(missed);
+        steps.push(("sync, what is missed of some".into(), missed));
         steps.push(("connect".into(), Step::Connect));
         steps.push(("disconnect".into(), Step::Disconnect));
         Ok(steps)
@@ -203,36 +162,9 @@ impl Step {
     ) -> Result<f64> {
         let ctx = caller.context();
         let out = &mut Vec::new();
-        match self {
-            Step::Event(operations) => {
-                let started = Instant::now();
-                handle(db, &ctx, &operations[database], out).await?;
-                Ok(started.elapsed().as_secs_f64())
-            }
-            Step::MarkRead(operation) => {
-                let unread =
-                    "update members set read_id = 0 where conversation_id = ?1 and user_id = ?2";
-                db.execute(unread, [LONG, caller.id]).await?;
-                let started = Instant::now();
-                handle(db, &ctx, operation, out).await?;
-                Ok(started.elapsed().as_secs_f64())
-            }
-            Step::SendNamed | Step::SendAgain => {
-                let send = json!({
-                    "type": "send_message", "conversation_id": LONG, "content": "x", "client_id": round.to_string(),
-                });
-                let operation = Event::parse(&send.to_string()).operation?;
-                let started = Instant::now();
-                handle(db, &ctx, &operation, out).await?;
-                Ok(started.elapsed().as_secs_f64())
-            }
-            Step::AddContact => {
-                let add = json!({ "type": "add_contact", "contact_username": format!("s{round}") });
-                let operation = Event::parse(&add.to_string()).operation?;
-                let started = Instant::now();
-                handle(db, &ctx, &operation, out).await?;
-                Ok(started.elapsed().as_secs_f64())
-            }
+        let event = match self {
+            Step::Event(example) | Step::Again(example) => example.event(),
+            Step::Sync(revs) => json!({ "type": "sync", "revs": revs[database] }),
             Step::Connect | Step::Disconnect => {
                 let connected = Connected {
                     username: caller.name.into(),
@@ -245,14 +177,53 @@ impl Step {
                 handle(db, &ctx, &connected, out).await?;
                 let between = Instant::now();
                 handle(db, &ctx, &disconnected, out).await?;
-                Ok(match self {
+                return Ok(match self {
                     Step::Connect => between - started,
                     _ => between.elapsed(),
                 }
-                .as_secs_f64())
+                .as_secs_f64());
             }
-        }
+        };
+        // Everything is unread before, and each round has names of its own.
+        let unread = "update members set read_id = 0 where conversation_id = ?1 and user_id = ?2";
+        db.execute(unread, [LONG, caller.id]).await?;
+        let event = event.to_string().replace(ROUND, &round.to_string());
+        let operation = Event::parse(&event).operation?;
+        let started = Instant::now();
+        handle(db, &ctx, &operation, out).await?;
+        Ok(started.elapsed().as_secs_f64())
     }
+}
+
+/// Events that are measured with one of their optional fields as well.
+const MORE: [(&str, &str); 4] = [
+    ("get_conversations", "limit"),
+    ("get_messages", "before"),
+    ("get_messages", "after"),
+    ("send_message", "client_id"),
+];
+
+/// Stands for the number of the round.
+const ROUND: &str = "{round}";
+
+fn value(field: &Field) -> Value {
+    match field.kind {
+        Kind::Conversation => json!(LONG),
+        // The first message of it, as `populate` numbers them.
+        Kind::Message | Kind::Position => json!(LONG),
+        Kind::User => json!(format!("s{ROUND}")),
+        Kind::Users => json!(["b", "s0"]),
+        Kind::Revs => json!({}),
+        Kind::ClientId(_) => json!(ROUND),
+        Kind::Text(_) => json!("x"),
+        Kind::Integer { max, .. } => json!(max.min(50)),
+        Kind::Flag => json!(true),
+    }
+}
+
+fn is_asked_of_database(example: &Example) -> bool {
+    let operation = Event::parse(&example.event().to_string()).operation;
+    operation.is_ok_and(|operation| operation.access() != Access::None)
 }
 
 /// What the user has of each conversation: all but the latest change of three of them, or of the one.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use clap::Args;
-use handler::password::{self, Verdict};
+use handler::account::password::{self, Verdict};
 use tests::host::PASSWORD;
 use tokio::task::JoinSet;
 

@@ -1,45 +1,10 @@
-//! Statements as one transactional batch: the one way to run them on a remote database in a single request.
-//!
-//! libsql's batch takes no parameters, so they are rendered as literals.
+//! Values as SQL literals, for statements that cannot have parameters.
 
 use std::fmt::Write;
 
-use libsql::{Connection, Value};
+use libsql::Value;
 
-use crate::statement::{Row, Rows, Statement};
-
-/// Runs statements in one transaction, in one request: the rows of each. After an error nothing of it is stored, or,
-/// where the answer got lost, all of it is.
-pub async fn run_batch<'a>(
-    db: &Connection,
-    statements: impl IntoIterator<Item = &'a Statement>,
-) -> Result<Vec<Rows>, libsql::Error> {
-    let mut sql = String::new();
-    for statement in statements {
-        render(statement, &mut sql);
-        sql.push_str(";\n");
-    }
-    run_script(db, &sql).await
-}
-
-/// As [`run_batch`], of statements that are one text already, with semicolons between them.
-pub async fn run_script(db: &Connection, sql: &str) -> Result<Vec<Rows>, libsql::Error> {
-    let mut batch = db.execute_transactional_batch(sql).await?;
-    let mut results = Vec::new();
-    while let Some(found) = batch.next_stmt_row() {
-        // A statement that was not run would be an error of the batch.
-        let mut rows = Vec::new();
-        if let Some(mut found) = found {
-            let columns = found.column_count();
-            while let Some(row) = found.next().await? {
-                let values = (0..columns).map(|column| row.get_value(column));
-                rows.push(Row(values.collect::<Result<_, _>>()?));
-            }
-        }
-        results.push(Rows(rows));
-    }
-    Ok(results)
-}
+use crate::sql::statement::Statement;
 
 /// Appends the statement with its parameters in their places.
 pub fn render(statement: &Statement, sql: &mut String) {

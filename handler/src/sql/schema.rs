@@ -5,22 +5,24 @@ use std::fmt;
 
 use libsql::Connection;
 
-use crate::batch::run_batch;
-use crate::statement::{Rows, Statement, run};
+use crate::sql::batch::run_batch;
+use crate::sql::row::Rows;
+use crate::sql::statement::{Statement, run};
 
 /// In order; the first is version 1. A shipped migration is never edited.
-const MIGRATIONS: [&str; 4] = [
-    include_str!("../migrations/0001_chat.sql"),
-    include_str!("../migrations/0002_revs.sql"),
-    include_str!("../migrations/0003_hosts.sql"),
-    include_str!("../migrations/0004_one_order.sql"),
+const MIGRATIONS: [&str; 5] = [
+    include_str!("../../migrations/0001_chat.sql"),
+    include_str!("../../migrations/0002_revs.sql"),
+    include_str!("../../migrations/0003_hosts.sql"),
+    include_str!("../../migrations/0004_one_order.sql"),
+    include_str!("../../migrations/0005_changes.sql"),
 ];
 
 /// The version that this program brings a database to.
 pub const VERSION: i64 = MIGRATIONS.len() as i64;
 
 /// Takes the last of them back, for a release that does not know it. Nothing that users have written is lost by it.
-const UNDO: &str = include_str!("../migrations/0004_undo.sql");
+const UNDO: &str = include_str!("../../migrations/0005_undo.sql");
 
 /// The tables that a file of the first backend has, and the columns that this one needs of them.
 const ADOPTED: [(&str, &[&str]); 5] = [
@@ -175,7 +177,11 @@ async fn found_version(db: &impl Database) -> Result<i64, SchemaError> {
             [],
         ))
         .await?;
-    let columns: HashSet<_> = columns.0.iter().map(|r| (r.text(0), r.text(1))).collect();
+    let columns = columns.0.iter().map(|row| {
+        let mut columns = row.columns();
+        (columns.text(), columns.text())
+    });
+    let columns: HashSet<_> = columns.collect();
     let has = |table: &str, column: &str| columns.contains(&(table.into(), column.into()));
     if has("copying", "community") {
         return Err(SchemaError::Copying);
@@ -183,7 +189,7 @@ async fn found_version(db: &impl Database) -> Result<i64, SchemaError> {
     if has("migrations", "version") {
         let version = "select cast(coalesce(max(version), 0) as integer) from migrations";
         let rows = db.read(Statement::new(version, [])).await?;
-        let found = rows.first().map_or(0, |row| row.integer(0));
+        let found = rows.first().map_or(0, |row| row.columns().integer());
         if found > VERSION {
             return Err(SchemaError::Newer {
                 found,

@@ -1,40 +1,51 @@
-//! Contacts: mutual, so that each pair is two rows.
+//! `add_contact`: contacts are mutual, so that each pair is two rows.
 
 use serde::Serialize;
 
+use crate::declaration::Declared;
 use crate::error::Error;
-use crate::event::Reply;
+use crate::field::{Field, Kind};
 use crate::fields::Fields;
 use crate::operation::{Access, Context, Operation};
 use crate::outbox::Outbox;
-use crate::statement::{Rows, Statement};
+use crate::reply::Reply;
+use crate::sql::{Rows, Statement};
 use crate::user::{Profile, profile_columns};
 
 /// Contacts that a user may have.
 pub const CONTACTS_MAX: i64 = 10_000;
 
+const CONTACT_USERNAME: Field = Field::required("contact_username", Kind::User)
+    .wrong("invalid contact_username, expected a string");
+
 /// Whether the caller (`?1`) and the user `u` can have one more each; `?3` is `CONTACTS_MAX`. One who has the other already gets
 /// no more.
-macro_rules! room {
+macro_rules! has_room {
     () => {
         "(select count(*) from contacts where user_id = ?1) < ?3
              and (select count(*) from contacts where user_id = u.id and contact_id <> ?1) < ?3"
     };
 }
 
-/// `add_contact {contact_username}` → `{message, contact: profile}`.
+/// `add_contact {contact_username}` → [`Added`].
 pub struct AddContact {
     username: String,
 }
 
-impl AddContact {
-    pub fn parse(fields: &Fields) -> Result<Self, Error> {
-        match fields.text("contact_username") {
-            Ok(Some(username)) => Ok(AddContact { username }),
-            _ => Err(Error::Invalid(
-                "invalid contact_username, expected a string".into(),
-            )),
-        }
+#[derive(Serialize)]
+struct Added {
+    message: String,
+    contact: Profile,
+}
+
+impl Declared for AddContact {
+    const TYPE: &'static str = "add_contact";
+    const FIELDS: &'static [Field] = &[CONTACT_USERNAME];
+
+    fn read(fields: &Fields) -> Result<Self, Error> {
+        Ok(AddContact {
+            username: CONTACT_USERNAME.required_text(fields)?,
+        })
     }
 }
 
@@ -46,6 +57,13 @@ impl Operation for AddContact {
     }
 
     fn statements(&self, ctx: &Context) -> Vec<Statement> {
+        let parameters = || {
+            [
+                ctx.user_id.into(),
+                self.username.as_str().into(),
+                CONTACTS_MAX.into(),
+            ]
+        };
         vec![
             Statement::new(
                 concat!(
@@ -53,27 +71,19 @@ impl Operation for AddContact {
                     profile_columns!(),
                     ", exists (select 1 from contacts where user_id = ?1 and contact_id = u.id)",
                     ", ",
-                    room!(),
+                    has_room!(),
                     " from users u where u.username = ?2"
                 ),
-                [
-                    ctx.user_id.into(),
-                    self.username.as_str().into(),
-                    CONTACTS_MAX.into(),
-                ],
+                parameters(),
             ),
             Statement::new(
                 concat!(
                     "insert into contacts (user_id, contact_id)
                      select ?1, u.id from users u where u.username = ?2 and u.id <> ?1 and ",
-                    room!(),
+                    has_room!(),
                     " on conflict do nothing"
                 ),
-                [
-                    ctx.user_id.into(),
-                    self.username.as_str().into(),
-                    CONTACTS_MAX.into(),
-                ],
+                parameters(),
             ),
             // The other direction, which may be there. changes() is 1 where the statement before has added the contact.
             Statement::new(
@@ -93,61 +103,21 @@ impl Operation for AddContact {
         let Some(row) = rows[0].first() else {
             return Err(Error::NotFound(format!("no such user '{name}' exists")));
         };
-        let (already, room) = (row.flag(5), row.flag(6));
-        if already && !ctx.is_repeat {
+        let mut columns = row.columns();
+        let contact = Profile::read(&mut columns);
+        let (is_there, has_room) = (columns.flag(), columns.flag());
+        // After a lost answer it is there because this request has added it.
+        if is_there && !ctx.is_repeat {
             return Err(Error::Conflict(format!("'{name}' is already a contact")));
         }
-        if !room && !already {
+        if !has_room && !is_there {
             return Err(Error::TooLarge(format!(
                 "a user can have at most {CONTACTS_MAX} contacts"
             )));
         }
-        #[derive(Serialize)]
-        struct Added {
-            message: String,
-            contact: Profile,
-        }
         Ok(Reply::of(&Added {
             message: format!("'{name}' successfully added"),
-            contact: Profile::of(row),
-        }))
-    }
-}
-
-/// `get_contacts` → `{message, contacts: [usernames], profiles}`, in the order of adding.
-pub struct GetContacts;
-
-impl Operation for GetContacts {
-    type Output = Reply;
-
-    fn access(&self) -> Access {
-        Access::Read
-    }
-
-    fn statements(&self, ctx: &Context) -> Vec<Statement> {
-        vec![Statement::new(
-            concat!(
-                "select ",
-                profile_columns!(),
-                " from contacts c join users u on u.id = c.contact_id
-                 where c.user_id = ?1 order by c.rowid"
-            ),
-            [ctx.user_id.into()],
-        )]
-    }
-
-    fn conclude(&self, _: &Context, rows: &[Rows], _: &mut Outbox) -> Result<Reply, Error> {
-        #[derive(Serialize)]
-        struct Contacts<'a> {
-            message: &'static str,
-            contacts: Vec<&'a str>,
-            profiles: &'a [Profile],
-        }
-        let profiles: Vec<Profile> = rows[0].0.iter().map(Profile::of).collect();
-        Ok(Reply::of(&Contacts {
-            message: "got all the contacts",
-            contacts: profiles.iter().map(|p| p.username.as_str()).collect(),
-            profiles: &profiles,
+            contact,
         }))
     }
 }

@@ -1,0 +1,32 @@
+//! The bodies of requests about accounts.
+
+use crate::error::Error;
+use crate::fields::Fields;
+
+/// Fields of a body that have to be there, as text that is not empty. The presence of all is judged first, then the types of all,
+/// then whether any is empty, as the first backend did it; `null` is there, and of another type.
+pub(crate) fn required_texts<const N: usize>(
+    body: &[u8],
+    names: [&'static str; N],
+) -> Result<[String; N], Error> {
+    let fields = std::str::from_utf8(body).ok().and_then(Fields::parse);
+    let fields = fields.ok_or_else(|| Error::Invalid("not a valid json".into()))?;
+    for name in names {
+        if !fields.has(name) {
+            return Err(Error::Invalid(format!("{name} required")));
+        }
+    }
+    let mut texts = [const { String::new() }; N];
+    for (name, text) in names.iter().zip(&mut texts) {
+        match fields.text(name) {
+            Ok(Some(value)) => *text = value,
+            _ => return Err(Error::Invalid(format!("{name} should be a string"))),
+        }
+    }
+    for (name, text) in names.iter().zip(&texts) {
+        if text.is_empty() {
+            return Err(Error::Invalid(format!("{name} should not be empty")));
+        }
+    }
+    Ok(texts)
+}

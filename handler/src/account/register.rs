@@ -1,0 +1,103 @@
+//! Making an account.
+
+use crate::account::body::required_texts;
+use crate::error::Error;
+use crate::operation::{Access, Context, Operation};
+use crate::outbox::Outbox;
+use crate::sql::{Rows, Statement};
+
+/// Longest username at registration, in characters.
+pub const USERNAME_CHARS_MAX: usize = 64;
+/// Longest fullname, in characters.
+pub const FULLNAME_CHARS_MAX: usize = 256;
+/// Longest password, in bytes of UTF-8.
+pub const PASSWORD_BYTES_MAX: usize = 1024;
+
+/// The body of `POST /register`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registration {
+    pub username: String,
+    pub password: String,
+    pub fullname: String,
+}
+
+impl Registration {
+    /// From the JSON of a request's body.
+    pub fn parse(body: &[u8]) -> Result<Self, Error> {
+        let [username, password, fullname] =
+            required_texts(body, ["username", "password", "fullname"])?;
+        at_most(
+            "username",
+            username.chars().count(),
+            USERNAME_CHARS_MAX,
+            "characters",
+        )?;
+        at_most("password", password.len(), PASSWORD_BYTES_MAX, "bytes")?;
+        at_most(
+            "fullname",
+            fullname.chars().count(),
+            FULLNAME_CHARS_MAX,
+            "characters",
+        )?;
+        Ok(Registration {
+            username,
+            password,
+            fullname,
+        })
+    }
+}
+
+fn at_most(name: &str, length: usize, max: usize, unit: &str) -> Result<(), Error> {
+    if length > max {
+        let text = format!("{name} should be at most {max} {unit}");
+        return Err(Error::Invalid(text));
+    }
+    Ok(())
+}
+
+/// Makes the account. `Conflict` where the name is taken.
+pub struct Register {
+    pub username: String,
+    pub fullname: String,
+    /// A PHC string.
+    pub password_hash: String,
+}
+
+impl Operation for Register {
+    type Output = ();
+
+    fn access(&self) -> Access {
+        Access::Write
+    }
+
+    fn statements(&self, ctx: &Context) -> Vec<Statement> {
+        vec![
+            Statement::new(
+                "insert into users (username, fullname, password, is_online, last_online, created_at)
+                 values (?1, ?2, ?3, 0, ?4, ?4) on conflict do nothing returning id",
+                [
+                    self.username.as_str().into(),
+                    self.fullname.as_str().into(),
+                    self.password_hash.as_str().into(),
+                    ctx.now.into(),
+                ],
+            ),
+            // No two hashes are the same: their salts are random.
+            Statement::new(
+                "select 1 from users where username = ?1 and password = ?2",
+                [
+                    self.username.as_str().into(),
+                    self.password_hash.as_str().into(),
+                ],
+            ),
+        ]
+    }
+
+    fn conclude(&self, ctx: &Context, rows: &[Rows], _: &mut Outbox) -> Result<(), Error> {
+        let is_own = ctx.is_repeat && !rows[1].is_empty();
+        if rows[0].is_empty() && !is_own {
+            return Err(Error::Conflict("username already exists".into()));
+        }
+        Ok(())
+    }
+}

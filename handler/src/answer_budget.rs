@@ -1,0 +1,42 @@
+//! How much an answer may hold.
+
+/// Bytes of JSON after which an answer takes no further message or conversation.
+pub const ANSWER_BYTES_MAX: usize = 1024 * 1024;
+
+/// What still fits into an answer.
+pub(crate) struct AnswerBudget {
+    items: i64,
+    bytes: usize,
+    is_empty: bool,
+}
+
+impl AnswerBudget {
+    /// For at most so many messages or conversations.
+    pub fn new(items: i64) -> Self {
+        AnswerBudget {
+            items,
+            bytes: ANSWER_BYTES_MAX,
+            is_empty: true,
+        }
+    }
+
+    /// Whether this many bytes of something else fit; as with items, the first thing always does.
+    pub fn charge(&mut self, bytes: usize) -> bool {
+        let fits = self.is_empty || bytes <= self.bytes;
+        self.bytes = self.bytes.saturating_sub(bytes);
+        fits
+    }
+
+    /// Gives the item back if it fits; the first one always does. Nothing fits after one that did not.
+    pub fn take(&mut self, item: String) -> Option<String> {
+        let fits = self.is_empty || item.len() <= self.bytes;
+        if self.items == 0 || !fits {
+            self.items = 0;
+            return None;
+        }
+        self.is_empty = false;
+        self.items -= 1;
+        self.bytes = self.bytes.saturating_sub(item.len());
+        Some(item)
+    }
+}

@@ -1,0 +1,192 @@
+//! The lease of a host: its sign of life, and what it may commit under.
+
+use std::sync::Arc;
+
+use crate::error::Error;
+use crate::operation::{Access, Context, Operation};
+use crate::outbox::Outbox;
+use crate::sql::{Rows, Statement};
+
+/// As the number of its last group: it commits nothing from here on, until it has taken a lease. No number is higher.
+macro_rules! no_lease {
+    () => {
+        "9223372036854775807"
+    };
+}
+pub(crate) use no_lease;
+
+/// The first statement of every group of changes that a host commits on a shared database. It takes the write lock, renews
+/// the host's lease, and fails, the group with it, where this group or a later one of this host was committed already, or
+/// the host has no lease: the error names `hosts.batch`.
+pub fn fence(host_id: &str, batch: i64) -> Statement {
+    Statement::new(
+        "insert into hosts (id, seen_at, batch)
+         values (?1, unixepoch(), (select ?2 from hosts where id = ?1 and batch < ?2))
+         on conflict (id) do update set seen_at = excluded.seen_at, batch = excluded.batch",
+        [host_id.into(), batch.into()],
+    )
+}
+
+/// Finds the number of the last group that a host has committed. A host without a lease has no row, or a number that is
+/// higher than any.
+pub fn committed_batch(host_id: &str) -> Statement {
+    Statement::new("select batch from hosts where id = ?1", [host_id.into()])
+}
+
+/// Gives a host a lease, and groups of changes from the one after `batch` on, where it has lost its lease, or in any case
+/// (`is_forced`). What the host has counted before is forgotten. A request that arrives late, when the host has gone on,
+/// does nothing.
+pub fn take_lease(host_id: &str, batch: i64, is_forced: bool) -> Vec<Statement> {
+    let parameters = || [host_id.into(), batch.into(), i64::from(is_forced).into()];
+    vec![
+        Statement::new(
+            concat!(
+                "delete from presence where host_id = ?1 and not exists
+                     (select 1 from hosts where id = ?1 and batch < ",
+                no_lease!(),
+                " and (?3 = 0 or batch > ?2 or lease = ?2))"
+            ),
+            parameters(),
+        ),
+        Statement::new(
+            concat!(
+                "insert into hosts (id, seen_at, batch, lease) values (?1, unixepoch(), ?2, ?2)
+                 on conflict (id) do update set seen_at = excluded.seen_at, batch = excluded.batch,
+                     lease = excluded.lease, returned = 0
+                 where batch = ",
+                no_lease!(),
+                " or (?3 = 1 and batch <= ?2 and lease <> ?2)"
+            ),
+            parameters(),
+        ),
+    ]
+}
+
+/// The number of hosts that serve the database, or did so a moment ago.
+pub struct CountHosts;
+
+impl Operation for CountHosts {
+    type Output = i64;
+
+    fn access(&self) -> Access {
+        Access::Read
+    }
+
+    fn statements(&self, _: &Context) -> Vec<Statement> {
+        vec![Statement::new(
+            "select count(*) from hosts where seen_at >= unixepoch() - 30",
+            [],
+        )]
+    }
+
+    fn conclude(&self, _: &Context, rows: &[Rows], _: &mut Outbox) -> Result<i64, Error> {
+        Ok(rows[0].first().map_or(0, |row| row.columns().integer()))
+    }
+}
+
+/// A host begins, with no sockets. Users whom the first backend left online, and whom no host has, are offline: they keep
+/// the time the file has.
+pub struct HostStarted {
+    pub host_id: Arc<str>,
+}
+
+impl Operation for HostStarted {
+    type Output = ();
+
+    fn access(&self) -> Access {
+        Access::Write
+    }
+
+    fn statements(&self, _: &Context) -> Vec<Statement> {
+        vec![
+            Statement::new(
+                "update users set is_online = 0
+                 where is_online = 1 and not exists (select 1 from presence where user_id = users.id)",
+                [],
+            ),
+            Statement::new(
+                "insert into hosts (id, seen_at) values (?1, unixepoch())
+                 on conflict do update set seen_at = excluded.seen_at",
+                [(&*self.host_id).into()],
+            ),
+        ]
+    }
+
+    fn conclude(&self, _: &Context, _: &[Rows], _: &mut Outbox) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+/// A sign of life of a host, by the database's clock, which all hosts share. Writes nothing while the host has no sockets.
+pub struct HostAlive {
+    pub host_id: Arc<str>,
+    /// After so long without a sign of life a host is believed dead.
+    pub lease_seconds: i64,
+}
+
+/// The other hosts over the same database.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OtherHosts {
+    pub alive: usize,
+    /// The ids of those whose lease has run out, for [`HostGone`](crate::cluster::gone::HostGone).
+    pub expired: Vec<String>,
+}
+
+impl Operation for HostAlive {
+    type Output = OtherHosts;
+
+    fn access(&self) -> Access {
+        Access::Write
+    }
+
+    fn statements(&self, _: &Context) -> Vec<Statement> {
+        vec![
+            Statement::new(
+                "update hosts set seen_at = unixepoch()
+                 where id = ?1 and exists (select 1 from presence where host_id = ?1)",
+                [(&*self.host_id).into()],
+            ),
+            Statement::new(
+                "select seen_at < unixepoch() - ?2, cast(id as blob) from hosts where id <> ?1",
+                [(&*self.host_id).into(), self.lease_seconds.into()],
+            ),
+        ]
+    }
+
+    fn conclude(&self, _: &Context, rows: &[Rows], _: &mut Outbox) -> Result<OtherHosts, Error> {
+        let mut others = OtherHosts::default();
+        for row in &rows[1].0 {
+            let mut columns = row.columns();
+            match columns.flag() {
+                true => others.expired.push(columns.text()),
+                false => others.alive += 1,
+            }
+        }
+        Ok(others)
+    }
+}
+
+/// A sign of life for its own sake: whether the database can be written.
+pub struct TryWrite {
+    pub host_id: Arc<str>,
+}
+
+impl Operation for TryWrite {
+    type Output = ();
+
+    fn access(&self) -> Access {
+        Access::Write
+    }
+
+    fn statements(&self, _: &Context) -> Vec<Statement> {
+        vec![Statement::new(
+            // SQLite does not write what is there already.
+            "update hosts set seen_at = unixepoch() where id = ?1",
+            [(&*self.host_id).into()],
+        )]
+    }
+
+    fn conclude(&self, _: &Context, _: &[Rows], _: &mut Outbox) -> Result<(), Error> {
+        Ok(())
+    }
+}

@@ -1,0 +1,166 @@
+//! `get_conversations`.
+
+use serde::Serialize;
+
+use crate::answer_budget::{ANSWER_BYTES_MAX, AnswerBudget};
+use crate::conversation::{UNREAD_MAX, no_such_conversation, unread_column};
+use crate::declaration::Declared;
+use crate::error::Error;
+use crate::field::{Field, Kind};
+use crate::fields::Fields;
+use crate::member::Guard;
+use crate::message::{Message, message_columns};
+use crate::operation::{Access, Context, Operation};
+use crate::outbox::Outbox;
+use crate::reply::{Reply, json};
+use crate::sql::{Columns, Rows, Statement};
+
+/// Conversations in one answer that has a `limit`.
+pub const PAGE_CONVERSATIONS_MAX: i64 = 1_000;
+/// Bytes of JSON of all conversations at once, where no `limit` was given.
+pub const CONVERSATIONS_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+const LIMIT: Field = Field::optional(
+    "limit",
+    Kind::Integer {
+        min: 1,
+        max: PAGE_CONVERSATIONS_MAX,
+    },
+);
+const BEFORE: Field =
+    Field::optional("before", Kind::Conversation).wrong("expected before as integer");
+
+/// `get_conversations {limit?, before?}` → [`Listed`] ones, the most recently active first: by the latest message or, before
+/// there is one, by the making. `before`: the id of the last one of the page before. With a `limit`, fewer where they would
+/// pass `ANSWER_BYTES_MAX`: the last page is an empty one.
+pub struct GetConversations {
+    limit: Option<i64>,
+    before: Option<i64>,
+}
+
+/// `unread` counts the messages of others after `read_id`, at most `UNREAD_MAX`.
+#[derive(Serialize)]
+struct Listed<'a> {
+    id: i64,
+    name: String,
+    rev: i64,
+    read_id: i64,
+    unread: i64,
+    last_message: Option<Message<'a>>,
+}
+
+impl<'a> Listed<'a> {
+    /// `None`: it comes after more bytes than there may be.
+    fn read(mut columns: Columns<'a>) -> Option<Self> {
+        let is_beyond = columns.flag();
+        let has_message = columns.flag();
+        (!is_beyond).then(|| Listed {
+            id: columns.integer(),
+            name: columns.text(),
+            rev: columns.integer(),
+            read_id: columns.integer(),
+            unread: columns.integer(),
+            last_message: has_message.then(|| Message::read(&mut columns)),
+        })
+    }
+}
+
+impl Declared for GetConversations {
+    const TYPE: &'static str = "get_conversations";
+    const FIELDS: &'static [Field] = &[LIMIT, BEFORE];
+
+    fn read(fields: &Fields) -> Result<Self, Error> {
+        Ok(GetConversations {
+            before: BEFORE.integer(fields)?,
+            limit: LIMIT.integer(fields)?,
+        })
+    }
+}
+
+impl GetConversations {
+    fn bytes_max(&self) -> usize {
+        match self.limit {
+            Some(_) => ANSWER_BYTES_MAX,
+            None => CONVERSATIONS_BYTES_MAX,
+        }
+    }
+
+    fn guard(&self) -> Option<Guard> {
+        let guard = |id| Guard::of_reference(id, no_such_conversation);
+        self.before.map(guard)
+    }
+}
+
+impl Operation for GetConversations {
+    type Output = Reply;
+
+    fn access(&self) -> Access {
+        Access::Read
+    }
+
+    fn statements(&self, ctx: &Context) -> Vec<Statement> {
+        // What is counted and looked up is so for the page alone.
+        let page = Statement::new(
+            concat!(
+                "with page as materialized (
+                     select c.id, c.name, c.rev, c.activity, mb.read_id
+                     from members mb join conversations c on c.id = mb.conversation_id
+                     where mb.user_id = ?1 and (?2 is null
+                         or (c.activity, c.id) < (select activity, id from conversations where id = ?2))
+                     order by c.activity desc, c.id desc limit ?3
+                 ),
+                 sized as (
+                     select page.*, sum(coalesce(octet_length(m.content), 0)) over (order by activity desc, page.id desc) as bytes
+                     from page left join messages m on m.id = activity and m.conversation_id = page.id
+                 )
+                 select bytes > ?4, m.id is not null, page.id, cast(page.name as blob), page.rev, page.read_id, ",
+                unread_column!("?5"),
+                ", ",
+                message_columns!(),
+                " from sized as page left join messages m on m.id = page.activity and m.conversation_id = page.id and bytes <= ?4
+                 order by page.activity desc, page.id desc"
+            ),
+            [
+                ctx.user_id.into(),
+                self.before.into(),
+                // SQLite takes a negative limit for none.
+                self.limit.unwrap_or(-1).into(),
+                (self.bytes_max() as i64).into(),
+                UNREAD_MAX.into(),
+            ],
+        );
+        let mut statements = vec![page];
+        statements.extend(self.guard().map(|guard| guard.statement(ctx)));
+        statements
+    }
+
+    fn conclude(&self, ctx: &Context, rows: &[Rows], _: &mut Outbox) -> Result<Reply, Error> {
+        if let Some(guard) = self.guard() {
+            guard.check(&rows[1], ctx)?;
+        }
+        let listed = rows[0].0.iter();
+        let listed = listed.map_while(|row| Some(json(&Listed::read(row.columns())?)));
+        let listed: Vec<String> = match self.limit {
+            Some(_) => {
+                let mut budget = AnswerBudget::new(i64::MAX);
+                listed.map_while(|text| budget.take(text)).collect()
+            }
+            // Whoever asks without a limit knows no pages, and gets all or nothing.
+            None => {
+                let mut left = CONVERSATIONS_BYTES_MAX;
+                let listed = listed.map_while(|text| {
+                    left = left.checked_sub(text.len())?;
+                    Some(text)
+                });
+                listed.collect()
+            }
+        };
+        if self.limit.is_none() && listed.len() < rows[0].0.len() {
+            let mib = CONVERSATIONS_BYTES_MAX / (1024 * 1024);
+            return Err(Error::TooLarge(format!(
+                "these are more than {mib} MiB: ask for pages of them, with limit"
+            )));
+        }
+        Ok(Reply(format!("[{}]", listed.join(","))))
+    }
+}

@@ -1,0 +1,48 @@
+//! Conversations and their members.
+
+pub mod create;
+pub mod info;
+pub mod list;
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::error::Error;
+use crate::operation::Context;
+
+/// Unread messages are counted up to this number, which stands for as many or more.
+pub const UNREAD_MAX: i64 = 100;
+
+/// The number of messages that others have sent after `page.read_id` in `page.id`, at most `$max` of them; `?1` is the caller.
+macro_rules! unread_column {
+    ($max:literal) => {
+        concat!(
+            "(select count(*) from (select 1 from messages
+             where conversation_id = page.id and sender_id <> ?1 and rev > coalesce(
+                 (select rev from messages where id = page.read_id and conversation_id = page.id), 0) limit ",
+            $max,
+            "))"
+        )
+    };
+}
+pub(crate) use unread_column;
+
+/// A conversation with its members, in the order of joining.
+#[derive(Serialize)]
+pub struct Conversation<'a> {
+    pub id: i64,
+    pub name: &'a str,
+    pub rev: i64,
+    pub members: &'a [String],
+    /// What each member has read up to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub read: Option<BTreeMap<&'a str, i64>>,
+}
+
+pub(crate) fn no_such_conversation(id: i64, ctx: &Context) -> Error {
+    Error::NotFound(format!(
+        "{} is not part of any conversation with {id} id",
+        ctx.username
+    ))
+}

@@ -1,0 +1,163 @@
+//! Who may do what in a conversation: the guard of events that are for its members.
+
+use crate::declaration::{Declared, Who};
+use crate::error::Error;
+use crate::field::{Field, Kind};
+use crate::fields::Fields;
+use crate::operation::{Access, Context, Operation};
+use crate::outbox::{Audience, Outbox};
+use crate::reply::Reply;
+use crate::role::Role;
+use crate::sql::{Rows, Statement};
+
+/// The field that most of these events have first.
+pub(crate) const CONVERSATION_ID: Field = Field::required("conversation_id", Kind::Conversation)
+    .wrong("expected conversation_id as integer");
+
+/// What an event does for a member, once it is known that the caller is one.
+pub trait MemberEvent: Send + Sync + Sized + 'static {
+    const TYPE: &'static str;
+    /// The first one names the conversation.
+    const FIELDS: &'static [Field];
+    /// The least that the caller has to be.
+    const LEAST: Role = Role::Member;
+    const ACCESS: Access;
+    /// The first of the statements is the guard's. An event for which that is one too many guards each of its statements, and asks
+    /// the guard only why they did nothing.
+    const IS_GUARDED_FIRST: bool = true;
+
+    /// Reads the other fields. An error is told to members alone.
+    fn read(fields: &Fields) -> Result<Self, Error>;
+
+    /// Those after the guard's, each of which has to guard itself too.
+    fn statements(&self, guard: &Guard, ctx: &Context) -> Vec<Statement>;
+
+    /// As [`Operation::conclude`]; `rows` begin with the guard's, which has let the caller pass.
+    fn conclude(
+        &self,
+        guard: &Guard,
+        ctx: &Context,
+        rows: &[Rows],
+        out: &mut Outbox,
+    ) -> Result<Reply, Error>;
+
+    /// What somebody who is no member is told, and whoever names a conversation that is not there.
+    fn stranger(conversation_id: i64, ctx: &Context) -> Error {
+        Error::NotFound(format!(
+            "{} not part of conversation with {conversation_id} id",
+            ctx.username
+        ))
+    }
+}
+
+/// An event for the members of a conversation. Its errors come in this order: the conversation's id is none; the caller is no
+/// member; the caller's role is too low; the other fields are wrong; and what the event itself has to say. So a stranger
+/// learns nothing of a conversation.
+pub struct ByMember<E> {
+    guard: Guard,
+    event: Result<E, Error>,
+}
+
+impl<E: MemberEvent> Declared for ByMember<E> {
+    const TYPE: &'static str = E::TYPE;
+    const FIELDS: &'static [Field] = E::FIELDS;
+    const WHO: Who = Who::Member(E::LEAST);
+
+    fn read(fields: &Fields) -> Result<Self, Error> {
+        Ok(ByMember {
+            guard: Guard {
+                conversation_id: E::FIELDS[0].required_integer(fields)?,
+                least: E::LEAST,
+                stranger: E::stranger,
+            },
+            event: E::read(fields),
+        })
+    }
+}
+
+impl<E: MemberEvent> Operation for ByMember<E> {
+    type Output = Reply;
+
+    fn access(&self) -> Access {
+        match self.event {
+            Ok(_) => E::ACCESS,
+            Err(_) => Access::Read,
+        }
+    }
+
+    fn statements(&self, ctx: &Context) -> Vec<Statement> {
+        match &self.event {
+            Ok(event) if !E::IS_GUARDED_FIRST => event.statements(&self.guard, ctx),
+            Ok(event) => {
+                let mut statements = vec![self.guard.statement(ctx)];
+                statements.extend(event.statements(&self.guard, ctx));
+                statements
+            }
+            Err(_) => vec![self.guard.statement(ctx)],
+        }
+    }
+
+    fn conclude(&self, ctx: &Context, rows: &[Rows], out: &mut Outbox) -> Result<Reply, Error> {
+        if E::IS_GUARDED_FIRST || self.event.is_err() {
+            self.guard.check(&rows[0], ctx)?;
+        }
+        let event = self.event.as_ref().map_err(Error::clone)?;
+        event.conclude(&self.guard, ctx, rows, out)
+    }
+}
+
+/// Whether the caller may do something in a conversation.
+pub struct Guard {
+    pub conversation_id: i64,
+    least: Role,
+    stranger: fn(i64, &Context) -> Error,
+}
+
+impl Guard {
+    /// Of a conversation that an event only refers to.
+    pub fn of_reference(conversation_id: i64, stranger: fn(i64, &Context) -> Error) -> Self {
+        Guard {
+            conversation_id,
+            least: Role::Member,
+            stranger,
+        }
+    }
+
+    /// One row where the caller is a member, none where not: the role, and the conversation's `members_rev`.
+    pub fn statement(&self, ctx: &Context) -> Statement {
+        Statement::new(
+            "select 0, (select members_rev from conversations where id = ?1)
+             from members where conversation_id = ?1 and user_id = ?2",
+            [self.conversation_id.into(), ctx.user_id.into()],
+        )
+    }
+
+    /// `NotFound`: no member. `Forbidden`: not with this role.
+    pub fn check(&self, rows: &Rows, ctx: &Context) -> Result<(), Error> {
+        let Some(row) = rows.first() else {
+            return Err(self.stranger(ctx));
+        };
+        match Role::of(row.columns().integer()) >= self.least {
+            true => Ok(()),
+            false => Err(Error::Forbidden(format!(
+                "only {} may do this",
+                self.least.who()
+            ))),
+        }
+    }
+
+    pub fn stranger(&self, ctx: &Context) -> Error {
+        (self.stranger)(self.conversation_id, ctx)
+    }
+
+    /// Everyone in the conversation, as the guard's rows have it.
+    pub fn audience(&self, rows: &Rows) -> Audience {
+        let mut columns = rows.first().map(|row| row.columns());
+        let mut next = || columns.as_mut().map_or(0, |columns| columns.integer());
+        let _role = next();
+        Audience::Conversation {
+            id: self.conversation_id,
+            members_rev: next(),
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! `get_messages`: the history of a conversation, in pages.
+
+use crate::answer_budget::AnswerBudget;
+use crate::error::Error;
+use crate::field::{Field, Kind};
+use crate::fields::Fields;
+use crate::member::{CONVERSATION_ID, Guard, MemberEvent};
+use crate::message::{Message, message_columns};
+use crate::operation::{Access, Context};
+use crate::outbox::Outbox;
+use crate::reply::{Reply, json};
+use crate::sql::{Rows, Statement};
+
+/// Messages in one answer.
+pub const HISTORY_MESSAGES_MAX: i64 = 100;
+
+const BEFORE: Field = Field::optional("before", Kind::Position).wrong("expected before as integer");
+const AFTER: Field =
+    Field::instead_of("before", "after", Kind::Position).wrong("expected after as integer");
+const LIMIT: Field = Field::optional(
+    "limit",
+    Kind::Integer {
+        min: 1,
+        max: HISTORY_MESSAGES_MAX,
+    },
+);
+
+/// `get_messages {conversation_id, before? | after?, limit?}` → `{conversation_id, messages, has_more}`, newest first: as
+/// many [`Message`]s as `limit` and `ANSWER_BYTES_MAX` allow, and at least one where there is one.
+pub struct GetMessages {
+    bound: Bound,
+    limit: i64,
+}
+
+enum Bound {
+    /// The latest ones.
+    None,
+    /// The latest ones before this id.
+    Before(i64),
+    /// The ones that follow this id directly.
+    After(i64),
+}
+
+/// The rev of the last message of conversation `?1` whose id is below `?2` (`"<"`), or not above it (`"<="`); 0 where
+/// there is none. `?2` is mostly a message of the conversation, and `$exact` is it then. Anything else is searched for among
+/// the revs: `last` is not below `low` and not above `high`.
+macro_rules! last_rev {
+    ($exact:literal, $compare:literal) => {
+        concat!(
+            "coalesce((select ", $exact, " from messages where id = ?2 and conversation_id = ?1), (
+                 with recursive search(low, middle, high) as (
+                     select 0, (rev + 1) / 2, rev from conversations where id = ?1
+                     union all
+                     select iif(m.id ", $compare, " ?2, middle, low),
+                         iif(m.id ", $compare, " ?2, middle + high + 1, low + middle) / 2,
+                         iif(m.id ", $compare, " ?2, high, middle - 1)
+                     from search left join messages m on m.conversation_id = ?1 and m.rev = (
+                         select rev from messages where conversation_id = ?1 and rev >= middle order by rev limit 1)
+                     where low < high
+                 )
+                 select max(low) from search))"
+        )
+    };
+}
+
+/// A page of the messages of conversation `?1`, for its member `?3`, at most `?4` of them.
+macro_rules! page {
+    ($bound:expr, $order:literal) => {
+        concat!(
+            "select ",
+            message_columns!(),
+            " from messages m
+             where m.conversation_id = ?1
+                 and exists (select 1 from members where conversation_id = ?1 and user_id = ?3)",
+            $bound,
+            " ",
+            $order,
+            " limit ?4"
+        )
+    };
+}
+
+impl MemberEvent for GetMessages {
+    const TYPE: &'static str = "get_messages";
+    const FIELDS: &'static [Field] = &[CONVERSATION_ID, BEFORE, AFTER, LIMIT];
+    const ACCESS: Access = Access::Read;
+
+    fn read(fields: &Fields) -> Result<Self, Error> {
+        let bound = match (BEFORE.integer(fields)?, AFTER.integer(fields)?) {
+            (Some(_), Some(_)) => {
+                let text = "before and after exclude each other";
+                return Err(Error::Invalid(text.into()));
+            }
+            (None, Some(after)) => Bound::After(after),
+            (Some(before), None) => Bound::Before(before),
+            (None, None) => Bound::None,
+        };
+        let limit = LIMIT.integer(fields)?.unwrap_or(HISTORY_MESSAGES_MAX);
+        Ok(GetMessages { bound, limit })
+    }
+
+    fn statements(&self, guard: &Guard, ctx: &Context) -> Vec<Statement> {
+        let (sql, bound) = match self.bound {
+            Bound::None => (page!("", "order by m.rev desc"), 0),
+            Bound::Before(id) => (
+                page!(
+                    concat!(" and m.rev <= ", last_rev!("rev - 1", "<")),
+                    "order by m.rev desc"
+                ),
+                id,
+            ),
+            Bound::After(id) => (
+                page!(
+                    concat!(" and m.rev > ", last_rev!("rev", "<=")),
+                    "order by m.rev"
+                ),
+                id,
+            ),
+        };
+        vec![Statement::new(
+            sql,
+            [
+                guard.conversation_id.into(),
+                bound.into(),
+                ctx.user_id.into(),
+                // One more than is asked for tells whether there are more.
+                (self.limit + 1).into(),
+            ],
+        )]
+    }
+
+    fn conclude(
+        &self,
+        guard: &Guard,
+        _: &Context,
+        rows: &[Rows],
+        _: &mut Outbox,
+    ) -> Result<Reply, Error> {
+        let conversation_id = guard.conversation_id;
+        let found = &rows[1].0;
+        let mut budget = AnswerBudget::new(self.limit);
+        let mut messages: Vec<String> = found
+            .iter()
+            .map_while(|row| budget.take(json(&Message::read(&mut row.columns()))))
+            .collect();
+        let has_more = messages.len() < found.len();
+        if let Bound::After(_) = self.bound {
+            messages.reverse();
+        }
+        Ok(Reply(format!(
+            r#"{{"conversation_id":{conversation_id},"messages":[{}],"has_more":{has_more}}}"#,
+            messages.join(",")
+        )))
+    }
+}

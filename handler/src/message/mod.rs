@@ -1,0 +1,60 @@
+//! Messages.
+
+pub mod history;
+pub mod read;
+pub mod send;
+pub mod typing;
+
+use std::borrow::Cow;
+
+use serde::Serialize;
+
+use crate::error::Error;
+use crate::sql::Columns;
+
+/// The columns of a `Message`, of a `messages` row called `m`. A `client_id` that is no text is a request's id, given by
+/// the host where the client gave none.
+macro_rules! message_columns {
+    () => {
+        "m.id, m.conversation_id, coalesce(m.changed_rev, m.rev), cast(m.reply_id as integer), cast(m.sent_at as integer), \
+         cast((select username from users where id = m.sender_id) as blob), cast(m.content as blob), \
+         case typeof(m.client_id) when 'text' then cast(m.client_id as blob) end"
+    };
+}
+pub(crate) use message_columns;
+
+/// A message in its present state. `rev` is that of its latest change; `sent_at` is Unix seconds.
+#[derive(Serialize)]
+pub struct Message<'a> {
+    pub id: i64,
+    pub conversation_id: i64,
+    pub rev: i64,
+    pub reply_id: Option<i64>,
+    pub sent_at: i64,
+    pub sender_username: Cow<'a, str>,
+    pub content: Cow<'a, str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_id: Option<Cow<'a, str>>,
+}
+
+impl<'a> Message<'a> {
+    /// From `message_columns!()`.
+    pub(crate) fn read(columns: &mut Columns<'a>) -> Self {
+        Message {
+            id: columns.integer(),
+            conversation_id: columns.integer(),
+            rev: columns.integer(),
+            reply_id: columns.optional_integer(),
+            sent_at: columns.integer(),
+            sender_username: columns.str(),
+            content: columns.str(),
+            client_id: columns.optional_str(),
+        }
+    }
+}
+
+pub(crate) fn no_such_message(message_id: i64, conversation_id: i64) -> Error {
+    Error::NotFound(format!(
+        "No such {message_id} message id found in {conversation_id} conversation_id"
+    ))
+}

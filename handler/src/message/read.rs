@@ -1,0 +1,109 @@
+//! `mark_read`: how far somebody has read.
+
+use serde::Serialize;
+
+use crate::error::Error;
+use crate::field::{Field, Kind};
+use crate::fields::Fields;
+use crate::member::{CONVERSATION_ID, Guard, MemberEvent};
+use crate::message::no_such_message;
+use crate::operation::{Access, Context};
+use crate::outbox::{Audience, Outbox, Output};
+use crate::reply::{Reply, json, push};
+use crate::sql::{Rows, Statement};
+
+/// Members up to which everyone hears who has read what.
+pub const READ_RECEIPT_MEMBERS_MAX: i64 = 100;
+
+const MESSAGE_ID: Field =
+    Field::required("message_id", Kind::Message).wrong("expected message_id as integer");
+
+/// `mark_read {conversation_id, message_id}` → [`Read`]. Only forward: an older message is answered with what is read
+/// already. Told to the caller's other sockets, and to all members of a conversation of at most `READ_RECEIPT_MEMBERS_MAX`.
+pub struct MarkRead {
+    message_id: i64,
+}
+
+/// Read up to there.
+#[derive(Serialize)]
+struct Read<'a> {
+    conversation_id: i64,
+    username: &'a str,
+    message_id: i64,
+}
+
+impl MemberEvent for MarkRead {
+    const TYPE: &'static str = "mark_read";
+    const FIELDS: &'static [Field] = &[CONVERSATION_ID, MESSAGE_ID];
+    const ACCESS: Access = Access::Write;
+
+    fn read(fields: &Fields) -> Result<Self, Error> {
+        Ok(MarkRead {
+            message_id: MESSAGE_ID.required_integer(fields)?,
+        })
+    }
+
+    fn statements(&self, guard: &Guard, ctx: &Context) -> Vec<Statement> {
+        let ids = || {
+            [
+                guard.conversation_id.into(),
+                ctx.user_id.into(),
+                self.message_id.into(),
+            ]
+        };
+        let [conversation_id, user_id, message_id] = ids();
+        vec![
+            Statement::new(
+                "update members set read_id = ?3
+                 where conversation_id = ?1 and user_id = ?2 and read_id < ?3
+                     and exists (select 1 from messages where id = ?3 and conversation_id = ?1)
+                 returning 1",
+                ids(),
+            ),
+            Statement::new(
+                "select read_id, (select count(*) from messages where id = ?3 and conversation_id = ?1),
+                     (select count(*) from (select 1 from members where conversation_id = ?1 limit ?4))
+                 from members where conversation_id = ?1 and user_id = ?2",
+                [
+                    conversation_id,
+                    user_id,
+                    message_id,
+                    (READ_RECEIPT_MEMBERS_MAX + 1).into(),
+                ],
+            ),
+        ]
+    }
+
+    fn conclude(
+        &self,
+        guard: &Guard,
+        ctx: &Context,
+        rows: &[Rows],
+        out: &mut Outbox,
+    ) -> Result<Reply, Error> {
+        let conversation_id = guard.conversation_id;
+        let mut state = rows[2].first().map(|row| row.columns());
+        let mut next = || state.as_mut().map_or(0, |columns| columns.integer());
+        let (read_id, exists, members) = (next(), next() != 0, next());
+        if !exists {
+            return Err(no_such_message(self.message_id, conversation_id));
+        }
+        let data = json(&Read {
+            conversation_id,
+            username: &ctx.username,
+            message_id: read_id,
+        });
+        if !rows[1].is_empty() || ctx.is_repeat {
+            let to = match members {
+                ..=READ_RECEIPT_MEMBERS_MAX => guard.audience(&rows[0]),
+                _ => Audience::Users(vec![ctx.user_id]),
+            };
+            out.push(Output::Push {
+                to,
+                event: push(Self::TYPE, &data),
+                is_droppable: false,
+            });
+        }
+        Ok(Reply(data))
+    }
+}

@@ -1,0 +1,171 @@
+//! `send_message`.
+
+use std::borrow::Cow;
+
+use serde::Serialize;
+
+use crate::error::Error;
+use crate::field::{Field, Kind, Length};
+use crate::fields::Fields;
+use crate::member::{CONVERSATION_ID, Guard, MemberEvent};
+use crate::message::{Message, message_columns, no_such_message};
+use crate::operation::{Access, Context};
+use crate::outbox::{Audience, Outbox, Output};
+use crate::reply::{Reply, json, push};
+use crate::sql::{Rows, Statement};
+
+/// Longest content of a message, in bytes of UTF-8.
+pub const CONTENT_BYTES_MAX: usize = 64 * 1024;
+
+/// Longest `client_id`, in characters.
+pub const CLIENT_ID_CHARS_MAX: usize = 64;
+
+const CONTENT: Field = Field::required("content", Kind::Text(Length::bytes(1, CONTENT_BYTES_MAX)))
+    .wrong("expected content as string")
+    .empty("message content should be non empty string")
+    .too_large("message content");
+const REPLY_ID: Field = Field::optional("reply_id", Kind::Message)
+    .wrong("if reply_id is provided then expected integer");
+const CLIENT_ID: Field = Field::optional(
+    "client_id",
+    Kind::ClientId(Length::characters(1, CLIENT_ID_CHARS_MAX)),
+);
+
+/// `send_message {conversation_id, content, reply_id?, client_id?}` → the [`Message`], to every member. The same `client_id`
+/// again → a [`Duplicate`], to the caller alone.
+pub struct SendMessage {
+    content: String,
+    reply_id: Option<i64>,
+    client_id: Option<String>,
+}
+
+/// The message that was stored before.
+#[derive(Serialize)]
+struct Duplicate<'a> {
+    #[serde(flatten)]
+    message: Message<'a>,
+    duplicate: bool,
+}
+
+impl MemberEvent for SendMessage {
+    const TYPE: &'static str = "send_message";
+    const FIELDS: &'static [Field] = &[CONVERSATION_ID, CONTENT, REPLY_ID, CLIENT_ID];
+    const ACCESS: Access = Access::Write;
+    /// Where the message is stored, nothing else is asked.
+    const IS_GUARDED_FIRST: bool = false;
+
+    fn read(fields: &Fields) -> Result<Self, Error> {
+        Ok(SendMessage {
+            content: CONTENT.required_text(fields)?,
+            reply_id: REPLY_ID.integer(fields)?,
+            client_id: CLIENT_ID.text(fields)?,
+        })
+    }
+
+    fn statements(&self, guard: &Guard, ctx: &Context) -> Vec<Statement> {
+        let conversation_id = guard.conversation_id;
+        let key = match &self.client_id {
+            Some(client_id) => client_id.as_str().into(),
+            None => ctx.request_key(),
+        };
+        // "or fail": SQLite keeps no copy of the pages that the statement changes. It has one row: there is nothing to undo.
+        let insert = Statement::new(
+            "insert or fail into messages (sender_id, conversation_id, reply_id, sent_at, content, client_id, rev)
+             select ?1, ?2, ?3, ?4, ?5, ?6, c.rev + 1 from conversations c
+             where c.id = ?2
+                 and exists (select 1 from members where conversation_id = ?2 and user_id = ?1)
+                 and (?3 is null or exists (select 1 from messages where id = ?3 and conversation_id = ?2))
+                 and (?6 is null or not exists (select 1 from messages
+                     where conversation_id = ?2 and sender_id = ?1 and client_id = ?6))
+             returning id, rev",
+            [
+                ctx.user_id.into(),
+                conversation_id.into(),
+                self.reply_id.into(),
+                ctx.now.into(),
+                self.content.as_str().into(),
+                key.clone(),
+            ],
+        );
+        /// changes() is 1 where the statement before has stored the message, and 0 where it has not.
+        macro_rules! raise_rev {
+            () => {
+                "update conversations set rev = rev + 1, activity = last_insert_rowid()
+                 where id = ?1 and changes() = 1"
+            };
+        }
+        let raise_rev = Statement::new(
+            match ctx.is_shared() {
+                true => concat!(raise_rev!(), " returning members_rev"),
+                false => raise_rev!(),
+            },
+            [conversation_id.into()],
+        );
+        let mut statements = vec![insert, raise_rev];
+        // Why it was not stored, where there can be more than one reason.
+        if self.reply_id.is_some() || self.client_id.is_some() || ctx.is_repeat {
+            statements.push(guard.statement(ctx));
+            statements.push(Statement::new(
+                concat!(
+                    "select ",
+                    message_columns!(),
+                    " from messages m
+                     where changes() = 0 and m.conversation_id = ?1 and m.sender_id = ?2 and m.client_id = ?3"
+                ),
+                [conversation_id.into(), ctx.user_id.into(), key],
+            ));
+        }
+        statements
+    }
+
+    fn conclude(
+        &self,
+        guard: &Guard,
+        ctx: &Context,
+        rows: &[Rows],
+        out: &mut Outbox,
+    ) -> Result<Reply, Error> {
+        let conversation_id = guard.conversation_id;
+        let (message, to) = match (rows[0].first(), rows.get(2..)) {
+            (Some(row), _) => {
+                let mut columns = row.columns();
+                let message = Message {
+                    id: columns.integer(),
+                    conversation_id,
+                    rev: columns.integer(),
+                    reply_id: self.reply_id,
+                    sent_at: ctx.now,
+                    sender_username: (&*ctx.username).into(),
+                    content: self.content.as_str().into(),
+                    client_id: self.client_id.as_deref().map(Cow::from),
+                };
+                let members_rev = rows[1].first().map_or(0, |row| row.columns().integer());
+                let id = conversation_id;
+                (message, Audience::Conversation { id, members_rev })
+            }
+            (None, Some([member, stored])) => {
+                guard.check(member, ctx)?;
+                let Some(row) = stored.first() else {
+                    let reply_id = self.reply_id.unwrap_or_default();
+                    return Err(no_such_message(reply_id, conversation_id));
+                };
+                let message = Message::read(&mut row.columns());
+                if !ctx.is_repeat {
+                    return Ok(Reply::of(&Duplicate {
+                        message,
+                        duplicate: true,
+                    }));
+                }
+                (message, guard.audience(member))
+            }
+            (None, _) => return Err(guard.stranger(ctx)),
+        };
+        let data = json(&message);
+        out.push(Output::Push {
+            to,
+            event: push(Self::TYPE, &data),
+            is_droppable: false,
+        });
+        Ok(Reply(data))
+    }
+}

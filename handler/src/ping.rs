@@ -1,0 +1,38 @@
+//! `ping`: answered without the database.
+
+use crate::declaration::Declared;
+use crate::error::Error;
+use crate::field::Field;
+use crate::fields::Fields;
+use crate::operation::{Access, Context, Operation};
+use crate::outbox::Outbox;
+use crate::reply::Reply;
+use crate::sql::{Rows, Statement};
+
+/// `ping` → `"pong"`.
+pub struct Ping;
+
+impl Declared for Ping {
+    const TYPE: &'static str = "ping";
+    const FIELDS: &'static [Field] = &[];
+
+    fn read(_: &Fields) -> Result<Self, Error> {
+        Ok(Ping)
+    }
+}
+
+impl Operation for Ping {
+    type Output = Reply;
+
+    fn access(&self) -> Access {
+        Access::None
+    }
+
+    fn statements(&self, _: &Context) -> Vec<Statement> {
+        Vec::new()
+    }
+
+    fn conclude(&self, _: &Context, _: &[Rows], _: &mut Outbox) -> Result<Reply, Error> {
+        Ok(Reply::of(&"pong"))
+    }
+}

@@ -1,0 +1,86 @@
+//! What leaves: the reply to a request and the pushes to others, as JSON text.
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::error::Error;
+
+/// `data` of a successful reply, as JSON text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply(pub String);
+
+impl Reply {
+    pub fn of(data: &impl Serialize) -> Self {
+        Reply(json(data))
+    }
+}
+
+/// What a reply repeats of its request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Envelope {
+    /// The event's `type`; `root` where it has none that is known.
+    pub kind: &'static str,
+    /// JSON text of `ref`.
+    pub(crate) reference: Option<String>,
+}
+
+impl Envelope {
+    /// The whole reply, as JSON text.
+    pub fn reply(&self, outcome: &Result<Reply, Error>) -> String {
+        let reference = self.reference.as_deref();
+        match outcome {
+            Ok(Reply(data)) => success(self.kind, data, reference),
+            Err(error) => json(&Refused {
+                kind: self.kind,
+                success: false,
+                error: error.to_string(),
+                code: error.code(),
+                retry_after: error.retry_after_seconds(),
+                reference: reference.map(raw),
+            }),
+        }
+    }
+}
+
+/// JSON text of anything this crate sends.
+pub(crate) fn json(data: &impl Serialize) -> String {
+    serde_json::to_string(data).expect("strings, integers, lists and structs always serialise")
+}
+
+/// The JSON text of a push of type `kind` with this `data` (JSON text).
+pub(crate) fn push(kind: &'static str, data: &str) -> String {
+    success(kind, data, None)
+}
+
+/// `data` and `reference` are JSON text, and `kind` needs no escapes: they are written as they are.
+fn success(kind: &'static str, data: &str, reference: Option<&str>) -> String {
+    let mut text =
+        String::with_capacity(kind.len() + data.len() + reference.map_or(0, str::len) + 64);
+    for piece in [r#"{"type":""#, kind, r#"","success":true,"data":"#, data] {
+        text.push_str(piece);
+    }
+    if let Some(reference) = reference {
+        text.push_str(r#","ref":"#);
+        text.push_str(reference);
+    }
+    text.push('}');
+    text
+}
+
+/// The reply to an event that failed.
+#[derive(Serialize)]
+struct Refused<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    success: bool,
+    error: String,
+    code: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after: Option<u32>,
+    #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
+    reference: Option<&'a RawValue>,
+}
+
+fn raw(text: &str) -> &RawValue {
+    serde_json::from_str(text).expect("text that this crate serialised is JSON")
+}

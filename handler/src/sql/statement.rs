@@ -1,0 +1,56 @@
+//! A statement, and the one safe way to run it on a libsql connection.
+
+use libsql::Value;
+use libsql::params::Params;
+
+use crate::sql::row::{Row, Rows};
+
+/// SQL with its parameters (`?1`, …). The text is static, so that a store may keep it prepared.
+///
+/// Text columns are selected as `cast(… as blob)`: libsql 0.10 reads a text value up to its first NUL and panics on
+/// invalid UTF-8, where a blob arrives whole. Integer columns that a file of the first backend may have filled with
+/// anything are selected as `cast(… as integer)`.
+#[derive(Debug, Clone)]
+pub struct Statement {
+    pub sql: &'static str,
+    pub parameters: Vec<Value>,
+}
+
+impl Statement {
+    pub fn new<const N: usize>(sql: &'static str, parameters: [Value; N]) -> Self {
+        Statement {
+            sql,
+            parameters: parameters.into(),
+        }
+    }
+}
+
+/// Runs a prepared statement to its end and leaves it reset, whatever happens.
+///
+/// Without the reset before, a statement keeps its old parameters; without stepping to the end, the row of an
+/// `insert … returning` stays uncommitted; without the reset after, a `select` pins its snapshot.
+pub async fn run(
+    statement: &mut libsql::Statement,
+    parameters: Vec<Value>,
+) -> Result<Rows, libsql::Error> {
+    let statement = ResetOnDrop(statement);
+    statement.0.reset();
+    // As a list of any other type it would be copied.
+    let parameters = Params::Positional(parameters);
+    let mut found = statement.0.query(parameters).await?;
+    let columns = found.column_count();
+    let mut rows = Vec::new();
+    while let Some(row) = found.next().await? {
+        let values = (0..columns).map(|column| row.get_value(column));
+        rows.push(Row(values.collect::<Result<_, _>>()?));
+    }
+    Ok(Rows(rows))
+}
+
+struct ResetOnDrop<'a>(&'a mut libsql::Statement);
+
+impl Drop for ResetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.reset();
+    }
+}

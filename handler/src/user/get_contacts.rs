@@ -1,0 +1,63 @@
+//! `get_contacts`: those of the caller, in the order of adding.
+
+use serde::Serialize;
+
+use crate::declaration::Declared;
+use crate::error::Error;
+use crate::field::Field;
+use crate::fields::Fields;
+use crate::operation::{Access, Context, Operation};
+use crate::outbox::Outbox;
+use crate::reply::Reply;
+use crate::sql::{Row, Rows, Statement};
+use crate::user::{Profile, profile_columns};
+
+/// `get_contacts` → [`Contacts`].
+pub struct GetContacts;
+
+/// Usernames, and the profiles in the same order.
+#[derive(Serialize)]
+struct Contacts<'a> {
+    message: &'static str,
+    contacts: Vec<&'a str>,
+    profiles: &'a [Profile],
+}
+
+impl Declared for GetContacts {
+    const TYPE: &'static str = "get_contacts";
+    const FIELDS: &'static [Field] = &[];
+
+    fn read(_: &Fields) -> Result<Self, Error> {
+        Ok(GetContacts)
+    }
+}
+
+impl Operation for GetContacts {
+    type Output = Reply;
+
+    fn access(&self) -> Access {
+        Access::Read
+    }
+
+    fn statements(&self, ctx: &Context) -> Vec<Statement> {
+        vec![Statement::new(
+            concat!(
+                "select ",
+                profile_columns!(),
+                " from contacts c join users u on u.id = c.contact_id
+                 where c.user_id = ?1 order by c.rowid"
+            ),
+            [ctx.user_id.into()],
+        )]
+    }
+
+    fn conclude(&self, _: &Context, rows: &[Rows], _: &mut Outbox) -> Result<Reply, Error> {
+        let profile = |row: &Row| Profile::read(&mut row.columns());
+        let profiles: Vec<Profile> = rows[0].0.iter().map(profile).collect();
+        Ok(Reply::of(&Contacts {
+            message: "got all the contacts",
+            contacts: profiles.iter().map(|p| p.username.as_str()).collect(),
+            profiles: &profiles,
+        }))
+    }
+}

@@ -1,0 +1,41 @@
+//! Users as others see them.
+
+pub mod add_contact;
+pub mod get_contacts;
+pub mod profile;
+
+use serde::Serialize;
+
+use crate::sql::Columns;
+
+/// The columns of a `Profile`, of a `users` row called `u`.
+macro_rules! profile_columns {
+    () => {
+        "cast(u.username as blob), cast(u.fullname as blob), \
+         cast(u.is_online as integer), cast(u.last_online as integer), cast(u.created_at as integer)"
+    };
+}
+pub(crate) use profile_columns;
+
+/// Times are Unix seconds.
+#[derive(Debug, Serialize)]
+pub struct Profile {
+    pub username: String,
+    pub fullname: String,
+    pub is_online: bool,
+    pub last_online: i64,
+    pub created_at: i64,
+}
+
+impl Profile {
+    /// From `profile_columns!()`.
+    pub(crate) fn read(columns: &mut Columns) -> Self {
+        Profile {
+            username: columns.text(),
+            fullname: columns.text(),
+            is_online: columns.flag(),
+            last_online: columns.integer(),
+            created_at: columns.integer(),
+        }
+    }
+}

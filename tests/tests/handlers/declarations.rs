@@ -1,0 +1,256 @@
+//! What every event has to keep of what it declares, and of what holds for every operation: made from the list of events.
+
+use handler::account::deleted::FindDeletedAccounts;
+use handler::account::login::{FindAccount, ReplacePasswordHash};
+use handler::account::register::Register;
+use handler::cluster::chat_id::FindChatId;
+use handler::cluster::gone::{FindHostUsers, Gone, HostGone};
+use handler::cluster::lease::{CountHosts, HostAlive, HostStarted, TryWrite};
+use handler::cluster::memberships::FindMemberships;
+use handler::cluster::returned::HostReturned;
+use handler::cluster::sweep::{FindUncounted, SweepOffline};
+use handler::presence::{Connected, Disconnected};
+use handler::{Access, Error, Event, Kind, Operation, Outbox, Presence, Who};
+use serde_json::Value;
+use tests::example::{bounds, value, wrong_values};
+use tests::{Example, Place, World};
+
+#[tokio::test]
+async fn every_choice_of_fields_is_taken() {
+    for example in Example::all(value) {
+        let event = example.event().to_string();
+        let (reply, _) = World::new().await.event("alice", &event).await;
+        assert_eq!(reply["success"], true, "{event}: {reply}");
+        assert_eq!(reply["type"], example.declaration.kind, "{event}");
+    }
+}
+
+#[tokio::test]
+async fn every_field_is_as_it_is_declared() {
+    let world = World::new().await;
+    for example in Example::fullest(Example::all(value)) {
+        for (place, (field, _)) in example.fields.iter().enumerate() {
+            let outcome = async |value: Value| {
+                let event = example.with(place, value).event().to_string();
+                let code = world.event("alice", &event).await.0["code"].clone();
+                (event, code)
+            };
+            let (event, code) = outcome(Value::Null).await;
+            let is_missed = code == "invalid";
+            assert_eq!(is_missed, field.presence == Presence::Required, "{event}");
+            for wrong in wrong_values(field) {
+                let (event, code) = outcome(wrong).await;
+                assert!(code == "invalid" || code == "too_large", "{event}: {code}");
+            }
+            if let Kind::Text(length) | Kind::ClientId(length) = field.kind {
+                for text in bounds(length) {
+                    let (event, code) = outcome(text).await;
+                    assert!(code != "invalid" && code != "too_large", "{event}: {code}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn an_event_for_members_names_their_conversation_first() {
+    for event in handler::EVENTS {
+        let first = event
+            .fields
+            .first()
+            .map(|field| (field.kind, field.presence));
+        let is_named = first == Some((Kind::Conversation, Presence::Required));
+        let is_for_members = matches!(event.who, Who::Member(_));
+        assert_eq!(is_named, is_for_members, "{}", event.kind);
+    }
+}
+
+#[tokio::test]
+async fn no_event_scans_a_table() {
+    for example in Example::all(value) {
+        let event = example.event().to_string();
+        let operation = Event::parse(&event).operation.expect("an operation");
+        check_statements(&World::new().await, &operation).await;
+    }
+}
+
+#[tokio::test]
+async fn an_event_whose_answer_was_lost_is_found_again() {
+    for place in [Place::Memory, Place::Remote] {
+        for example in Example::all(value) {
+            let event = example.event().to_string();
+            let operation = Event::parse(&event).operation.expect("an operation");
+            if operation.access() == Access::Write {
+                check_repeat(place, "alice", &operation, &event).await;
+            }
+        }
+    }
+}
+
+const HOST: &str = "local";
+
+/// Does the same with every operation that is no event.
+macro_rules! for_each_operation {
+    (|$operation:ident| $work:block) => {{
+        macro_rules! each {
+            ($made:expr) => {{
+                let $operation = $made;
+                $work
+            }};
+        }
+        each!(FindAccount {
+            username: "bob".into()
+        });
+        each!(Register {
+            username: "eve".into(),
+            fullname: "".into(),
+            password_hash: "of eve".into(),
+        });
+        each!(ReplacePasswordHash {
+            user_id: 1,
+            old: "none".into(),
+            new: "new".into(),
+        });
+        each!(FindDeletedAccounts {
+            users: vec![(1, "alice".into()), (9, "eve".into())]
+        });
+        each!(Connected {
+            username: "bob".into(),
+            host_id: HOST.into()
+        });
+        each!(Disconnected {
+            host_id: HOST.into()
+        });
+        each!(HostStarted {
+            host_id: HOST.into()
+        });
+        each!(HostAlive {
+            host_id: HOST.into(),
+            lease_seconds: 30
+        });
+        each!(TryWrite {
+            host_id: HOST.into()
+        });
+        each!(CountHosts);
+        each!(FindChatId);
+        for why in [
+            Gone::Restarted,
+            Gone::Stopped,
+            Gone::Expired { lease_seconds: 30 },
+        ] {
+            each!(FindHostUsers {
+                host_id: HOST.into(),
+                why
+            });
+            each!(HostGone {
+                host_id: HOST.into(),
+                why,
+                user_ids: vec![1]
+            });
+        }
+        each!(HostReturned {
+            host_id: HOST.into(),
+            lease: 0,
+            part: 1,
+            users: vec![(1, 2)],
+        });
+        each!(FindUncounted);
+        each!(SweepOffline {
+            X {
+            user_ids: vec![1]
+        });
+    }};
+}
+
+#[tokio::test]
+async fn no_other_operation_scans_a_table() {
+    for_each_operation!(|operation| {
+        check_statements(&World::new().await, &operation).await;
+    });
+}
+
+#[tokio::test]
+async fn another_operation_whose_answer_was_lost_is_found_again() {
+    for place in [Place::Memory, Place::Remote] {
+        for_each_operation!(|operation| {
+            if operation.access() == Access::Write {
+                let name = std::any::type_name_of_val(&operation);
+                check_repeat(place, "alice", &operation, name).await;
+            }
+        });
+    }
+}
+
+/// Runs an operation of somebody who is online twice, the second time as one that was committed and whose answer was lost: it changes nothing more, and comes to the
+/// same.
+async fn check_repeat<O>(place: Place, username: &str, operation: &O, what: &str)
+where
+    O: Operation<Output: PartialEq + std::fmt::Debug>,
+{
+    let world = World::new_at(place).await;
+    let connected = Connected {
+        username: username.into(),
+        host_id: HOST.into(),
+    };
+    world.run("", &connected).await.0.expect("connected");
+    let mut ctx = world.context(username).await;
+    ctx.request_id = Some([7; 8]);
+    let first: (Result<_, Error>, Outbox) = world.run_as(&ctx, operation).await;
+    let rows = world.dump().await;
+    ctx.is_repeat = true;
+    let again = world.run_as(&ctx, operation).await;
+    assert_eq!(again, first, "{place:?}: {what}, repeated");
+    let changes = &world.dump().await ^ &rows;
+    assert!(
+        changes.is_empty(),
+        "{place:?}: {what}, repeated, has changed {changes:?}"
+    );
+}
+
+/// Fails for a statement that walks through a table instead of an index, or that would hand out text in a form that
+/// libsql cuts at the first NUL.
+async fn check_statements<O: Operation>(world: &World, operation: &O) {
+    let mut ctx = world.context("alice").await;
+    for request_id in [None, Some([7; 8])] {
+        ctx.request_id = request_id;
+        for statement in operation.statements(&ctx) {
+            let plan = format!("explain query plan {}", statement.sql);
+            let parameters = statement.parameters.clone();
+            let mut rows = world.db.query(&plan, parameters).await.expect("a plan");
+            while let Some(row) = rows.next().await.expect("a row") {
+                let step: String = row.get(3).expect("text");
+                assert!(!is_scan(&step), "{step}\n{}", statement.sql);
+            }
+        }
+    }
+    let (_, _) = world.run("alice", operation).await;
+    for statement in operation.statements(&ctx) {
+        let mut prepared = world.db.prepare(statement.sql).await.expect("prepared");
+        let rows = handler::run(&mut prepared, statement.parameters).await;
+        let values = rows.expect("rows").0.into_iter().flat_map(|row| row.0);
+        let is_text = |value: libsql::Value| matches!(value, libsql::Value::Text(_));
+        let mut texts = values.map(is_text);
+        assert!(
+            !texts.any(|is_text| is_text),
+            "a text column without `cast(… as blob)`: {}",
+            statement.sql
+        );
+    }
+}
+
+/// Common tables, lists and constants are walked through; tables never, save small ones: as many hosts as there are, one chat.
+fn is_scan(step: &str) -> bool {
+    const TABLES: [&str; 6] = [
+        "users",
+        "contacts",
+        "conversations",
+        "members",
+        "messages",
+        "presence",
+    ];
+    const ALIASES: [&str; 4] = ["u", "c", "mb", "m"];
+    let scanned = step.strip_prefix("SCAN ");
+    let scanned = scanned.and_then(|rest| rest.split(' ').next());
+    scanned.is_some_and(|name| TABLES.contains(&name) || ALIASES.contains(&name))
+        && !step.contains("INDEX users_online")
+}
