@@ -152,13 +152,11 @@ macro_rules! for_each_operation {
             host_id: HOST.into(),
             lease: 0,
             part: 1,
-            users: vec![(1, 2)],
+            users: vec![(2, 1)],
         });
         each!(FindUncounted);
-        each!(SweepOffline {
-            X {
-            user_ids: vec![1]
-        });
+        each!(SweepOffline { user_ids: vec![1] });
+        each!(FindMemberships { user_ids: vec![1] });
     }};
 }
 
@@ -188,6 +186,10 @@ where
     O: Operation<Output: PartialEq + std::fmt::Debug>,
 {
     let world = World::new_at(place).await;
+    let started = HostStarted {
+        host_id: HOST.into(),
+    };
+    world.run("", &started).await.0.expect("started");
     let connected = Connected {
         username: username.into(),
         host_id: HOST.into(),
