@@ -2,8 +2,9 @@
 #![no_main]
 
 use handler::Error;
-use handler::account::{
-    Credentials, FULLNAME_CHARS_MAX, PASSWORD_BYTES_MAX, Registration, USERNAME_CHARS_MAX,
+use handler::account::login::Credentials;
+use handler::account::register::{
+    FULLNAME_CHARS_MAX, PASSWORD_BYTES_MAX, Registration, USERNAME_CHARS_MAX,
 };
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
@@ -53,7 +54,9 @@ fn expected(body: &[u8], names: &[&str], has_limits: bool) -> Option<Result<Vec<
             (length > max).then(|| format!("{name} should be at most {max} {unit}"))
         })
     };
-    let error = fault(Value::is_null, "required")
+    let missing = names.iter().find(|name| !object.contains_key(**name));
+    let error = missing
+        .map(|name| format!("{name} required"))
         .or_else(|| fault(|value| !value.is_string(), "should be a string"))
         .or_else(|| fault(|value| value == "", "should not be empty"))
         .or_else(|| if has_limits { limit() } else { None });

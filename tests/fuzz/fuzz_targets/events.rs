@@ -8,51 +8,19 @@ use arbitrary::Unstructured;
 use fuzz::now;
 use handler::account::register::Register;
 use handler::{
-    Access, Context, Error, Event, EventOperation, Operation, Outbox, Output, REF_CHARS_MAX, Reply,
-    handle, run, schema,
+    Access, Context, EVENTS, Error, Event, EventOperation, Field, Kind, Operation, Outbox, Output,
+    REF_CHARS_MAX, Reply, handle, run, schema,
 };
 use libfuzzer_sys::fuzz_target;
 use libsql::{Connection, Database};
 use serde_json::{Value, json};
 
-const TYPES: [&str; 12] = [
-    "ping",
-    "self",
-    "add_contact",
-    "get_contacts",
-    "create_conversation",
-    "get_conversations",
-    "get_conversation_info",
-    "typing",
-    "mark_read",
-    "sync",
-    "send_message",
-    "get_messages",
-];
-const FIELDS: [&str; 16] = [
-    "type",
-    "ref",
-    "contact_username",
-    "members",
-    "name",
-    "limit",
-    "before",
-    "after",
-    "id",
-    "conversation_id",
-    "on",
-    "message_id",
-    "revs",
-    "content",
-    "reply_id",
-    "client_id",
-];
 const USERS: [&str; 4] = ["alice", "bob", "carol", "dave"];
 /// Events of one input. The users take turns.
 const EVENTS_MAX: usize = 16;
 
 // Input that begins like an object is one event for each line; any other, the choices for events that are nearly right.
-fuzz_target!(|input: &[u8]| {
+fuzz_target!(init: write_dictionary(), |input: &[u8]| {
     let texts = match std::str::from_utf8(input) {
         Ok(text) if text.starts_with('{') => text.lines().map(String::from).collect(),
         _ => made(&mut Unstructured::new(input)).unwrap_or_default(),
@@ -68,6 +36,46 @@ fuzz_target!(|input: &[u8]| {
         }
     });
 });
+
+/// The words of the protocol, for tests/fuzz/run.
+fn write_dictionary() {
+    let types = EVENTS
+        .iter()
+        .map(|event| format!(r#""type":"{}""#, event.kind));
+    let names = fields().map(|field| format!(r#","{}":"#, field.name));
+    let values = [
+        ",\"type\":",
+        ",\"ref\":",
+        "null",
+        "true",
+        "\\ud83d\\ude00",
+        "\\ud800",
+        "9223372036854775807",
+        "-9223372036854775808",
+        "{\"1\":",
+        "[\"bob\"]",
+        "}\n{",
+    ];
+    let users = USERS.map(|user| format!("{user:?}"));
+    let words = types
+        .chain(names)
+        .chain(users)
+        .chain(values.map(String::from));
+    let escaped = words.map(|word| {
+        let word = word
+            .replace('\\', "\\\\")
+            .replace('"', "\\\"")
+            .replace('\n', "\\x0A");
+        format!("\"{word}\"\n")
+    });
+    let written = std::fs::write("artifacts/events.dict", escaped.collect::<String>());
+    written.expect("the folder that tests/fuzz/run makes");
+}
+
+/// Those of all events.
+fn fields() -> impl Iterator<Item = &'static Field> {
+    EVENTS.iter().flat_map(|event| event.fields)
+}
 
 thread_local! {
     static CHAT: LazyCell<Chat> = LazyCell::new(|| now(Chat::new()));
@@ -225,7 +233,9 @@ fn expected(text: &str) -> Option<Expected> {
         }
     };
     let kind = fields.get("type").and_then(Value::as_str);
-    let kind = kind.filter(|kind| TYPES.contains(kind)).unwrap_or("root");
+    let kind = kind
+        .filter(|kind| EVENTS.iter().any(|event| event.kind == *kind))
+        .unwrap_or("root");
     let reference = fields.get("ref").unwrap_or(&Value::Null);
     let is_reference = match reference {
         Value::Null => true,
@@ -294,21 +304,66 @@ fn handled(chat: &Chat, index: usize, operation: &EventOperation) -> Result<Repl
     outcome
 }
 
-/// Events with the known types and fields, and values that are more or less right.
+/// Events with fields of their own, mostly, and values that are more or less right.
 fn made(u: &mut Unstructured) -> arbitrary::Result<Vec<String>> {
+    let all: Vec<&Field> = fields().collect();
     let mut events = Vec::new();
     while !u.is_empty() && events.len() < EVENTS_MAX {
-        let mut fields = vec![format!(r#""type":"{}""#, u.choose(&TYPES)?)];
-        for _ in 0..u.int_in_range(0..=5)? {
-            fields.push(format!(r#""{}":{}"#, u.choose(&FIELDS)?, value(u)?));
+        let event = u.choose(EVENTS)?;
+        let mut fields = vec![format!(r#""type":"{}""#, event.kind)];
+        for field in event.fields {
+            if u.ratio(7, 8)? {
+                fields.push(format!(r#""{}":{}"#, field.name, value_of(field, u)?));
+            }
+        }
+        for _ in 0..u.int_in_range(0..=1)? {
+            let name = u.choose(&all)?.name;
+            fields.push(format!(r#""{name}":{}"#, value(u)?));
+        }
+        if u.arbitrary()? {
+            fields.push(format!(r#""ref":{}"#, value(u)?));
         }
         events.push(format!("{{{}}}", fields.join(",")));
     }
     Ok(events)
 }
 
+/// One that the field may have, mostly.
+fn value_of(field: &Field, u: &mut Unstructured) -> arbitrary::Result<String> {
+    if u.ratio(1, 8)? {
+        return value(u);
+    }
+    Ok(match field.kind {
+        Kind::Conversation | Kind::Message | Kind::Position => u.int_in_range(0..=5)?.to_string(),
+        Kind::User => json!(u.choose(&USERS)?).to_string(),
+        Kind::Users => format!(
+            "[{}]",
+            values(u, |u| Ok(json!(u.choose(&USERS)?).to_string()))?
+        ),
+        Kind::Revs => format!("{{{}}}", values(u, rev)?),
+        Kind::ClientId(length) | Kind::Text(length) => match u.ratio(1, 16)? {
+            true => json!("x".repeat(u.int_in_range(length.max..=length.max + 1)?)).to_string(),
+            false => json!(u.arbitrary::<&str>()?).to_string(),
+        },
+        Kind::Integer { min, max } => u
+            .int_in_range(min.saturating_sub(1)..=max.saturating_add(1))?
+            .to_string(),
+        Kind::Flag => u.arbitrary::<bool>()?.to_string(),
+    })
+}
+
+/// Of a conversation.
+fn rev(u: &mut Unstructured) -> arbitrary::Result<String> {
+    Ok(format!(
+        r#""{}":{}"#,
+        u.int_in_range(0..=5)?,
+        u.int_in_range(0..=5)?
+    ))
+}
+
+/// Any.
 fn value(u: &mut Unstructured) -> arbitrary::Result<String> {
-    Ok(match u.int_in_range(0..=11)? {
+    Ok(match u.int_in_range(0..=10)? {
         0 => "null".into(),
         1 => u.arbitrary::<bool>()?.to_string(),
         2 | 3 => u.int_in_range(0..=5)?.to_string(),
@@ -322,8 +377,7 @@ fn value(u: &mut Unstructured) -> arbitrary::Result<String> {
                 |u: &mut Unstructured| Ok(format!(r#""{}":{}"#, u.int_in_range(0..=5)?, value(u)?));
             format!("{{{}}}", values(u, member)?)
         }
-        10 => u.arbitrary::<&str>()?.into(),
-        _ => json!("x".repeat(u.int_in_range(65_530..=65_540)?)).to_string(),
+        _ => u.arbitrary::<&str>()?.into(),
     })
 }
 
