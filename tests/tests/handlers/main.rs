@@ -1,7 +1,8 @@
-//! The handlers alone, without a host: tables, properties, and what has to hold of every operation.
+//! The handlers alone, without a host: scripts, tables, properties, and what has to hold of every operation.
 
 mod accounts;
 mod authorization;
 mod catching_up;
 mod events;
 mod messages;
+mod scripts;
