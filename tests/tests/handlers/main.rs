@@ -3,6 +3,8 @@
 mod accounts;
 mod authorization;
 mod catching_up;
-mod events;
-mod messages;
+mod conversations;
+mod history;
+mod names;
 mod scripts;
+mod sync_pages;
