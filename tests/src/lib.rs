@@ -1,5 +1,5 @@
 //! What the tests share: a running host, HTTP requests, WebSocket clients, a proxy that harms connections and one for TLS, the servers
-//! that a remote database and several hosts need, and a world for tables over the handlers.
+//! that a remote database and several hosts need, and a world for scripts and tables over the handlers.
 
 pub mod client;
 pub mod gateway;

@@ -1,4 +1,4 @@
-//! A small chat, for tables over the handlers: no host and no clock.
+//! A small chat, for scripts and tables over the handlers: no host and no clock.
 
 use std::collections::BTreeSet;
 
