@@ -1,4 +1,4 @@
-//! Conversations beyond what a script says: repeated creations, long names and long lists.
+//! Conversations that are too large for a script, and a creation that is repeated.
 
 use handler::{Event, Outbox, handle};
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! `sync` beyond what a script says: its limits, its pages and the making of an epoch.
+//! `sync` with too much for a script: its limits and its pages; and that a new epoch is another.
 
 use handler::sync::SYNC_REVS_MAX;
 use serde_json::{Map, json};
