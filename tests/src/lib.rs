@@ -8,7 +8,6 @@ pub mod host;
 pub mod proxy;
 pub mod reference_client;
 pub mod servers;
-pub mod table;
 pub mod tls;
 pub mod world;
 

@@ -43,9 +43,9 @@ impl Sqld {
             .arg(self.folder.path().join("data"))
             .args(["--http-listen-addr", &self.address.to_string()])
             .args(["--admin-listen-addr", &self.admin.to_string()])
-            // More than all tests of a process have: one that is put aside to make room may be gone when it is asked for again.
-            .args(["--enable-namespaces", "--max-active-namespaces", "10000"])
-            .arg("--no-welcome");
+            .args(["--enable-namespaces", "--no-welcome"])
+            // With more than this (100 by default), it closes some that are in use, and answers 404.
+            .args(["--max-active-namespaces", "10000"]);
         self.child = Some(spawn(command));
         listening(self.address).await;
         listening(self.admin).await;

@@ -1,4 +1,4 @@
-//! A small chat, for tables over the handlers: no host and no clock.
+//! A small chat, for scripts and tables over the handlers: no host and no clock.
 
 use std::collections::BTreeSet;
 
@@ -184,7 +184,8 @@ impl World {
         (reply, pushes)
     }
 
-    async fn usernames(&self, audience: &Audience) -> Vec<String> {
+    /// Who is in an audience, in the order of their ids.
+    pub async fn usernames(&self, audience: &Audience) -> Vec<String> {
         let ids = match audience {
             Audience::Users(ids) => ids.iter().map(i64::to_string).collect::<Vec<_>>().join(","),
             Audience::Conversation { id, .. } => {

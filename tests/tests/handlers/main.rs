@@ -1,8 +1,11 @@
-//! The handlers alone, without a host: tables, properties, and what has to hold of every operation.
+//! The handlers alone, without a host: scripts, tables, properties, and what has to hold of every operation.
 
 mod accounts;
 mod authorization;
 mod catching_up;
+mod conversations;
 mod declarations;
-mod events;
-mod messages;
+mod history;
+mod names;
+mod scripts;
+mod sync_pages;

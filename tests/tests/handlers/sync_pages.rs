@@ -1,0 +1,107 @@
+//! `sync` with too much for a script: its limits and its pages; and that a new epoch is another.
+
+use handler::sync::SYNC_REVS_MAX;
+use serde_json::{Map, json};
+use tests::{Place, World};
+
+#[tokio::test]
+async fn revs_have_a_bound() {
+    for place in [Place::Memory, Place::Remote] {
+        let world = World::new_at(place).await;
+        // One of them is hers, and nothing of it is new.
+        let known = async |count: usize| {
+            let revs: Map<_, _> = (1..=count).map(|id| (id.to_string(), json!(3))).collect();
+            let event = json!({ "type": "sync", "revs": revs });
+            world.event("alice", &event.to_string()).await.0
+        };
+        let refused = known(SYNC_REVS_MAX + 1).await;
+        let error = "revs should have at most 20000 conversations";
+        assert_eq!(refused["error"], error);
+        assert_eq!(refused["code"], "too_large");
+        let left: Vec<_> = (2..=SYNC_REVS_MAX).collect();
+        let nothing = json!({ "conversations": [], "left": left, "more": false });
+        assert_eq!(known(SYNC_REVS_MAX).await["data"], nothing);
+    }
+}
+
+#[tokio::test]
+async fn a_new_epoch_is_another() {
+    let world = World::new().await;
+    let epoch = async || {
+        let (reply, _) = world.event("bob", r#"{"type": "sync", "epoch": ""}"#).await;
+        let epoch = reply["data"]["epoch"].as_str();
+        epoch.expect("an epoch").to_owned()
+    };
+    let old = epoch().await;
+    let renew = handler::cluster::chat_id::NEW_CHAT_ID;
+    world.db.execute(renew, ()).await.expect("renewed");
+    assert_ne!(epoch().await, old);
+}
+
+#[tokio::test]
+async fn sync_gives_an_unknown_conversation_its_latest_hundred_and_pages_the_rest() {
+    let world = World::new().await;
+    let sql = "with recursive n(i) as (select 4 union all select i + 1 from n where i < 303)
+        insert into messages (id, sender_id, conversation_id, content, rev) select i, 1, 1, 'x', i from n;
+        update conversations set rev = 303, activity = 303 where id = 1;";
+    world.db.execute_batch(sql).await.expect("inserted");
+    for (length, limit, pages) in [(1, 40, 3), (1, 1000, 1), (60_000, 1000, 6)] {
+        let sql = "update messages set content = ?1 where id > 3";
+        let updated = world.db.execute(sql, ["x".repeat(length)]).await;
+        assert_eq!(updated.expect("updated"), 300);
+        for (since, first) in [(0, 204), (3, 4)] {
+            let (mut rev, mut ids, mut count) = (since, Vec::new(), 0);
+            loop {
+                let event = json!({ "type": "sync", "revs": { "1": rev }, "limit": limit });
+                let (reply, _) = world.event("alice", &event.to_string()).await;
+                let conversation = &reply["data"]["conversations"][0];
+                let page = tests::host::ids(&conversation["messages"]);
+                assert!(!page.is_empty(), "every page takes a client further");
+                assert!(page.len() <= limit);
+                ids.extend(page);
+                rev = conversation["rev"].as_i64().expect("a rev");
+                count += 1;
+                if reply["data"]["more"] == false {
+                    break;
+                }
+                // Cut short, it has the rev of its last message, which here is its id.
+                assert_eq!(ids.last(), Some(&rev));
+            }
+            assert_eq!(rev, 303);
+            assert_eq!(ids, (first..=303).collect::<Vec<_>>());
+            if since == 0 {
+                assert_eq!(count, pages);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn large_conversations_come_in_pages_too() {
+    let world = World::new().await;
+    let sql = "with recursive n(i) as (select 5 union all select i + 1 from n where i < 9000)
+        insert into users (id, username, fullname, password) select i, printf('%060d', i), '', '' from n;
+        with recursive n(i) as (select 3 union all select i + 1 from n where i < 7)
+        insert into conversations (id, name) select i, 'large' from n;
+        insert into members (conversation_id, user_id) select c.id, u.id from conversations c, users u where c.id > 2 and u.id <> 4;";
+    world.db.execute_batch(sql).await.expect("inserted");
+    let (mut revs, mut pages) = (Map::new(), 0);
+    loop {
+        let event = json!({ "type": "sync", "revs": revs, "limit": 1000 });
+        let (reply, _) = world.event("alice", &event.to_string()).await;
+        let bytes = reply.to_string().len();
+        assert!(bytes < 2 * 1024 * 1024, "an answer of {bytes} bytes");
+        let conversations = reply["data"]["conversations"].as_array();
+        for conversation in conversations.expect("conversations") {
+            revs.insert(conversation["id"].to_string(), conversation["rev"].clone());
+        }
+        pages += 1;
+        assert!(pages < 20, "it ends");
+        if reply["data"]["more"] == false {
+            break;
+        }
+    }
+    let known: Vec<_> = revs.keys().map(String::as_str).collect();
+    assert_eq!(known, ["1", "3", "4", "5", "6", "7"]);
+    assert!(pages > 1);
+}
