@@ -28,6 +28,10 @@ enum Action {
     AddContact {
         user: usize,
     },
+    /// A message is changed, by what no event does yet.
+    Change {
+        message: usize,
+    },
 }
 
 fn action() -> impl Strategy<Value = Action> {
@@ -46,12 +50,13 @@ fn action() -> impl Strategy<Value = Action> {
         1 => (0..30usize).prop_map(|message| Action::MarkRead { message }),
         1 => (0..6usize).prop_map(|conversation| Action::Typing { conversation }),
         1 => (0..USERS.len()).prop_map(|user| Action::AddContact { user }),
+        3 => (0..30usize).prop_map(|message| Action::Change { message }),
     ]
 }
 
 impl Action {
-    fn event(&self) -> Value {
-        match self {
+    fn event(&self) -> Option<Value> {
+        Some(match self {
             Action::Create { members } => {
                 let members: Vec<_> = members.iter().map(|index| USERS[*index]).collect();
                 json!({ "type": "create_conversation", "members": members })
@@ -73,7 +78,8 @@ impl Action {
             Action::AddContact { user } => {
                 json!({ "type": "add_contact", "contact_username": USERS[*user] })
             }
-        }
+            Action::Change { .. } => return None,
+        })
     }
 }
 
@@ -143,6 +149,18 @@ async fn synced(world: &World, user: &str, mut knowledge: Knowledge, limit: i64)
     }
 }
 
+/// Changes a message, if there is one of this id.
+async fn change(world: &World, id: usize) {
+    let conversation = format!("(select conversation_id from messages where id = {id})");
+    let sql = format!(
+        "update conversations set rev = rev + 1 where id = {conversation};
+         update messages set content = content || '!',
+             changed_rev = (select rev from conversations where id = {conversation})
+         where id = {id};"
+    );
+    world.db.execute_batch(&sql).await.expect("changed");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
 
@@ -163,7 +181,16 @@ proptest! {
             let mut away = online["bob"].clone();
             for (step, (index, action)) in history.iter().enumerate() {
                 let caller = USERS[*index];
-                let (reply, pushes) = world.event(caller, &action.event().to_string()).await;
+                if let Action::Change { message } = action {
+                    change(&world, *message).await;
+                    for user in USERS {
+                        // Nobody is told: they ask.
+                        let known = online.remove(user).expect("a user");
+                        online.insert(user, synced(&world, user, known, limit).await);
+                    }
+                }
+                let Some(event) = action.event() else { continue };
+                let (reply, pushes) = world.event(caller, &event.to_string()).await;
                 for push in &pushes {
                     for user in push[0].as_array().expect("an audience") {
                         let user = user.as_str().expect("a name");
