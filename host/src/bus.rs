@@ -528,7 +528,10 @@ mod tests {
         let frame = Bytes::from_static(b"\x81\x02{}");
         let sent = [
             BusOutput::Push {
-                to: Audience::Conversation(7),
+                to: Audience::Conversation {
+                    id: 7,
+                    members_rev: 3,
+                },
                 frame: frame.clone(),
                 is_droppable: true,
             },
@@ -606,7 +609,10 @@ mod tests {
         .await
         .expect("a bus");
         let output = BusOutput::Push {
-            to: Audience::Conversation(1),
+            to: Audience::Conversation {
+                id: 1,
+                members_rev: 1,
+            },
             frame: vec![0; 60 * 1024].into(),
             is_droppable: false,
         };

@@ -11,6 +11,8 @@ pub mod frame;
 pub mod health;
 mod http;
 mod limits;
+#[allow(dead_code)]
+mod listeners;
 pub mod log;
 mod metrics;
 mod password;

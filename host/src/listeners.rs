@@ -1,0 +1,530 @@
+//! Who is connected to this host, and which conversations they listen to: plain maps.
+//!
+//! Where several hosts share a database, a change of a conversation's members may be told here late, out of order or never, because
+//! the bus loses packets. So what is known of each member has the `members_rev` that it is known as of, and a push says as of which
+//! one it is meant ([`handler::Audience`]). It goes to those members who are known as of that one or a later; for the others it is held
+//! until the change is told or the database was read again. So whoever has left hears nothing that was committed after that, whatever is
+//! lost.
+
+use std::collections::{HashMap, HashSet};
+
+use handler::MembersChange;
+use handler::cluster::memberships::Memberships;
+
+/// Pushes that may be held, counted once for each user who waits for one.
+pub const HELD_MAX: usize = 10_000;
+
+/// Users with their sockets `S`; for some of them pushes `F` are held.
+pub struct Listeners<S, F> {
+    users: HashMap<i64, User<S>>,
+    /// The online members of each conversation that has any, and the `members_rev` that each is known as of.
+    conversations: HashMap<i64, HashMap<i64, i64>>,
+    /// Other hosts change members too.
+    is_shared: bool,
+    held: Vec<Held<F>>,
+    /// Whose conversations have to be read again.
+    doubted: HashSet<i64>,
+    /// The read of members that is under way.
+    reading: Option<Reading>,
+}
+
+/// A user with at least one open socket.
+pub struct User<S> {
+    pub sockets: Vec<S>,
+    /// In order.
+    conversations: Vec<i64>,
+}
+
+/// A push to a member of whom it is not known whether he or she still is one.
+struct Held<F> {
+    user_id: i64,
+    conversation_id: i64,
+    members_rev: i64,
+    push: F,
+}
+
+/// What has happened since a read of members began, which that may not know.
+#[derive(Default)]
+struct Reading {
+    arrived: HashSet<i64>,
+    /// Users with conversations.
+    joined: HashSet<(i64, i64)>,
+}
+
+impl<S, F: Clone> Listeners<S, F> {
+    pub fn new(is_shared: bool) -> Self {
+        Listeners {
+            users: HashMap::new(),
+            conversations: HashMap::new(),
+            is_shared,
+            held: Vec::new(),
+            doubted: HashSet::new(),
+            reading: None,
+        }
+    }
+
+    pub fn user(&self, user_id: i64) -> Option<&User<S>> {
+        self.users.get(&user_id)
+    }
+
+    pub fn users(&self) -> impl Iterator<Item = (i64, &User<S>)> {
+        self.users.iter().map(|(id, user)| (*id, user))
+    }
+
+    pub fn sockets(&self) -> impl Iterator<Item = &S> {
+        self.users.values().flat_map(|user| &user.sockets)
+    }
+
+    /// One more socket of a user, who is in these conversations, each with its `members_rev`. Returns whether it is the first.
+    pub fn arrive(&mut self, user_id: i64, socket: S, conversations: Vec<(i64, i64)>) -> bool {
+        let user = self.users.entry(user_id).or_insert_with(|| User {
+            sockets: Vec::new(),
+            conversations: Vec::with_capacity(conversations.len()),
+        });
+        let is_first = user.sockets.is_empty();
+        // Most have one, and there are many.
+        user.sockets.reserve_exact(1);
+        user.sockets.push(socket);
+        if let Some(reading) = &mut self.reading {
+            reading.arrived.insert(user_id);
+        }
+        for (id, members_rev) in conversations {
+            self.learn(id, user_id, members_rev);
+        }
+        is_first
+    }
+
+    /// The sockets of a user for which `is_closed` holds are gone. Returns whether they were the last.
+    pub fn depart(&mut self, user_id: i64, is_closed: impl Fn(&S) -> bool) -> bool {
+        let Some(user) = self.users.get_mut(&user_id) else {
+            return false;
+        };
+        user.sockets.retain(|socket| !is_closed(socket));
+        if !user.sockets.is_empty() {
+            return false;
+        }
+        if let Some(user) = self.users.remove(&user_id) {
+            for id in user.conversations {
+                self.remove(id, user_id);
+            }
+        }
+        self.held.retain(|held| held.user_id != user_id);
+        self.doubted.remove(&user_id);
+        true
+    }
+
+    /// Users have joined a conversation.
+    pub fn join(&mut self, change: &MembersChange) {
+        self.follow(change);
+        for user_id in &change.user_ids {
+            if self.users.contains_key(user_id) {
+                self.learn(change.conversation_id, *user_id, change.members_rev);
+                if let Some(reading) = &mut self.reading {
+                    reading.joined.insert((*user_id, change.conversation_id));
+                }
+            }
+        }
+    }
+
+    /// Users have left a conversation.
+    pub fn leave(&mut self, change: &MembersChange) {
+        for user_id in &change.user_ids {
+            let known = self.known_as_of(change.conversation_id, *user_id);
+            // What is known as of a later change stands: he or she has come back.
+            if known.is_some_and(|known| !self.is_shared || known < change.members_rev) {
+                self.forget(change.conversation_id, *user_id);
+            }
+        }
+        self.follow(change);
+    }
+
+    /// Those who were known as of the change before this one are known as of this one.
+    fn follow(&mut self, change: &MembersChange) {
+        if let Some(members) = self.conversations.get_mut(&change.conversation_id) {
+            for known in members
+                .values_mut()
+                .filter(|known| **known == change.before)
+            {
+                *known = change.members_rev;
+            }
+        }
+    }
+
+    /// The online members of a conversation to whom a push goes that is meant as of `members_rev`. For the others it is held, unless
+    /// it is worth nothing later. `false`: more would have to be held than may be, and is lost.
+    #[must_use]
+    pub fn hear(
+        &mut self,
+        conversation_id: i64,
+        members_rev: i64,
+        push: Option<&F>,
+        mut tell: impl FnMut(&User<S>),
+    ) -> bool {
+        let Some(members) = self.conversations.get(&conversation_id) else {
+            return true;
+        };
+        for (user_id, known) in members {
+            let Some(user) = self.users.get(user_id) else {
+                continue;
+            };
+            if !self.is_shared || *known >= members_rev {
+                tell(user);
+                continue;
+            }
+            self.doubted.insert(*user_id);
+            if let Some(push) = push {
+                self.held.push(Held {
+                    user_id: *user_id,
+                    conversation_id,
+                    members_rev,
+                    push: push.clone(),
+                });
+            }
+        }
+        let is_held = self.held.len() <= HELD_MAX;
+        if !is_held {
+            self.held.clear();
+        }
+        is_held
+    }
+
+    /// The pushes that were held and go to their users now. Those to users who are members no more are forgotten.
+    pub fn release(&mut self) -> Vec<(i64, F)> {
+        if self.held.is_empty() {
+            return Vec::new();
+        }
+        let mut released = Vec::new();
+        for held in std::mem::take(&mut self.held) {
+            match self.known_as_of(held.conversation_id, held.user_id) {
+                Some(known) if known >= held.members_rev => {
+                    released.push((held.user_id, held.push));
+                }
+                Some(_) => self.held.push(held),
+                None => {}
+            }
+        }
+        released
+    }
+
+    /// The conversations of this user are to be read again.
+    pub fn doubt(&mut self, user_id: i64) {
+        if self.users.contains_key(&user_id) {
+            self.doubted.insert(user_id);
+        }
+    }
+
+    pub fn is_doubted(&self) -> bool {
+        !self.doubted.is_empty()
+    }
+
+    /// A read of the conversations of users begins: of all, or of those whom there is doubt about. Returns them.
+    pub fn begin_reading(&mut self, is_of_all: bool) -> Vec<i64> {
+        self.reading = Some(Reading::default());
+        let doubted = std::mem::take(&mut self.doubted);
+        match is_of_all {
+            true => self.users.keys().copied().collect(),
+            false => doubted.into_iter().collect(),
+        }
+    }
+
+    pub fn end_reading(&mut self) {
+        self.reading = None;
+        // Those for whom the read came too early to see the change.
+        let is_waiting = |held: &&Held<F>| {
+            let known = self.known_as_of(held.conversation_id, held.user_id);
+            known.is_some_and(|known| known < held.members_rev)
+        };
+        let waiting = self.held.iter().filter(is_waiting);
+        let waiting: Vec<_> = waiting.map(|held| held.user_id).collect();
+        self.doubted.extend(waiting);
+    }
+
+    /// What was read replaces what was known of a user, except what has happened since the read began. Returns whether that was
+    /// another set.
+    pub fn replace(&mut self, read: Memberships) -> bool {
+        let Memberships {
+            user_id,
+            conversations,
+        } = read;
+        let (Some(user), Some(reading)) = (self.users.get(&user_id), &self.reading) else {
+            return false;
+        };
+        if reading.arrived.contains(&user_id) {
+            return false;
+        }
+        let read: HashSet<i64> = conversations.iter().map(|(id, _)| *id).collect();
+        let is_gone = |id: &&i64| !read.contains(*id) && !reading.joined.contains(&(user_id, **id));
+        let gone: Vec<i64> = user.conversations.iter().filter(is_gone).copied().collect();
+        let mut is_other = !gone.is_empty();
+        for id in gone {
+            self.forget(id, user_id);
+        }
+        for (id, members_rev) in conversations {
+            is_other |= self.learn(id, user_id, members_rev);
+        }
+        is_other
+    }
+
+    /// A user who is here is a member, as of this rev at least. Returns whether that is new.
+    fn learn(&mut self, conversation_id: i64, user_id: i64, members_rev: i64) -> bool {
+        let Some(user) = self.users.get_mut(&user_id) else {
+            return false;
+        };
+        let members = self.conversations.entry(conversation_id).or_default();
+        let known = members.entry(user_id).or_insert(members_rev);
+        *known = members_rev.max(*known);
+        let place = user.conversations.binary_search(&conversation_id);
+        if let Err(place) = place {
+            user.conversations.insert(place, conversation_id);
+        }
+        place.is_err()
+    }
+
+    fn forget(&mut self, conversation_id: i64, user_id: i64) {
+        if let Some(user) = self.users.get_mut(&user_id)
+            && let Ok(place) = user.conversations.binary_search(&conversation_id)
+        {
+            user.conversations.remove(place);
+            self.remove(conversation_id, user_id);
+        }
+    }
+
+    fn remove(&mut self, conversation_id: i64, user_id: i64) {
+        if let Some(members) = self.conversations.get_mut(&conversation_id) {
+            members.remove(&user_id);
+            if members.is_empty() {
+                self.conversations.remove(&conversation_id);
+            }
+        }
+    }
+
+    fn known_as_of(&self, conversation_id: i64, user_id: i64) -> Option<i64> {
+        let members = self.conversations.get(&conversation_id)?;
+        members.get(&user_id).copied()
+    }
+
+    /// Panics where the maps contradict each other.
+    pub fn check_invariants(&self) {
+        let mut memberships = 0;
+        for (user_id, user) in &self.users {
+            assert!(!user.sockets.is_empty(), "user {user_id} has no socket");
+            let is_ordered = user.conversations.is_sorted_by(|a, b| a < b);
+            assert!(is_ordered, "conversations of user {user_id}");
+            memberships += user.conversations.len();
+            for id in &user.conversations {
+                let known = self.known_as_of(*id, *user_id);
+                assert!(known.is_some(), "conversation {id} of user {user_id}");
+            }
+        }
+        let members = self.conversations.values();
+        assert!(members.clone().all(|members| !members.is_empty()));
+        assert_eq!(members.map(HashMap::len).sum::<usize>(), memberships);
+        assert!(self.held.len() <= HELD_MAX);
+        for user_id in self.held.iter().map(|held| &held.user_id) {
+            assert!(self.users.contains_key(user_id), "held for user {user_id}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Who hears a push to conversation 1 that is meant as of `members_rev`.
+    fn heard(listeners: &mut Listeners<i64, &'static str>, members_rev: i64) -> Vec<i64> {
+        let mut heard = Vec::new();
+        let is_kept = listeners.hear(1, members_rev, Some(&"push"), |user| {
+            heard.extend(&user.sockets);
+        });
+        assert!(is_kept);
+        listeners.check_invariants();
+        heard.sort();
+        heard
+    }
+
+    fn released(listeners: &mut Listeners<i64, &'static str>) -> Vec<i64> {
+        listeners.check_invariants();
+        let mut users: Vec<_> = listeners.release().into_iter().map(|(id, _)| id).collect();
+        listeners.check_invariants();
+        users.sort();
+        users
+    }
+
+    fn change(user_ids: &[i64], before: i64, members_rev: i64) -> MembersChange {
+        MembersChange {
+            conversation_id: 1,
+            user_ids: user_ids.to_vec(),
+            before,
+            members_rev,
+        }
+    }
+
+    fn read(user_id: i64, conversations: &[(i64, i64)]) -> Memberships {
+        let conversations = conversations.to_vec();
+        Memberships {
+            user_id,
+            conversations,
+        }
+    }
+
+    /// Users 1, 2 and 3 in conversation 1 as of 5. A user's socket has the user's number.
+    fn three(is_shared: bool) -> Listeners<i64, &'static str> {
+        let mut listeners = Listeners::new(is_shared);
+        for id in [1, 2, 3] {
+            assert!(listeners.arrive(id, id, vec![(1, 5)]));
+        }
+        listeners
+    }
+
+    #[test]
+    fn on_a_file_every_change_is_told_in_order() {
+        let mut listeners = three(false);
+        // The stamps do not matter: what comes is in the order of commits.
+        assert_eq!(heard(&mut listeners, 0), [1, 2, 3]);
+        listeners.leave(&change(&[2], 0, 0));
+        assert_eq!(heard(&mut listeners, 9), [1, 3]);
+        listeners.join(&change(&[2, 4], 0, 0));
+        assert_eq!(heard(&mut listeners, 7), [1, 2, 3]);
+        assert!(listeners.depart(3, |socket| *socket == 3));
+        assert_eq!(heard(&mut listeners, 0), [1, 2]);
+        assert!(!listeners.is_doubted());
+    }
+
+    #[test]
+    fn a_change_that_is_told_reaches_who_is_known_as_of_the_one_before() {
+        let mut listeners = three(true);
+        listeners.leave(&change(&[2], 5, 7));
+        assert_eq!(heard(&mut listeners, 7), [1, 3]);
+        listeners.join(&change(&[2], 7, 9));
+        assert_eq!(heard(&mut listeners, 9), [1, 2, 3]);
+        // What was committed before goes to those who are here now.
+        assert_eq!(heard(&mut listeners, 5), [1, 2, 3]);
+        assert!(!listeners.is_doubted());
+    }
+
+    #[test]
+    fn a_push_that_comes_before_its_change_is_held_for_it() {
+        let mut listeners = three(true);
+        assert_eq!(heard(&mut listeners, 7), [] as [i64; 0]);
+        assert_eq!(released(&mut listeners), [] as [i64; 0]);
+        listeners.leave(&change(&[2], 5, 7));
+        assert_eq!(released(&mut listeners), [1, 3]);
+        assert_eq!(released(&mut listeners), [] as [i64; 0]);
+    }
+
+    #[test]
+    fn one_who_has_left_hears_nothing_though_that_is_never_told() {
+        let mut listeners = three(true);
+        assert_eq!(heard(&mut listeners, 7), [] as [i64; 0]);
+        assert!(listeners.is_doubted());
+        let mut doubted = listeners.begin_reading(false);
+        doubted.sort();
+        assert_eq!(doubted, [1, 2, 3]);
+        assert!(!listeners.replace(read(1, &[(1, 7)])));
+        assert!(listeners.replace(read(2, &[])));
+        assert!(!listeners.replace(read(3, &[(1, 7)])));
+        listeners.end_reading();
+        assert_eq!(released(&mut listeners), [1, 3]);
+        assert!(!listeners.is_doubted());
+        assert_eq!(heard(&mut listeners, 7), [1, 3]);
+    }
+
+    #[test]
+    fn changes_may_be_told_in_any_order() {
+        for order in [
+            [0, 1, 2],
+            [0, 2, 1],
+            [1, 0, 2],
+            [1, 2, 0],
+            [2, 0, 1],
+            [2, 1, 0],
+        ] {
+            let mut listeners = three(true);
+            for index in order {
+                match index {
+                    0 => listeners.leave(&change(&[2], 5, 7)),
+                    1 => listeners.join(&change(&[2], 7, 9)),
+                    _ => listeners.leave(&change(&[2], 9, 11)),
+                }
+                listeners.check_invariants();
+            }
+            let heard = heard(&mut listeners, 11);
+            assert!(!heard.contains(&2), "{order:?}");
+            listeners.begin_reading(false);
+            for user in [read(1, &[(1, 11)]), read(2, &[]), read(3, &[(1, 11)])] {
+                listeners.replace(user);
+            }
+            listeners.end_reading();
+            let mut all = [heard, released(&mut listeners)].concat();
+            all.sort();
+            assert_eq!(all, [1, 3], "{order:?}");
+        }
+    }
+
+    #[test]
+    fn one_who_connects_with_an_old_view_waits_until_it_was_read_again() {
+        let mut listeners = three(true);
+        listeners.leave(&change(&[4], 5, 7));
+        // What the database has said to user 4 is from before that.
+        listeners.arrive(4, 4, vec![(1, 5)]);
+        assert_eq!(heard(&mut listeners, 7), [1, 2, 3]);
+        assert_eq!(listeners.begin_reading(false), [4]);
+        listeners.replace(read(4, &[]));
+        listeners.end_reading();
+        assert_eq!(released(&mut listeners), [] as [i64; 0]);
+        assert_eq!(heard(&mut listeners, 7), [1, 2, 3]);
+    }
+
+    #[test]
+    fn what_happens_while_members_are_read_is_not_undone() {
+        let mut listeners = three(true);
+        listeners.begin_reading(true);
+        // Told, and committed, after the read has seen the database.
+        listeners.join(&MembersChange {
+            conversation_id: 2,
+            ..change(&[1], 0, 1)
+        });
+        listeners.leave(&change(&[2], 5, 7));
+        listeners.depart(3, |_| true);
+        listeners.arrive(3, 3, vec![(1, 7), (2, 1)]);
+        for user in 1..=3 {
+            listeners.replace(read(user, &[(1, 5)]));
+            listeners.check_invariants();
+        }
+        listeners.end_reading();
+        let mut hearing: Vec<i64> = Vec::new();
+        assert!(listeners.hear(2, 1, None, |user| hearing.extend(&user.sockets)));
+        hearing.sort();
+        assert_eq!(hearing, [1, 3]);
+        // User 2 is back by what was read, and hears nothing before it was read again.
+        assert_eq!(heard(&mut listeners, 7), [1, 3]);
+        assert_eq!(listeners.begin_reading(false), [2]);
+        listeners.replace(read(2, &[]));
+        listeners.end_reading();
+        assert_eq!(released(&mut listeners), [] as [i64; 0]);
+    }
+
+    #[test]
+    fn no_more_is_held_than_may_be() {
+        let mut listeners = three(true);
+        let mut is_kept = true;
+        for _ in 0..=HELD_MAX / 3 {
+            is_kept = listeners.hear(1, 7, Some(&"push"), |_| {});
+        }
+        assert!(!is_kept);
+        listeners.check_invariants();
+        assert_eq!(released(&mut listeners), [] as [i64; 0]);
+        let is_kept = listeners.hear(1, 7, None, |_| {});
+        assert!(is_kept, "what is worth nothing later is not held");
+    }
+
+    #[test]
+    fn what_is_held_for_one_who_goes_is_forgotten() {
+        let mut listeners = three(true);
+        assert_eq!(heard(&mut listeners, 7), [] as [i64; 0]);
+        assert!(listeners.depart(1, |_| true));
+        listeners.check_invariants();
+        listeners.leave(&change(&[2], 5, 7));
+        assert_eq!(released(&mut listeners), [3]);
+    }
+}
