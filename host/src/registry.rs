@@ -3,7 +3,6 @@
 //! One owner with plain maps, fed through one queue in commit order, so that everyone sees a conversation in the order
 //! of its commits.
 
-use std::cell::LazyCell;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -11,98 +10,21 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use handler::presence::Session;
-use handler::{Audience, Outbox, Output};
+use handler::{Audience, Output};
+use once_cell::unsync::Lazy;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
-use crate::bus::{BusOutput, Publisher};
-use crate::frame;
+use crate::cluster::publisher::Publisher;
+use crate::cluster::wire::BusOutput;
+use crate::delivery::{Change, Delivery};
 use crate::metrics::METRICS;
-use crate::socket::{CloseReason, Socket};
-use crate::store;
-
-/// What one committed operation means for the sockets of this host. Applied in this order: `change`, `outbox`,
-/// `reply`, `done`.
-#[derive(Default)]
-pub struct Delivery {
-    change: Option<Change>,
-    /// The socket that asked, which gets the reply and none of the outbox's pushes.
-    origin: Option<Arc<Socket>>,
-    reply: Option<Bytes>,
-    outbox: Outbox,
-    done: Option<Box<dyn FnOnce() + Send>>,
-}
-
-enum Change {
-    Opened(Arc<Socket>, Session),
-    Closed(Arc<Socket>),
-    /// What this host has counted in the database is gone; it has this new lease.
-    PresenceLost(i64),
-    /// Something may have been committed that nobody was told of.
-    Missed,
-}
-
-impl Delivery {
-    /// What others than this socket are told, and what to do when they have been.
-    pub fn pushes(
-        origin: Option<Arc<Socket>>,
-        outbox: Outbox,
-        done: impl FnOnce() + Send + 'static,
-    ) -> Self {
-        Delivery {
-            origin,
-            outbox,
-            done: Some(Box::new(done)),
-            ..Self::default()
-        }
-    }
-
-    /// The answer to a socket's request, and what others are told.
-    pub fn reply(origin: Arc<Socket>, reply: Bytes, outbox: Outbox) -> Self {
-        Delivery {
-            origin: Some(origin),
-            reply: Some(reply),
-            outbox,
-            ..Self::default()
-        }
-    }
-
-    /// From here on the socket receives what its user is to hear.
-    pub fn opened(socket: Arc<Socket>, session: Session, outbox: Outbox) -> Self {
-        Delivery {
-            change: Some(Change::Opened(socket, session)),
-            outbox,
-            ..Self::default()
-        }
-    }
-
-    /// The database has forgotten who is online here.
-    pub fn presence_lost(lease: i64) -> Self {
-        Delivery {
-            change: Some(Change::PresenceLost(lease)),
-            ..Self::default()
-        }
-    }
-
-    /// Something may have been committed that nobody was told of.
-    pub fn missed() -> Self {
-        Delivery {
-            change: Some(Change::Missed),
-            ..Self::default()
-        }
-    }
-
-    /// From here on it receives nothing.
-    pub fn closed(socket: Arc<Socket>, outbox: Outbox) -> Self {
-        Delivery {
-            change: Some(Change::Closed(socket)),
-            outbox,
-            ..Self::default()
-        }
-    }
-}
+use crate::socket::close_reason::CloseReason;
+use crate::socket::frame;
+use crate::socket::handle::Socket;
+use crate::threads;
 
 /// What the registry is told by others than the store.
-pub enum Command {
+pub enum RegistryCommand {
     /// What other hosts have committed.
     Deliver(Vec<BusOutput>),
     /// Asks for the users with open sockets, by id and name.
@@ -117,6 +39,13 @@ pub enum Command {
     Heartbeat { slot: u64, slots: u64 },
     /// Every socket, those still to come included, finishes what it has begun and closes with 1001.
     Shutdown,
+}
+
+/// Users with open sockets here, by id and name; none where the registry has ended.
+pub async fn list_users(commands: &mpsc::Sender<RegistryCommand>) -> Vec<(i64, Arc<str>)> {
+    let (answer, users) = oneshot::channel();
+    let _ = commands.send(RegistryCommand::ListUsers(answer)).await;
+    users.await.unwrap_or_default()
 }
 
 /// The database has forgotten these users of this host, with their numbers of open sockets.
@@ -137,7 +66,7 @@ pub struct Notices {
 /// Starts the registry's thread. It ends when `deliveries` is closed.
 pub fn start(
     deliveries: mpsc::Receiver<Vec<Delivery>>,
-    commands: mpsc::Receiver<Command>,
+    commands: mpsc::Receiver<RegistryCommand>,
     notices: Notices,
     bus: Option<Publisher>,
 ) -> std::io::Result<JoinHandle<()>> {
@@ -153,7 +82,7 @@ pub fn start(
         recent: Recent::default(),
         older: Recent::default(),
     };
-    store::spawn("registry", move || registry.run(deliveries, commands))
+    threads::spawn("registry", move || registry.run(deliveries, commands))
 }
 
 struct Registry {
@@ -209,7 +138,7 @@ impl Registry {
     fn run(
         mut self,
         mut deliveries: mpsc::Receiver<Vec<Delivery>>,
-        mut commands: mpsc::Receiver<Command>,
+        mut commands: mpsc::Receiver<RegistryCommand>,
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .build()
@@ -234,9 +163,9 @@ impl Registry {
         });
     }
 
-    fn command(&mut self, command: Command) {
+    fn command(&mut self, command: RegistryCommand) {
         match command {
-            Command::Heartbeat { slot, slots } => {
+            RegistryCommand::Heartbeat { slot, slots } => {
                 let ping = frame::ping_frame();
                 for socket in sockets(&self.users, slot, slots) {
                     if socket.was_heard_since_ping() {
@@ -247,24 +176,24 @@ impl Registry {
                     self.dirty.push(socket.clone());
                 }
             }
-            Command::CatchUp { slot, slots } => {
+            RegistryCommand::CatchUp { slot, slots } => {
                 let hint = frame::text_frame(&handler::sync::hint());
                 for socket in sockets(&self.users, slot, slots) {
                     socket.push(hint.clone(), false);
                     self.dirty.push(socket.clone());
                 }
             }
-            Command::Deliver(outputs) => {
+            RegistryCommand::Deliver(outputs) => {
                 outputs.into_iter().for_each(|output| self.deliver(output))
             }
-            Command::ListUsers(answer) => {
+            RegistryCommand::ListUsers(answer) => {
                 // Whoever asked may have gone.
                 let sockets = self.users.values().flat_map(|user| &user.sockets);
                 let users = sockets.filter_map(|socket| socket.user());
                 let users: HashSet<_> = users.map(|user| (user.id, user.name.clone())).collect();
                 let _ = answer.send(users.into_iter().collect());
             }
-            Command::EndSessions(gone) => {
+            RegistryCommand::EndSessions(gone) => {
                 for (id, name) in gone {
                     let sockets = self
                         .users
@@ -280,14 +209,14 @@ impl Registry {
                     }
                 }
             }
-            Command::Members(members) => {
+            RegistryCommand::Members(members) => {
                 for (user_id, conversation_ids) in members {
                     for id in conversation_ids {
                         self.join(id, &[user_id]);
                     }
                 }
             }
-            Command::Shutdown => {
+            RegistryCommand::Shutdown => {
                 self.is_shutting_down = true;
                 for socket in self.users.values().flat_map(|user| &user.sockets) {
                     socket.finish();
@@ -309,7 +238,7 @@ impl Registry {
             }
             None => {}
         }
-        let origin = delivery.origin.as_ref();
+        let requester = delivery.requester.as_ref();
         for output in delivery.outbox {
             match output {
                 Output::Push {
@@ -318,8 +247,8 @@ impl Registry {
                     is_droppable,
                 } => {
                     // One frame for all, encoded once, and only where somebody is there to receive it.
-                    let frame = LazyCell::new(|| frame::text_frame(&event));
-                    self.push(&to, || frame.clone(), is_droppable, origin);
+                    let frame = Lazy::new(|| frame::text_frame(&event));
+                    self.push(&to, || frame.clone(), is_droppable, requester);
                     if self.bus.is_some() {
                         self.remember_push(&to, is_droppable);
                         self.outgoing.push(BusOutput::Push {
@@ -343,7 +272,7 @@ impl Registry {
                 }
             }
         }
-        if let (Some(socket), Some(reply)) = (delivery.origin, delivery.reply) {
+        if let (Some(socket), Some(reply)) = (delivery.requester, delivery.reply) {
             socket.answer(reply);
             self.answered.push(socket);
         }
@@ -479,14 +408,14 @@ impl Registry {
         to: &Audience,
         frame: impl Fn() -> Bytes,
         is_droppable: bool,
-        origin: Option<&Arc<Socket>>,
+        requester: Option<&Arc<Socket>>,
     ) {
         let mut send = |user_id: &i64| {
             let Some(user) = self.users.get(user_id) else {
                 return;
             };
             for socket in &user.sockets {
-                if !origin.is_some_and(|origin| Arc::ptr_eq(origin, socket)) {
+                if !requester.is_some_and(|requester| Arc::ptr_eq(requester, socket)) {
                     socket.push(frame(), is_droppable);
                     self.dirty.push(socket.clone());
                 }
