@@ -1,17 +1,16 @@
 //! The configuration: read once, validated with messages that name the variable.
 
 use std::ffi::OsString;
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail, ensure};
-use hyper::Uri;
 use hyper::header::HeaderValue;
 use ipnet::IpNet;
 
 use crate::limits::Limits;
+use crate::store::location::Database;
 
 /// The seed's JWTSECRET, known to everyone.
 pub const DEMO_JWT_SECRET: &str = "this is a demo jwt secret";
@@ -98,41 +97,6 @@ pub struct BusUrl {
     pub credentials_file: Option<PathBuf>,
 }
 
-/// Where the data is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Database {
-    File(PathBuf),
-    Remote(RemoteUrl),
-}
-
-impl fmt::Display for Database {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Database::File(path) => path.display().fmt(f),
-            Database::Remote(url) => url.fmt(f),
-        }
-    }
-}
-
-/// A libSQL server, and what it is to be told. Shown without the token.
-#[derive(Clone, PartialEq, Eq)]
-pub struct RemoteUrl {
-    pub address: String,
-    pub token: String,
-}
-
-impl fmt::Display for RemoteUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.address)
-    }
-}
-
-impl fmt::Debug for RemoteUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
 impl Config {
     /// `variable` looks an environment variable up. Warnings are for the log, once there is one.
     pub fn read(
@@ -140,7 +104,7 @@ impl Config {
     ) -> anyhow::Result<(Config, Vec<String>)> {
         let text = |name: &str, default: &str| text(&variable, name, default);
         let secret = |name: &str, default: &str| secret(&variable, name, default);
-        let database = database(
+        let database = Database::parse(
             "DBPATH",
             text("DBPATH", ".data/chatapp.db")?,
             secret("DB_AUTH_TOKEN", "")?,
@@ -209,6 +173,28 @@ impl Config {
         Ok((config, warnings))
     }
 
+    /// FROM and TO of `host copy`: each is what DBPATH may be. The token is DB_AUTH_TOKEN; where both are remote, that of FROM
+    /// is FROM_DB_AUTH_TOKEN.
+    pub fn read_from_and_to(
+        from: &str,
+        to: &str,
+        variable: impl Fn(&str) -> Option<OsString>,
+    ) -> anyhow::Result<(Database, Database)> {
+        let is_remote = |path: &str| path.contains("://");
+        let token = |path: &str, name: &str| match is_remote(path) {
+            true => secret(&variable, name, ""),
+            false => Ok(String::new()),
+        };
+        let token_of_from = match is_remote(to) {
+            true => "FROM_DB_AUTH_TOKEN",
+            false => "DB_AUTH_TOKEN",
+        };
+        Ok((
+            Database::parse("FROM", from.into(), token(from, token_of_from)?)?,
+            Database::parse("TO", to.into(), token(to, "DB_AUTH_TOKEN")?)?,
+        ))
+    }
+
     /// Whether it may be served on this address, which may be another one than HOST.
     pub fn check_address(&self, ip: IpAddr) -> anyhow::Result<()> {
         check_secret(&self.jwt_secret, ip).map(drop)
@@ -250,71 +236,6 @@ fn read_secret(path: &str) -> anyhow::Result<String> {
     Ok(text.strip_suffix('\r').unwrap_or(text).to_owned())
 }
 
-impl Database {
-    /// FROM and TO of `host copy`: each is what DBPATH may be. The token is DB_AUTH_TOKEN; where both are remote, that of FROM
-    /// is FROM_DB_AUTH_TOKEN.
-    pub fn from_and_to(
-        from: &str,
-        to: &str,
-        variable: impl Fn(&str) -> Option<OsString>,
-    ) -> anyhow::Result<(Database, Database)> {
-        let is_remote = |path: &str| path.contains("://");
-        let token = |path: &str, name: &str| match is_remote(path) {
-            true => secret(&variable, name, ""),
-            false => Ok(String::new()),
-        };
-        let token_of_from = match is_remote(to) {
-            true => "FROM_DB_AUTH_TOKEN",
-            false => "DB_AUTH_TOKEN",
-        };
-        Ok((
-            database("FROM", from.into(), token(from, token_of_from)?)?,
-            database("TO", to.into(), token(to, "DB_AUTH_TOKEN")?)?,
-        ))
-    }
-}
-
-/// From the value of DBPATH or of what is like it, by that name.
-fn database(name: &str, path: String, token: String) -> anyhow::Result<Database> {
-    const EXPECTED: &str =
-        "expected the path of a file, or the URL of a libSQL server such as libsql://chat.example";
-    ensure!(!path.is_empty(), "{name} is empty: {EXPECTED}");
-    let Some((scheme, rest)) = path.split_once("://") else {
-        ensure!(
-            path != ":memory:" && !path.starts_with("file:"),
-            "{name} is {path:?}: {EXPECTED}"
-        );
-        ensure!(
-            token.is_empty(),
-            "DB_AUTH_TOKEN is for a remote database, and DBPATH is the path of a file"
-        );
-        return Ok(Database::File(path.into()));
-    };
-    ensure!(
-        matches!(scheme, "libsql" | "https" | "http"),
-        "{name} is a {scheme} URL: {EXPECTED}"
-    );
-    // Never shown as it is: it may hold a secret.
-    let uri: Option<Uri> = format!("{scheme}://{rest}").parse().ok();
-    let host = uri.as_ref().and_then(Uri::host).unwrap_or_default();
-    ensure!(
-        !host.is_empty(),
-        "{name} is a URL without a host: {EXPECTED}"
-    );
-    ensure!(
-        !rest.contains(['@', '?', '#']),
-        "{name} is a URL with a user or a query: expected none, and the token in DB_AUTH_TOKEN"
-    );
-    ensure!(
-        HeaderValue::try_from(&token).is_ok(),
-        "DB_AUTH_TOKEN has characters that no token has"
-    );
-    Ok(Database::Remote(RemoteUrl {
-        address: path,
-        token,
-    }))
-}
-
 fn bus(list: &str, credentials: String, database: &Database) -> anyhow::Result<Option<BusUrl>> {
     if list.is_empty() {
         ensure!(
@@ -324,7 +245,7 @@ fn bus(list: &str, credentials: String, database: &Database) -> anyhow::Result<O
         return Ok(None);
     }
     ensure!(
-        matches!(database, Database::Remote(_)),
+        database.is_shared(),
         "NATS_URL joins hosts over a remote database, and DBPATH is the path of a file, which one host alone can serve"
     );
     let mut addresses = Vec::new();
@@ -518,7 +439,7 @@ mod tests {
                 "FROM_DB_AUTH_TOKEN" => Some("two".into()),
                 _ => None,
             };
-            let (from, to) = Database::from_and_to(from, to, variable).expect("valid");
+            let (from, to) = Config::read_from_and_to(from, to, variable).expect("valid");
             [from, to].map(|side| match side {
                 Database::File(_) => "none".to_owned(),
                 Database::Remote(url) => url.token,
@@ -535,10 +456,11 @@ mod tests {
         let file = folder.path().join("token");
         std::fs::write(&file, "from a file\n").expect("written");
         let variable = |name: &str| (name == "DB_AUTH_TOKEN_FILE").then(|| file.clone().into());
-        let (_, to) = Database::from_and_to("a.db", "http://b.example", variable).expect("valid");
+        let (_, to) =
+            Config::read_from_and_to("a.db", "http://b.example", variable).expect("valid");
         assert!(matches!(to, Database::Remote(url) if url.token == "from a file"));
         for (from, to, name) in [("", "b.db", "FROM"), ("a.db", "wss://b", "TO")] {
-            let error = Database::from_and_to(from, to, |_| None).expect_err("refused");
+            let error = Config::read_from_and_to(from, to, |_| None).expect_err("refused");
             assert!(error.to_string().starts_with(name), "{error}");
         }
     }

@@ -94,14 +94,16 @@ impl<S, F: Clone> Listeners<S, F> {
         is_first
     }
 
-    /// The sockets of a user for which `is_closed` holds are gone. Returns whether they were the last.
-    pub fn depart(&mut self, user_id: i64, is_closed: impl Fn(&S) -> bool) -> bool {
+    /// The sockets of a user for which `is_closed` holds are gone. Returns how many they were, and whether they were the last.
+    pub fn depart(&mut self, user_id: i64, is_closed: impl Fn(&S) -> bool) -> (usize, bool) {
         let Some(user) = self.users.get_mut(&user_id) else {
-            return false;
+            return (0, false);
         };
+        let before = user.sockets.len();
         user.sockets.retain(|socket| !is_closed(socket));
+        let closed = before - user.sockets.len();
         if !user.sockets.is_empty() {
-            return false;
+            return (closed, false);
         }
         if let Some(user) = self.users.remove(&user_id) {
             for id in user.conversations {
@@ -110,7 +112,7 @@ impl<S, F: Clone> Listeners<S, F> {
         }
         self.held.retain(|held| held.user_id != user_id);
         self.doubted.remove(&user_id);
-        true
+        (closed, true)
     }
 
     /// Users have joined a conversation.
@@ -150,42 +152,48 @@ impl<S, F: Clone> Listeners<S, F> {
         }
     }
 
-    /// The online members of a conversation to whom a push goes that is meant as of `members_rev`. For the others it is held, unless
-    /// it is worth nothing later. `false`: more would have to be held than may be, and is lost.
-    #[must_use]
-    pub fn hear(
+    /// Tells the online members of a conversation something that is meant as of `members_rev`. Returns those of whom it is not known
+    /// whether they still are members: their conversations are read again.
+    pub fn tell(
         &mut self,
         conversation_id: i64,
         members_rev: i64,
-        push: Option<&F>,
         mut tell: impl FnMut(&User<S>),
-    ) -> bool {
-        let Some(members) = self.conversations.get(&conversation_id) else {
-            return true;
-        };
-        for (user_id, known) in members {
-            let Some(user) = self.users.get(user_id) else {
-                continue;
-            };
-            if !self.is_shared || *known >= members_rev {
+    ) -> Vec<i64> {
+        let mut doubtful = Vec::new();
+        let members = self.conversations.get(&conversation_id);
+        for (user_id, known) in members.into_iter().flatten() {
+            if self.is_shared && *known < members_rev {
+                doubtful.push(*user_id);
+            } else if let Some(user) = self.users.get(user_id) {
                 tell(user);
-                continue;
-            }
-            self.doubted.insert(*user_id);
-            if let Some(push) = push {
-                self.held.push(Held {
-                    user_id: *user_id,
-                    conversation_id,
-                    members_rev,
-                    push: push.clone(),
-                });
             }
         }
-        let is_held = self.held.len() <= HELD_MAX;
-        if !is_held {
+        self.doubted.extend(&doubtful);
+        doubtful
+    }
+
+    /// Holds a push for those who were not told. `false`: more would have to be held than may be, and all is lost.
+    #[must_use]
+    pub fn hold(
+        &mut self,
+        conversation_id: i64,
+        members_rev: i64,
+        user_ids: Vec<i64>,
+        push: F,
+    ) -> bool {
+        let held = user_ids.into_iter().map(|user_id| Held {
+            user_id,
+            conversation_id,
+            members_rev,
+            push: push.clone(),
+        });
+        self.held.extend(held);
+        let fits = self.held.len() <= HELD_MAX;
+        if !fits {
             self.held.clear();
         }
-        is_held
+        fits
     }
 
     /// The pushes that were held and go to their users now. Those to users who are members no more are forgotten.
@@ -241,11 +249,12 @@ impl<S, F: Clone> Listeners<S, F> {
 
     /// What was read replaces what was known of a user, except what has happened since the read began. Returns whether that was
     /// another set.
-    pub fn replace(&mut self, read: Memberships) -> bool {
+    pub fn replace(&mut self, read: &Memberships) -> bool {
         let Memberships {
             user_id,
             conversations,
         } = read;
+        let user_id = *user_id;
         let (Some(user), Some(reading)) = (self.users.get(&user_id), &self.reading) else {
             return false;
         };
@@ -260,7 +269,7 @@ impl<S, F: Clone> Listeners<S, F> {
             self.forget(id, user_id);
         }
         for (id, members_rev) in conversations {
-            is_other |= self.learn(id, user_id, members_rev);
+            is_other |= self.learn(*id, user_id, *members_rev);
         }
         is_other
     }
@@ -333,10 +342,8 @@ mod tests {
     /// Who hears a push to conversation 1 that is meant as of `members_rev`.
     fn heard(listeners: &mut Listeners<i64, &'static str>, members_rev: i64) -> Vec<i64> {
         let mut heard = Vec::new();
-        let is_kept = listeners.hear(1, members_rev, Some(&"push"), |user| {
-            heard.extend(&user.sockets);
-        });
-        assert!(is_kept);
+        let others = listeners.tell(1, members_rev, |user| heard.extend(&user.sockets));
+        assert!(listeners.hold(1, members_rev, others, "push"));
         listeners.check_invariants();
         heard.sort();
         heard
@@ -385,7 +392,7 @@ mod tests {
         assert_eq!(heard(&mut listeners, 9), [1, 3]);
         listeners.join(&change(&[2, 4], 0, 0));
         assert_eq!(heard(&mut listeners, 7), [1, 2, 3]);
-        assert!(listeners.depart(3, |socket| *socket == 3));
+        assert_eq!(listeners.depart(3, |socket| *socket == 3), (1, true));
         assert_eq!(heard(&mut listeners, 0), [1, 2]);
         assert!(!listeners.is_doubted());
     }
@@ -420,9 +427,9 @@ mod tests {
         let mut doubted = listeners.begin_reading(false);
         doubted.sort();
         assert_eq!(doubted, [1, 2, 3]);
-        assert!(!listeners.replace(read(1, &[(1, 7)])));
-        assert!(listeners.replace(read(2, &[])));
-        assert!(!listeners.replace(read(3, &[(1, 7)])));
+        assert!(!listeners.replace(&read(1, &[(1, 7)])));
+        assert!(listeners.replace(&read(2, &[])));
+        assert!(!listeners.replace(&read(3, &[(1, 7)])));
         listeners.end_reading();
         assert_eq!(released(&mut listeners), [1, 3]);
         assert!(!listeners.is_doubted());
@@ -452,7 +459,7 @@ mod tests {
             assert!(!heard.contains(&2), "{order:?}");
             listeners.begin_reading(false);
             for user in [read(1, &[(1, 11)]), read(2, &[]), read(3, &[(1, 11)])] {
-                listeners.replace(user);
+                listeners.replace(&user);
             }
             listeners.end_reading();
             let mut all = [heard, released(&mut listeners)].concat();
@@ -469,7 +476,7 @@ mod tests {
         listeners.arrive(4, 4, vec![(1, 5)]);
         assert_eq!(heard(&mut listeners, 7), [1, 2, 3]);
         assert_eq!(listeners.begin_reading(false), [4]);
-        listeners.replace(read(4, &[]));
+        listeners.replace(&read(4, &[]));
         listeners.end_reading();
         assert_eq!(released(&mut listeners), [] as [i64; 0]);
         assert_eq!(heard(&mut listeners, 7), [1, 2, 3]);
@@ -488,18 +495,19 @@ mod tests {
         listeners.depart(3, |_| true);
         listeners.arrive(3, 3, vec![(1, 7), (2, 1)]);
         for user in 1..=3 {
-            listeners.replace(read(user, &[(1, 5)]));
+            listeners.replace(&read(user, &[(1, 5)]));
             listeners.check_invariants();
         }
         listeners.end_reading();
         let mut hearing: Vec<i64> = Vec::new();
-        assert!(listeners.hear(2, 1, None, |user| hearing.extend(&user.sockets)));
+        let others = listeners.tell(2, 1, |user| hearing.extend(&user.sockets));
+        assert_eq!(others, [] as [i64; 0]);
         hearing.sort();
         assert_eq!(hearing, [1, 3]);
         // User 2 is back by what was read, and hears nothing before it was read again.
         assert_eq!(heard(&mut listeners, 7), [1, 3]);
         assert_eq!(listeners.begin_reading(false), [2]);
-        listeners.replace(read(2, &[]));
+        listeners.replace(&read(2, &[]));
         listeners.end_reading();
         assert_eq!(released(&mut listeners), [] as [i64; 0]);
     }
@@ -509,20 +517,19 @@ mod tests {
         let mut listeners = three(true);
         let mut is_kept = true;
         for _ in 0..=HELD_MAX / 3 {
-            is_kept = listeners.hear(1, 7, Some(&"push"), |_| {});
+            let others = listeners.tell(1, 7, |_| {});
+            is_kept = listeners.hold(1, 7, others, "push");
         }
         assert!(!is_kept);
         listeners.check_invariants();
         assert_eq!(released(&mut listeners), [] as [i64; 0]);
-        let is_kept = listeners.hear(1, 7, None, |_| {});
-        assert!(is_kept, "what is worth nothing later is not held");
     }
 
     #[test]
     fn what_is_held_for_one_who_goes_is_forgotten() {
         let mut listeners = three(true);
         assert_eq!(heard(&mut listeners, 7), [] as [i64; 0]);
-        assert!(listeners.depart(1, |_| true));
+        assert_eq!(listeners.depart(1, |_| true), (1, true));
         listeners.check_invariants();
         listeners.leave(&change(&[2], 5, 7));
         assert_eq!(released(&mut listeners), [3]);

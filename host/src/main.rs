@@ -4,12 +4,13 @@ use std::io::{Write, stderr, stdout};
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::LazyLock;
 
 use clap::{Parser, Subcommand};
-use host::{Config, Database, Server, backup, command, copy, health, log};
+use host::commands::{backup, check, copy, downgrade, event, health, restore};
+use host::{Config, Server, log};
 use listenfd::ListenFd;
 use mimalloc::MiMalloc;
+use once_cell::sync::Lazy;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
@@ -18,7 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// With the commit it was built from, where whoever builds it says so.
-static VERSION: LazyLock<String> = LazyLock::new(|| {
+static VERSION: Lazy<String> = Lazy::new(|| {
     let version = env!("CARGO_PKG_VERSION");
     match option_env!("COMMIT") {
         Some(commit) => format!("{version} ({commit})"),
@@ -38,7 +39,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Runs one event against DBPATH, without a server, and prints as lines of JSON: {"reply": …}; each
-    /// {"push": …, "to": {"users": [ids]} or {"conversation": id}}; {"join": {"conversation": id, "users": [ids]}}.
+    /// {"push": …, "to": {"users": [ids]} or {"conversation": id}}; {"join" or "leave": {"conversation": id, "users": [ids]}}.
     /// Exits with 1 where the event was refused.
     Event {
         /// The username of the caller.
@@ -120,14 +121,14 @@ fn run() -> anyhow::Result<ExitCode> {
     let is_done = runtime.block_on(async {
         match command {
             Command::Event { user, event } => {
-                return command::event(&config, &user, &event, &mut output).await;
+                return event::run(&config, &user, &event, &mut output).await;
             }
             Command::Backup { file } => {
                 let contents = backup::backup(&config, &file).await?;
                 writeln!(output, "{}: {contents}", file.display())?;
             }
             Command::Restore { file } => {
-                let (contents, replaced) = backup::restore(&config, &file).await?;
+                let (contents, replaced) = restore::restore(&config, &file).await?;
                 writeln!(output, "{}: {contents}", config.database)?;
                 if let Some(replaced) = replaced {
                     writeln!(output, "what was there is now {}", replaced.display())?;
@@ -137,16 +138,16 @@ fn run() -> anyhow::Result<ExitCode> {
                 for warning in warnings {
                     writeln!(output, "{warning}")?;
                 }
-                writeln!(output, "{}", backup::check(&config, file.as_deref()).await?)?;
+                writeln!(output, "{}", check::check(&config, file.as_deref()).await?)?;
             }
             Command::Downgrade => {
-                let version = command::downgrade(&config).await?;
+                let version = downgrade::downgrade(&config).await?;
                 let database = &config.database;
                 writeln!(output, "{database}: schema version {version}")?;
             }
             Command::Health => writeln!(output, "{}", health::ask(config.address).await?)?,
             Command::Copy { from, to, restart } => {
-                let (from, to) = Database::from_and_to(&from, &to, variable)?;
+                let (from, to) = Config::read_from_and_to(&from, &to, variable)?;
                 copy::copy(from, to, restart).await?;
             }
         }

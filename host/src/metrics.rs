@@ -1,36 +1,15 @@
-//! What an operator can see of the process: counters, durations and sizes, as `GET /metrics` on METRICS_ADDR shows them.
+//! What an operator can see of the process: counters, durations and sizes.
 //!
 //! They are the process's own and not a server's, as usual with Prometheus; names and units follow its conventions.
 
-use std::convert::Infallible;
-use std::net::SocketAddr;
-use std::sync::{Arc, LazyLock};
-use std::time::Duration;
-
-use bytes::Bytes;
-use http_body_util::Full;
-use hyper::header::{CONTENT_TYPE, HeaderValue};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use once_cell::sync::Lazy;
 use prometheus::{
-    Encoder, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, TEXT_FORMAT, TextEncoder,
-    exponential_buckets, register_histogram, register_int_counter, register_int_counter_vec,
-    register_int_gauge, register_int_gauge_vec,
+    Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, exponential_buckets,
+    register_histogram, register_int_counter, register_int_counter_vec, register_int_gauge,
+    register_int_gauge_vec,
 };
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
-use tokio::time::{sleep, timeout};
 
-use crate::http::Host;
-
-/// Scrapes at once; more wait.
-const SCRAPES_MAX: usize = 16;
-/// Time for a whole scrape.
-const SCRAPE_TIMEOUT: Duration = Duration::from_secs(10);
-/// After an accept that failed.
-const ACCEPT_RETRY: Duration = Duration::from_secs(1);
+use crate::limits::refusal::Refusal;
 
 /// What is known beforehand of the values of labels: see `counters`.
 const CLOSE_CODES: [&str; 13] = [
@@ -53,21 +32,9 @@ const LOGIN_RESULTS: [&str; 5] = [
 ];
 const REGISTRATION_RESULTS: [&str; 5] =
     ["ok", "conflict", "rate_limited", "unavailable", "internal"];
-const REFUSALS: [&str; 10] = [
-    "token",
-    "requests_of_address",
-    "origin",
-    "login",
-    "registration",
-    "flood",
-    "sockets",
-    "sockets_of_user",
-    "sockets_of_address",
-    "connections_of_address",
-];
 
-pub static METRICS: LazyLock<Metrics> =
-    LazyLock::new(|| Metrics::register().expect("each name is registered once"));
+pub static METRICS: Lazy<Metrics> =
+    Lazy::new(|| Metrics::register().expect("each name is registered once"));
 
 /// What is counted where it happens.
 pub struct Metrics {
@@ -99,12 +66,12 @@ pub struct Metrics {
     pub refusals: IntCounterVec,
     pub panics: IntCounter,
     pub catch_ups: IntCounter,
-    // Looked up when they are asked for.
-    store_queue: IntGaugeVec,
-    password_queue: IntGauge,
+    // Set when they are asked for.
+    pub store_queue: IntGaugeVec,
+    pub password_queue: IntGauge,
     /// Without labels; none where there is no bus.
-    bus_connected: IntGaugeVec,
-    database_bytes: IntGaugeVec,
+    pub bus_connected: IntGaugeVec,
+    pub database_bytes: IntGaugeVec,
 }
 
 impl Metrics {
@@ -216,7 +183,10 @@ impl Metrics {
                 "chat_refusals_total",
                 "What was refused for security or a limit, by reason.",
                 "reason",
-                &REFUSALS,
+                &Refusal::ALL
+                    .iter()
+                    .map(|refusal| refusal.name())
+                    .collect::<Vec<_>>(),
             )?,
             panics: register_int_counter!(
                 "chat_panics_total",
@@ -261,82 +231,4 @@ fn counters(
         counters.with_label_values(&[value]);
     }
     Ok(counters)
-}
-
-/// All of it, in Prometheus's text format.
-fn text(host: &Host) -> prometheus::Result<Vec<u8>> {
-    let metrics = &*METRICS;
-    let (writes, reads) = host.store.queued();
-    for (queue, length) in [("writes", writes), ("reads", reads)] {
-        let gauge = metrics.store_queue.with_label_values(&[queue]);
-        gauge.set(length as i64);
-    }
-    metrics.password_queue.set(host.passwords.queued() as i64);
-    if let Some(is_connected) = host.readiness.is_bus_connected() {
-        let gauge = metrics.bus_connected.with_label_values::<&str>(&[]);
-        gauge.set(is_connected.into());
-    }
-    for (file, bytes) in host.store.file_bytes() {
-        let gauge = metrics.database_bytes.with_label_values(&[file]);
-        gauge.set(bytes as i64);
-    }
-    let mut text = Vec::new();
-    TextEncoder::new().encode(&prometheus::gather(), &mut text)?;
-    Ok(text)
-}
-
-/// Answers scrapes, until it is dropped.
-pub async fn serve(listener: TcpListener, host: Arc<Host>) {
-    let permits = Arc::new(Semaphore::new(SCRAPES_MAX));
-    while let Ok(permit) = permits.clone().acquire_owned().await {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                tracing::warn!(%error, "METRICS_ADDR: accept");
-                sleep(ACCEPT_RETRY).await;
-                continue;
-            }
-        };
-        let host = host.clone();
-        let service = service_fn(move |request| {
-            let answer = answer(&host, &request);
-            async { Ok::<_, Infallible>(answer) }
-        });
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .keep_alive(false)
-            .serve_connection(TokioIo::new(stream), service);
-        tokio::spawn(async move {
-            let _permit = permit;
-            // Whoever asked has gone, or sends nonsense.
-            let _ = timeout(SCRAPE_TIMEOUT, connection).await;
-        });
-    }
-}
-
-fn answer<B>(host: &Host, request: &Request<B>) -> Response<Full<Bytes>> {
-    let (status, content_type, body) = match (request.method(), request.uri().path()) {
-        (&Method::GET, "/metrics") => match text(host) {
-            Ok(text) => (StatusCode::OK, TEXT_FORMAT, text),
-            Err(error) => {
-                tracing::error!(%error, "metrics");
-                let status = StatusCode::INTERNAL_SERVER_ERROR;
-                (status, "text/plain", b"internal error".to_vec())
-            }
-        },
-        _ => (StatusCode::NOT_FOUND, "text/plain", b"not found".to_vec()),
-    };
-    let mut answer = Response::new(Full::new(body.into()));
-    *answer.status_mut() = status;
-    let headers = answer.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    answer
-}
-
-/// Binds METRICS_ADDR.
-pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    use anyhow::Context as _;
-    TcpListener::bind(address)
-        .await
-        .with_context(|| format!("METRICS_ADDR: cannot listen on {address}"))
 }

@@ -1,9 +1,8 @@
-//! Who is connected here and what they listen to; turns the outputs of commits into frames on sockets.
+//! Turns the outputs of commits into frames on the sockets of this host.
 //!
-//! One owner with plain maps, fed through one queue in commit order, so that everyone sees a conversation in the order
-//! of its commits.
+//! One owner of who is connected and what they listen to, fed through one queue in commit order, so that everyone sees a
+//! conversation in the order of its commits.
 
-use std::cell::LazyCell;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -12,112 +11,49 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use handler::cluster::memberships::Memberships;
 use handler::presence::Arrival;
-use handler::{Audience, MembersChange, Outbox, Output};
+use handler::{Audience, MembersChange, Output};
+use once_cell::unsync::Lazy;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
-use crate::bus::{BusOutput, Publisher};
-use crate::frame;
+use crate::cluster::publisher::Publisher;
+use crate::delivery::{Change, Delivery, Requester};
+use crate::listeners::{Listeners, User};
 use crate::metrics::METRICS;
-use crate::socket::{CloseReason, Socket};
-use crate::store;
-
-/// What one committed operation means for the sockets of this host. Applied in this order: `change`, `outbox`,
-/// `reply`, `done`.
-#[derive(Default)]
-pub struct Delivery {
-    change: Option<Change>,
-    /// The socket that asked, which gets the reply and none of the outbox's pushes.
-    origin: Option<Arc<Socket>>,
-    reply: Option<Bytes>,
-    outbox: Outbox,
-    done: Option<Box<dyn FnOnce() + Send>>,
-}
-
-enum Change {
-    Opened(Arc<Socket>, Arrival),
-    Closed(Arc<Socket>),
-    /// What this host has counted in the database is gone; it has this new lease.
-    PresenceLost(i64),
-    /// Something may have been committed that nobody was told of.
-    Missed,
-}
-
-impl Delivery {
-    /// What others than this socket are told, and what to do when they have been.
-    pub fn pushes(
-        origin: Option<Arc<Socket>>,
-        outbox: Outbox,
-        done: impl FnOnce() + Send + 'static,
-    ) -> Self {
-        Delivery {
-            origin,
-            outbox,
-            done: Some(Box::new(done)),
-            ..Self::default()
-        }
-    }
-
-    /// The answer to a socket's request, and what others are told.
-    pub fn reply(origin: Arc<Socket>, reply: Bytes, outbox: Outbox) -> Self {
-        Delivery {
-            origin: Some(origin),
-            reply: Some(reply),
-            outbox,
-            ..Self::default()
-        }
-    }
-
-    /// From here on the socket receives what its user is to hear.
-    pub fn opened(socket: Arc<Socket>, arrival: Arrival, outbox: Outbox) -> Self {
-        Delivery {
-            change: Some(Change::Opened(socket, arrival)),
-            outbox,
-            ..Self::default()
-        }
-    }
-
-    /// The database has forgotten who is online here.
-    pub fn presence_lost(lease: i64) -> Self {
-        Delivery {
-            change: Some(Change::PresenceLost(lease)),
-            ..Self::default()
-        }
-    }
-
-    /// Something may have been committed that nobody was told of.
-    pub fn missed() -> Self {
-        Delivery {
-            change: Some(Change::Missed),
-            ..Self::default()
-        }
-    }
-
-    /// From here on it receives nothing.
-    pub fn closed(socket: Arc<Socket>, outbox: Outbox) -> Self {
-        Delivery {
-            change: Some(Change::Closed(socket)),
-            outbox,
-            ..Self::default()
-        }
-    }
-}
+use crate::socket::close_reason::CloseReason;
+use crate::socket::frame;
+use crate::socket::handle::Socket;
+use crate::threads;
 
 /// What the registry is told by others than the store.
-pub enum Command {
+pub enum RegistryCommand {
     /// What other hosts have committed.
-    Deliver(Vec<BusOutput>),
+    Deliver(Vec<Output>),
     /// Asks for the users with open sockets, by id and name.
     ListUsers(oneshot::Sender<Vec<(i64, Arc<str>)>>),
     /// Close the sockets of these users.
     EndSessions(Vec<(i64, Arc<str>)>),
-    /// Users with their conversations, as the database has them.
+    /// The conversations of users are about to be read: of all, or of those whom there is doubt about. Asks for their ids.
+    BeginReading {
+        is_of_all: bool,
+        answer: oneshot::Sender<Vec<i64>>,
+    },
+    /// What was read of some of them.
     Members(Vec<Memberships>),
+    /// All was read.
+    EndReading,
     /// Tell the sockets whose turn it is that they may have missed something.
     CatchUp { slot: u64, slots: u64 },
     /// Ping the sockets whose turn it is and close the silent ones. `slot` of `slots` says whose turn.
     Heartbeat { slot: u64, slots: u64 },
     /// Every socket, those still to come included, finishes what it has begun and closes with 1001.
     Shutdown,
+}
+
+/// Users with open sockets here, by id and name; none where the registry has ended.
+pub async fn list_users(commands: &mpsc::Sender<RegistryCommand>) -> Vec<(i64, Arc<str>)> {
+    let (answer, users) = oneshot::channel();
+    let _ = commands.send(RegistryCommand::ListUsers(answer)).await;
+    users.await.unwrap_or_default()
 }
 
 /// The database has forgotten these users of this host, with their numbers of open sockets.
@@ -133,18 +69,19 @@ pub struct Notices {
     pub presence_lost: watch::Sender<PresenceLost>,
     /// Something may have been missed.
     pub missed: Arc<Notify>,
+    /// It is not known of everyone which conversations they are in.
+    pub doubted: Arc<Notify>,
 }
 
 /// Starts the registry's thread. It ends when `deliveries` is closed.
 pub fn start(
     deliveries: mpsc::Receiver<Vec<Delivery>>,
-    commands: mpsc::Receiver<Command>,
+    commands: mpsc::Receiver<RegistryCommand>,
     notices: Notices,
     bus: Option<Publisher>,
 ) -> std::io::Result<JoinHandle<()>> {
     let registry = Registry {
-        users: HashMap::new(),
-        conversations: HashMap::new(),
+        listeners: Listeners::new(bus.is_some()),
         is_shutting_down: false,
         answered: Vec::new(),
         dirty: Vec::new(),
@@ -154,13 +91,11 @@ pub fn start(
         recent: Recent::default(),
         older: Recent::default(),
     };
-    store::spawn("registry", move || registry.run(deliveries, commands))
+    threads::spawn("registry", move || registry.run(deliveries, commands))
 }
 
 struct Registry {
-    users: HashMap<i64, User>,
-    /// The online members of each conversation that has any.
-    conversations: HashMap<i64, HashSet<i64>>,
+    listeners: Listeners<Arc<Socket>, HeldPush>,
     is_shutting_down: bool,
     /// Sockets with a reply queued since the last flush: who asked need not wait until all others are told.
     answered: Vec<Arc<Socket>>,
@@ -169,54 +104,59 @@ struct Registry {
     notices: Notices,
     bus: Option<Publisher>,
     /// For the other hosts, since the last flush.
-    outgoing: Vec<BusOutput>,
+    outgoing: Vec<Output>,
     recent: Recent,
     older: Recent,
 }
 
-/// What other hosts have told lately. The database may tell the same later, or have told it before: a user who is just
-/// connecting may have read the conversations from before a join, and a message may come before the join of its reader.
+/// A push that waits until it is known who is to hear it.
+#[derive(Clone)]
+struct HeldPush {
+    frame: Bytes,
+    /// Has its reply.
+    requester: Requester,
+}
+
+/// What was told lately, for who comes a moment too late to hear it.
 struct Recent {
     since: Instant,
-    /// By user.
-    joins: HashMap<i64, HashSet<i64>>,
-    pushes: HashSet<i64>,
+    /// Of whom another host has told that they joined, when they were not here: what the database says to those who are just
+    /// connecting may be from before that.
+    joined: HashSet<i64>,
+    /// By conversation, the latest `members_rev` of its pushes: a push of one host may come before the join of its reader, which
+    /// another host tells.
+    pushes: HashMap<i64, i64>,
 }
 
 impl Default for Recent {
     fn default() -> Self {
         Recent {
             since: Instant::now(),
-            joins: HashMap::new(),
-            pushes: HashSet::new(),
+            joined: HashSet::new(),
+            pushes: HashMap::new(),
         }
     }
 }
 
 /// Longer than an operation takes.
 const RECENT: Duration = Duration::from_secs(15);
-/// Users with joins, and conversations with pushes, that are remembered.
+/// Users who joined, and conversations with pushes, that are remembered.
 const RECENT_MAX: usize = 100_000;
-
-/// A user with at least one open socket.
-#[derive(Default)]
-struct User {
-    sockets: Vec<Arc<Socket>>,
-    /// In order.
-    conversations: Vec<i64>,
-}
+/// In builds with assertions the maps are checked once in so many rounds, and in the end: it takes a look at all of them.
+const ROUNDS_PER_CHECK: u32 = 16;
 
 impl Registry {
     fn run(
         mut self,
         mut deliveries: mpsc::Receiver<Vec<Delivery>>,
-        mut commands: mpsc::Receiver<Command>,
+        mut commands: mpsc::Receiver<RegistryCommand>,
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .build()
             .expect("a runtime without drivers needs nothing from the system");
         runtime.block_on(async {
             let mut commands_open = true;
+            let mut rounds = 0_u32;
             loop {
                 tokio::select! {
                     batch = deliveries.recv() => match batch {
@@ -231,15 +171,22 @@ impl Registry {
                     },
                 }
                 self.flush();
+                rounds = rounds.wrapping_add(1);
+                if cfg!(debug_assertions) && rounds.is_multiple_of(ROUNDS_PER_CHECK) {
+                    self.listeners.check_invariants();
+                }
             }
         });
+        if cfg!(debug_assertions) {
+            self.listeners.check_invariants();
+        }
     }
 
-    fn command(&mut self, command: Command) {
+    fn command(&mut self, command: RegistryCommand) {
         match command {
-            Command::Heartbeat { slot, slots } => {
+            RegistryCommand::Heartbeat { slot, slots } => {
                 let ping = frame::ping_frame();
-                for socket in sockets(&self.users, slot, slots) {
+                for socket in sockets(&self.listeners, slot, slots) {
                     if socket.was_heard_since_ping() {
                         socket.ping(ping.clone());
                     } else {
@@ -248,30 +195,29 @@ impl Registry {
                     self.dirty.push(socket.clone());
                 }
             }
-            Command::CatchUp { slot, slots } => {
-                let hint = frame::text_frame(&handler::sync::hint());
-                for socket in sockets(&self.users, slot, slots) {
+            RegistryCommand::CatchUp { slot, slots } => {
+                let hint = hint();
+                for socket in sockets(&self.listeners, slot, slots) {
                     socket.push(hint.clone(), false);
                     self.dirty.push(socket.clone());
                 }
             }
-            Command::Deliver(outputs) => {
-                outputs.into_iter().for_each(|output| self.deliver(output))
+            RegistryCommand::Deliver(outputs) => {
+                for output in outputs {
+                    self.deliver(&output, &None);
+                    self.remember_join(&output);
+                }
             }
-            Command::ListUsers(answer) => {
-                // Whoever asked may have gone.
-                let sockets = self.users.values().flat_map(|user| &user.sockets);
-                let users = sockets.filter_map(|socket| socket.user());
+            RegistryCommand::ListUsers(answer) => {
+                let users = self.listeners.sockets().filter_map(|socket| socket.user());
                 let users: HashSet<_> = users.map(|user| (user.id, user.name.clone())).collect();
+                // Whoever asked may have gone.
                 let _ = answer.send(users.into_iter().collect());
             }
-            Command::EndSessions(gone) => {
+            RegistryCommand::EndSessions(gone) => {
                 for (id, name) in gone {
-                    let sockets = self
-                        .users
-                        .get(&id)
-                        .into_iter()
-                        .flat_map(|user| &user.sockets);
+                    let user = self.listeners.user(id);
+                    let sockets = user.into_iter().flat_map(|user| &user.sockets);
                     // The id may have been given to somebody else since.
                     let is_gone =
                         |socket: &&Arc<Socket>| socket.user().is_some_and(|user| user.name == name);
@@ -281,16 +227,21 @@ impl Registry {
                     }
                 }
             }
-            Command::Members(members) => {
-                for user in members {
-                    for (id, _) in user.conversations {
-                        self.join(id, &[user.user_id]);
-                    }
-                }
+            RegistryCommand::BeginReading { is_of_all, answer } => {
+                // As above.
+                let _ = answer.send(self.listeners.begin_reading(is_of_all));
             }
-            Command::Shutdown => {
+            RegistryCommand::Members(members) => {
+                let ids = members.into_iter().map(|read| (read.user_id, read));
+                let changed = ids.filter(|(_, read)| self.listeners.replace(read));
+                let changed: Vec<_> = changed.map(|(user_id, _)| user_id).collect();
+                self.release();
+                self.tell_to_catch_up(&changed);
+            }
+            RegistryCommand::EndReading => self.listeners.end_reading(),
+            RegistryCommand::Shutdown => {
                 self.is_shutting_down = true;
-                for socket in self.users.values().flat_map(|user| &user.sockets) {
+                for socket in self.listeners.sockets() {
                     socket.finish();
                 }
             }
@@ -310,43 +261,13 @@ impl Registry {
             }
             None => {}
         }
-        let origin = delivery.origin.as_ref();
         for output in delivery.outbox {
-            match output {
-                Output::Push {
-                    to,
-                    event,
-                    is_droppable,
-                } => {
-                    // One frame for all, encoded once, and only where somebody is there to receive it.
-                    let frame = LazyCell::new(|| frame::text_frame(&event));
-                    self.push(&to, || frame.clone(), is_droppable, origin);
-                    if self.bus.is_some() {
-                        self.remember_push(&to, is_droppable);
-                        self.outgoing.push(BusOutput::Push {
-                            to,
-                            frame: frame.clone(),
-                            is_droppable,
-                        });
-                    }
-                }
-                Output::Join(MembersChange {
-                    conversation_id,
-                    user_ids,
-                    ..
-                }) => {
-                    self.join_told(conversation_id, &user_ids);
-                    if self.bus.is_some() {
-                        self.outgoing.push(BusOutput::Join {
-                            conversation_id,
-                            user_ids,
-                        });
-                    }
-                }
-                Output::Leave(_) => {}
+            self.deliver(&output, &delivery.requester);
+            if self.bus.is_some() {
+                self.outgoing.push(output);
             }
         }
-        if let (Some(socket), Some(reply)) = (delivery.origin, delivery.reply) {
+        if let (Some(socket), Some(reply)) = (delivery.requester, delivery.reply) {
             socket.answer(reply);
             self.answered.push(socket);
         }
@@ -355,84 +276,143 @@ impl Registry {
         }
     }
 
-    fn open(&mut self, socket: Arc<Socket>, arrival: Arrival) {
-        if self.is_shutting_down {
-            socket.finish();
-        }
-        let user_id = arrival.user_id;
-        let user = self.users.entry(user_id).or_insert_with(|| {
-            METRICS.users.inc();
-            User::default()
-        });
-        // Most have one, and there are many.
-        user.sockets.reserve_exact(1);
-        user.sockets.push(socket);
-        METRICS.sockets.inc();
-        let conversations = arrival.conversations.into_iter();
-        let mut ids: Vec<i64> = conversations.map(|(id, _)| id).collect();
-        user.conversations.reserve_exact(ids.len());
-        for recent in [&self.recent, &self.older] {
-            ids.extend(recent.joins.get(&user_id).into_iter().flatten());
-        }
-        for id in ids {
-            self.join(id, &[user_id]);
-        }
-    }
-
-    fn age_recent(&mut self) {
-        if self.recent.since.elapsed() > RECENT
-            || self.recent.joins.len() + self.recent.pushes.len() > RECENT_MAX
-        {
-            self.older = std::mem::take(&mut self.recent);
-        }
-    }
-
-    /// What another host has committed.
-    fn deliver(&mut self, output: BusOutput) {
+    /// What this host or another has committed.
+    fn deliver(&mut self, output: &Output, requester: &Requester) {
         match output {
-            BusOutput::Push {
+            Output::Push {
                 to,
-                frame,
+                event,
                 is_droppable,
             } => {
-                self.push(&to, || frame.clone(), is_droppable, None);
-                self.remember_push(&to, is_droppable);
+                self.push(to, event, *is_droppable, requester);
             }
-            BusOutput::Join {
-                conversation_id,
-                user_ids,
-            } => {
-                self.join_told(conversation_id, &user_ids);
-                for user_id in user_ids {
-                    let joins = self.recent.joins.entry(user_id).or_default();
-                    joins.insert(conversation_id);
+            Output::Join(change) => {
+                self.listeners.join(change);
+                self.release();
+                self.tell_late(change);
+            }
+            Output::Leave(change) => {
+                self.listeners.leave(change);
+                self.release();
+            }
+        }
+    }
+
+    fn push(&mut self, to: &Audience, event: &str, is_droppable: bool, requester: &Requester) {
+        // One frame for all, encoded once, and only where somebody is there to receive it.
+        let frame = Lazy::new(|| frame::text_frame(event));
+        let dirty = &mut self.dirty;
+        let mut tell = |user: &User<Arc<Socket>>| {
+            for socket in &user.sockets {
+                if !is_same(requester, socket) {
+                    socket.push(frame.clone(), is_droppable);
+                    dirty.push(socket.clone());
+                }
+            }
+        };
+        match to {
+            Audience::Users(user_ids) => {
+                let users = user_ids.iter().filter_map(|id| self.listeners.user(*id));
+                users.for_each(tell);
+            }
+            Audience::Conversation { id, members_rev } => {
+                let doubtful = self.listeners.tell(*id, *members_rev, &mut tell);
+                // What is worth nothing later is not worth holding.
+                if is_droppable {
+                    return;
+                }
+                if !doubtful.is_empty() {
+                    let push = HeldPush {
+                        frame: frame.clone(),
+                        requester: requester.clone(),
+                    };
+                    if !self.listeners.hold(*id, *members_rev, doubtful, push) {
+                        self.notices.missed.notify_one();
+                    }
+                }
+                if self.bus.is_some() {
+                    let latest = self.recent.pushes.entry(*id).or_default();
+                    *latest = (*latest).max(*members_rev);
                 }
             }
         }
     }
 
-    fn remember_push(&mut self, to: &Audience, is_droppable: bool) {
-        if let (Audience::Conversation { id, .. }, false) = (to, is_droppable) {
-            self.recent.pushes.insert(*id);
+    /// What was held goes to those of whom it is known now that they are to hear it.
+    fn release(&mut self) {
+        for (user_id, push) in self.listeners.release() {
+            let user = self.listeners.user(user_id);
+            let sockets = user.into_iter().flat_map(|user| &user.sockets);
+            for socket in sockets.filter(|socket| !is_same(&push.requester, socket)) {
+                socket.push(push.frame.clone(), false);
+                self.dirty.push(socket.clone());
+            }
         }
     }
 
-    /// Members as they are told by a host. Where another host was faster with what came after, they have missed it.
-    fn join_told(&mut self, conversation_id: i64, user_ids: &[i64]) {
-        self.join(conversation_id, user_ids);
-        let is_late = [&self.recent, &self.older]
-            .iter()
-            .any(|recent| recent.pushes.contains(&conversation_id));
+    /// Users who have joined, where another host was faster with what came after: they have missed that.
+    fn tell_late(&mut self, change: &MembersChange) {
+        let is_late = [&self.recent, &self.older].iter().any(|recent| {
+            let pushed = recent.pushes.get(&change.conversation_id);
+            pushed.is_some_and(|members_rev| *members_rev >= change.members_rev)
+        });
         if is_late {
-            let to = Audience::Users(user_ids.to_vec());
-            let hint = frame::text_frame(&handler::sync::hint());
-            self.push(&to, || hint.clone(), false, None);
+            self.tell_to_catch_up(&change.user_ids);
+        }
+    }
+
+    fn tell_to_catch_up(&mut self, user_ids: &[i64]) {
+        let hint = Lazy::new(hint);
+        for user in user_ids.iter().filter_map(|id| self.listeners.user(*id)) {
+            for socket in &user.sockets {
+                socket.push(hint.clone(), false);
+                self.dirty.push(socket.clone());
+            }
+        }
+    }
+
+    /// Another host has told of users who are not here.
+    fn remember_join(&mut self, output: &Output) {
+        if let Output::Join(change) = output {
+            let is_elsewhere = |id: &&i64| self.listeners.user(**id).is_none();
+            let users = change.user_ids.iter().filter(is_elsewhere);
+            self.recent.joined.extend(users);
+        }
+    }
+
+    fn open(&mut self, socket: Arc<Socket>, arrival: Arrival) {
+        if self.is_shutting_down {
+            socket.finish();
+        }
+        let Arrival {
+            user_id,
+            conversations,
+        } = arrival;
+        METRICS.sockets.inc();
+        if self.listeners.arrive(user_id, socket, conversations) {
+            METRICS.users.inc();
+        }
+        let recent = [&self.recent, &self.older];
+        if recent.iter().any(|recent| recent.joined.contains(&user_id)) {
+            self.listeners.doubt(user_id);
+        }
+    }
+
+    fn close(&mut self, socket: &Arc<Socket>) {
+        let Some(user_id) = socket.user().map(|user| user.id) else {
+            return;
+        };
+        let is_closed = |other: &Arc<Socket>| Arc::ptr_eq(other, socket);
+        let (sockets, is_last) = self.listeners.depart(user_id, is_closed);
+        METRICS.sockets.sub(sockets as i64);
+        if is_last {
+            METRICS.users.dec();
         }
     }
 
     fn presence_lost(&mut self, lease: i64) {
-        let users = self.users.iter();
-        let users = users.map(|(id, user)| (*id, user.sockets.len() as u32));
+        let users = self.listeners.users();
+        let users = users.map(|(id, user)| (id, user.sockets.len() as u32));
         let lost = PresenceLost {
             lease,
             users: users.collect(),
@@ -440,93 +420,44 @@ impl Registry {
         self.notices.presence_lost.send_replace(lost);
     }
 
-    fn close(&mut self, socket: &Arc<Socket>) {
-        let Some(user_id) = socket.user().map(|user| user.id) else {
-            return;
-        };
-        let Some(user) = self.users.get_mut(&user_id) else {
-            return;
-        };
-        let before = user.sockets.len();
-        user.sockets.retain(|other| !Arc::ptr_eq(other, socket));
-        METRICS.sockets.sub((before - user.sockets.len()) as i64);
-        if user.sockets.is_empty() {
-            METRICS.users.dec();
-            let user = self.users.remove(&user_id).unwrap_or_default();
-            for id in user.conversations {
-                if let Some(members) = self.conversations.get_mut(&id) {
-                    members.remove(&user_id);
-                    if members.is_empty() {
-                        self.conversations.remove(&id);
-                    }
-                }
-            }
-        }
-    }
-
-    fn join(&mut self, conversation_id: i64, user_ids: &[i64]) {
-        for user_id in user_ids {
-            if let Some(user) = self.users.get_mut(user_id)
-                && let Err(at) = user.conversations.binary_search(&conversation_id)
-            {
-                user.conversations.insert(at, conversation_id);
-                self.conversations
-                    .entry(conversation_id)
-                    .or_default()
-                    .insert(*user_id);
-            }
-        }
-    }
-
-    fn push(
-        &mut self,
-        to: &Audience,
-        frame: impl Fn() -> Bytes,
-        is_droppable: bool,
-        origin: Option<&Arc<Socket>>,
-    ) {
-        let mut send = |user_id: &i64| {
-            let Some(user) = self.users.get(user_id) else {
-                return;
-            };
-            for socket in &user.sockets {
-                if !origin.is_some_and(|origin| Arc::ptr_eq(origin, socket)) {
-                    socket.push(frame(), is_droppable);
-                    self.dirty.push(socket.clone());
-                }
-            }
-        };
-        match to {
-            Audience::Users(user_ids) => user_ids.iter().for_each(&mut send),
-            Audience::Conversation { id, .. } => {
-                if let Some(members) = self.conversations.get(id) {
-                    members.iter().for_each(&mut send);
-                }
-            }
-        }
-    }
-
     /// One write for each socket, whatever a commit has for it: a second flush of the same socket finds nothing.
     fn flush(&mut self) {
         for socket in self.answered.drain(..).chain(self.dirty.drain(..)) {
             socket.flush();
         }
-        if let (Some(bus), false) = (&mut self.bus, self.outgoing.is_empty()) {
+        let Some(bus) = &mut self.bus else {
+            return;
+        };
+        if !self.outgoing.is_empty() {
             bus.publish(&self.outgoing);
             self.outgoing.clear();
         }
-        if self.bus.is_some() {
-            self.age_recent();
+        if self.listeners.is_doubted() {
+            self.notices.doubted.notify_one();
+        }
+        let recent = self.recent.joined.len() + self.recent.pushes.len();
+        if self.recent.since.elapsed() > RECENT || recent > RECENT_MAX {
+            self.older = std::mem::take(&mut self.recent);
         }
     }
 }
 
+fn is_same(requester: &Requester, socket: &Arc<Socket>) -> bool {
+    requester
+        .as_ref()
+        .is_some_and(|requester| Arc::ptr_eq(requester, socket))
+}
+
+fn hint() -> Bytes {
+    frame::text_frame(&handler::sync::hint())
+}
+
 /// The sockets of one of so many parts.
 fn sockets(
-    users: &HashMap<i64, User>,
+    listeners: &Listeners<Arc<Socket>, HeldPush>,
     slot: u64,
     slots: u64,
 ) -> impl Iterator<Item = &Arc<Socket>> {
-    let sockets = users.values().flat_map(|user| &user.sockets);
+    let sockets = listeners.sockets();
     sockets.filter(move |socket| socket.id % slots == slot)
 }

@@ -15,6 +15,8 @@ use handler::{Access, Rows, Statement, schema};
 use libsql::{Builder, Connection, OpenFlags};
 use tokio::runtime::Runtime;
 
+use crate::threads::spawn;
+
 /// Calls take no mutex of the connection (sqlite.org/c3ref/open.html): it belongs to one thread.
 const SQLITE_OPEN_NOMUTEX: i32 = 0x8000;
 /// Pages that a connection keeps. SQLite's own 2 MB are too few for the inner pages of a large file's indexes.
@@ -240,7 +242,7 @@ impl Checkpointer {
         let (asked, asks) = sync_channel(1);
         let is_log_long = Arc::new(AtomicBool::new(false));
         let is_long = is_log_long.clone();
-        let thread = super::spawn("checkpointer", move || {
+        let thread = spawn("checkpointer", move || {
             for () in asks {
                 match database.runtime.block_on(checkpoint(&database.connection)) {
                     Ok(pages) => is_long.store(pages >= LOG_PAGES, Ordering::Relaxed),

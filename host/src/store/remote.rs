@@ -17,9 +17,9 @@ use libsql::{Builder, Connection};
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
-use super::Failure;
 use crate::clock;
-use crate::config::RemoteUrl;
+use crate::store::failures::Failure;
+use crate::store::location::RemoteUrl;
 
 /// Between two tries of the same request: doubled each time, from the first to the last.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));

@@ -11,7 +11,7 @@ use tungstenite::protocol::{Role, WebSocket, WebSocketConfig};
 
 // By its file, because the package `host` has a hundred dependencies more to instrument.
 #[allow(dead_code)]
-#[path = "../../../host/src/frame.rs"]
+#[path = "../../../host/src/socket/frame.rs"]
 mod frame;
 
 /// What a decoder holds at most: the fragments of the longest message, and a control frame without its last byte.

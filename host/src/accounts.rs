@@ -1,0 +1,147 @@
+//! The use cases of accounts: registration, login, and whose a login token is.
+
+use std::net::IpAddr;
+
+use handler::account::login::{Credentials, FindAccount, ReplacePasswordHash};
+use handler::account::password::{self, Verdict};
+use handler::account::register::{Register, Registration};
+use handler::account::token::TokenKey;
+use handler::{Context, Error};
+
+use crate::audit;
+use crate::clock;
+use crate::config::Config;
+use crate::hashing::HashingThreads;
+use crate::limits::account_guesses::{AccountGuesses, Attempt};
+use crate::store::Store;
+
+pub struct Accounts {
+    store: Store,
+    hashing: HashingThreads,
+    guesses: AccountGuesses,
+    token_key: TokenKey,
+}
+
+impl Accounts {
+    pub fn new(config: &Config, store: Store) -> Self {
+        Accounts {
+            store,
+            hashing: HashingThreads::start(),
+            guesses: AccountGuesses::new(&config.limits),
+            token_key: TokenKey::new(config.jwt_secret.as_bytes()),
+        }
+    }
+
+    /// Counts one more attempt from this address, before its body is read.
+    pub fn admit(&self, attempt: Attempt, address: IpAddr) -> Result<(), Error> {
+        let admitted = self.guesses.attempt(attempt, address);
+        if admitted.is_err() {
+            audit::attempted(attempt, &admitted, address, None);
+        }
+        admitted
+    }
+
+    pub async fn register(&self, registration: Registration, address: IpAddr) -> Result<(), Error> {
+        let username = registration.username.clone();
+        let outcome = self.store_account(registration).await;
+        audit::attempted(Attempt::Registration, &outcome, address, Some(&username));
+        outcome
+    }
+
+    /// A login token.
+    pub async fn log_in(&self, credentials: Credentials, address: IpAddr) -> Result<String, Error> {
+        let username = credentials.username.clone();
+        let outcome = self.check_password(credentials, address).await;
+        audit::attempted(Attempt::Login, &outcome, address, Some(&username));
+        outcome?;
+        Ok(self.sign(&username))
+    }
+
+    /// A login token for this user.
+    pub fn sign(&self, username: &str) -> String {
+        self.token_key.sign(username, clock::now())
+    }
+
+    /// The username that a login token was given to, while it holds.
+    pub fn verify(&self, token: &str) -> Option<String> {
+        self.token_key.verify(token, clock::now())
+    }
+
+    /// Logins and registrations that wait for a thread.
+    pub fn queued(&self) -> usize {
+        self.hashing.queued()
+    }
+
+    async fn store_account(&self, registration: Registration) -> Result<(), Error> {
+        let Registration {
+            username,
+            password,
+            fullname,
+        } = registration;
+        let place = self.hashing.reserve()?;
+        let ctx = Context::anonymous(clock::now());
+        let find = FindAccount {
+            username: username.clone(),
+        };
+        // The database has the last word; this spares the hashing for a name that is taken already.
+        if self.store.run(ctx.clone(), find).await?.is_some() {
+            return Err(Error::Conflict("username already exists".into()));
+        }
+        let salt = salt()?;
+        let password_hash = place.run(move || password::hash(&password, salt)).await?;
+        let register = Register {
+            username,
+            fullname,
+            password_hash,
+        };
+        self.store.run(ctx, register).await
+    }
+
+    /// `Unauthorized` where the password is not this user's, after the same time where there is no such user.
+    async fn check_password(&self, credentials: Credentials, address: IpAddr) -> Result<(), Error> {
+        let Credentials { username, password } = credentials;
+        // First, so that a password that is not looked at does not count as a guess.
+        let place = self.hashing.reserve()?;
+        self.guesses.password(&username, address)?;
+        let ctx = Context::anonymous(clock::now());
+        let find = FindAccount {
+            username: username.clone(),
+        };
+        let account = self.store.run(ctx.clone(), find).await?;
+        let stored = account
+            .as_ref()
+            .map(|account| account.password_hash.clone());
+        let salt = salt()?;
+        let (verdict, new_hash) = place
+            .run(move || {
+                let verdict = password::verify(&password, stored.as_deref());
+                let outdated = verdict == Verdict::Outdated;
+                (verdict, outdated.then(|| password::hash(&password, salt)))
+            })
+            .await?;
+        if verdict == Verdict::Wrong {
+            let text = "mismatch username and password";
+            return Err(Error::Unauthorized(text.into()));
+        }
+        self.guesses.logged_in(&username, address);
+        if let (Some(account), Some(new)) = (account, new_hash) {
+            let replace = ReplacePasswordHash {
+                user_id: account.user_id,
+                old: account.password_hash,
+                new,
+            };
+            // The login holds without it; the store has logged why it failed, and the next login tries again.
+            let _ = self.store.run(ctx, replace).await;
+        }
+        Ok(())
+    }
+}
+
+fn salt() -> Result<[u8; 16], Error> {
+    let mut salt = [0; 16];
+    getrandom::fill(&mut salt).map_err(|error| {
+        tracing::error!(%error, "no randomness");
+        Error::Internal("no randomness".into())
+    })?;
+    Ok(salt)
+}

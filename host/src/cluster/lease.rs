@@ -1,0 +1,125 @@
+//! This host's sign of life in the database, and the end of hosts that give none: their users go offline.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use handler::Error;
+use handler::cluster::USERS_AT_ONCE;
+use handler::cluster::gone::{FindHostUsers, Gone, HostGone};
+use handler::cluster::lease::{HostAlive, HostStarted};
+use handler::cluster::returned::HostReturned;
+use handler::cluster::sweep::{FindUncounted, SweepOffline};
+use tokio::sync::watch;
+use tokio::time::interval;
+
+use crate::cluster::retry::until_done;
+use crate::registry::PresenceLost;
+use crate::store::Store;
+
+pub struct Lease {
+    pub store: Store,
+    /// A host that gives no sign of life for so long is believed dead.
+    pub duration: Duration,
+    pub has_bus: bool,
+}
+
+impl Lease {
+    /// Takes the users of a host offline who are online through it alone.
+    async fn take_offline(&self, host_id: Arc<str>, why: Gone) -> Result<(), Error> {
+        loop {
+            let find = FindHostUsers {
+                host_id: host_id.clone(),
+                why,
+            };
+            let user_ids = self.store.run_now(find).await?;
+            let is_last = user_ids.is_empty();
+            let gone = HostGone {
+                host_id: host_id.clone(),
+                why,
+                user_ids,
+            };
+            self.store.run_now(gone).await?;
+            if is_last {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes offline whom no host has: a host has died while it counted again, or a socket was counted that never opened.
+    async fn sweep(&self) -> Result<(), Error> {
+        loop {
+            let user_ids = self.store.run_now(FindUncounted).await?;
+            if user_ids.is_empty() {
+                return Ok(());
+            }
+            self.store.run_now(SweepOffline { user_ids }).await?;
+        }
+    }
+
+    /// The host begins, with no sockets. On a file it is the same host as the one before.
+    pub async fn start(&self) -> Result<(), Error> {
+        let host_id = self.store.host_id();
+        if !self.store.is_shared() {
+            self.take_offline(host_id.clone(), Gone::Restarted).await?;
+        }
+        self.store.run_now(HostStarted { host_id }).await
+    }
+
+    /// The host ends, in good order.
+    pub async fn stop(&self) -> Result<(), Error> {
+        self.take_offline(self.store.host_id(), Gone::Stopped)
+            .await?;
+        self.sweep().await
+    }
+
+    /// Gives a sign of life three times in each lease, and ends hosts whose leases have expired.
+    pub async fn renew(&self) {
+        let lease_seconds = self.duration.as_secs() as i64;
+        let mut is_warned = self.has_bus;
+        // After a crash it is the error of `last_online`.
+        let mut ticks = interval(self.duration / 3);
+        loop {
+            ticks.tick().await;
+            let alive = HostAlive {
+                host_id: self.store.host_id(),
+                lease_seconds,
+            };
+            // The store has logged a failure; the next one may succeed.
+            let Ok(others) = self.store.run_now(alive).await else {
+                continue;
+            };
+            if others.alive > 0 && !is_warned {
+                is_warned = true;
+                tracing::warn!(
+                    "another host serves this database: without NATS_URL their clients do not hear each other"
+                );
+            }
+            for host_id in others.expired {
+                tracing::info!(host_id, "a host has died: its users are offline");
+                let expired = Gone::Expired { lease_seconds };
+                // What fails is found again the next time.
+                if self.take_offline(host_id.into(), expired).await.is_ok() {
+                    let _ = self.sweep().await;
+                }
+            }
+        }
+    }
+
+    /// After this host was believed dead: counts its users again.
+    pub async fn count_again(&self, mut lost: watch::Receiver<PresenceLost>) {
+        // Of several lost leases only the last one matters: what is said under the others does nothing.
+        while lost.changed().await.is_ok() {
+            let PresenceLost { lease, users } = lost.borrow_and_update().clone();
+            for (part, users) in (1..).zip(users.chunks(USERS_AT_ONCE)) {
+                let returned = || HostReturned {
+                    host_id: self.store.host_id(),
+                    lease,
+                    part,
+                    users: users.to_vec(),
+                };
+                until_done(|| self.store.run_now(returned())).await;
+            }
+            until_done(|| self.sweep()).await;
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! This host as one of those over its database: its sign of life, what it does for hosts that have died, and how it and its
+//! clients find what they have missed.
+
+pub mod bus;
+mod catching_up;
+mod ended_accounts;
+mod gaps;
+mod lease;
+pub mod publisher;
+mod retry;
+pub mod wire;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use handler::Error;
+use handler::cluster::chat_id::FindChatId;
+use tokio::sync::{mpsc, watch};
+use tokio::time::sleep;
+
+use crate::cluster::bus::Bus;
+use crate::cluster::catching_up::catch_up;
+use crate::cluster::ended_accounts::close_sockets;
+use crate::cluster::lease::Lease;
+use crate::cluster::retry::{RETRY, until_done};
+use crate::config::Config;
+use crate::registry::{Notices, PresenceLost, RegistryCommand};
+use crate::socket::presence::Presence;
+use crate::store::Store;
+
+pub struct Cluster {
+    store: Store,
+    presence: Arc<Presence>,
+    commands: mpsc::Sender<RegistryCommand>,
+    lease: Lease,
+    notices: Notices,
+    /// Time between two looks whether the accounts of open sockets are still there.
+    account_interval: Duration,
+}
+
+impl Cluster {
+    pub fn new(
+        config: &Config,
+        presence: Arc<Presence>,
+        commands: mpsc::Sender<RegistryCommand>,
+        notices: Notices,
+    ) -> Self {
+        let store = presence.store.clone();
+        Cluster {
+            lease: Lease {
+                store: store.clone(),
+                duration: config.lease,
+                has_bus: config.bus.is_some(),
+            },
+            store,
+            presence,
+            commands,
+            notices,
+            account_interval: config.account_interval,
+        }
+    }
+
+    /// The host begins, with no sockets.
+    pub async fn start(&self) -> Result<(), Error> {
+        self.lease.start().await
+    }
+
+    /// The host ends, in good order.
+    pub async fn stop(&self) -> Result<(), Error> {
+        self.lease.stop().await
+    }
+
+    /// Everything that goes on beside the requests. `lost`: users whom the database has forgotten.
+    pub async fn run(&self, lost: watch::Receiver<PresenceLost>) {
+        if self.store.is_shared() {
+            until_done(|| self.start()).await;
+        }
+        tokio::join!(
+            self.lease.renew(),
+            self.retry_departures(),
+            self.lease.count_again(lost),
+            catch_up(&self.store, &self.commands, &self.notices),
+            close_sockets(&self.store, &self.commands, self.account_interval)
+        );
+    }
+
+    async fn retry_departures(&self) {
+        loop {
+            sleep(RETRY).await;
+            self.presence.retry().await;
+        }
+    }
+
+    /// Joins the bus of this chat, when the database has said which chat it is; serves it to its end.
+    pub async fn join_bus(&self, bus: Bus) {
+        let chat_id = until_done(|| self.store.run_now(FindChatId)).await;
+        let joined = bus.run(&chat_id, self.commands.clone(), self.notices.missed.clone());
+        if let Err(error) = joined.await {
+            tracing::error!("NATS_URL: {error:#}");
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! The packets between hosts.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use handler::{Audience, Output};
+use serde::{Deserialize, Serialize};
+
+/// The first byte of every packet; a host of another version is not understood, and its packets count as lost.
+const VERSION: u8 = 2;
+
+/// After the version.
+#[derive(Serialize, Deserialize)]
+pub struct Packet<'a> {
+    /// The host, by a random number.
+    pub origin: u64,
+    /// Of a `Beat` and a `Goodbye`: the number of the packet before.
+    pub number: u64,
+    pub body: Body<'a>,
+}
+
+#[derive(Serialize, Deserialize)]
+pub enum Body<'a> {
+    Outputs(Cow<'a, [Output]>),
+    Beat,
+    Goodbye,
+}
+
+impl Packet<'_> {
+    pub fn encode(&self) -> Bytes {
+        let packet = postcard::to_extend(self, vec![VERSION]);
+        packet
+            .expect("numbers, bytes and lists always serialise")
+            .into()
+    }
+
+    /// `None`: it is of another version, or no packet at all.
+    pub fn decode(payload: &[u8]) -> Option<Packet<'static>> {
+        let (version, packet) = payload.split_first()?;
+        (*version == VERSION)
+            .then(|| postcard::from_bytes(packet).ok())
+            .flatten()
+    }
+}
+
+/// Of an output in a packet, about.
+pub fn bytes(output: &Output) -> usize {
+    match output {
+        Output::Push { to, event, .. } => {
+            event.len()
+                + match to {
+                    Audience::Users(ids) => ids.len() * 4,
+                    Audience::Conversation { .. } => 8,
+                }
+        }
+        Output::Join(change) | Output::Leave(change) => change.user_ids.len() * 4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use handler::MembersChange;
+
+    use super::*;
+
+    fn packet(number: u64, body: Body) -> Packet {
+        Packet {
+            origin: 1,
+            number,
+            body,
+        }
+    }
+
+    fn outputs(number: u64) -> Packet<'static> {
+        packet(number, Body::Outputs(Cow::default()))
+    }
+
+    #[test]
+    fn a_packet_arrives_as_it_was_sent() {
+        let change = MembersChange {
+            conversation_id: -1,
+            user_ids: vec![],
+            before: 0,
+            members_rev: i64::MAX,
+        };
+        let sent = [
+            Output::Push {
+                to: Audience::Conversation {
+                    id: 7,
+                    members_rev: 3,
+                },
+                event: "{}".into(),
+                is_droppable: true,
+            },
+            Output::Push {
+                to: Audience::Users(vec![1, i64::MAX]),
+                event: "{\"type\":\"é\"}".into(),
+                is_droppable: false,
+            },
+            Output::Join(change.clone()),
+            Output::Leave(change),
+        ];
+        let payload = packet(3, Body::Outputs(sent.as_slice().into())).encode();
+        let received = Packet::decode(&payload).expect("a packet");
+        assert_eq!((received.origin, received.number), (1, 3));
+        let Body::Outputs(outputs) = received.body else {
+            panic!("not outputs");
+        };
+        assert_eq!(*outputs, sent);
+    }
+
+    #[test]
+    fn what_is_no_packet_is_refused() {
+        let good = outputs(1).encode();
+        assert!(Packet::decode(&good).is_some());
+        let mut other_version = good.to_vec();
+        other_version[0] = VERSION + 1;
+        for bad in [&[][..], &[VERSION], &good[..good.len() - 1], &other_version] {
+            assert!(Packet::decode(bad).is_none(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! `host restore`: a backup in the place of the data file.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail, ensure};
+use libsql::Builder;
+
+use crate::clock;
+use crate::commands::data_file::{Contents, copy, inspect, publish, with_suffix};
+use crate::config::Config;
+use crate::store::local;
+use crate::store::location::Database;
+
+/// Puts the backup `from` in the place of the data file, which no server may be running on. It is verified before, and gets
+/// the present schema and an epoch of its own, by which clients that keep data learn that they have to forget it. The file that
+/// was there stays beside it, under the name that is returned.
+pub async fn restore(config: &Config, from: &Path) -> anyhow::Result<(Contents, Option<PathBuf>)> {
+    let Database::File(path) = &config.database else {
+        bail!(
+            "DBPATH: {} is on a server: see host copy --help",
+            config.database
+        );
+    };
+    inspect(from).await?;
+    local::create_folder_of(path)?;
+    // The file itself is to be replaced, not a link to it.
+    let path = match path.canonicalize() {
+        Ok(path) => path,
+        Err(_) => path.clone(),
+    };
+    ensure!(
+        from.canonicalize()? != path,
+        "{} is the data file itself",
+        from.display()
+    );
+    let _lock = local::lock(&path)?;
+    let restored = with_suffix(&path, ".restoring");
+    copy(from, &restored, "restore").await?;
+    {
+        let db = Builder::new_local(&restored).build().await?.connect()?;
+        local::make_ready(&db, clock::now()).await?;
+        db.execute(handler::cluster::chat_id::NEW_CHAT_ID, ())
+            .await?;
+        db.query("pragma journal_mode = delete", ())
+            .await?
+            .next()
+            .await?;
+    }
+    let contents = inspect(&restored).await?;
+    let replaced = match path.exists() {
+        true => Some(set_aside(&path).await?),
+        false => None,
+    };
+    publish(&restored, &path)?;
+    Ok((contents, replaced))
+}
+
+/// Gives the data file a second name, under which it stays when another one takes its place.
+async fn set_aside(path: &Path) -> anyhow::Result<PathBuf> {
+    // What is in the write-ahead log belongs to it. A file that is damaged takes it along as it is.
+    let emptied = async {
+        let db = Builder::new_local(path).build().await?.connect()?;
+        db.query("pragma wal_checkpoint(truncate)", ())
+            .await?
+            .next()
+            .await?;
+        anyhow::Ok(())
+    };
+    let _ = emptied.await;
+    let mut at = clock::now();
+    let name = loop {
+        let name = with_suffix(path, &format!(".replaced-{at}"));
+        match fs::hard_link(path, &name) {
+            Ok(()) => break name,
+            // One was replaced in this second already.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => at += 1,
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot keep {}", path.display()));
+            }
+        }
+    };
+    let log = with_suffix(path, "-wal");
+    if log.exists() {
+        fs::rename(log, with_suffix(&name, "-wal"))?;
+    }
+    let index = with_suffix(path, "-shm");
+    if index.exists() {
+        fs::remove_file(index)?;
+    }
+    Ok(name)
+}

@@ -1,0 +1,115 @@
+//! Answers, and errors as a route's answers.
+
+use std::borrow::Cow;
+use std::io;
+
+use bytes::Bytes;
+use handler::Error;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full};
+use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::{Response, StatusCode};
+use serde::Serialize;
+
+/// Whole, or sent piece by piece as the client takes it.
+pub type AnswerBody = UnsyncBoxBody<Bytes, io::Error>;
+pub type Answer = Response<AnswerBody>;
+
+/// What the errors of a route look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorFormat {
+    /// The text alone.
+    Text,
+    /// `{"error": text, "code": code}`.
+    #[cfg_attr(not(test), expect(dead_code, reason = "no route answers JSON yet"))]
+    Json,
+}
+
+/// Why a request is not answered as it hoped.
+#[derive(Debug)]
+pub struct HttpError {
+    status: StatusCode,
+    code: &'static str,
+    text: Cow<'static, str>,
+    retry_after_seconds: Option<u32>,
+}
+
+impl HttpError {
+    /// One about HTTP itself.
+    pub const fn new(status: StatusCode, code: &'static str, text: &'static str) -> Self {
+        HttpError {
+            status,
+            code,
+            text: Cow::Borrowed(text),
+            retry_after_seconds: None,
+        }
+    }
+
+    pub fn answer(self, format: ErrorFormat) -> Answer {
+        #[derive(Serialize)]
+        struct Body<'a> {
+            error: &'a str,
+            code: &'static str,
+        }
+        let answer = match format {
+            ErrorFormat::Text => text(self.status, self.text.into_owned()),
+            ErrorFormat::Json => {
+                let (error, code) = (&*self.text, self.code);
+                let body = serde_json::to_vec(&Body { error, code });
+                let body = body.expect("two texts always serialise");
+                whole(self.status, "application/json", body)
+            }
+        };
+        match self.retry_after_seconds {
+            Some(seconds) => with(answer, header::RETRY_AFTER, seconds.into()),
+            None => answer,
+        }
+    }
+}
+
+impl From<Error> for HttpError {
+    fn from(error: Error) -> Self {
+        HttpError {
+            status: status(&error),
+            code: error.code(),
+            text: error.to_string().into(),
+            retry_after_seconds: error.retry_after_seconds(),
+        }
+    }
+}
+
+/// The status of each error.
+fn status(error: &Error) -> StatusCode {
+    match error {
+        Error::Invalid(_) => StatusCode::BAD_REQUEST,
+        Error::Unauthorized(_) => StatusCode::UNAUTHORIZED,
+        Error::Forbidden(_) => StatusCode::FORBIDDEN,
+        Error::NotFound(_) => StatusCode::NOT_FOUND,
+        Error::Conflict(_) => StatusCode::CONFLICT,
+        Error::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+        Error::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
+        Error::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+        Error::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+pub fn text(status: StatusCode, body: impl Into<Bytes>) -> Answer {
+    whole(status, "text/plain; charset=utf-8", body)
+}
+
+fn whole(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
+    let mut answer = Response::new(whole_body(body));
+    *answer.status_mut() = status;
+    let content_type = HeaderValue::from_static(content_type);
+    with(answer, header::CONTENT_TYPE, content_type)
+}
+
+pub fn whole_body(body: impl Into<Bytes>) -> AnswerBody {
+    let body = Full::new(body.into());
+    body.map_err(|never| match never {}).boxed_unsync()
+}
+
+pub fn with(mut answer: Answer, name: HeaderName, value: HeaderValue) -> Answer {
+    answer.headers_mut().insert(name, value);
+    answer
+}

@@ -1,0 +1,63 @@
+//! A request on its way to a handler.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use handler::Error;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper::{Request, StatusCode};
+use tokio::time::timeout;
+
+use crate::http::answers::HttpError;
+use crate::http::services::Services;
+use crate::limits::places::ConnectionPlace;
+
+/// Longest body of a request that is read whole.
+const BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// A request that its route has admitted.
+pub struct Call {
+    pub services: Arc<Services>,
+    /// A handler may read its body piece by piece, or with `read_whole`.
+    pub request: Request<Incoming>,
+    pub address: IpAddr,
+    #[cfg_attr(not(test), expect(dead_code, reason = "no path has parameters yet"))]
+    pub parameters: Parameters,
+    pub place: Arc<ConnectionPlace>,
+}
+
+/// The parts of the path that the route's `{name}`s stand for, percent-encoded as they came.
+#[derive(Default)]
+pub struct Parameters(pub Vec<(String, String)>);
+
+impl Parameters {
+    /// A name that the route's path does not have is empty.
+    #[cfg_attr(not(test), expect(dead_code, reason = "no path has parameters yet"))]
+    pub fn get(&self, name: &str) -> &str {
+        let found = self.0.iter().find(|(known, _)| known == name);
+        found.map_or("", |(_, value)| value)
+    }
+}
+
+/// The whole body, which has to arrive in `time`.
+pub async fn read_whole(body: Incoming, time: Duration) -> Result<Bytes, HttpError> {
+    let body = Limited::new(body, BODY_BYTES_MAX).collect();
+    match timeout(time, body).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            let text = format!("body should be at most {BODY_BYTES_MAX} bytes");
+            Err(Error::TooLarge(text).into())
+        }
+        Ok(Err(_)) => {
+            let status = StatusCode::BAD_REQUEST;
+            Err(HttpError::new(status, "invalid", "body cut short"))
+        }
+        Err(_) => {
+            let status = StatusCode::REQUEST_TIMEOUT;
+            Err(HttpError::new(status, "timeout", "body took too long"))
+        }
+    }
+}

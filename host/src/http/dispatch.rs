@@ -1,0 +1,352 @@
+//! From a request to its answer: what the table says of its route is checked, then its handler is asked.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use handler::Error;
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderValue};
+use hyper::{Method, Request, StatusCode};
+use tracing::Instrument;
+
+use crate::audit;
+use crate::http::answers::{Answer, ErrorFormat, HttpError, with};
+use crate::http::call::Call;
+use crate::http::cors;
+use crate::http::login;
+use crate::http::route::{Effect, Handler, Route};
+use crate::http::services::Services;
+use crate::http::table::{Path, Table};
+use crate::limits::client_address::client_address;
+use crate::limits::places::ConnectionPlace;
+use crate::limits::refusal::Refusal;
+use crate::metrics::METRICS;
+
+/// Names a request in the log.
+const REQUEST_ID: &str = "x-request-id";
+
+/// Answers one request of a connection from `peer`. `place` is held for as long as it is HTTP.
+pub async fn answer(
+    table: &Table,
+    services: Arc<Services>,
+    request: Request<Incoming>,
+    peer: IpAddr,
+    place: Arc<ConnectionPlace>,
+) -> Answer {
+    let started = Instant::now();
+    let id = services.next_request_id.fetch_add(1, Ordering::Relaxed);
+    let id = format!("{id:016x}");
+    let address = client_address(peer, request.headers(), &services.trusted_proxies);
+    // In each line that is logged meanwhile, whatever LOG_LEVEL says.
+    let span = tracing::error_span!(
+        "request",
+        id,
+        %address,
+        method = %request.method(),
+        path = request.uri().path()
+    );
+    let found = table.find(request.uri().path());
+    let label = found.as_ref().map_or("other", |(path, _)| path.pattern);
+    let allowed = cors::allowed_origin(&services.origins, request.headers());
+    let is_allowed = allowed.is_some();
+    let answering = async {
+        let (path, parameters) = found.ok_or_else(not_found)?;
+        if request.method() == Method::OPTIONS {
+            let allow = path.allow.clone();
+            return Ok(cors::preflight(allow, request.headers(), is_allowed));
+        }
+        let call = Call {
+            services,
+            request,
+            address,
+            parameters,
+            place,
+        };
+        Ok(answer_at(path, call).await)
+    };
+    let answer = answering.instrument(span.clone()).await;
+    let mut answer = answer.unwrap_or_else(|error: HttpError| error.answer(ErrorFormat::Text));
+    cors::permit(&mut answer, allowed);
+    let status = answer.status();
+    let labels = [label, status.as_str()];
+    METRICS.http_requests.with_label_values(&labels).inc();
+    span.in_scope(|| {
+        let elapsed = started.elapsed();
+        match status.is_server_error() {
+            true => tracing::warn!(status = status.as_u16(), ?elapsed, "answered"),
+            false => tracing::debug!(status = status.as_u16(), ?elapsed, "answered"),
+        }
+    });
+    if let Ok(id) = HeaderValue::try_from(id) {
+        answer.headers_mut().insert(REQUEST_ID, id);
+    }
+    answer
+}
+
+fn not_found() -> HttpError {
+    HttpError::new(StatusCode::NOT_FOUND, "not_found", "not found")
+}
+
+/// Of a path in the table.
+async fn answer_at(path: &Path, call: Call) -> Answer {
+    let Some(route) = path.route(call.request.method()) else {
+        let status = StatusCode::METHOD_NOT_ALLOWED;
+        let error = HttpError::new(status, "method_not_allowed", "method not allowed");
+        // No row matches, so the first row of the path says how its errors look.
+        let answer = error.answer(path.routes[0].errors);
+        return with(answer, header::ALLOW, path.allow.clone());
+    };
+    let answered = answer_as(route, call).await;
+    answered.unwrap_or_else(|error| error.answer(route.errors))
+}
+
+/// Checks the row's columns from left to right.
+async fn answer_as(route: &Route, call: Call) -> Result<Answer, HttpError> {
+    let (services, address) = (call.services.clone(), call.address);
+    let Some(_place) = services.request_places.take(address.into()) else {
+        audit::refused(Refusal::RequestsOfAddress, address, None);
+        let retry_after_seconds = 1;
+        return Err(Error::RateLimited {
+            retry_after_seconds,
+        }
+        .into());
+    };
+    let headers = call.request.headers();
+    if route.effect == Effect::ChangesState && !cors::is_origin_trusted(&services.origins, headers)
+    {
+        audit::refused(Refusal::Origin, address, None);
+        let status = StatusCode::FORBIDDEN;
+        return Err(HttpError::new(status, "forbidden", "origin not allowed"));
+    }
+    if let Some(attempt) = route.limit {
+        services.accounts.admit(attempt, address)?;
+    }
+    match &route.handler {
+        Handler::Open(handler) => handler(call).await,
+        Handler::LoggedIn(handler) => {
+            let username = login::username(&services.accounts, headers)?;
+            handler(call, username).await
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::net::Ipv4Addr;
+    use std::sync::atomic::AtomicUsize;
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use futures_util::stream;
+    use http_body_util::combinators::UnsyncBoxBody;
+    use http_body_util::{BodyExt, Full, StreamBody};
+    use hyper::body::Frame;
+    use hyper::service::service_fn;
+    use hyper::{Response, client, server};
+    use hyper_util::rt::TokioIo;
+    use once_cell::sync::Lazy;
+    use tempfile::TempDir;
+    use tokio::sync::{Semaphore, mpsc};
+    use tokio::task::spawn_blocking;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::http::answers::text;
+    use crate::http::route::{logged_in, open};
+    use crate::limits::account_guesses::Attempt;
+    use crate::socket::presence::Presence;
+    use crate::store::Store;
+
+    const THINGS: &str = "/things/{id}/of/{owner}";
+
+    /// What the routes to come need, and none of the present ones has.
+    #[rustfmt::skip]
+    static TABLE: Lazy<Table> = Lazy::new(|| {
+        use super::ErrorFormat::{Json, Text};
+        use super::Effect::{ChangesState, Reads};
+        let limit = Some(Attempt::Registration);
+        Table::new([
+            Route::new(Method::GET,    THINGS,  Reads,        None,  Json, open(find_thing)),
+            Route::new(Method::PUT,    THINGS,  ChangesState, None,  Json, logged_in(change_thing)),
+            Route::new(Method::PATCH,  THINGS,  ChangesState, None,  Json, logged_in(change_thing)),
+            Route::new(Method::DELETE, THINGS,  ChangesState, None,  Json, logged_in(change_thing)),
+            Route::new(Method::POST,   "/echo", ChangesState, limit, Text, open(echo)),
+        ])
+    });
+
+    async fn find_thing(call: Call) -> Result<Answer, HttpError> {
+        match call.parameters.get("id") {
+            "0" => Err(Error::NotFound("no such thing".into()).into()),
+            id => {
+                let owner = call.parameters.get("owner");
+                Ok(text(StatusCode::OK, format!("{id} of {owner}")))
+            }
+        }
+    }
+
+    async fn change_thing(call: Call, username: String) -> Result<Answer, HttpError> {
+        let method = call.request.method();
+        Ok(text(StatusCode::OK, format!("{method} by {username}")))
+    }
+
+    /// The body, piece by piece.
+    async fn echo(call: Call) -> Result<Answer, HttpError> {
+        let body = call.request.into_body().map_err(std::io::Error::other);
+        Ok(Response::new(body.boxed_unsync()))
+    }
+
+    type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+    /// Answers requests from `TABLE`.
+    struct Site {
+        services: Arc<Services>,
+        _folder: TempDir,
+    }
+
+    impl Site {
+        async fn open() -> Self {
+            let folder = TempDir::new().expect("a folder");
+            let path = folder.path().join("chat.db");
+            let variable = |name: &str| match name {
+                "DBPATH" => Some(path.clone().into()),
+                "REGISTRATIONS_PER_HOUR" => Some("1".into()),
+                _ => None,
+            };
+            let (config, _) = Config::read(variable).expect("a configuration");
+            let (deliveries, _) = mpsc::channel(1);
+            let database = config.database.clone();
+            let open = move || Store::open(&database, 0, Duration::from_secs(10), deliveries);
+            let opened = spawn_blocking(open).await.expect("no panic");
+            let (store, _) = opened.expect("a store");
+            let presence = Arc::new(Presence::new(store));
+            let services = Services::new(&config, presence, None).expect("services");
+            Site {
+                services: services.into(),
+                _folder: folder,
+            }
+        }
+
+        async fn send(&self, request: Request<Body>) -> Response<Incoming> {
+            let (client, server) = tokio::io::duplex(64 * 1024);
+            let permits = Arc::new(Semaphore::new(1));
+            let permit = permits.try_acquire_owned().expect("a permit");
+            let place = Arc::new(ConnectionPlace::new(permit, None));
+            let services = self.services.clone();
+            let service = service_fn(move |request| {
+                let peer = Ipv4Addr::LOCALHOST.into();
+                let answer = answer(&TABLE, services.clone(), request, peer, place.clone());
+                async { Ok::<_, Infallible>(answer.await) }
+            });
+            let served = server::conn::http1::Builder::new()
+                .max_buf_size(64 * 1024)
+                .serve_connection(TokioIo::new(server), service);
+            tokio::spawn(served);
+            let handshake = client::conn::http1::handshake(TokioIo::new(client)).await;
+            let (mut sender, connection) = handshake.expect("a connection");
+            tokio::spawn(connection);
+            sender.send_request(request).await.expect("an answer")
+        }
+
+        /// Status, `Allow` or content type, and body of the answer.
+        async fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> (u16, String) {
+            let mut request = Request::builder().method(method).uri(path);
+            for (name, value) in headers {
+                request = request.header(*name, *value);
+            }
+            let request = request.body(Full::default().boxed_unsync());
+            let answer = self.send(request.expect("a request")).await;
+            let status = answer.status().as_u16();
+            let header = |name| answer.headers().get(name).cloned();
+            let header = header(header::ALLOW).or(header(header::CONTENT_TYPE));
+            let header = header.expect("one of them");
+            let body = answer.into_body().collect().await.expect("a body");
+            let body = String::from_utf8(body.to_bytes().into()).expect("a text");
+            let header = header.to_str().expect("a text");
+            (status, format!("{header}: {body}"))
+        }
+    }
+
+    #[tokio::test]
+    async fn rows_say_what_is_answered() {
+        const TEXT: &str = "text/plain; charset=utf-8";
+        const JSON: &str = "application/json";
+        const ALLOW: &str = "GET, HEAD, PUT, PATCH, DELETE, OPTIONS";
+        let site = Site::open().await;
+        let token = site.services.accounts.sign("alice");
+        let bearer = format!("Bearer {token}");
+        let alice = ("authorization", bearer.as_str());
+        let evil = ("origin", "http://evil.example");
+        let configured = ("origin", "http://localhost:5173");
+        let missing = r#"{"error":"login-token required","code":"unauthorized"}"#;
+        let forbidden = r#"{"error":"origin not allowed","code":"forbidden"}"#;
+        let unknown = r#"{"error":"method not allowed","code":"method_not_allowed"}"#;
+        let nothing = r#"{"error":"no such thing","code":"not_found"}"#;
+        let of = "/things/7/of/bob";
+        for (method, path, headers, status, header, body) in [
+            ("GET", of, vec![], 200, TEXT, "7 of bob"),
+            ("HEAD", of, vec![], 200, TEXT, ""),
+            ("GET", of, vec![evil], 200, TEXT, "7 of bob"),
+            ("GET", "/things/0/of/bob", vec![], 404, JSON, nothing),
+            ("GET", "/things/7", vec![], 404, TEXT, "not found"),
+            ("POST", of, vec![], 405, ALLOW, unknown),
+            ("OPTIONS", of, vec![], 204, ALLOW, ""),
+            ("PUT", of, vec![], 401, JSON, missing),
+            ("PUT", of, vec![alice], 200, TEXT, "PUT by alice"),
+            (
+                "DELETE",
+                of,
+                vec![alice, configured],
+                200,
+                TEXT,
+                "DELETE by alice",
+            ),
+            ("PUT", of, vec![alice, evil], 403, JSON, forbidden),
+            ("PATCH", of, vec![alice, evil], 403, JSON, forbidden),
+            ("DELETE", of, vec![alice, evil], 403, JSON, forbidden),
+            ("POST", "/echo", vec![evil], 403, TEXT, "origin not allowed"),
+        ] {
+            let answered = site.ask(method, path, &headers).await;
+            let expected = (status, format!("{header}: {body}"));
+            assert_eq!(answered, expected, "{method} {path} {headers:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_row_has_its_limit() {
+        let site = Site::open().await;
+        for status in [200, 429] {
+            let request = Request::post("/echo").body(Full::default().boxed_unsync());
+            let answer = site.send(request.expect("a request")).await;
+            assert_eq!(answer.status(), status);
+        }
+    }
+
+    #[tokio::test]
+    async fn bodies_pass_in_pieces() {
+        const PIECE: usize = 64 * 1024;
+        const PIECES: usize = 1024;
+        // What the buffers of both connections may hold.
+        const AHEAD_MAX: usize = 1024 * 1024;
+        let site = Site::open().await;
+        let made = Arc::new(AtomicUsize::new(0));
+        let count = made.clone();
+        let pieces = stream::iter((0..PIECES).map(move |_| {
+            count.fetch_add(PIECE, Ordering::Relaxed);
+            Ok::<_, Infallible>(Frame::data(Bytes::from(vec![b'x'; PIECE])))
+        }));
+        let body = StreamBody::new(pieces).boxed_unsync();
+        let request = Request::post("/echo").body(body).expect("a request");
+        let mut answer = site.send(request).await.into_body();
+        let mut received = 0;
+        while let Some(frame) = answer.frame().await {
+            let data = frame.expect("a frame").into_data().expect("data");
+            received += data.len();
+            let ahead = made.load(Ordering::Relaxed) - received;
+            assert!(ahead <= AHEAD_MAX, "{ahead} bytes wait");
+        }
+        assert_eq!(received, PIECE * PIECES);
+    }
+}

@@ -1,0 +1,15 @@
+//! HTTP: the table of routes and what answers them.
+
+mod answers;
+mod call;
+pub mod connections;
+mod cors;
+mod dispatch;
+mod health;
+mod login;
+mod route;
+mod routes;
+pub mod scrape;
+pub mod services;
+mod table;
+mod upgrade;

@@ -1,0 +1,83 @@
+//! A row of the table of routes.
+
+use std::pin::Pin;
+
+use hyper::Method;
+
+use crate::http::answers::{Answer, ErrorFormat, HttpError};
+use crate::http::call::Call;
+use crate::limits::account_guesses::Attempt;
+
+pub struct Route {
+    pub method: Method,
+    /// With parameters in braces: `/conversations/{id}`.
+    pub path: &'static str,
+    pub effect: Effect,
+    /// The attempts that it counts for its address; too many are 429.
+    pub limit: Option<Attempt>,
+    pub errors: ErrorFormat,
+    pub handler: Handler,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// A `GET` route answers `HEAD` too.
+    Reads,
+    /// Pages of other sites are refused.
+    ChangesState,
+}
+
+type Answering = Pin<Box<dyn Future<Output = Result<Answer, HttpError>> + Send>>;
+
+/// Says who may ask, too.
+pub enum Handler {
+    /// Anyone may.
+    Open(Box<dyn Fn(Call) -> Answering + Send + Sync>),
+    /// Users may: it gets the username of the request's login token, without which the answer is 401.
+    LoggedIn(Box<dyn Fn(Call, String) -> Answering + Send + Sync>),
+}
+
+/// For anyone.
+pub fn open<F>(handler: impl Fn(Call) -> F + Send + Sync + 'static) -> Handler
+where
+    F: Future<Output = Result<Answer, HttpError>> + Send + 'static,
+{
+    Handler::Open(Box::new(move |call| Box::pin(handler(call))))
+}
+
+/// For users who are logged in.
+pub fn logged_in<F>(handler: impl Fn(Call, String) -> F + Send + Sync + 'static) -> Handler
+where
+    F: Future<Output = Result<Answer, HttpError>> + Send + 'static,
+{
+    Handler::LoggedIn(Box::new(move |call, username| {
+        Box::pin(handler(call, username))
+    }))
+}
+
+impl Route {
+    pub fn new(
+        method: Method,
+        path: &'static str,
+        effect: Effect,
+        limit: Option<Attempt>,
+        errors: ErrorFormat,
+        handler: Handler,
+    ) -> Self {
+        Route {
+            method,
+            path,
+            effect,
+            limit,
+            errors,
+            handler,
+        }
+    }
+
+    /// The methods that it answers, for the `Allow` header.
+    pub fn methods(&self) -> impl Iterator<Item = &Method> {
+        let has_head = self.method == Method::GET && self.effect == Effect::Reads;
+        let head = has_head.then_some(&Method::HEAD);
+        std::iter::once(&self.method).chain(head)
+    }
+}

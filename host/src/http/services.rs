@@ -1,0 +1,75 @@
+//! What requests may need.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use hyper::header::HeaderValue;
+use ipnet::IpNet;
+use tokio_util::task::TaskTracker;
+
+use crate::accounts::Accounts;
+use crate::cluster::bus::BusStatus;
+use crate::config::{Config, SameSite};
+use crate::limits::client_address::ClientNetwork;
+use crate::limits::places::{Places, SocketPlaces};
+use crate::limits::user_rates::UserRates;
+use crate::readiness::Readiness;
+use crate::socket::presence::Presence;
+use crate::store::Store;
+
+/// Requests under way for one address, whoever asks for it.
+const REQUESTS_PER_ADDRESS: u32 = 256;
+
+pub struct Services {
+    pub store: Store,
+    pub presence: Arc<Presence>,
+    pub readiness: Readiness,
+    pub accounts: Accounts,
+    /// Origins of other sites whose pages may use this server with the user's cookie.
+    pub origins: Vec<HeaderValue>,
+    pub trusted_proxies: Vec<IpNet>,
+    pub same_site: SameSite,
+    pub user_rates: UserRates,
+    /// Requests under way, by the address of the client.
+    pub request_places: Arc<Places<ClientNetwork>>,
+    pub socket_places: Arc<SocketPlaces>,
+    /// Time for a body to arrive.
+    pub body_timeout: Duration,
+    /// Time for a whole message on a socket.
+    pub message_timeout: Duration,
+    /// The tasks of open sockets.
+    pub sockets: TaskTracker,
+    pub next_socket_id: AtomicU64,
+    pub next_request_id: AtomicU64,
+}
+
+impl Services {
+    pub fn new(
+        config: &Config,
+        presence: Arc<Presence>,
+        bus: Option<Arc<BusStatus>>,
+    ) -> anyhow::Result<Self> {
+        let store = presence.store.clone();
+        // Where the ids of requests begin: those of two hosts, or of two starts, are not to be the same.
+        let mut random = [0; 8];
+        getrandom::fill(&mut random)?;
+        Ok(Services {
+            presence,
+            readiness: Readiness::new(store.clone(), bus),
+            accounts: Accounts::new(config, store.clone()),
+            store,
+            origins: config.origins.clone(),
+            trusted_proxies: config.trusted_proxies.clone(),
+            same_site: config.same_site,
+            user_rates: UserRates::new(&config.limits),
+            request_places: Places::new(REQUESTS_PER_ADDRESS).into(),
+            socket_places: SocketPlaces::new(&config.limits).into(),
+            body_timeout: config.body_timeout,
+            message_timeout: config.message_timeout,
+            sockets: TaskTracker::new(),
+            next_socket_id: AtomicU64::new(1),
+            next_request_id: AtomicU64::new(u64::from_be_bytes(random)),
+        })
+    }
+}

@@ -1,0 +1,143 @@
+//! The handshake of sockets.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::upgrade::{OnUpgrade, Parts, Upgraded};
+use hyper::{StatusCode, Version};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use crate::audit;
+use crate::http::answers::{Answer, HttpError, text, whole_body, with};
+use crate::http::call::Call;
+use crate::http::login;
+use crate::http::services::Services;
+use crate::limits::places::Full;
+use crate::limits::refusal::Refusal;
+use crate::limits::user_rates::Flood;
+use crate::socket::close_reason::CloseReason;
+use crate::socket::connection::{self, Admission, Connection};
+use crate::socket::handle::Socket;
+
+/// Completes the upgrade whatever the login is worth, and also where no more sockets may be open, because a browser cannot
+/// read an HTTP refusal; the socket then closes with the reason.
+pub async fn open_socket(call: Call) -> Result<Answer, HttpError> {
+    let Call {
+        services,
+        mut request,
+        address,
+        place,
+        ..
+    } = call;
+    let is_upgrade = fastwebsockets::upgrade::is_upgrade_request(&request);
+    if !is_upgrade || request.version() != Version::HTTP_11 {
+        let answer = text(StatusCode::UPGRADE_REQUIRED, "websocket upgrade required");
+        let answer = with(
+            answer,
+            header::CONNECTION,
+            HeaderValue::from_static("upgrade"),
+        );
+        let websocket = HeaderValue::from_static("websocket");
+        return Ok(with(answer, header::UPGRADE, websocket));
+    }
+    let upgrade = hyper::upgrade::on(&mut request);
+    let switching = fastwebsockets::upgrade::upgrade(&mut request);
+    let (Ok((switching, _)), true) = (switching, has_websocket_key(request.headers())) else {
+        let answer = text(StatusCode::BAD_REQUEST, "bad websocket handshake");
+        let version = HeaderValue::from_static("13");
+        return Ok(with(answer, header::SEC_WEBSOCKET_VERSION, version));
+    };
+    let admitted = admit(&services, request.headers(), address);
+    let id = services.next_socket_id.fetch_add(1, Ordering::Relaxed);
+    let presence = services.presence.clone();
+    let opening = Box::pin(async move {
+        let (stream, unread) = raw_stream(upgrade).await?;
+        let socket = Arc::new(Socket::new(id, stream));
+        match admitted {
+            Ok((username, admission)) => {
+                // It has a place of its own.
+                drop(place);
+                let connection = Connection::open(socket, username, admission, presence).await?;
+                let unread = (!unread.is_empty()).then(|| Box::new(unread));
+                Some((connection, unread))
+            }
+            Err(reason) => {
+                // Those that are refused still count as connections.
+                connection::refuse(&socket, reason).await;
+                drop(place);
+                None
+            }
+        }
+    });
+    services.sockets.spawn(async move {
+        if let Some((mut connection, unread)) = opening.await {
+            connection.serve(unread).await;
+        }
+    });
+    Ok(switching.map(|_| whole_body("")))
+}
+
+/// Who may open a socket, or the reason to close it with.
+fn admit(
+    services: &Services,
+    headers: &HeaderMap,
+    address: IpAddr,
+) -> Result<(Arc<str>, Box<Admission>), CloseReason> {
+    let username = login::username(&services.accounts, headers);
+    let username: Arc<str> = username
+        .map_err(|error| {
+            audit::refused(Refusal::Token, address, None);
+            CloseReason::refused(error.to_string())
+        })?
+        .into();
+    let place = services.socket_places.take(&username, address);
+    let place = place.map_err(|full| {
+        let (reason, refusal) = match full {
+            Full::All => (CloseReason::UNAVAILABLE, Refusal::Sockets),
+            Full::User => (CloseReason::TOO_MANY_OF_USER, Refusal::SocketsOfUser),
+            Full::Address => (CloseReason::TOO_MANY_OF_ADDRESS, Refusal::SocketsOfAddress),
+        };
+        audit::refused(refusal, address, Some(&username));
+        reason
+    })?;
+    let rates = services.user_rates.connect(&username).map_err(|Flood| {
+        audit::refused(Refusal::Flood, address, Some(&username));
+        CloseReason::FLOOD
+    })?;
+    let admission = Admission {
+        address,
+        rates,
+        source: services.store.source(address),
+        message_milliseconds: services.message_timeout.as_millis() as u32,
+        _place: place,
+    };
+    Ok((username, Box::new(admission)))
+}
+
+/// RFC 6455 section 4.2.1: 16 bytes in base64. The library only asks that there is one.
+fn has_websocket_key(headers: &HeaderMap) -> bool {
+    let key = headers
+        .get(header::SEC_WEBSOCKET_KEY)
+        .map(HeaderValue::as_bytes);
+    key.is_some_and(|key| {
+        let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+        key.len() == 24 && key.ends_with(b"==") && key[..22].iter().all(is_digit)
+    })
+}
+
+/// The TCP stream of an upgraded connection, and what hyper had read past the handshake.
+async fn raw_stream(upgrade: OnUpgrade) -> Option<(TcpStream, Bytes)> {
+    // The client left before the answer was written.
+    let upgraded: Upgraded = upgrade.await.ok()?;
+    match upgraded.downcast::<TokioIo<TcpStream>>() {
+        Ok(Parts { io, read_buf, .. }) => Some((io.into_inner(), read_buf)),
+        Err(_) => {
+            tracing::error!("an upgraded connection is not a TCP stream");
+            None
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! How often logins and registrations may be tried, so that passwords cannot be guessed.
+
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use handler::Error;
+
+use crate::limits::Limits;
+use crate::limits::client_address::ClientNetwork;
+use crate::limits::rates::{Rates, quota, rate_limited};
+use crate::limits::refusal::Refusal;
+
+/// An address may try so many passwords for one username, then one in each period. A right one clears the account.
+const PASSWORDS_AT_ONCE: u32 = 10;
+const PASSWORD_PERIOD: Duration = Duration::from_secs(30);
+/// A username for which so many passwords were tried, from anywhere, is under attack until fewer than one in each period
+/// are: each address may then try one, and another in each longer period.
+const ATTACK_AT_ONCE: u32 = 100;
+const ATTACK_PERIOD: Duration = Duration::from_secs(36);
+const PASSWORD_PERIOD_UNDER_ATTACK: Duration = Duration::from_secs(60);
+/// What may be tried only so often.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attempt {
+    Login,
+    Registration,
+}
+
+impl Attempt {
+    /// The reason of its refusal.
+    pub fn refusal(self) -> Refusal {
+        match self {
+            Attempt::Login => Refusal::Login,
+            Attempt::Registration => Refusal::Registration,
+        }
+    }
+}
+
+/// The tries of passwords, and of new accounts. Nobody can lock a user out: a first try from an address is never refused for
+/// what others did.
+pub struct AccountGuesses {
+    logins: Rates<ClientNetwork>,
+    registrations: Rates<ClientNetwork>,
+    passwords: Rates<(u64, ClientNetwork)>,
+    /// Of one username, from anywhere.
+    attacks: Rates<u64>,
+    passwords_under_attack: Rates<(u64, ClientNetwork)>,
+    /// Usernames are remembered by their hashes, which nobody outside can foresee.
+    hasher: RandomState,
+}
+
+impl AccountGuesses {
+    pub fn new(limits: &Limits) -> Self {
+        const MINUTE: Duration = Duration::from_secs(60);
+        const HOUR: Duration = Duration::from_secs(3600);
+        let (logins, registrations) = (limits.logins_per_minute, limits.registrations_per_hour);
+        let of_passwords = |period, at_once| match logins {
+            0 => None,
+            _ => quota(1, period, at_once),
+        };
+        AccountGuesses {
+            logins: Rates::new(quota(logins, MINUTE, logins)),
+            registrations: Rates::new(quota(registrations, HOUR, registrations)),
+            passwords: Rates::new(of_passwords(PASSWORD_PERIOD, PASSWORDS_AT_ONCE)),
+            attacks: Rates::new(of_passwords(ATTACK_PERIOD, ATTACK_AT_ONCE)),
+            passwords_under_attack: Rates::new(of_passwords(PASSWORD_PERIOD_UNDER_ATTACK, 1)),
+            hasher: RandomState::new(),
+        }
+    }
+
+    /// Counts one more attempt from this address.
+    pub fn attempt(&self, attempt: Attempt, address: IpAddr) -> Result<(), Error> {
+        let rates = match attempt {
+            Attempt::Login => &self.logins,
+            Attempt::Registration => &self.registrations,
+        };
+        rates.check(address.into()).map_err(rate_limited)
+    }
+
+    /// One more password for this username, which need not exist, from this address.
+    pub fn password(&self, username: &str, address: IpAddr) -> Result<(), Error> {
+        let (name, network) = (self.hash(username), ClientNetwork::from(address));
+        self.passwords
+            .check((name, network))
+            .map_err(rate_limited)?;
+        if self.attacks.check(name).is_err() {
+            let key = (name, network);
+            self.passwords_under_attack
+                .check(key)
+                .map_err(rate_limited)?;
+        }
+        Ok(())
+    }
+
+    /// The password was right.
+    pub fn logged_in(&self, username: &str, address: IpAddr) {
+        let key = (self.hash(username), ClientNetwork::from(address));
+        self.passwords.forget(&key);
+        self.passwords_under_attack.forget(&key);
+    }
+
+    fn hash(&self, username: &str) -> u64 {
+        self.hasher.hash_one(username)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(address: &str) -> IpAddr {
+        address.parse().expect("an address")
+    }
+
+    #[test]
+    fn guessing_is_slowed_down_and_locks_nobody_out() {
+        let rates = AccountGuesses::new(&Limits {
+            logins_per_minute: 1000,
+            ..Limits::OFF
+        });
+        let guess = |address: &str| rates.password("alice", ip(address));
+        for _ in 0..PASSWORDS_AT_ONCE {
+            assert_eq!(guess("192.0.2.1"), Ok(()));
+        }
+        let slow = |error| match error {
+            Err(Error::RateLimited {
+                retry_after_seconds,
+            }) => retry_after_seconds,
+            other => panic!("{other:?}"),
+        };
+        assert!((25..=31).contains(&slow(guess("192.0.2.1"))));
+        // Another user of that address, and the same user elsewhere.
+        assert_eq!(rates.password("bob", ip("192.0.2.1")), Ok(()));
+        assert_eq!(guess("192.0.2.2"), Ok(()));
+        // Many addresses together: each still has its first try, and a right one clears it.
+        for index in 0..ATTACK_AT_ONCE {
+            assert_eq!(guess(&format!("198.51.100.{index}")), Ok(()));
+        }
+        assert_eq!(guess("203.0.113.1"), Ok(()));
+        assert!((55..=61).contains(&slow(guess("203.0.113.1"))));
+        rates.logged_in("alice", ip("203.0.113.1"));
+        assert_eq!(guess("203.0.113.1"), Ok(()));
+    }
+
+    #[test]
+    fn an_address_has_its_rate_whatever_the_usernames() {
+        let rates = AccountGuesses::new(&Limits {
+            logins_per_minute: 5,
+            registrations_per_hour: 3,
+            ..Limits::OFF
+        });
+        let network = |index: u32| ip(&format!("2001:db8::{index:x}"));
+        for index in 0..5 {
+            assert_eq!(rates.attempt(Attempt::Login, network(index)), Ok(()));
+        }
+        assert!(rates.attempt(Attempt::Login, network(9)).is_err());
+        assert_eq!(rates.attempt(Attempt::Login, ip("192.0.2.1")), Ok(()));
+        for index in 0..3 {
+            assert_eq!(rates.attempt(Attempt::Registration, network(index)), Ok(()));
+        }
+        assert!(rates.attempt(Attempt::Registration, network(9)).is_err());
+        let off = AccountGuesses::new(&Limits::OFF);
+        let login = || {
+            off.attempt(Attempt::Login, network(1))
+                .and(off.password("alice", network(1)))
+        };
+        assert!((0..10_000).all(|_| login().is_ok()));
+    }
+}

@@ -1,0 +1,117 @@
+//! Who a client is, by its address.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use hyper::header::HeaderMap;
+use ipnet::IpNet;
+
+/// What counts as one address: one of version 4, or a network of version 6 such as one customer has (a /56).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ClientNetwork(IpAddr);
+
+impl From<IpAddr> for ClientNetwork {
+    fn from(address: IpAddr) -> Self {
+        ClientNetwork(match address.to_canonical() {
+            IpAddr::V4(address) => address.into(),
+            IpAddr::V6(address) => {
+                const NETWORK: u128 = !(u128::MAX >> 56);
+                Ipv6Addr::from_bits(address.to_bits() & NETWORK).into()
+            }
+        })
+    }
+}
+
+/// The address of the client: the peer's, unless that is a trusted proxy, which says in `X-Forwarded-For` for whom it asks.
+/// Proxies append to that header, so it is read from its end, up to the first address that is no trusted proxy's.
+pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
+    let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(&address));
+    let forwarded = headers.get_all("x-forwarded-for").into_iter();
+    // What the client has put there itself may be any bytes.
+    let forwarded: Vec<&[u8]> = forwarded
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .collect();
+    let mut address = peer.to_canonical();
+    for hop in forwarded.iter().rev() {
+        if !is_trusted(address) {
+            break;
+        }
+        let Some(next) = std::str::from_utf8(hop).ok().and_then(hop_address) else {
+            break;
+        };
+        address = next.to_canonical();
+    }
+    address
+}
+
+/// An address, which some proxies give with the port.
+fn hop_address(hop: &str) -> Option<IpAddr> {
+    let hop = hop.trim();
+    let with_port = || hop.parse::<SocketAddr>().map(|address| address.ip());
+    hop.parse().or_else(|_| with_port()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use hyper::header::HeaderValue;
+
+    fn ip(address: &str) -> IpAddr {
+        address.parse().expect("an address")
+    }
+
+    #[test]
+    fn the_address_of_a_client_is_what_trusted_proxies_say() {
+        let trusted =
+            ["127.0.0.0/8", "::1/128", "10.0.0.0/8"].map(|n| n.parse().expect("a network"));
+        for (peer, forwarded, expected) in [
+            ("192.0.2.1", vec![], "192.0.2.1"),
+            ("192.0.2.1", vec!["198.51.100.7"], "192.0.2.1"),
+            ("127.0.0.1", vec![], "127.0.0.1"),
+            ("127.0.0.1", vec!["198.51.100.7"], "198.51.100.7"),
+            // What the client has sent itself comes first.
+            ("127.0.0.1", vec!["10.9.9.9, 198.51.100.7"], "198.51.100.7"),
+            (
+                "127.0.0.1",
+                vec!["203.0.113.5, 198.51.100.7, 10.0.0.2"],
+                "198.51.100.7",
+            ),
+            (
+                "127.0.0.1",
+                vec!["203.0.113.5", "198.51.100.7", "10.0.0.2"],
+                "198.51.100.7",
+            ),
+            ("127.0.0.1", vec!["10.0.0.3, 10.0.0.2"], "10.0.0.3"),
+            ("127.0.0.1", vec!["nonsense"], "127.0.0.1"),
+            (
+                "127.0.0.1",
+                vec!["198.51.100.7, nonsense, 10.0.0.2"],
+                "10.0.0.2",
+            ),
+            ("127.0.0.1", vec![""], "127.0.0.1"),
+            ("127.0.0.1", vec!["é, 198.51.100.7"], "198.51.100.7"),
+            ("127.0.0.1", vec!["198.51.100.7:4711"], "198.51.100.7"),
+            ("127.0.0.1", vec!["[2001:db8::1]:4711"], "2001:db8::1"),
+            ("::ffff:127.0.0.1", vec!["2001:db8::1"], "2001:db8::1"),
+            ("::1", vec!["::ffff:198.51.100.7"], "198.51.100.7"),
+        ] {
+            let mut headers = HeaderMap::new();
+            for value in &forwarded {
+                let value = HeaderValue::from_bytes(value.as_bytes()).expect("a header");
+                headers.append("x-forwarded-for", value);
+            }
+            let address = client_address(ip(peer), &headers, &trusted);
+            assert_eq!(address, ip(expected), "{peer} {forwarded:?}");
+        }
+    }
+
+    #[test]
+    fn a_network_of_version_6_counts_as_one() {
+        let of = |address| ClientNetwork::from(ip(address));
+        assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:1"));
+        assert_eq!(of("2001:db8::1"), of("2001:db8:0:ff::1"));
+        assert_ne!(of("2001:db8::1"), of("2001:db8:0:100::1"));
+        assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
+        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
+    }
+}

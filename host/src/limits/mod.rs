@@ -1,0 +1,39 @@
+//! How much of the server one client may take: how many of a thing at once, and how often.
+
+pub mod account_guesses;
+pub mod client_address;
+pub mod places;
+pub mod rates;
+pub mod refusal;
+pub mod remembered;
+pub mod user_rates;
+
+/// What an operator may set. 0 stands for no limit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// SOCKETS_MAX: open sockets.
+    pub sockets: u32,
+    /// SOCKETS_PER_USER: open sockets of one user, on this host.
+    pub sockets_per_user: u32,
+    /// SOCKETS_PER_ADDRESS: open sockets from one address.
+    pub sockets_per_address: u32,
+    /// EVENTS_PER_SECOND: of one socket; ten seconds' worth may come at once.
+    pub events_per_second: u32,
+    /// LOGINS_PER_MINUTE: tries from one address, and that many at once.
+    pub logins_per_minute: u32,
+    /// REGISTRATIONS_PER_HOUR: tries from one address, and that many at once.
+    pub registrations_per_hour: u32,
+}
+
+impl Limits {
+    /// No limits at all.
+    #[cfg(test)]
+    pub const OFF: Limits = Limits {
+        sockets: 0,
+        sockets_per_user: 0,
+        sockets_per_address: 0,
+        events_per_second: 0,
+        logins_per_minute: 0,
+        registrations_per_hour: 0,
+    };
+}

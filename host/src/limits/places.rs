@@ -1,0 +1,202 @@
+//! How many of a thing may be there at once.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::limits::Limits;
+use crate::limits::client_address::ClientNetwork;
+use crate::metrics::METRICS;
+
+/// How many of a thing each of many has, at most `max`; 0 stands for no limit.
+pub struct Places<K: Hash + Eq> {
+    max: u32,
+    taken: Mutex<HashMap<K, u32>>,
+}
+
+/// One of them, given back when it is dropped.
+pub struct Place<K: Hash + Eq> {
+    key: K,
+    places: Arc<Places<K>>,
+}
+
+impl<K: Hash + Eq + Clone> Places<K> {
+    pub fn new(max: u32) -> Self {
+        Places {
+            max,
+            taken: Mutex::default(),
+        }
+    }
+
+    /// `None`: it has as many as it may have.
+    pub fn take(self: &Arc<Self>, key: K) -> Option<Place<K>> {
+        self.enter(&key).then(|| Place {
+            key,
+            places: self.clone(),
+        })
+    }
+
+    /// Takes one that `leave` gives back; `false`: it has as many as it may have.
+    fn enter(&self, key: &K) -> bool {
+        let mut taken = locked(&self.taken);
+        let count = taken.entry(key.clone()).or_default();
+        let is_free = self.max == 0 || *count < self.max;
+        *count += u32::from(is_free);
+        is_free
+    }
+}
+
+impl<K: Hash + Eq> Places<K> {
+    fn leave(&self, key: &K) {
+        let mut taken = locked(&self.taken);
+        if let Some(count) = taken.get_mut(key) {
+            *count -= 1;
+            if *count == 0 {
+                taken.remove(key);
+            }
+        }
+    }
+}
+
+impl<K: Hash + Eq> Drop for Place<K> {
+    fn drop(&mut self) {
+        self.places.leave(&self.key);
+    }
+}
+
+/// The sockets that may be open on this host.
+pub struct SocketPlaces {
+    all: Places<()>,
+    users: Places<Arc<str>>,
+    addresses: Places<ClientNetwork>,
+}
+
+/// What one socket takes of them, in few bytes.
+pub struct SocketPlace {
+    user: Arc<str>,
+    address: ClientNetwork,
+    places: Arc<SocketPlaces>,
+}
+
+/// Which of them is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Full {
+    All,
+    User,
+    Address,
+}
+
+impl SocketPlaces {
+    pub fn new(limits: &Limits) -> Self {
+        SocketPlaces {
+            all: Places::new(limits.sockets),
+            users: Places::new(limits.sockets_per_user),
+            addresses: Places::new(limits.sockets_per_address),
+        }
+    }
+
+    pub fn take(self: &Arc<Self>, user: &Arc<str>, address: IpAddr) -> Result<SocketPlace, Full> {
+        let address = ClientNetwork::from(address);
+        if !self.all.enter(&()) {
+            return Err(Full::All);
+        }
+        if !self.users.enter(user) {
+            self.all.leave(&());
+            return Err(Full::User);
+        }
+        if !self.addresses.enter(&address) {
+            self.users.leave(user);
+            self.all.leave(&());
+            return Err(Full::Address);
+        }
+        Ok(SocketPlace {
+            user: user.clone(),
+            address,
+            places: self.clone(),
+        })
+    }
+}
+
+impl Drop for SocketPlace {
+    fn drop(&mut self) {
+        self.places.addresses.leave(&self.address);
+        self.places.users.leave(&self.user);
+        self.places.all.leave(&());
+    }
+}
+
+/// Held for as long as a connection is HTTP: a socket that opens has a place of its own.
+pub struct ConnectionPlace {
+    _permit: OwnedSemaphorePermit,
+    _place: Option<Place<ClientNetwork>>,
+}
+
+impl ConnectionPlace {
+    pub fn new(permit: OwnedSemaphorePermit, place: Option<Place<ClientNetwork>>) -> Self {
+        METRICS.http_connections.inc();
+        ConnectionPlace {
+            _permit: permit,
+            _place: place,
+        }
+    }
+}
+
+impl Drop for ConnectionPlace {
+    fn drop(&mut self) {
+        METRICS.http_connections.dec();
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Numbers alone: a panic cannot have left them half changed.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(address: &str) -> IpAddr {
+        address.parse().expect("an address")
+    }
+
+    #[test]
+    fn a_socket_that_has_no_place_takes_none() {
+        let limits = Limits {
+            sockets: 3,
+            sockets_per_user: 1,
+            sockets_per_address: 2,
+            ..Limits::OFF
+        };
+        let places = Arc::new(SocketPlaces::new(&limits));
+        let take = |user: &str, address: &str| places.take(&user.into(), ip(address));
+        let first = take("alice", "192.0.2.1").expect("a place");
+        for _ in 0..9 {
+            assert_eq!(take("alice", "192.0.2.1").err(), Some(Full::User));
+        }
+        let _second = take("bob", "192.0.2.1").expect("a place");
+        for _ in 0..9 {
+            assert_eq!(take("carol", "192.0.2.1").err(), Some(Full::Address));
+        }
+        let _third = take("carol", "192.0.2.2").expect("a place");
+        assert_eq!(take("dave", "192.0.2.2").err(), Some(Full::All));
+        drop(first);
+        assert!(take("alice", "192.0.2.1").is_ok());
+    }
+
+    #[test]
+    fn places_are_given_back() {
+        let places = Arc::new(Places::new(2));
+        let first = places.take("alice");
+        let second = places.take("alice");
+        assert!(first.is_some() && second.is_some() && places.take("alice").is_none());
+        assert!(places.take("bob").is_some());
+        drop(first);
+        assert!(places.take("alice").is_some());
+        drop(second);
+        assert!(locked(&places.taken).is_empty());
+    }
+}

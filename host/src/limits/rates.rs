@@ -1,0 +1,74 @@
+//! How often a thing may be done.
+
+use std::hash::Hash;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use governor::clock::{Clock, DefaultClock};
+use governor::{DefaultDirectRateLimiter, Quota};
+use handler::Error;
+
+use crate::limits::remembered::Remembered;
+
+/// How often one thing may be done.
+pub struct Rate(Option<DefaultDirectRateLimiter>);
+
+impl Rate {
+    pub fn per_second(count: u32, at_once: u32) -> Self {
+        Self::new(quota(count, Duration::from_secs(1), at_once))
+    }
+
+    pub fn new(quota: Option<Quota>) -> Self {
+        Rate(quota.map(DefaultDirectRateLimiter::direct))
+    }
+
+    /// Once more. `Err`: not now, but after this time.
+    pub fn check(&self) -> Result<(), Duration> {
+        let Some(limiter) = &self.0 else {
+            return Ok(());
+        };
+        let refused = |not_until: governor::NotUntil<_>| {
+            not_until.wait_time_from(DefaultClock::default().now())
+        };
+        limiter.check().map_err(refused)
+    }
+}
+
+/// The same rate for each of many.
+pub struct Rates<K> {
+    quota: Option<Quota>,
+    remembered: Remembered<K, Rate>,
+}
+
+impl<K: Hash + Eq> Rates<K> {
+    pub fn new(quota: Option<Quota>) -> Self {
+        Rates {
+            quota,
+            remembered: Remembered::new(),
+        }
+    }
+
+    /// Once more for this one.
+    pub fn check(&self, key: K) -> Result<(), Duration> {
+        self.remembered.of(key, || Rate::new(self.quota)).check()
+    }
+
+    /// As if it had done nothing yet.
+    pub fn forget(&self, key: &K) {
+        self.remembered.forget(key);
+    }
+}
+
+/// `count` in each `period`, evenly, and `at_once` after a pause. `None`, no limit, where `count` is 0.
+pub fn quota(count: u32, period: Duration, at_once: u32) -> Option<Quota> {
+    let quota = Quota::with_period(period.checked_div(count)?)?;
+    Some(quota.allow_burst(NonZeroU32::new(at_once)?))
+}
+
+/// The error for what may be done again after this time.
+pub fn rate_limited(wait: Duration) -> Error {
+    let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX);
+    Error::RateLimited {
+        retry_after_seconds: seconds.saturating_add(1),
+    }
+}

@@ -1,0 +1,35 @@
+//! Why something was refused to a client for security or a limit.
+
+/// Declares the enum, `ALL` and `name` from one line for each reason.
+macro_rules! refusals {
+    ($($refusal:ident $name:literal,)*) => {
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Refusal {
+            $($refusal,)*
+        }
+
+        impl Refusal {
+            pub const ALL: &[Refusal] = &[$(Refusal::$refusal,)*];
+
+            /// In the log and the metrics.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Refusal::$refusal => $name,)*
+                }
+            }
+        }
+    };
+}
+
+refusals! {
+    Token "token",
+    RequestsOfAddress "requests_of_address",
+    Origin "origin",
+    Login "login",
+    Registration "registration",
+    Flood "flood",
+    Sockets "sockets",
+    SocketsOfUser "sockets_of_user",
+    SocketsOfAddress "sockets_of_address",
+    ConnectionsOfAddress "connections_of_address",
+}

@@ -1,0 +1,68 @@
+//! Whether requests can be served.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use handler::cluster::chat_id::FindChatId;
+use handler::cluster::lease::TryWrite;
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+
+use crate::cluster::bus::BusStatus;
+use crate::store::Store;
+
+/// How long an answer to "are you ready?" is good for, and how long it may take.
+const ANSWER_AGE: Duration = Duration::from_secs(1);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+
+pub struct Readiness {
+    store: Store,
+    bus: Option<Arc<BusStatus>>,
+    /// The last answer.
+    last: Mutex<Option<(Instant, Result<(), &'static str>)>>,
+}
+
+impl Readiness {
+    pub fn new(store: Store, bus: Option<Arc<BusStatus>>) -> Self {
+        Readiness {
+            store,
+            bus,
+            last: Mutex::default(),
+        }
+    }
+
+    /// `None` where there is no bus.
+    pub fn is_bus_connected(&self) -> Option<bool> {
+        self.bus.as_ref().map(|bus| bus.is_ready())
+    }
+
+    /// Tries the database, at most once a second, however many ask. An error: what is not there.
+    pub async fn check(&self) -> Result<(), &'static str> {
+        let mut last = self.last.lock().await;
+        if let Some((at, answer)) = &*last
+            && at.elapsed() < ANSWER_AGE
+        {
+            return *answer;
+        }
+        // Whoever asks and goes away before the answer has used up the second as well.
+        let before = last
+            .as_ref()
+            .map_or(Err("not known yet"), |(_, answer)| *answer);
+        *last = Some((Instant::now(), before));
+        let write = TryWrite {
+            host_id: self.store.host_id(),
+        };
+        let tried = async {
+            let write = self.store.run_now(write);
+            let read = self.store.run_now(FindChatId);
+            tokio::try_join!(write, read)
+        };
+        let answer = match timeout(ANSWER_TIMEOUT, tried).await {
+            Ok(Ok(_)) if self.bus.as_ref().is_none_or(|bus| bus.is_ready()) => Ok(()),
+            Ok(Ok(_)) => Err("the bus is not available"),
+            Ok(Err(_)) | Err(_) => Err("the database is not available"),
+        };
+        *last = Some((Instant::now(), answer));
+        answer
+    }
+}

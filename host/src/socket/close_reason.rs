@@ -1,0 +1,52 @@
+//! Why a socket is closed, as its close frame says.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+
+use crate::socket::frame::{self, Violation};
+
+/// Code and reason of a close frame.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CloseReason {
+    pub code: u16,
+    pub text: Cow<'static, str>,
+}
+
+impl CloseReason {
+    pub const SHUTTING_DOWN: Self = Self::fixed(1001, "server is shutting down");
+    pub const TOO_SLOW: Self = Self::fixed(1013, "too slow");
+    pub const FLOOD: Self = Self::fixed(1008, "rate limit");
+    pub const MESSAGE_TOO_SLOW: Self = Self::fixed(1008, "message took too long");
+    pub const INTERNAL: Self = Self::fixed(1011, "internal error");
+    pub const UNAVAILABLE: Self = Self::fixed(1013, "the server is busy, try again later");
+    pub const TOO_MANY_OF_USER: Self = Self::fixed(1008, "too many sockets of this user");
+    pub const TOO_MANY_OF_ADDRESS: Self = Self::fixed(1013, "too many sockets from this address");
+    pub const SESSION_ENDED: Self = Self::fixed(1008, "session ended");
+    pub const NO_ANSWER_TO_PING: Self = Self::fixed(4000, "no answer to ping");
+
+    pub fn frame(&self) -> Bytes {
+        frame::close_frame(self.code, &self.text)
+    }
+
+    pub const fn fixed(code: u16, text: &'static str) -> Self {
+        CloseReason {
+            code,
+            text: Cow::Borrowed(text),
+        }
+    }
+
+    /// As the first backend closes a socket whose login does not hold.
+    pub fn refused(text: String) -> Self {
+        CloseReason {
+            code: 1000,
+            text: text.into(),
+        }
+    }
+}
+
+impl From<Violation> for CloseReason {
+    fn from(violation: Violation) -> Self {
+        Self::fixed(violation.code, violation.reason)
+    }
+}

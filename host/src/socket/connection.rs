@@ -1,0 +1,459 @@
+//! The life of one WebSocket, from the handshake to its end: its requests are read, and answered in their order.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::future::poll_fn;
+use std::io::ErrorKind;
+use std::net::IpAddr;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{self, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use handler::{Access, Context, Envelope, Error, Event, Outbox, Reply};
+use tokio::task::{coop, yield_now};
+use tokio::time::{Instant, Sleep, sleep, timeout_at};
+use tracing::Instrument;
+
+use crate::audit;
+use crate::clock;
+use crate::delivery::Delivery;
+use crate::limits::places::SocketPlace;
+use crate::limits::refusal::Refusal;
+use crate::limits::user_rates::{Flood, SocketRates};
+use crate::metrics::METRICS;
+use crate::socket::close_reason::CloseReason;
+use crate::socket::frame::{self, Decoder, Message, Violation};
+use crate::socket::handle::{PAUSE_READING_BYTES, Socket, User};
+use crate::socket::presence::{Departure, Presence};
+use crate::store::source::Source;
+use crate::threads::contain;
+
+/// Writes of one socket that may be under way at once; its further requests wait.
+const UNANSWERED_MAX: u32 = 32;
+/// How long a closed socket may take to read its close frame and close its side.
+const LINGER: Duration = Duration::from_secs(2);
+/// Input is read in pieces of at most this many bytes. Who sends without end has one of them decoded, some thousand tiny frames,
+/// before others have their turn.
+const READ_BYTES: usize = 16 * 1024;
+
+/// Who may have a socket: its login token holds, and there is a place.
+pub struct Admission {
+    pub address: IpAddr,
+    pub rates: SocketRates,
+    /// Of its operations.
+    pub source: Arc<Source>,
+    /// Time for a whole message, from its first byte. An idle socket keeps this: a `Duration` is four times as long.
+    pub message_milliseconds: u32,
+    pub _place: SocketPlace,
+}
+
+/// Closes a socket that may not be open.
+pub async fn refuse(socket: &Socket, reason: CloseReason) {
+    socket.close(reason);
+    socket.flush();
+    linger(socket).await;
+}
+
+/// After the close frame: waits a bounded time for the peer to take it and to close its side, so that the frame is not
+/// lost to a reset. What still comes is not looked at: one that is closed for a flood costs nothing more.
+async fn linger(socket: &Socket) {
+    let deadline = Instant::now() + LINGER;
+    let (mut is_shut, mut peer_is_done) = (false, false);
+    while !socket.outgoing().is_broken() {
+        if !is_shut && socket.outgoing().is_empty() {
+            is_shut = true;
+            if rustix::net::shutdown(&socket.stream, rustix::net::Shutdown::Write).is_err() {
+                return;
+            }
+        }
+        if is_shut && peer_is_done {
+            return;
+        }
+        let step = async {
+            // A flood that goes on is always readable.
+            yield_now().await;
+            tokio::select! {
+                _ = socket.stream.readable(), if !peer_is_done => discard(socket),
+                () = socket.changed() => peer_is_done,
+            }
+        };
+        match timeout_at(deadline, step).await {
+            Ok(is_done) => peer_is_done = is_done,
+            Err(_) => return,
+        }
+    }
+}
+
+/// What one read brought.
+enum Received {
+    Nothing,
+    Messages,
+    /// The peer sent a close frame: this one answers it.
+    Closed,
+    /// The peer is gone.
+    End,
+    Violation(Violation),
+}
+
+/// What a client asks for, free of the buffer it came in.
+enum Request {
+    Event(Event),
+    Ping(Bytes),
+    Pong,
+    Close(Option<u16>),
+}
+
+thread_local! {
+    static INPUT: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BYTES]);
+}
+
+/// Reads once, without waiting; returns whether the peer is gone.
+fn discard(socket: &Socket) -> bool {
+    INPUT.with_borrow_mut(|buffer| match socket.stream.try_read(buffer) {
+        Ok(bytes) => bytes == 0,
+        Err(error) => error.kind() != ErrorKind::WouldBlock,
+    })
+}
+
+/// An open socket, from its registration to its end.
+pub struct Connection {
+    socket: Arc<Socket>,
+    presence: Arc<Presence>,
+    admission: Box<Admission>,
+    decoder: Decoder,
+    /// Of its events.
+    count: AtomicU32,
+}
+
+/// What a connection has waited for.
+enum Wake {
+    Readable,
+    Changed,
+    /// A message is not complete in its time.
+    Late,
+}
+
+impl Connection {
+    /// Registers the socket. `None`: it could not be, and is closed.
+    pub async fn open(
+        socket: Arc<Socket>,
+        username: Arc<str>,
+        admission: Box<Admission>,
+        presence: Arc<Presence>,
+    ) -> Option<Self> {
+        match presence.open(&socket, username, &admission.source).await {
+            Ok(_) => {
+                METRICS.sockets_opened.inc();
+                Some(Connection {
+                    socket,
+                    presence,
+                    admission,
+                    decoder: Decoder::default(),
+                    count: AtomicU32::new(0),
+                })
+            }
+            Err(reason) => {
+                refuse(&socket, reason).await;
+                None
+            }
+        }
+    }
+
+    /// Serves the socket to its end. `unread` is what the client sent right behind its handshake.
+    ///
+    /// While nothing happens this future is most of what a socket costs: whatever else it needs is in boxes, and only
+    /// while it is needed.
+    pub async fn serve(&mut self, unread: Option<Box<Bytes>>) {
+        // Whatever happens to it, its user is not to stay online.
+        let run = AssertUnwindSafe(self.run(unread));
+        if run.catch_unwind().await.is_err() {
+            self.socket.close(CloseReason::INTERNAL);
+        }
+        Box::pin(self.close()).await;
+    }
+
+    async fn close(&self) {
+        let socket = &self.socket;
+        socket.flush();
+        let departure = Departure {
+            socket: socket.clone(),
+            source: self.admission.source.clone(),
+            ctx: self.context(),
+        };
+        // Its place is given back at the very end.
+        tokio::join!(self.presence.close(departure), linger(socket));
+    }
+
+    async fn run(&mut self, unread: Option<Box<Bytes>>) {
+        if let Some(unread) = unread {
+            let (requests, received) = self.decode(&mut Vec::from(*unread));
+            Box::pin(self.handle(requests, received)).await;
+        }
+        let mut deadline: Option<Pin<Box<Sleep>>> = None;
+        while self.socket.is_open() {
+            if self.decoder.is_between_messages() {
+                deadline = None;
+            } else if deadline.is_none() {
+                let time = Duration::from_millis(self.admission.message_milliseconds.into());
+                deadline = Some(Box::pin(sleep(time)));
+            }
+            if self.socket.is_finishing.load(Ordering::SeqCst) {
+                Box::pin(self.finish(CloseReason::SHUTTING_DOWN)).await;
+                return;
+            }
+            match poll_fn(|cx| self.poll_wake(cx, &mut deadline)).await {
+                Wake::Readable => {
+                    let (requests, received) = self.receive();
+                    if !requests.is_empty() {
+                        // What is incomplete now has just begun.
+                        deadline = None;
+                    }
+                    let is_more_likely = requests.len() > 1 || !self.decoder.is_between_messages();
+                    Box::pin(self.handle(requests, received)).await;
+                    if is_more_likely {
+                        yield_now().await;
+                    }
+                }
+                Wake::Changed => {}
+                Wake::Late => Box::pin(self.finish(CloseReason::MESSAGE_TOO_SLOW)).await,
+            }
+        }
+    }
+
+    fn poll_wake(
+        &self,
+        cx: &mut task::Context,
+        deadline: &mut Option<Pin<Box<Sleep>>>,
+    ) -> Poll<Wake> {
+        if self.socket.poll_changed(cx).is_ready() {
+            return Poll::Ready(Wake::Changed);
+        }
+        if self.socket.may_read() {
+            if self.socket.stream.poll_read_ready(cx).is_ready() {
+                return Poll::Ready(Wake::Readable);
+            }
+            if let Some(deadline) = deadline
+                && deadline.as_mut().poll(cx).is_ready()
+            {
+                return Poll::Ready(Wake::Late);
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Answers what was asked, and closes.
+    async fn finish(&self, reason: CloseReason) {
+        self.socket.answered_down_to(0).await;
+        self.socket.close(reason);
+    }
+
+    /// Reads once, without waiting, and decodes in place.
+    fn receive(&mut self) -> (Vec<Request>, Received) {
+        INPUT.with_borrow_mut(|buffer| match self.socket.stream.try_read(buffer) {
+            Ok(0) => (Vec::new(), Received::End),
+            Ok(bytes) => self.decode(&mut buffer[..bytes]),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => (Vec::new(), Received::Nothing),
+            Err(_) => (Vec::new(), Received::End),
+        })
+    }
+
+    fn decode(&mut self, input: &mut [u8]) -> (Vec<Request>, Received) {
+        self.socket.is_heard.store(true, Ordering::Relaxed);
+        let mut requests = Vec::new();
+        let mut is_closed = false;
+        let decoded = self.decoder.feed(input, |message| {
+            requests.push(match message {
+                Message::Text(text) => {
+                    let event = contain(|| Ok(Event::parse(text)));
+                    Request::Event(event.unwrap_or_else(Event::unreadable))
+                }
+                Message::Ping(payload) => Request::Ping(frame::pong_frame(payload)),
+                Message::Pong => Request::Pong,
+                Message::Close(code) => {
+                    is_closed = true;
+                    Request::Close(code)
+                }
+            });
+        });
+        let received = match decoded {
+            Err(violation) => Received::Violation(violation),
+            Ok(()) if is_closed => Received::Closed,
+            Ok(()) => Received::Messages,
+        };
+        (requests, received)
+    }
+
+    /// Answers requests in their order, then what else the read has shown.
+    async fn handle(&self, requests: Vec<Request>, received: Received) {
+        let socket = &self.socket;
+        for request in requests {
+            if !socket.is_open() {
+                return;
+            }
+            coop::consume_budget().await;
+            match request {
+                Request::Event(mut event) => {
+                    match self.admission.rates.event() {
+                        Ok(Ok(())) => {}
+                        Ok(Err(refusal)) => event.operation = Err(refusal),
+                        Err(Flood) => return self.close_flood().await,
+                    }
+                    let id = self.event_id(&event.envelope);
+                    let span = tracing::debug_span!("event", id = %id);
+                    self.answer(event, id).instrument(span).await;
+                }
+                Request::Ping(_) | Request::Pong
+                    if self.admission.rates.control_frame().is_err() =>
+                {
+                    return self.close_flood().await;
+                }
+                Request::Ping(pong) => socket.outgoing().add(pong),
+                Request::Pong => {}
+                Request::Close(code) => {
+                    self.finish(CloseReason::fixed(code.unwrap_or(1005), ""))
+                        .await;
+                }
+            }
+        }
+        match received {
+            Received::Violation(violation) => self.finish(violation.into()).await,
+            Received::End => {
+                // It may still read: what it has asked is answered.
+                socket.answered_down_to(0).await;
+                socket.end();
+            }
+            Received::Nothing | Received::Messages | Received::Closed => {}
+        }
+        socket.flush();
+    }
+
+    async fn close_flood(&self) {
+        let (address, user) = (self.admission.address, &self.caller().name);
+        audit::refused(Refusal::Flood, address, Some(user));
+        self.finish(CloseReason::FLOOD).await;
+        self.socket.flush();
+    }
+
+    fn event_id(&self, envelope: &Envelope) -> EventId {
+        EventId {
+            socket_id: self.socket.id,
+            number: self.count.fetch_add(1, Ordering::Relaxed),
+            user_id: self.caller().id,
+            kind: envelope.kind,
+        }
+    }
+
+    /// Replies leave in the order of the requests: writes follow each other through the writer, and anything else
+    /// waits for the writes before it.
+    async fn answer(&self, event: Event, id: EventId) {
+        let started = Instant::now();
+        let (socket, store) = (&self.socket, &self.presence.store);
+        let ctx = self.context();
+        let Event {
+            envelope,
+            operation,
+        } = event;
+        let access = operation.as_ref().map_or(Access::None, |o| o.access());
+        let outcome = match operation {
+            Ok(operation) if access == Access::Write => {
+                socket.answered_down_to(UNANSWERED_MAX - 1).await;
+                socket.unanswered.fetch_add(1, Ordering::SeqCst);
+                let requester = socket.clone();
+                let reply_to = envelope.clone();
+                let source = &self.admission.source;
+                let submitted = store.submit(source, ctx, operation, move |outcome, outbox| {
+                    note(&id, &outcome, started);
+                    let reply = frame::text_frame(&reply_to.reply(&outcome));
+                    Some(Delivery::reply(requester, reply, outbox))
+                });
+                match submitted.await {
+                    Ok(()) => return,
+                    Err(error) => {
+                        socket.unanswered.fetch_sub(1, Ordering::SeqCst);
+                        socket.answered_down_to(0).await;
+                        Err(error)
+                    }
+                }
+            }
+            Ok(operation) => {
+                socket.answered_down_to(0).await;
+                match access {
+                    Access::None => contain(|| operation.conclude(&ctx, &[], &mut Outbox::new())),
+                    _ => {
+                        let requester = Some(socket.clone());
+                        let source = &self.admission.source;
+                        store.run_from(source, requester, ctx, operation).await
+                    }
+                }
+            }
+            Err(error) => {
+                socket.answered_down_to(0).await;
+                Err(error)
+            }
+        };
+        note(&id, &outcome, started);
+        let reply = frame::text_frame(&envelope.reply(&outcome));
+        // It may be large, and the wait for the peer long.
+        drop(outcome);
+        socket.outgoing().add(reply);
+        if socket.outgoing().bytes() > PAUSE_READING_BYTES {
+            socket.flush();
+            self.drained().await;
+        }
+    }
+
+    fn caller(&self) -> &User {
+        let user = self.socket.user();
+        user.expect("it is opened with its user")
+    }
+
+    fn context(&self) -> Context {
+        Context::new(self.caller().id, self.caller().name.clone(), clock::now())
+    }
+
+    /// Waits until replies may be added again.
+    async fn drained(&self) {
+        while self.socket.is_open() && self.socket.outgoing().bytes() > PAUSE_READING_BYTES {
+            self.socket.changed().await;
+        }
+    }
+}
+
+/// Names an event in the log.
+#[derive(Clone, Copy)]
+struct EventId {
+    socket_id: u64,
+    /// Of the socket's events.
+    number: u32,
+    user_id: i64,
+    kind: &'static str,
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let EventId {
+            socket_id,
+            number,
+            user_id,
+            kind,
+        } = self;
+        write!(f, "{socket_id}-{number} {kind} of user {user_id}")
+    }
+}
+
+/// Counts an event that is about to be answered, and logs why it failed where that is the server's fault.
+fn note(id: &EventId, outcome: &Result<Reply, Error>, started: Instant) {
+    let result = outcome.as_ref().map_or_else(Error::code, |_| "ok");
+    METRICS.count_event(id.kind, result);
+    let elapsed = started.elapsed();
+    METRICS.event_seconds.observe(elapsed.as_secs_f64());
+    match outcome {
+        Err(Error::Internal(detail)) => tracing::error!(event = %id, detail, "an event failed"),
+        _ => tracing::debug!(event = %id, result, ?elapsed, "answered"),
+    }
+}

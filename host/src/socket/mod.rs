@@ -1,0 +1,8 @@
+//! WebSockets: what others hold of one, and its life.
+
+pub mod close_reason;
+pub mod connection;
+pub mod frame;
+pub mod handle;
+mod outgoing;
+pub mod presence;

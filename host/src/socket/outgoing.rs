@@ -1,0 +1,198 @@
+//! The frames on their way to one socket.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+
+use bytes::Bytes;
+
+/// In order, with the account of what waits. Owns no memory while it is empty.
+#[derive(Default)]
+pub struct Outgoing {
+    frames: VecDeque<Queued>,
+    bytes: usize,
+    push_bytes: usize,
+    /// Bytes of the first frame that the system has taken.
+    written: usize,
+    /// The system takes no more for now: the socket's task writes when it does.
+    pub is_blocked: bool,
+    state: State,
+}
+
+struct Queued {
+    frame: Bytes,
+    is_push: bool,
+}
+
+#[derive(Default, PartialEq)]
+enum State {
+    #[default]
+    Open,
+    /// No more frames are taken.
+    Closing,
+    /// The connection is gone.
+    Broken,
+}
+
+impl Outgoing {
+    /// Of all frames, what is written of the first one included.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Of the frames that are pushes.
+    pub fn push_bytes(&self) -> usize {
+        self.push_bytes
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    /// Frames are still taken.
+    pub fn is_open(&self) -> bool {
+        self.state == State::Open
+    }
+
+    pub fn is_broken(&self) -> bool {
+        self.state == State::Broken
+    }
+
+    /// A reply, or a control frame.
+    pub fn add(&mut self, frame: Bytes) {
+        self.append(frame, false);
+    }
+
+    pub fn add_push(&mut self, frame: Bytes) {
+        self.append(frame, true);
+    }
+
+    /// The last frame.
+    pub fn close(&mut self, frame: Bytes) {
+        self.add(frame);
+        self.end();
+    }
+
+    /// Takes no more frames; what waits is still to be written.
+    pub fn end(&mut self) {
+        if self.is_open() {
+            self.state = State::Closing;
+        }
+    }
+
+    /// The connection is gone, and what waits with it.
+    pub fn break_off(&mut self) {
+        self.written = 0;
+        self.clear();
+        self.state = State::Broken;
+    }
+
+    /// Forgets every frame that the system has taken nothing of.
+    pub fn clear(&mut self) {
+        self.frames.truncate(usize::from(self.written > 0));
+        self.bytes = self.frames.iter().map(|queued| queued.frame.len()).sum();
+        let pushes = self.frames.iter().filter(|queued| queued.is_push);
+        self.push_bytes = pushes.map(|queued| queued.frame.len()).sum();
+    }
+
+    /// Fills `slices` with what is to be written next; returns how many it used.
+    pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        let mut count = 0;
+        for (slice, queued) in slices.iter_mut().zip(&self.frames) {
+            let written = if count == 0 { self.written } else { 0 };
+            *slice = IoSlice::new(&queued.frame[written..]);
+            count += 1;
+        }
+        count
+    }
+
+    /// The system has taken this many bytes.
+    pub fn advance(&mut self, mut bytes: usize) {
+        while let Some(first) = self.frames.front() {
+            let length = first.frame.len();
+            if bytes < length - self.written {
+                self.written += bytes;
+                return;
+            }
+            bytes -= length - self.written;
+            self.written = 0;
+            self.bytes -= length;
+            if first.is_push {
+                self.push_bytes -= length;
+            }
+            self.frames.pop_front();
+        }
+        self.frames = VecDeque::new();
+    }
+
+    fn append(&mut self, frame: Bytes, is_push: bool) {
+        if !self.is_open() {
+            return;
+        }
+        self.bytes += frame.len();
+        if is_push {
+            self.push_bytes += frame.len();
+        }
+        self.frames.push_back(Queued { frame, is_push });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What would be written next, at most `bytes` of it.
+    fn take(outgoing: &mut Outgoing, bytes: usize) -> Vec<u8> {
+        let mut slices = [IoSlice::new(&[]); 3];
+        let count = outgoing.slices(&mut slices);
+        let mut taken: Vec<u8> = slices[..count]
+            .iter()
+            .flat_map(|slice| slice.to_vec())
+            .collect();
+        taken.truncate(bytes);
+        outgoing.advance(taken.len());
+        taken
+    }
+
+    #[test]
+    fn frames_leave_in_order_in_pieces_of_any_size() {
+        for piece in 1..12 {
+            let mut outgoing = Outgoing::default();
+            for frame in ["one", "two", "three", "four"] {
+                outgoing.add_push(Bytes::from_static(frame.as_bytes()));
+            }
+            let mut all = Vec::new();
+            while !outgoing.is_empty() {
+                all.extend(take(&mut outgoing, piece));
+            }
+            assert_eq!(all, b"onetwothreefour", "pieces of {piece}");
+            assert_eq!((outgoing.bytes(), outgoing.push_bytes()), (0, 0));
+            assert_eq!(outgoing.frames.capacity(), 0, "an empty queue owns memory");
+        }
+    }
+
+    #[test]
+    fn clearing_keeps_a_frame_that_is_half_written() {
+        let mut outgoing = Outgoing::default();
+        outgoing.add_push(Bytes::from_static(b"begun"));
+        outgoing.add_push(Bytes::from_static(b"waiting"));
+        assert_eq!(take(&mut outgoing, 2), b"be");
+        outgoing.clear();
+        outgoing.close(Bytes::from_static(b"end"));
+        outgoing.add(Bytes::from_static(b"too late"));
+        assert_eq!(take(&mut outgoing, 100), b"gunend");
+        assert!(outgoing.is_empty() && !outgoing.is_open() && !outgoing.is_broken());
+    }
+
+    #[test]
+    fn only_pushes_count_as_pushes() {
+        let mut outgoing = Outgoing::default();
+        outgoing.add(Bytes::from_static(b"reply"));
+        outgoing.add_push(Bytes::from_static(b"push"));
+        assert_eq!((outgoing.bytes(), outgoing.push_bytes()), (9, 4));
+        take(&mut outgoing, 5);
+        assert_eq!((outgoing.bytes(), outgoing.push_bytes()), (4, 4));
+        outgoing.break_off();
+        assert_eq!((outgoing.bytes(), outgoing.push_bytes()), (0, 0));
+        assert!(outgoing.is_broken());
+    }
+}

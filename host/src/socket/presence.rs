@@ -1,0 +1,123 @@
+//! The sockets that the database counts, by which it knows who is online: each is counted when it opens and when it closes,
+//! in one order with its place in the registry.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures_util::future::join_all;
+use handler::presence::{Arrival, Connected, Disconnected};
+use handler::{Context, Error};
+use tokio::sync::oneshot;
+
+use crate::clock;
+use crate::delivery::Delivery;
+use crate::socket::close_reason::CloseReason;
+use crate::socket::handle::{Socket, User};
+use crate::store::Store;
+use crate::store::source::Source;
+
+/// Sockets whose end is stored in one go, after it could not be.
+const DEPARTURES: usize = 256;
+
+pub struct Presence {
+    pub store: Store,
+    /// Those whose end could not be stored yet.
+    departed: Mutex<Vec<Departure>>,
+}
+
+/// A socket that is closed, and that the database still counts.
+pub struct Departure {
+    pub socket: Arc<Socket>,
+    pub source: Arc<Source>,
+    pub ctx: Context,
+}
+
+impl Presence {
+    pub fn new(store: Store) -> Self {
+        Presence {
+            store,
+            departed: Mutex::default(),
+        }
+    }
+
+    /// Registers the socket, in commit order, under the user's id.
+    pub async fn open(
+        &self,
+        socket: &Arc<Socket>,
+        username: Arc<str>,
+        source: &Source,
+    ) -> Result<User, CloseReason> {
+        let ctx = Context::anonymous(clock::now());
+        let operation = Connected {
+            username: username.to_string(),
+            host_id: self.store.host_id(),
+        };
+        let (done, opened) = oneshot::channel();
+        let (registered, name) = (socket.clone(), username.clone());
+        let then = move |outcome: Result<Arrival, Error>, outbox| match outcome {
+            Ok(arrival) => {
+                let id = arrival.user_id;
+                let user = registered.user.get_or_init(|| User { id, name });
+                let _ = done.send(Ok(user.clone()));
+                Some(Delivery::opened(registered, arrival, outbox))
+            }
+            Err(error) => {
+                let _ = done.send(Err(error));
+                None
+            }
+        };
+        let submitted = self.store.submit(source, ctx, operation, then);
+        let outcome = match submitted.await {
+            Ok(()) => opened
+                .await
+                .unwrap_or(Err(Error::Internal("dropped".into()))),
+            Err(error) => Err(error),
+        };
+        match outcome {
+            Ok(user) => Ok(user),
+            Err(Error::NotFound(text)) => Err(CloseReason::refused(text)),
+            Err(error) => {
+                if let Error::Internal(detail) = error {
+                    tracing::error!(detail, user = &*username, "a socket could not be opened");
+                }
+                Err(CloseReason::UNAVAILABLE)
+            }
+        }
+    }
+
+    /// Takes the socket out of the registry and out of its user's presence. If the database fails, `retry` tries again.
+    pub async fn close(&self, departure: Departure) {
+        let operation = Disconnected {
+            host_id: self.store.host_id(),
+        };
+        let closed = departure.socket.clone();
+        let (done, stored) = oneshot::channel();
+        let then = move |outcome: Result<(), Error>, outbox| {
+            if let Err(Error::Internal(detail)) = &outcome {
+                tracing::error!(detail, socket = closed.id, "its end could not be stored");
+            }
+            let is_stored = outcome.is_ok();
+            let _ = done.send(is_stored);
+            // What is not stored still counts, here as well.
+            is_stored.then(|| Delivery::closed(closed, outbox))
+        };
+        let (source, ctx) = (&departure.source, departure.ctx.clone());
+        let submitted = self.store.submit(source, ctx, operation, then);
+        if submitted.await.is_err() || stored.await != Ok(true) {
+            self.departed().push(departure);
+        }
+    }
+
+    /// Stores the ends that could not be stored before.
+    pub async fn retry(&self) {
+        let mut departed = std::mem::take(&mut *self.departed());
+        while !departed.is_empty() {
+            // Together, so that they share commits.
+            let some = departed.split_off(departed.len().saturating_sub(DEPARTURES));
+            join_all(some.into_iter().map(|departure| self.close(departure))).await;
+        }
+    }
+
+    fn departed(&self) -> MutexGuard<'_, Vec<Departure>> {
+        self.departed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

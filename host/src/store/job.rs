@@ -1,0 +1,87 @@
+//! An operation on its way through the store.
+
+use std::time::Instant;
+
+use handler::{Context, Error, Operation, Outbox, Rows, Statement};
+
+use crate::delivery::Delivery;
+use crate::store::source::Room;
+use crate::threads::contain;
+
+/// One operation, its type forgotten.
+pub struct Job {
+    /// Those to run first; empty once they are taken.
+    pub statements: Vec<Statement>,
+    /// Of its parameters.
+    pub bytes: usize,
+    pub submitted_at: Instant,
+    pub work: Box<dyn Work>,
+    pub room: Room,
+}
+
+impl Job {
+    pub fn take_statements(&mut self) -> Vec<Statement> {
+        match std::mem::take(&mut self.statements) {
+            taken if taken.is_empty() => self.work.statements(),
+            first => first,
+        }
+    }
+}
+
+/// Of the parameters, about.
+pub fn bytes(statements: &[Statement]) -> usize {
+    let parameters = statements.iter().flat_map(|s| &s.parameters);
+    let sizes = parameters.map(|value| match value {
+        libsql::Value::Text(text) => text.len(),
+        libsql::Value::Blob(bytes) => bytes.len(),
+        _ => 8,
+    });
+    sizes.sum()
+}
+
+/// An operation, its type forgotten.
+pub trait Work: Send {
+    fn statements(&self) -> Vec<Statement>;
+
+    /// It was committed, and its rows were lost: from here on its statements find what it did.
+    fn repeat(&mut self);
+
+    /// What to do with the rows, once they are committed.
+    fn finish(self: Box<Self>, rows: Result<Vec<Rows>, Error>) -> Option<Delivery>;
+}
+
+/// An operation, with what is done with its outcome.
+pub struct Submitted<O, F> {
+    pub ctx: Context,
+    pub operation: O,
+    pub then: F,
+}
+
+impl<O, F> Work for Submitted<O, F>
+where
+    O: Operation,
+    F: FnOnce(Result<O::Output, Error>, Outbox) -> Option<Delivery> + Send,
+{
+    fn statements(&self) -> Vec<Statement> {
+        self.operation.statements(&self.ctx)
+    }
+
+    fn repeat(&mut self) {
+        self.ctx.is_repeat = true;
+    }
+
+    fn finish(self: Box<Self>, rows: Result<Vec<Rows>, Error>) -> Option<Delivery> {
+        let Submitted {
+            ctx,
+            operation,
+            then,
+        } = *self;
+        let mut outbox = Outbox::new();
+        let conclude = || operation.conclude(&ctx, &rows?, &mut outbox);
+        let outcome = contain(conclude);
+        if outcome.is_err() {
+            outbox.clear();
+        }
+        then(outcome, outbox)
+    }
+}

@@ -1,0 +1,466 @@
+//! The store: one writer that commits groups of operations, readers beside it, and nobody else who knows where the
+//! data is, but for the commands on a database at rest.
+
+mod failures;
+mod group;
+mod job;
+mod job_queue;
+pub mod local;
+pub mod location;
+pub mod offline_database;
+mod readers;
+mod remote;
+pub mod single_connection;
+pub mod source;
+mod transactor;
+mod writer;
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use handler::{Access, Context, Error, Operation, Outbox};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::clock;
+use crate::delivery::{Delivery, Requester};
+use crate::limits::client_address::ClientNetwork;
+use crate::limits::remembered::Remembered;
+use crate::store::job::{Job, Submitted, bytes};
+use crate::store::job_queue::{Entry, Sender, queue};
+use crate::store::local::LocalDatabase;
+use crate::store::location::Database;
+use crate::store::readers::read_all;
+use crate::store::remote::{RemoteReader, RemoteWriter};
+use crate::store::source::Source;
+use crate::store::transactor::Transactor;
+use crate::store::writer::write_groups;
+use crate::threads::{contain, spawn};
+
+/// Operations that wait for the writer, or fewer where they are large; more wait outside.
+const WRITES_QUEUED_MAX: usize = 4096;
+/// Operations that wait for a reader.
+const READS_QUEUED_MAX: usize = 1024;
+/// Reads of a remote database that may be under way at once.
+const REMOTE_READERS: usize = 16;
+
+/// A handle to the database's threads.
+#[derive(Clone)]
+pub struct Store {
+    writes: Sender,
+    reads: Sender,
+    /// Those that were seen last.
+    sources: Arc<Remembered<ClientNetwork, Source>>,
+    /// Of operations of no socket.
+    own: Arc<Source>,
+    /// The name of this host in the database.
+    host_id: Arc<str>,
+    /// The database is on a server: other hosts may use it, and its answers may get lost.
+    is_shared: bool,
+    /// The data file.
+    file: Option<PathBuf>,
+    next_request_id: Arc<AtomicU64>,
+}
+
+/// The database's threads. Dropping the last `Store` ends them too.
+pub struct StoreThreads {
+    writer: JoinHandle<()>,
+    readers: Vec<JoinHandle<()>>,
+    store: Store,
+}
+
+impl StoreThreads {
+    /// Commits what is queued, empties the write-ahead log and closes the database. Operations submitted after it are
+    /// refused as `Unavailable`. Blocks.
+    pub fn stop(self) {
+        for _ in &self.readers {
+            let _ = self.store.reads.send(Entry::Stop);
+        }
+        // A thread that panicked has printed why. The writer is the last: SQLite removes the write-ahead log of a file when
+        // its last connection closes, and no other one is closing.
+        for reader in self.readers {
+            let _ = reader.join();
+        }
+        let _ = self.store.writes.send(Entry::Stop);
+        let _ = self.writer.join();
+    }
+}
+
+impl Store {
+    /// Opens the database: a file is created, with its folder, where it does not exist, and its schema is brought up to
+    /// date. A remote server that cannot be reached yet is waited for while operations are refused as `Unavailable`. What
+    /// commits tell the world goes to `deliveries`, in commit order, a batch for each commit. An operation is refused
+    /// after `timeout`.
+    pub fn open(
+        database: &Database,
+        now: i64,
+        timeout: Duration,
+        deliveries: mpsc::Sender<Vec<Delivery>>,
+    ) -> anyhow::Result<(Store, StoreThreads)> {
+        let mut random = [0; 16];
+        getrandom::fill(&mut random)?;
+        let random = u128::from_be_bytes(random);
+        let (host_id, writer, readers): (Arc<str>, _, Vec<_>);
+        match database {
+            Database::File(path) => {
+                // A file has one host.
+                host_id = "local".into();
+                writer = Transactor::Local(LocalDatabase::open_writer(path, now)?);
+                let cores = thread::available_parallelism().map_or(1, usize::from);
+                readers = (0..cores.clamp(1, 4))
+                    .map(|_| LocalDatabase::open_reader(path).map(Transactor::Local))
+                    .collect::<Result<_, _>>()?;
+            }
+            Database::Remote(url) => {
+                host_id = format!("{:016x}", (random >> 64) as u64).into();
+                let is_ready = Arc::new(AtomicBool::new(false));
+                // Time for a second try.
+                let patience = timeout / 2;
+                let opened = RemoteWriter::open(url, host_id.clone(), patience, is_ready.clone())?;
+                writer = Transactor::RemoteWriter(opened);
+                readers = (0..REMOTE_READERS)
+                    .map(|_| RemoteReader::connect(url, patience, is_ready.clone()))
+                    .map(|reader| reader.map(Transactor::RemoteReader))
+                    .collect::<Result<_, _>>()?;
+            }
+        }
+        let file = match database {
+            Database::File(path) => Some(path.clone()),
+            Database::Remote(_) => None,
+        };
+
+        let (writes, queued) = queue(WRITES_QUEUED_MAX);
+        let commits = deliveries.clone();
+        let writer = spawn("writer", move || {
+            write_groups(writer, queued, timeout, &commits)
+        })?;
+        let (reads, queued) = queue(READS_QUEUED_MAX);
+        let queued = Arc::new(Mutex::new(queued));
+        let readers = readers.into_iter().map(|reader| {
+            let (queued, deliveries) = (queued.clone(), deliveries.clone());
+            spawn("reader", move || {
+                read_all(reader, &queued, timeout, &deliveries)
+            })
+        });
+        let readers = readers.collect::<Result<_, _>>()?;
+        let store = Store {
+            writes,
+            reads,
+            sources: Arc::new(Remembered::new()),
+            own: Arc::new(Source::own()),
+            host_id,
+            is_shared: database.is_shared(),
+            file,
+            next_request_id: Arc::new(AtomicU64::new(random as u64)),
+        };
+        let threads = StoreThreads {
+            writer,
+            readers,
+            store: store.clone(),
+        };
+        Ok((store, threads))
+    }
+
+    /// The name of this host in the database: of a file's one host always the same, else a new one for each process.
+    pub fn host_id(&self) -> Arc<str> {
+        self.host_id.clone()
+    }
+
+    /// Whether other hosts may use the same database.
+    pub fn is_shared(&self) -> bool {
+        self.is_shared
+    }
+
+    /// The source of operations that come from this address.
+    pub fn source(&self, address: IpAddr) -> Arc<Source> {
+        let address = ClientNetwork::from(address);
+        self.sources.of(address, || Source::of(address))
+    }
+
+    /// Runs an operation of the host itself; returns when others have been told, in commit order.
+    pub async fn run<O>(&self, ctx: Context, operation: O) -> Result<O::Output, Error>
+    where
+        O: Operation + 'static,
+        O::Output: Send + 'static,
+    {
+        let running = self.run_from(&self.own, None, ctx, operation);
+        let outcome = running.await;
+        if let Err(Error::Internal(detail)) = &outcome {
+            tracing::error!(detail, "an operation failed");
+        }
+        outcome
+    }
+
+    /// The same with nobody as the caller, at this moment.
+    pub async fn run_now<O>(&self, operation: O) -> Result<O::Output, Error>
+    where
+        O: Operation + 'static,
+        O::Output: Send + 'static,
+    {
+        self.run(Context::anonymous(clock::now()), operation).await
+    }
+
+    /// Runs an operation of this source; `requester` is told nothing of what others are told. The caller logs a failure.
+    pub async fn run_from<O>(
+        &self,
+        source: &Source,
+        requester: Requester,
+        ctx: Context,
+        operation: O,
+    ) -> Result<O::Output, Error>
+    where
+        O: Operation + 'static,
+        O::Output: Send + 'static,
+    {
+        let (done, result) = oneshot::channel();
+        self.submit(source, ctx, operation, move |outcome, outbox| {
+            // The caller goes on when others have been told: what it does next cannot overtake this.
+            let done = move || drop(done.send(outcome));
+            if outbox.is_empty() {
+                done();
+                return None;
+            }
+            Some(Delivery::pushes(requester, outbox, done))
+        })
+        .await?;
+        let outcome = result.await;
+        outcome.unwrap_or_else(|_| Err(Error::Internal("the operation was dropped".into())))
+    }
+
+    /// Operations that wait or are under way: writes, and reads.
+    pub fn queued(&self) -> (usize, usize) {
+        (self.writes.jobs(), self.reads.jobs())
+    }
+
+    /// The sizes in bytes of the data file and its write-ahead log; nothing of a remote database.
+    pub fn file_bytes(&self) -> Vec<(&'static str, u64)> {
+        let Some(path) = &self.file else {
+            return Vec::new();
+        };
+        let mut log = path.as_os_str().to_owned();
+        log.push("-wal");
+        let bytes = |path: &Path| path.metadata().map_or(0, |metadata| metadata.len());
+        vec![("main", bytes(path)), ("wal", bytes(log.as_ref()))]
+    }
+
+    /// Queues an operation. `then` gets its outcome and outbox after the commit, on a thread of the store: its
+    /// delivery is handed on in commit order. Where the operation could not be queued, `then` is not called.
+    pub async fn submit<O>(
+        &self,
+        source: &Source,
+        mut ctx: Context,
+        operation: O,
+        then: impl FnOnce(Result<O::Output, Error>, Outbox) -> Option<Delivery> + Send + 'static,
+    ) -> Result<(), Error>
+    where
+        O: Operation + 'static,
+    {
+        let (queue, share) = match operation.access() {
+            Access::Write => (&self.writes, source.writes()),
+            Access::Read | Access::None => (&self.reads, source.reads()),
+        };
+        if self.is_shared {
+            let id = self.next_request_id.fetch_add(1, Ordering::Relaxed);
+            ctx.request_id = Some(id.to_be_bytes());
+        }
+        let submitted_at = Instant::now();
+        let statements = contain(|| Ok(operation.statements(&ctx)))?;
+        let bytes = bytes(&statements);
+        queue.send(Entry::Job(Job {
+            statements,
+            bytes,
+            submitted_at,
+            room: queue.room(source, share, bytes).await?,
+            work: Box::new(Submitted {
+                ctx,
+                operation,
+                then,
+            }),
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use handler::{Rows, Statement};
+
+    use super::*;
+    use crate::delivery::Change;
+    use crate::store::local;
+    use crate::store::writer::GROUP_MAX;
+
+    /// Runs this SQL, and fails or panics on the way as it is told.
+    struct Probe {
+        sql: &'static str,
+        access: Access,
+        panics: bool,
+    }
+
+    impl Operation for Probe {
+        type Output = usize;
+
+        fn access(&self) -> Access {
+            self.access
+        }
+
+        fn statements(&self, _: &Context) -> Vec<Statement> {
+            vec![Statement::new(self.sql, [])]
+        }
+
+        /// The number of rows.
+        fn conclude(&self, _: &Context, rows: &[Rows], _: &mut Outbox) -> Result<usize, Error> {
+            assert!(!self.panics, "as it was told");
+            Ok(rows[0].0.len())
+        }
+    }
+
+    const INSERT: &str = "insert into conversations (name) values ('x') returning id";
+    const SELECT: &str = "select id from conversations";
+
+    fn probe(sql: &'static str, access: Access) -> Probe {
+        Probe {
+            sql,
+            access,
+            panics: false,
+        }
+    }
+
+    /// The outcomes of probes submitted at once, so that they meet in groups: a number of rows, or a code.
+    async fn outcomes(store: &Store, probes: Vec<Probe>) -> Vec<Result<usize, &'static str>> {
+        let running = probes.into_iter().map(|probe| {
+            let store = store.clone();
+            tokio::spawn(async move { store.run(Context::anonymous(0), probe).await })
+        });
+        let mut outcomes = Vec::new();
+        for outcome in running.collect::<Vec<_>>() {
+            let outcome = outcome.await.expect("no panic reaches the caller");
+            outcomes.push(outcome.map_err(|error| error.code()));
+        }
+        outcomes
+    }
+
+    /// A store on a file in this folder.
+    async fn open_in(
+        folder: &tempfile::TempDir,
+        deliveries: mpsc::Sender<Vec<Delivery>>,
+    ) -> (Store, StoreThreads) {
+        let database = Database::File(folder.path().join("chat.db"));
+        let open = move || Store::open(&database, 0, Duration::from_secs(10), deliveries);
+        let opened = tokio::task::spawn_blocking(open).await;
+        opened.expect("no panic").expect("a store")
+    }
+
+    #[tokio::test]
+    async fn operations_beyond_a_full_queue_are_refused() {
+        let folder = tempfile::TempDir::new().expect("a folder");
+        let (deliveries, mut delivered) = mpsc::channel(1);
+        let (store, _threads) = open_in(&folder, deliveries).await;
+        let (submitted, mut finished) = mpsc::unbounded_channel();
+        let submit = || {
+            let finished = submitted.clone();
+            // Nobody takes what it has for others: the writer waits.
+            let then = move |outcome: Result<usize, Error>, _| {
+                let _ = finished.send(outcome);
+                Some(Change::Missed.into())
+            };
+            store.submit(
+                &store.own,
+                Context::anonymous(0),
+                probe(INSERT, Access::Write),
+                then,
+            )
+        };
+        let mut accepted = 0;
+        let refusal = loop {
+            match submit().await {
+                Ok(()) => accepted += 1,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(refusal.code(), "unavailable");
+        assert!((WRITES_QUEUED_MAX..WRITES_QUEUED_MAX + 4 * GROUP_MAX).contains(&accepted));
+        assert_eq!(store.queued().0, WRITES_QUEUED_MAX);
+        // Readers are not concerned; and what was accepted is done.
+        let read = outcomes(&store, vec![probe("select 1", Access::Read)]).await;
+        assert_eq!(read, [Ok(1)]);
+        let drain = tokio::spawn(async move { while delivered.recv().await.is_some() {} });
+        for _ in 0..accepted {
+            assert_eq!(finished.recv().await, Some(Ok(1)));
+        }
+        drain.abort();
+    }
+
+    #[tokio::test]
+    async fn what_fails_fails_alone() {
+        let folder = tempfile::TempDir::new().expect("a folder");
+        let (deliveries, _delivered) = mpsc::channel(1);
+        let (store, threads) = open_in(&folder, deliveries).await;
+        // More bad reads than there are readers: none of them may be gone afterwards.
+        let not_utf8 = "select cast(x'ff' as text)";
+        let bad_reads = (0..20).map(|_| probe(not_utf8, Access::Read)).collect();
+        let expected = vec![Err("internal"); 20];
+        assert_eq!(outcomes(&store, bad_reads).await, expected);
+
+        let mut writes = Vec::new();
+        let mut expected = Vec::new();
+        for _ in 0..20 {
+            writes.push(probe(INSERT, Access::Write));
+            expected.push(Ok(1));
+            // Violates "not null".
+            writes.push(probe(
+                "insert into conversations (name) values (null)",
+                Access::Write,
+            ));
+            expected.push(Err("internal"));
+            writes.push(probe(
+                "insert into conversations (name) values ('y') returning cast(x'ff' as text)",
+                Access::Write,
+            ));
+            expected.push(Err("internal"));
+            writes.push(Probe {
+                panics: true,
+                ..probe(
+                    "update conversations set name = 'z' where false",
+                    Access::Write,
+                )
+            });
+            expected.push(Err("internal"));
+        }
+        assert_eq!(outcomes(&store, writes).await, expected);
+        let stored = outcomes(&store, vec![probe(SELECT, Access::Read)]).await;
+        assert_eq!(stored, [Ok(20)]);
+        tokio::task::spawn_blocking(|| threads.stop())
+            .await
+            .expect("no panic");
+        let refused = outcomes(&store, vec![probe(SELECT, Access::Read)]).await;
+        assert_eq!(refused, [Err("unavailable")]);
+    }
+
+    /// Long before the log is so long that the writer has to empty it.
+    #[tokio::test]
+    async fn what_is_committed_is_moved_into_the_file_meanwhile() {
+        let folder = tempfile::TempDir::new().expect("a folder");
+        let (deliveries, _delivered) = mpsc::channel(1);
+        let (store, threads) = open_in(&folder, deliveries).await;
+        let sizes = || store.file_bytes().into_iter().map(|(_, bytes)| bytes);
+        let large = "insert into conversations (name) values (hex(zeroblob(16384))) returning id";
+        let mut commits = 0;
+        while sizes().next() < Some(1024 * 1024) {
+            let outcome = outcomes(&store, vec![probe(large, Access::Write)]).await;
+            assert_eq!(outcome, [Ok(1)]);
+            commits += 1;
+            assert!(
+                commits < 1000,
+                "nothing was moved: {:?}",
+                sizes().collect::<Vec<_>>()
+            );
+        }
+        assert!(sizes().nth(1) < Some(local::LOG_BYTES_MAX));
+        tokio::task::spawn_blocking(|| threads.stop())
+            .await
+            .expect("no panic");
+    }
+}

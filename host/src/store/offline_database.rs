@@ -1,0 +1,157 @@
+//! A database as a whole, for a program that copies one: any SQL, on a file or on a server.
+
+use std::fs::File;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use handler::cluster::lease::CountHosts;
+use handler::schema::{self, SchemaError};
+use handler::{Context, Operation, Outbox, Rows};
+use libsql::{Builder, Connection, OpenFlags};
+use tokio::runtime::Runtime;
+
+use crate::store::local;
+use crate::store::location::Database;
+use crate::store::remote::RemoteScripts;
+
+/// How long a statement waits for another program's lock on a file.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Its errors do not name the database: the caller knows which it is.
+pub enum OfflineDatabase {
+    File(LockedFile),
+    Server(RemoteScripts),
+}
+
+/// No server runs on it meanwhile.
+pub struct LockedFile {
+    connection: Connection,
+    /// libsql is async; on a local file its futures are ready at once.
+    runtime: Runtime,
+    _lock: File,
+}
+
+impl OfflineDatabase {
+    /// To read from. A file is seen as it is now until this is dropped; where there is none, none is made.
+    pub fn open_to_read(database: &Database) -> anyhow::Result<Self> {
+        match database {
+            Database::File(path) => {
+                ensure!(path.exists(), "there is no such file");
+                let file = LockedFile::open(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+                file.execute("begin")?;
+                Ok(OfflineDatabase::File(file))
+            }
+            Database::Remote(url) => Ok(OfflineDatabase::Server(RemoteScripts::connect(url)?)),
+        }
+    }
+
+    /// To write to. A file is made, with its folder, where there is none.
+    pub fn open_to_write(database: &Database) -> anyhow::Result<Self> {
+        match database {
+            Database::File(path) => {
+                local::create_folder_of(path)?;
+                let file = LockedFile::open(path, OpenFlags::default())?;
+                Ok(OfflineDatabase::File(file))
+            }
+            Database::Remote(url) => Ok(OfflineDatabase::Server(RemoteScripts::connect(url)?)),
+        }
+    }
+
+    /// As `schema::check`.
+    pub fn check(&self) -> Result<i64, SchemaError> {
+        match self {
+            OfflineDatabase::File(file) => file.runtime.block_on(schema::check(&file.connection)),
+            OfflineDatabase::Server(scripts) => scripts.check(),
+        }
+    }
+
+    /// Fails where a server runs on it; of a file, its lock has said so. It has the table `hosts`.
+    pub fn check_not_served(&self) -> anyhow::Result<()> {
+        if let OfflineDatabase::Server(_) = self {
+            let ctx = Context::anonymous(0);
+            let statements = CountHosts.statements(&ctx);
+            let rows = statements.iter().map(|count| self.read(count.sql));
+            let rows = rows.collect::<Result<Vec<_>, _>>()?;
+            let hosts = CountHosts.conclude(&ctx, &rows, &mut Outbox::new());
+            ensure!(hosts? == 0, IS_SERVED);
+        }
+        Ok(())
+    }
+
+    /// The rows of one statement that changes nothing.
+    pub fn read(&self, sql: &str) -> anyhow::Result<Rows> {
+        match self {
+            OfflineDatabase::File(file) => {
+                let reading = async {
+                    let mut statement = file.connection.prepare(sql).await?;
+                    handler::run(&mut statement, Vec::new()).await
+                };
+                Ok(file.runtime.block_on(reading)?)
+            }
+            OfflineDatabase::Server(scripts) => Ok(scripts.repeat(sql)?.pop().unwrap_or_default()),
+        }
+    }
+
+    /// Commits one statement that may be run twice with the same result.
+    pub fn write(&self, sql: &str) -> anyhow::Result<()> {
+        match self {
+            OfflineDatabase::File(file) => file.execute(sql),
+            OfflineDatabase::Server(scripts) => scripts.repeat(sql).map(drop),
+        }
+    }
+
+    /// Commits a script, or nothing of it. It may take minutes. After an error this is not to be used any more.
+    pub fn change(&self, script: &str) -> anyhow::Result<()> {
+        match self {
+            OfflineDatabase::File(file) => {
+                file.execute(&format!("begin immediate; {script}; commit"))
+            }
+            OfflineDatabase::Server(scripts) => scripts.run(script),
+        }
+    }
+
+    /// What is committed to a file from here on is on disk; of a server's, the server knows.
+    pub fn make_durable(&self) -> anyhow::Result<()> {
+        if let OfflineDatabase::File(file) = self {
+            file.runtime
+                .block_on(local::make_durable(&file.connection))?;
+        }
+        Ok(())
+    }
+
+    /// Moves the write-ahead log of a file into it.
+    pub fn checkpoint(&self) -> anyhow::Result<()> {
+        match self {
+            OfflineDatabase::File(file) => file.execute("pragma wal_checkpoint(truncate)"),
+            OfflineDatabase::Server(_) => Ok(()),
+        }
+    }
+}
+
+const IS_SERVED: &str =
+    "a server is running on it, whose changes from now on would be lost: stop it first";
+
+impl LockedFile {
+    fn open(path: &Path, flags: OpenFlags) -> anyhow::Result<Self> {
+        ensure!(!path.is_dir(), "it is a folder, expected a file");
+        let lock = local::try_lock(path)?.context(IS_SERVED)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+        let opening = Builder::new_local(path).flags(flags).build();
+        let connection = runtime.block_on(opening)?.connect()?;
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        let file = LockedFile {
+            connection,
+            runtime,
+            _lock: lock,
+        };
+        file.execute(&format!("pragma cache_size = -{}", local::PAGE_CACHE_KIB))?;
+        Ok(file)
+    }
+
+    fn execute(&self, script: &str) -> anyhow::Result<()> {
+        self.runtime
+            .block_on(self.connection.execute_batch(script))?;
+        Ok(())
+    }
+}

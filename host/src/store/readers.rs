@@ -1,0 +1,35 @@
+//! The reader threads: they share a queue, and each runs one job at a time.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use handler::Access;
+use tokio::sync::mpsc;
+
+use crate::delivery::Delivery;
+use crate::store::group::{refuse_late, run_group, tell};
+use crate::store::job::Job;
+use crate::store::job_queue::Receiver;
+use crate::store::transactor::Transactor;
+
+/// Runs jobs until the queue has ended.
+pub fn read_all(
+    mut database: Transactor,
+    queue: &Mutex<Receiver>,
+    timeout: Duration,
+    deliveries: &mpsc::Sender<Vec<Delivery>>,
+) {
+    while let Some(job) = next(queue) {
+        let mut told = Vec::new();
+        let jobs = refuse_late(vec![job], timeout, &mut told);
+        run_group(&mut database, Access::Read, jobs, timeout, &mut told);
+        tell(deliveries, told);
+    }
+}
+
+/// The lock is held only while waiting, never while working.
+fn next(queue: &Mutex<Receiver>) -> Option<Job> {
+    let mut queue = queue.lock().ok()?;
+    queue.wait();
+    queue.take()
+}

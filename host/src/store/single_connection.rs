@@ -1,0 +1,73 @@
+//! The database without threads or groups, for a program that runs one operation.
+
+use anyhow::{Context as _, ensure};
+use handler::cluster::lease::CountHosts;
+use handler::schema::SchemaError;
+use handler::{Context, Error, Operation, Outbox, handle, handle_remote, schema};
+use libsql::{Builder, Connection};
+
+use crate::store::local;
+use crate::store::location::Database;
+
+pub struct SingleConnection {
+    db: Connection,
+    is_remote: bool,
+    /// A server runs on it.
+    pub is_served: bool,
+}
+
+impl SingleConnection {
+    /// Opens a database that exists, and brings its schema up to date.
+    pub async fn open(database: &Database, now: i64) -> anyhow::Result<Self> {
+        let unusable = || format!("DBPATH: cannot use the database {database}");
+        match database {
+            Database::File(path) => {
+                ensure!(path.exists(), "DBPATH: there is no database {database}");
+                let is_served = local::is_served(path)?;
+                let db = Builder::new_local(path).build().await?.connect()?;
+                local::make_ready(&db, now).await.with_context(unusable)?;
+                Ok(SingleConnection {
+                    db,
+                    is_remote: false,
+                    is_served,
+                })
+            }
+            Database::Remote(url) => {
+                let remote = Builder::new_remote(url.address.clone(), url.token.clone());
+                let db = remote.build().await?.connect()?;
+                schema::migrate_remote(&db, now)
+                    .await
+                    .with_context(unusable)?;
+                let mut single = SingleConnection {
+                    db,
+                    is_remote: true,
+                    is_served: false,
+                };
+                let ctx = Context::anonymous(now);
+                let hosts = single.run(&ctx, &CountHosts, &mut Outbox::new()).await?;
+                single.is_served = hosts > 0;
+                Ok(single)
+            }
+        }
+    }
+
+    /// Takes the schema back by one version; returns the version it has then.
+    pub async fn downgrade(&self) -> Result<i64, SchemaError> {
+        match self.is_remote {
+            true => schema::downgrade_remote(&self.db).await,
+            false => schema::downgrade(&self.db).await,
+        }
+    }
+
+    pub async fn run<O: Operation + ?Sized>(
+        &self,
+        ctx: &Context,
+        operation: &O,
+        out: &mut Outbox,
+    ) -> Result<O::Output, Error> {
+        match self.is_remote {
+            true => handle_remote(&self.db, ctx, operation, out).await,
+            false => handle(&self.db, ctx, operation, out).await,
+        }
+    }
+}

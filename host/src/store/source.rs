@@ -1,0 +1,81 @@
+//! Where operations come from, and what each source may have in the queues.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::limits::client_address::ClientNetwork;
+
+/// Bytes that may wait for the writer, and for the readers.
+pub const QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// What the sockets of one address may take of them, and a single operation.
+pub const SOURCE_BYTES_MAX: usize = QUEUE_BYTES_MAX / 32;
+
+/// Where operations come from: the sockets of an address, or the server itself, of whose operations each is limited
+/// elsewhere.
+pub struct Source {
+    address: Option<ClientNetwork>,
+    writes: Arc<Semaphore>,
+    reads: Arc<Semaphore>,
+}
+
+impl Source {
+    pub fn of(address: ClientNetwork) -> Self {
+        Self::new(Some(address), SOURCE_BYTES_MAX)
+    }
+
+    pub fn own() -> Self {
+        Self::new(None, QUEUE_BYTES_MAX)
+    }
+
+    fn new(address: Option<ClientNetwork>, bytes: usize) -> Self {
+        Source {
+            address,
+            writes: Arc::new(Semaphore::new(bytes)),
+            reads: Arc::new(Semaphore::new(bytes)),
+        }
+    }
+
+    pub fn writes(&self) -> &Arc<Semaphore> {
+        &self.writes
+    }
+
+    pub fn reads(&self) -> &Arc<Semaphore> {
+        &self.reads
+    }
+}
+
+/// What a job takes of the limits until it is done.
+pub struct Room {
+    /// The address of its source.
+    pub address: Option<ClientNetwork>,
+    _of_source: OwnedSemaphorePermit,
+    _of_all: OwnedSemaphorePermit,
+    /// How many there are in its queue.
+    jobs: Arc<AtomicUsize>,
+}
+
+impl Room {
+    /// One more of `jobs`, which has these parts of what its source may have, and all together.
+    pub fn new(
+        source: &Source,
+        of_source: OwnedSemaphorePermit,
+        of_all: OwnedSemaphorePermit,
+        jobs: Arc<AtomicUsize>,
+    ) -> Self {
+        jobs.fetch_add(1, Ordering::Relaxed);
+        Room {
+            address: source.address,
+            _of_source: of_source,
+            _of_all: of_all,
+            jobs,
+        }
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.jobs.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,81 @@
+//! The writer thread: whatever has queued while the last commit was under way becomes the next one.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use handler::Access;
+use tokio::sync::mpsc;
+
+use crate::delivery::Delivery;
+use crate::store::group::{refuse_late, run_group, tell};
+use crate::store::job::Job;
+use crate::store::job_queue::Receiver;
+use crate::store::transactor::Transactor;
+
+/// Operations in one commit.
+pub const GROUP_MAX: usize = 256;
+/// Bytes of parameters in one commit, unless a single operation has more.
+const GROUP_BYTES_MAX: usize = 1024 * 1024;
+/// The longest that a request to a remote database waits for others to share it, and how often it looks.
+const GATHER_MAX: Duration = Duration::from_millis(5);
+const GATHER_STEP: Duration = Duration::from_micros(200);
+/// Commits groups until the queue has ended.
+pub fn write_groups(
+    mut database: Transactor,
+    mut queue: Receiver,
+    timeout: Duration,
+    deliveries: &mpsc::Sender<Vec<Delivery>>,
+) {
+    let is_remote = !matches!(database, Transactor::Local(_));
+    // The last group, and how long it took.
+    let (mut last_size, mut last_time) = (0, Duration::ZERO);
+    while queue.wait() > 0 {
+        if is_remote {
+            gather(&mut queue, last_size, last_time);
+        }
+        let jobs = std::iter::from_fn(|| queue.take());
+        let mut jobs: Vec<_> = jobs.take(GROUP_MAX).collect();
+        let started = Instant::now();
+        last_size = jobs.len();
+        while !jobs.is_empty() {
+            let rest = jobs.split_off(fitting(&jobs));
+            let mut told = Vec::new();
+            let jobs_in_time = refuse_late(jobs, timeout, &mut told);
+            run_group(
+                &mut database,
+                Access::Write,
+                jobs_in_time,
+                timeout,
+                &mut told,
+            );
+            tell(deliveries, told);
+            jobs = rest;
+        }
+        last_time = started.elapsed();
+        if let Transactor::Local(database) = &mut database {
+            database.keep_log_short();
+        }
+    }
+    if let Transactor::Local(database) = &mut database {
+        database.checkpoint();
+    }
+}
+
+/// Those who were answered by the last request ask again at once: a request that leaves before they have done so makes them
+/// wait for a whole one more. Waits for as many as there were, and a small part of the time that the request took.
+fn gather(queue: &mut Receiver, last_size: usize, last_time: Duration) {
+    let until = Instant::now() + (last_time / 8).min(GATHER_MAX);
+    while queue.receive() < last_size && Instant::now() < until {
+        thread::sleep(GATHER_STEP);
+    }
+}
+
+/// How many of these make a group: at least one.
+fn fitting(jobs: &[Job]) -> usize {
+    let mut bytes = 0;
+    let fits = |job: &&Job| {
+        bytes += job.bytes;
+        bytes <= GROUP_BYTES_MAX
+    };
+    jobs.iter().take_while(fits).count().max(1)
+}
