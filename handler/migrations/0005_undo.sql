@@ -1,4 +1,4 @@
 -- Back from version 5 to 4.
-drop index messages_by_changed_rev;
+drop table changed_messages;
+drop table members_changes;
 alter table messages drop column changed_rev;
-alter table conversations drop column members_rev;

@@ -141,6 +141,7 @@ impl Field {
     }
 
     /// A signed 64-bit integer, in its range where it has one.
+    #[inline]
     pub fn integer(&self, fields: &Fields) -> Result<Option<i64>, Error> {
         let value = self.typed(fields.integer(self.name))?;
         match (self.kind, value) {
@@ -152,11 +153,13 @@ impl Field {
     }
 
     /// As [`Field::integer`], where it has to be there.
+    #[inline]
     pub fn required_integer(&self, fields: &Fields) -> Result<i64, Error> {
         self.integer(fields)?.ok_or_else(|| self.error())
     }
 
     /// Text of a length that it may have.
+    #[inline]
     pub fn text(&self, fields: &Fields) -> Result<Option<String>, Error> {
         let value = self.typed(fields.text(self.name))?;
         if let (Kind::Text(length) | Kind::ClientId(length), Some(text)) = (self.kind, &value) {
@@ -181,6 +184,7 @@ impl Field {
     }
 
     /// As [`Field::text`], where it has to be there.
+    #[inline]
     pub fn required_text(&self, fields: &Fields) -> Result<String, Error> {
         self.text(fields)?.ok_or_else(|| self.error())
     }
@@ -190,6 +194,7 @@ impl Field {
             .ok_or_else(|| self.error())
     }
 
+    #[inline]
     fn typed<T>(&self, read: Result<Option<T>, WrongType>) -> Result<Option<T>, Error> {
         read.map_err(|WrongType| self.error())
     }

@@ -1,5 +1,6 @@
 //! Who may do what in a conversation: the guard of events that are for its members.
 
+use crate::conversation::members_rev;
 use crate::declaration::{Declared, Who};
 use crate::error::Error;
 use crate::field::{Field, Kind};
@@ -126,8 +127,11 @@ impl Guard {
     /// One row where the caller is a member, none where not: the role, and the conversation's `members_rev`.
     pub fn statement(&self, ctx: &Context) -> Statement {
         Statement::new(
-            "select 0, (select members_rev from conversations where id = ?1)
-             from members where conversation_id = ?1 and user_id = ?2",
+            concat!(
+                "select 0, ",
+                members_rev!("?1"),
+                " from members where conversation_id = ?1 and user_id = ?2"
+            ),
             [self.conversation_id.into(), ctx.user_id.into()],
         )
     }

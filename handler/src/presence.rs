@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::conversation::members_rev;
 use crate::error::Error;
 use crate::operation::{Access, Context, Operation};
 use crate::outbox::{Audience, Outbox, Output};
@@ -64,11 +65,11 @@ impl Operation for Connected {
             ),
             Statement::new(
                 match ctx.is_shared() {
-                    true => {
-                        "select mb.conversation_id, c.members_rev
-                         from members mb cross join conversations c on c.id = mb.conversation_id
-                         where mb.user_id = (select id from users where username = ?1)"
-                    }
+                    true => concat!(
+                        "select conversation_id, ",
+                        members_rev!("members.conversation_id"),
+                        " from members where user_id = (select id from users where username = ?1)"
+                    ),
                     false => {
                         "select cast(conversation_id as integer), 0 from members
                          where user_id = (select id from users where username = ?1)"

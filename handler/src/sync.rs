@@ -190,7 +190,7 @@ impl Operation for Sync {
                          union all
                          select m.id, m.conversation_id, m.changed_rev, coalesce(octet_length(m.content), 0)
                          from page cross join messages m on m.id in (
-                             select id from messages
+                             select message_id from changed_messages
                              where conversation_id = page.id and changed_rev > page.since
                              order by changed_rev limit ?4 + 1)
                          where page.since is not null

@@ -1,5 +1,6 @@
 //! Who is in which conversation, for a host that may have missed a change of that.
 
+use crate::conversation::members_rev;
 use crate::error::Error;
 use crate::operation::{Access, Context, Operation};
 use crate::outbox::Outbox;
@@ -28,9 +29,11 @@ impl Operation for FindMemberships {
 
     fn statements(&self, _: &Context) -> Vec<Statement> {
         vec![Statement::new(
-            "select value, (select cast(json_group_array(json_array(mb.conversation_id, c.members_rev)) as blob)
-                 from members mb cross join conversations c on c.id = mb.conversation_id where mb.user_id = value)
-             from json_each(?1)",
+            concat!(
+                "select value, (select cast(json_group_array(json_array(conversation_id, ",
+                members_rev!("members.conversation_id"),
+                ")) as blob) from members where user_id = value) from json_each(?1)"
+            ),
             [json(&self.user_ids).into()],
         )]
     }

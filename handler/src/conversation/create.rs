@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::conversation::Conversation;
+use crate::conversation::{Conversation, FIRST_REV};
 use crate::declaration::Declared;
 use crate::error::Error;
 use crate::field::{Field, Kind, Length};
@@ -20,9 +20,6 @@ pub const MEMBERS_MAX: usize = 10_000;
 
 /// A name made of members stops growing at this many characters.
 const MADE_NAME_CHARS_MAX: usize = 80;
-
-/// The rev of a conversation that was just made, and of its first members.
-const FIRST_REV: i64 = 1;
 
 const MEMBERS: Field =
     Field::required("members", Kind::Users).wrong("members value expected a list");

@@ -28,6 +28,21 @@ macro_rules! unread_column {
 }
 pub(crate) use unread_column;
 
+/// The rev of a conversation that was just made, and of its first members.
+pub(crate) const FIRST_REV: i64 = 1;
+
+/// The `members_rev` of the conversation whose id is `$id`: its rev at the latest change of its members.
+macro_rules! members_rev {
+    ($id:literal) => {
+        concat!(
+            "coalesce((select members_rev from members_changes where conversation_id = ",
+            $id,
+            "), 1)"
+        )
+    };
+}
+pub(crate) use members_rev;
+
 /// A conversation with its members, in the order of joining.
 #[derive(Serialize)]
 pub struct Conversation<'a> {

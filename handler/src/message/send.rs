@@ -2,8 +2,10 @@
 
 use std::borrow::Cow;
 
+use libsql::Value;
 use serde::Serialize;
 
+use crate::conversation::members_rev;
 use crate::error::Error;
 use crate::field::{Field, Kind, Length};
 use crate::fields::Fields;
@@ -68,16 +70,30 @@ impl MemberEvent for SendMessage {
             Some(client_id) => client_id.as_str().into(),
             None => ctx.request_key(),
         };
-        // "or fail": SQLite keeps no copy of the pages that the statement changes. It has one row: there is nothing to undo.
+        /// "or fail": SQLite keeps no copy of the pages that the statement changes. It has one row: there is nothing to undo.
+        macro_rules! insert {
+            ($($guard:literal)*) => {
+                concat!(
+                    "insert or fail into messages (sender_id, conversation_id, reply_id, sent_at, content, client_id, rev)
+                     select ?1, ?2, ?3, ?4, ?5, ?6, c.rev + 1 from conversations c
+                     where c.id = ?2
+                         and exists (select 1 from members where conversation_id = ?2 and user_id = ?1)",
+                    $($guard,)*
+                    " returning id, rev"
+                )
+            };
+        }
+        // Most messages need no more than to be stored.
+        let insert = match (&self.reply_id, &key) {
+            (None, Value::Null) => insert!(),
+            _ => insert!(
+                " and (?3 is null or exists (select 1 from messages where id = ?3 and conversation_id = ?2))
+                  and (?6 is null or not exists (select 1 from messages
+                      where conversation_id = ?2 and sender_id = ?1 and client_id = ?6))"
+            ),
+        };
         let insert = Statement::new(
-            "insert or fail into messages (sender_id, conversation_id, reply_id, sent_at, content, client_id, rev)
-             select ?1, ?2, ?3, ?4, ?5, ?6, c.rev + 1 from conversations c
-             where c.id = ?2
-                 and exists (select 1 from members where conversation_id = ?2 and user_id = ?1)
-                 and (?3 is null or exists (select 1 from messages where id = ?3 and conversation_id = ?2))
-                 and (?6 is null or not exists (select 1 from messages
-                     where conversation_id = ?2 and sender_id = ?1 and client_id = ?6))
-             returning id, rev",
+            insert,
             [
                 ctx.user_id.into(),
                 conversation_id.into(),
@@ -96,7 +112,7 @@ impl MemberEvent for SendMessage {
         }
         let raise_rev = Statement::new(
             match ctx.is_shared() {
-                true => concat!(raise_rev!(), " returning members_rev"),
+                true => concat!(raise_rev!(), " returning ", members_rev!("id")),
                 false => raise_rev!(),
             },
             [conversation_id.into()],

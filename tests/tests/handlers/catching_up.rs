@@ -156,7 +156,9 @@ async fn change(world: &World, id: usize) {
         "update conversations set rev = rev + 1 where id = {conversation};
          update messages set content = content || '!',
              changed_rev = (select rev from conversations where id = {conversation})
-         where id = {id};"
+         where id = {id};
+         delete from changed_messages where message_id = {id};
+         insert into changed_messages select conversation_id, changed_rev, id from messages where id = {id};"
     );
     world.db.execute_batch(&sql).await.expect("changed");
 }

@@ -242,13 +242,15 @@ async fn check_statements<O: Operation>(world: &World, operation: &O) {
 
 /// Common tables, lists and constants are walked through; tables never, save small ones: as many hosts as there are, one chat.
 fn is_scan(step: &str) -> bool {
-    const TABLES: [&str; 6] = [
+    const TABLES: [&str; 8] = [
         "users",
         "contacts",
         "conversations",
         "members",
         "messages",
         "presence",
+        "changed_messages",
+        "members_changes",
     ];
     const ALIASES: [&str; 4] = ["u", "c", "mb", "m"];
     let scanned = step.strip_prefix("SCAN ");
