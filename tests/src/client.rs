@@ -93,6 +93,12 @@ impl Client {
         self.ok(request).await["id"].as_i64().expect("an id")
     }
 
+    /// Makes another user a contact: from here on this one hears when that one comes and goes.
+    pub async fn add_contact(&mut self, username: &str) {
+        self.ok(json!({ "type": "add_contact", "contact_username": username }))
+            .await;
+    }
+
     /// The latest messages, the newest first.
     pub async fn history(&mut self, conversation_id: i64) -> Value {
         let request = json!({ "type": "get_messages", "conversation_id": conversation_id });

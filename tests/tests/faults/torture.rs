@@ -2,18 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use fastrand::Rng;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
-use tempfile::TempDir;
+use tests::data::open_remote;
 use tests::host::{login, register};
 use tests::reference_client::{Conversation, Memory};
-use tests::{Client, Form, Gateway, Nats, Process, Proxy, ReferenceClient, Sqld, soon};
+use tests::{Client, Data, Form, Gateway, Nats, Process, Proxy, ReferenceClient, Sqld, soon};
 use tokio::time::sleep;
 use tokio_tungstenite::tungstenite::Message;
+
+use crate::stored::rows;
 
 const CLIENTS: usize = 20;
 const CONVERSATIONS: usize = 10;
@@ -29,7 +30,7 @@ struct Stage {
 }
 
 enum Place {
-    File { file: PathBuf, _folder: TempDir },
+    File(Data),
     Servers(Box<Servers>),
 }
 
@@ -42,14 +43,7 @@ struct Servers {
 impl Stage {
     async fn start(form: Form) -> Self {
         let place = match form {
-            Form::File => {
-                let folder = TempDir::new().expect("a folder");
-                let file = folder.path().join("chat.db");
-                Place::File {
-                    file,
-                    _folder: folder,
-                }
-            }
+            Form::File => Place::File(Data::new()),
             Form::Remote | Form::Cluster => {
                 let sqld = Sqld::start().await;
                 let gateway = Gateway::start(&sqld).await;
@@ -75,7 +69,7 @@ impl Stage {
 
     async fn start_host(&self) -> Process {
         match &self.place {
-            Place::File { file, .. } => Process::start(file).await,
+            Place::File(data) => data.start().await,
             Place::Servers(servers) => {
                 Process::start_on(&servers.gateway, Some(&servers.nats), 3).await
             }
@@ -109,28 +103,18 @@ impl Stage {
 
     /// The messages of each conversation in the database, by id: rev and content.
     async fn stored(&self) -> BTreeMap<i64, BTreeMap<i64, (i64, String)>> {
-        let database = match &self.place {
-            Place::File { file, .. } => libsql::Builder::new_local(file).build().await,
-            Place::Servers(servers) => {
-                let remote = libsql::Builder::new_remote(servers.gateway.url(), String::new());
-                remote.build().await
-            }
-        };
-        let db = database.expect("a database").connect().expect("one");
         let select = "select conversation_id, id, rev, cast(content as blob) from messages";
         let rows = match &self.place {
-            Place::File { .. } => {
-                let mut select = db.prepare(select).await.expect("a query");
-                handler::run(&mut select, Vec::new()).await.expect("rows")
-            }
-            Place::Servers(_) => {
+            Place::File(data) => rows(&data.open().await, select).await,
+            Place::Servers(servers) => {
+                let db = open_remote(servers.gateway.url()).await;
                 let select = handler::Statement::new(select, []);
                 let mut results = handler::run_batch(&db, [&select]).await.expect("rows");
-                results.pop().expect("one result")
+                results.pop().expect("one result").0
             }
         };
         let mut all: BTreeMap<i64, BTreeMap<_, _>> = BTreeMap::new();
-        for row in &rows.0 {
+        for row in &rows {
             all.entry(row.integer(0))
                 .or_default()
                 .insert(row.integer(1), (row.integer(2), row.text(3)));

@@ -7,6 +7,7 @@ use futures_util::{SinkExt, StreamExt, stream};
 use host::{Limits, SameSite};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
+use tests::data::open;
 use tests::host::{Http, PASSWORD, login, request};
 use tests::{Client, Form, Host, ReferenceClient, soon};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -384,8 +385,7 @@ async fn sockets_of_an_account_that_is_gone_are_closed() {
     let mut replaced = host.join("replaced").await;
     // Of any characters.
     let mut alice = host.join("al\0ice 'é").await;
-    let db = libsql::Builder::new_local(host.database()).build().await;
-    let db = db.expect("a database").connect().expect("a connection");
+    let db = open(&host.database()).await;
     db.execute_batch(
         "pragma busy_timeout = 60000;
          delete from users where username = 'gone';
