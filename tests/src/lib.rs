@@ -25,7 +25,7 @@ pub use world::{Place, World};
 use std::time::Duration;
 
 /// How long a test waits for something that must happen. Nothing is measured by it.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Between two looks at something that is awaited.
 pub const LOOK: Duration = Duration::from_millis(20);

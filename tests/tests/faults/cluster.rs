@@ -165,9 +165,10 @@ async fn a_bus_that_stalls_delays_nobody_here() {
     cluster.nats.signal(Signal::STOP);
     // Far more than any buffer on the way holds: 60 MB.
     let content = "x".repeat(60_000);
-    for _ in 0..1000 {
-        let id = alice.send(conversation, &content).await;
-        assert_eq!(bob.push().await["data"]["id"], id);
+    for _ in 0..50 {
+        for id in alice.send_many(conversation, &content, 20).await {
+            assert_eq!(bob.push().await["data"]["id"], id);
+        }
     }
     cluster.nats.signal(Signal::CONT);
     hinted(&mut idle, hints).await;

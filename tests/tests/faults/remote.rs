@@ -190,22 +190,24 @@ async fn what_cannot_be_stored_in_time_is_refused_and_the_host_recovers() {
         for _ in 0..200 {
             host.gateway().fault("", fault);
         }
-        let refused = alice.request(send.clone()).await;
+        let body = json!({ "username": "alice", "password": PASSWORD }).to_string();
+        let (refused, login) = tokio::join!(
+            alice.request(send.clone()),
+            host.http("POST", "/auth/login", &[], body)
+        );
         assert_eq!(
             (&refused["success"], &refused["code"]),
             (&json!(false), &json!("unavailable"))
         );
         assert!(refused["retry_after"].as_i64() >= Some(1), "{refused}");
+        assert_eq!(login.status, 503);
+        assert!(login.header("retry-after").is_some());
         let answer = host.http("GET", "/readyz", &[], "").await;
         assert_eq!(
             (answer.status, answer.body.as_str()),
             (503, "the database is not available")
         );
         assert_eq!(host.http("GET", "/healthz", &[], "").await.status, 200);
-        let body = json!({ "username": "alice", "password": PASSWORD }).to_string();
-        let answer = host.http("POST", "/auth/login", &[], body).await;
-        assert_eq!(answer.status, 503);
-        assert!(answer.header("retry-after").is_some());
         host.gateway().clear_faults();
         ready(host.address).await;
     }

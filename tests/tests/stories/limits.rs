@@ -324,7 +324,7 @@ async fn a_flood_of_control_frames_closes_the_socket() {
 #[tokio::test]
 async fn a_message_that_does_not_end_closes_the_socket() {
     let host = Host::start_with(Form::File, |config| {
-        config.message_timeout = Duration::from_millis(300);
+        config.message_timeout = Duration::from_secs(1);
     })
     .await;
     let mut alice = host.join("alice").await;
@@ -365,7 +365,7 @@ async fn a_message_that_does_not_end_closes_the_socket() {
     let stream = client.socket.get_mut();
     stream.write_all(begin).await.expect("written");
     for _ in 0..12 {
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
         let both = [end, begin].concat();
         stream.write_all(&both).await.expect("written");
     }
