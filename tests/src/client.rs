@@ -93,6 +93,41 @@ impl Client {
         self.ok(request).await["id"].as_i64().expect("an id")
     }
 
+    /// Sends the same message this many times and only then reads the replies; returns the ids.
+    pub async fn send_many(
+        &mut self,
+        conversation_id: i64,
+        content: &str,
+        count: usize,
+    ) -> Vec<i64> {
+        let mut request = json!({
+            "type": "send_message", "conversation_id": conversation_id, "content": content,
+        });
+        let first = self.next_ref;
+        for _ in 0..count {
+            request["ref"] = json!(self.next_ref);
+            self.next_ref += 1;
+            self.text(&request.to_string()).await;
+        }
+        let mut ids = Vec::new();
+        while ids.len() < count {
+            let received = self.receive().await;
+            if received["ref"].as_i64() >= Some(first) {
+                assert_eq!(received["success"], true, "{received}");
+                ids.push(received["data"]["id"].as_i64().expect("an id"));
+            } else {
+                self.pushes.push_back(received);
+            }
+        }
+        ids
+    }
+
+    /// Makes another user a contact: from here on this one hears when that one comes and goes.
+    pub async fn add_contact(&mut self, username: &str) {
+        self.ok(json!({ "type": "add_contact", "contact_username": username }))
+            .await;
+    }
+
     /// The latest messages, the newest first.
     pub async fn history(&mut self, conversation_id: i64) -> Value {
         let request = json!({ "type": "get_messages", "conversation_id": conversation_id });

@@ -5,13 +5,13 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::{HeaderMap, Request};
 use hyper_util::rt::TokioIo;
+use once_cell::sync::OnceCell;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -22,7 +22,7 @@ use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
 use crate::servers::{shared_nats, shared_sqld};
-use crate::{Client, Gateway, Nats, soon};
+use crate::{Client, Gateway, Nats, soon, until};
 
 pub const SECRET: &str = "a secret for tests only";
 pub const PASSWORD: &str = "a password";
@@ -316,10 +316,8 @@ impl Host {
 
 /// Waits until a host serves.
 pub async fn ready(address: SocketAddr) {
-    soon("a ready host", async {
-        while request(address, "GET", "/readyz", &[], "").await.status != 200 {
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
+    until("a ready host", async || {
+        request(address, "GET", "/readyz", &[], "").await.status == 200
     })
     .await;
 }
@@ -449,6 +447,17 @@ impl Process {
             .expect("a status")
     }
 
+    /// Stops it in good order.
+    pub async fn stop(self) {
+        assert_eq!(self.end(Signal::TERM).await.code(), Some(0));
+    }
+
+    /// Registers the user, logs in, connects.
+    pub async fn join(&self, username: &str) -> Client {
+        register(self.address, username).await;
+        self.connect(username).await
+    }
+
     /// Logs the user in and connects; the host knows of it.
     pub async fn connect(&self, username: &str) -> Client {
         let cookie = login(self.address, username).await;
@@ -464,6 +473,23 @@ const PLAINLY: &str = r#"exec "$0" "$@""#;
 /// Runs the program with arguments and these variables, to its end: status, standard output, standard error.
 pub async fn run(arguments: &[&str], variables: &[(&str, &str)]) -> (ExitStatus, String, String) {
     run_in(PLAINLY, arguments, variables).await
+}
+
+/// Starts the program on a file: it has to refuse with this reason, and leave the file as it is.
+pub async fn refuse(file: &Path, reason: &str) {
+    refuse_in(PLAINLY, file, &[], reason).await;
+}
+
+/// The same, started as by `Process::start_in`.
+pub async fn refuse_in(script: &str, file: &Path, variables: &[(&str, &str)], reason: &str) {
+    let before = std::fs::read(file).ok();
+    let database = ("DBPATH", file.to_str().expect("text"));
+    let (status, _, errors) = run_in(script, &[], &[&[database], variables].concat()).await;
+    assert_eq!(status.code(), Some(1), "{errors}");
+    assert!(errors.contains("DBPATH: "), "{errors}");
+    assert!(errors.contains(reason), "{reason:?} is not in {errors:?}");
+    let after = std::fs::read(file).ok();
+    assert!(after == before, "{} has changed", file.display());
 }
 
 /// Starts the program with arguments; its output can be read.
@@ -508,7 +534,7 @@ pub async fn run_in(
 
 /// The program, built in the profile of the tests: cargo builds it for no other package's tests by itself.
 pub fn program() -> &'static Path {
-    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    static PROGRAM: OnceCell<PathBuf> = OnceCell::new();
     PROGRAM.get_or_init(|| {
         let mut build = std::process::Command::new(env!("CARGO"));
         // The whole workspace, as the tests are built: a smaller choice would build dependencies anew, with fewer features.

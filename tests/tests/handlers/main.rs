@@ -8,4 +8,5 @@ mod declarations;
 mod history;
 mod names;
 mod scripts;
+mod structure;
 mod sync_pages;

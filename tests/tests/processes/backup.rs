@@ -4,27 +4,24 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rustix::process::Signal;
 use serde_json::{Value, json};
-use tempfile::TempDir;
-use tests::host::{ids, login, register, run, run_in};
+use tests::data::{open, open_remote};
+use tests::host::{ids, login, run, run_in};
 use tests::servers::shared_sqld;
-use tests::{Gateway, Process, ReferenceClient, Sqld, soon};
+use tests::{Data, Gateway, Process, ReferenceClient, Sqld, soon};
 
-/// A folder, the data file in it, and the names of other files.
+/// A data file and the names of other files beside it.
 struct Site {
-    folder: TempDir,
+    data: Data,
 }
 
 impl Site {
     fn new() -> Self {
-        Site {
-            folder: TempDir::new().expect("a folder"),
-        }
+        Site { data: Data::new() }
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.data.beside(name)
     }
 
     fn text(&self, name: &str) -> String {
@@ -35,7 +32,11 @@ impl Site {
     }
 
     fn data(&self) -> PathBuf {
-        self.path("chat.db")
+        self.data.file()
+    }
+
+    async fn start(&self) -> Process {
+        self.data.start().await
     }
 
     /// Runs a command of the program on the data file: whether it succeeded, and what it said.
@@ -45,7 +46,7 @@ impl Site {
     }
 
     fn names(&self) -> Vec<String> {
-        let entries = fs::read_dir(self.folder.path()).expect("a folder");
+        let entries = fs::read_dir(self.data.folder()).expect("a folder");
         let names = entries.map(|entry| entry.expect("an entry").file_name());
         let mut names: Vec<_> = names
             .map(|name| name.into_string().expect("UTF-8"))
@@ -56,11 +57,8 @@ impl Site {
 
     /// Two users with a conversation, in which each has said something.
     async fn fill(&self) -> Process {
-        let host = Process::start(&self.data()).await;
-        register(host.address, "alice").await;
-        register(host.address, "bob").await;
-        let mut alice = host.connect("alice").await;
-        let mut bob = host.connect("bob").await;
+        let host = self.start().await;
+        let (mut alice, mut bob) = (host.join("alice").await, host.join("bob").await);
         let conversation = alice.converse(&["bob"]).await;
         alice
             .send(conversation, "before the backup\0of alice")
@@ -97,7 +95,7 @@ async fn a_backup_of_a_busy_server_has_what_was_acknowledged_and_serves_it() {
     );
     let later = bob.send(1, "after the backup").await;
     flood.abort();
-    host.end(Signal::TERM).await;
+    host.stop().await;
     // Password hashes are in it.
     use std::os::unix::fs::PermissionsExt;
     let mode = fs::metadata(&backup)
@@ -110,7 +108,7 @@ async fn a_backup_of_a_busy_server_has_what_was_acknowledged_and_serves_it() {
     let other = Site::new();
     let (is_done, said) = other.host(&["restore", &backup]).await;
     assert!(is_done, "{said}");
-    let host = Process::start(&other.data()).await;
+    let host = other.start().await;
     let mut bob = host.connect("bob").await;
     let mut found = Vec::new();
     loop {
@@ -144,8 +142,7 @@ async fn the_file_of_a_database_server_is_backed_up_while_it_works() {
     let sqld = Sqld::start().await;
     let gateway = Gateway::start(&sqld).await;
     let host = Process::start_on(&gateway, None, 30).await;
-    register(host.address, "alice").await;
-    let mut alice = host.connect("alice").await;
+    let mut alice = host.join("alice").await;
     let conversation = alice.converse(&[]).await;
     let acknowledged = alice.send(conversation, "before\0the backup").await;
     let flood = tokio::spawn(async move {
@@ -164,10 +161,10 @@ async fn the_file_of_a_database_server_is_backed_up_while_it_works() {
     let (status, output, errors) = run(&["backup", &backup], &[("DBPATH", file)]).await;
     assert!(status.success(), "{output}{errors}");
     flood.abort();
-    host.end(Signal::TERM).await;
+    host.stop().await;
     let (is_done, said) = site.host(&["restore", &backup]).await;
     assert!(is_done, "{said}");
-    let host = Process::start(&site.data()).await;
+    let host = site.start().await;
     let mut alice = host.connect("alice").await;
     let page = json!({ "type": "get_messages", "conversation_id": conversation, "before": acknowledged + 1 });
     let page = alice.ok(page).await;
@@ -186,7 +183,7 @@ async fn clients_forget_what_a_restored_backup_does_not_have() {
     let known = device.settle().await;
     assert_eq!(known.conversations[&1].messages.len(), 4);
     let address = host.address;
-    host.end(Signal::TERM).await;
+    host.stop().await;
 
     let (is_done, said) = site.host(&["restore", &backup]).await;
     assert!(is_done, "{said}");
@@ -235,7 +232,7 @@ async fn a_terminal_shows_how_far_it_is() {
     // Elsewhere it would only be in the way.
     let (is_done, said) = site.host(&["backup", &site.text("another.db")]).await;
     assert!(is_done && !said.contains('%'), "{said}");
-    host.end(Signal::TERM).await;
+    host.stop().await;
 }
 
 #[tokio::test]
@@ -255,12 +252,12 @@ async fn what_is_replaced_stays_and_can_be_put_back() {
     let (is_whole, said) = site.host(&["check", &replaced]).await;
     assert!(is_whole && said.contains("3 messages"), "{said}");
 
-    let host = Process::start(&site.data()).await;
+    let host = site.start().await;
     assert_eq!(ids(&messages(&host, "bob").await), [2, 1]);
-    host.end(Signal::TERM).await;
+    host.stop().await;
     let (is_done, said) = site.host(&["restore", &replaced]).await;
     assert!(is_done, "{said}");
-    let host = Process::start(&site.data()).await;
+    let host = site.start().await;
     assert_eq!(ids(&messages(&host, "bob").await), [lost, 2, 1]);
 }
 
@@ -273,7 +270,7 @@ async fn restores_that_are_killed_leave_one_file_or_the_other() {
     let mut alice = host.connect("alice").await;
     alice.send(1, "after the backup").await;
     drop(alice);
-    host.end(Signal::TERM).await;
+    host.stop().await;
     let data = site.text("chat.db");
     let mut was_replaced = false;
     for milliseconds in (0..60).step_by(3) {
@@ -289,7 +286,7 @@ async fn restores_that_are_killed_leave_one_file_or_the_other() {
     let (is_done, said) = site.host(&["restore", &backup]).await;
     assert!(is_done, "{said}");
     assert!(!site.names().contains(&"chat.db.restoring".to_owned()));
-    let host = Process::start(&site.data()).await;
+    let host = site.start().await;
     assert_eq!(ids(&messages(&host, "bob").await), [2, 1]);
 }
 
@@ -308,7 +305,7 @@ async fn what_cannot_be_done_is_refused_and_changes_nothing() {
     );
     let (is_done, said) = site.host(&["backup", &site.text("no/such/folder")]).await;
     assert!(!is_done && said.contains("cannot write"), "{said}");
-    host.end(Signal::TERM).await;
+    host.stop().await;
 
     let before = fs::read(site.data()).expect("the data");
     let damaged = site.path("damaged.db");
@@ -360,8 +357,7 @@ async fn what_cannot_be_done_is_refused_and_changes_nothing() {
 }
 
 async fn execute(path: &Path, sql: &str) {
-    let database = libsql::Builder::new_local(path).build().await;
-    let db = database.expect("a database").connect().expect("connected");
+    let db = open(path).await;
     db.execute(sql, ()).await.expect("executed");
 }
 
@@ -369,7 +365,7 @@ async fn execute(path: &Path, sql: &str) {
 async fn script(site: &Site, arguments: &str) -> (bool, String) {
     let script = format!(
         r#"cd {} && CHAT="$0" exec {}/../deploy/backup {arguments}"#,
-        site.folder.path().display(),
+        site.data.folder().display(),
         env!("CARGO_MANIFEST_DIR"),
     );
     let (status, output, errors) = run_in(&script, &[], &[("DBPATH", "chat.db")]).await;
@@ -412,7 +408,7 @@ async fn the_script_keeps_the_latest_backups() {
     );
 
     // Where no new one can be made, none is removed.
-    host.end(Signal::TERM).await;
+    host.stop().await;
     fs::rename(site.data(), site.path("elsewhere.db")).expect("renamed");
     let (is_done, said) = script(&site, "backups 1").await;
     assert!(!is_done && said.contains("there is no database"), "{said}");
@@ -436,7 +432,7 @@ async fn a_server_says_whether_it_is_healthy() {
     };
     assert_eq!(ask("127.0.0.1").await, (true, "ready\n".to_owned()));
     assert_eq!(ask("0.0.0.0").await, (true, "ready\n".to_owned()));
-    host.end(Signal::TERM).await;
+    host.stop().await;
     let (is_ready, said) = ask("0.0.0.0").await;
     assert!(!is_ready && said.contains("readyz"), "{said}");
 }
@@ -461,13 +457,13 @@ async fn schema(db: &libsql::Connection) -> Vec<String> {
 
 /// The schema of the previous release, as that one makes it.
 async fn previous_schema() -> Vec<String> {
-    let database = libsql::Builder::new_local(":memory:").build().await;
-    let db = database.expect("a database").connect().expect("connected");
+    let db = open(Path::new(":memory:")).await;
     let script = concat!(
         "create table migrations (version integer primary key, applied_at integer not null);",
-        include_str!("../../handler/migrations/0001_chat.sql"),
-        include_str!("../../handler/migrations/0002_revs.sql"),
-        include_str!("../../handler/migrations/0003_hosts.sql"),
+        include_str!("../../../handler/migrations/0001_chat.sql"),
+        include_str!("../../../handler/migrations/0002_revs.sql"),
+        include_str!("../../../handler/migrations/0003_hosts.sql"),
+        include_str!("../../../handler/migrations/0004_one_order.sql"),
     );
     db.execute_batch(script).await.expect("made");
     schema(&db).await
@@ -484,18 +480,17 @@ async fn upgrade_and_back(
         (status.success(), output + &errors)
     };
     let host = start().await;
-    register(host.address, "alice").await;
-    let mut alice = host.connect("alice").await;
+    let mut alice = host.join("alice").await;
     let conversation = alice.converse(&[]).await;
     alice.send(conversation, "by the present release").await;
     let (is_done, said) = downgrade().await;
     assert!(!is_done && said.contains("a server is running"), "{said}");
     drop(alice);
-    host.end(Signal::TERM).await;
+    host.stop().await;
     let present = schema(&db).await;
     for _ in 0..2 {
         let (is_done, said) = downgrade().await;
-        assert!(is_done && said.contains("schema version 3"), "{said}");
+        assert!(is_done && said.contains("schema version 4"), "{said}");
         assert_eq!(schema(&db).await, previous_schema().await);
     }
     // What the previous release does meanwhile.
@@ -508,26 +503,22 @@ async fn upgrade_and_back(
     assert_eq!(ids(&found), [2, 1]);
     assert_eq!(found[0]["content"], "by the previous one");
     assert_eq!(host.connect("alice").await.send(1, "once more").await, 3);
-    host.end(Signal::TERM).await;
+    host.stop().await;
 }
 
 #[tokio::test]
 async fn a_file_of_the_previous_release_is_upgraded_and_can_go_back() {
     let site = Site::new();
-    let data = site.data();
-    let host = Process::start(&data).await;
-    host.end(Signal::TERM).await;
-    let database = libsql::Builder::new_local(&data).build().await;
-    let db = database.expect("a database").connect().expect("connected");
-    let start = async || Process::start(&data).await;
+    site.start().await.stop().await;
+    let db = site.data.open().await;
+    let start = async || site.start().await;
     upgrade_and_back(&site.text("chat.db"), db, start).await;
 }
 
 #[tokio::test]
 async fn a_remote_database_of_the_previous_release_is_upgraded_and_can_go_back() {
     let gateway = Gateway::start(shared_sqld().await).await;
-    let database = libsql::Builder::new_remote(gateway.url(), String::new()).build();
-    let db = database.await.expect("a client").connect().expect("one");
+    let db = open_remote(gateway.url()).await;
     let start = async || Process::start_on(&gateway, None, 30).await;
     upgrade_and_back(&gateway.url(), db, start).await;
 }

@@ -4,9 +4,9 @@ use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::process::Stdio;
 
-use tempfile::TempDir;
 use tests::host::Log;
-use tests::{Process, TlsProxy, soon};
+use tests::servers::installed;
+use tests::{Data, Process, TlsProxy, soon};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
@@ -20,6 +20,8 @@ async fn smoke(arguments: &str) -> (Option<i32>, String) {
 }
 
 async fn smoke_with(arguments: &str, variables: &[(&str, &OsStr)]) -> (Option<i32>, String) {
+    // Its first line names it.
+    installed("node");
     let output = Command::new(PROGRAM)
         .args(arguments.split_whitespace())
         .env_remove("NODE_EXTRA_CA_CERTS")
@@ -36,8 +38,8 @@ async fn smoke_with(arguments: &str, variables: &[(&str, &OsStr)]) -> (Option<i3
 }
 
 /// The host, with limits.
-async fn start(folder: &TempDir) -> Process {
-    let file = folder.path().join("chat.db");
+async fn start(data: &Data) -> Process {
+    let file = data.file();
     let variables = [
         ("DBPATH", file.as_os_str()),
         // Fewer than it would send if it were let.
@@ -51,8 +53,8 @@ async fn start(folder: &TempDir) -> Process {
 
 #[tokio::test]
 async fn a_chat_that_works() {
-    let folder = TempDir::new().expect("a folder");
-    let host = start(&folder).await;
+    let data = Data::new();
+    let host = start(&data).await;
     // A second one finds nothing of the first in its way.
     for run in 1..=2 {
         let (code, text) = smoke(&format!("http://{}", host.address)).await;
@@ -62,9 +64,7 @@ async fn a_chat_that_works() {
         assert!(left.starts_with("left behind: user smoke-"), "{text}");
         assert!(left.ends_with(&format!("conversation {run}")), "{text}");
     }
-    let database = libsql::Builder::new_local(folder.path().join("chat.db"));
-    let database = database.build().await.expect("a database");
-    let db = database.connect().expect("a connection");
+    let db = data.open().await;
     let count =
         "select conversation_id, count(*), count(distinct sender_id) from messages group by 1";
     let mut rows = db.query(count, ()).await.expect("a query");
@@ -141,8 +141,8 @@ enum Fault {
 
 #[tokio::test]
 async fn what_is_lost_doubled_or_swapped_is_found() {
-    let folder = TempDir::new().expect("a folder");
-    let host = Process::start(&folder.path().join("chat.db")).await;
+    let data = Data::new();
+    let host = data.start().await;
     let (talk, meanwhile) = ("100 messages, both ways", "and nothing came twice");
     // Of the push that the text is in.
     let faults = [
@@ -251,8 +251,8 @@ fn frame_bytes(bytes: &[u8]) -> Option<usize> {
 
 #[tokio::test]
 async fn a_proxy_that_passes_no_websockets_is_named() {
-    let folder = TempDir::new().expect("a folder");
-    let host = Process::start(&folder.path().join("chat.db")).await;
+    let data = Data::new();
+    let host = data.start().await;
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let proxy = listener.local_addr().expect("an address");
     tokio::spawn(async move {
@@ -282,8 +282,8 @@ async fn a_proxy_that_passes_no_websockets_is_named() {
 
 #[tokio::test]
 async fn tls_has_to_be_trusted() {
-    let folder = TempDir::new().expect("a folder");
-    let host = Process::start(&folder.path().join("chat.db")).await;
+    let data = Data::new();
+    let host = data.start().await;
     let proxy = TlsProxy::start(host.address).await;
     let url = format!("https://localhost:{}", proxy.address.port());
     let (code, output) = smoke(&url).await;

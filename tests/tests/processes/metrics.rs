@@ -6,13 +6,13 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use tests::host::{Log, PASSWORD, login, register, request};
-use tests::{Client, Process, soon};
+use tests::{Client, Data, LOOK, Process, soon, until};
+use tokio::time::sleep;
 
 /// The program with metrics, its log in a file.
-async fn start(folder: &Path, format: &str) -> (Process, SocketAddr) {
-    let (file, log) = (folder.join("chat.db"), folder.join("log"));
+async fn start(data: &Data, format: &str) -> (Process, SocketAddr) {
+    let (file, log) = (data.file(), data.log());
     let variables = [
         ("DBPATH", file.as_os_str()),
         ("METRICS_ADDR", OsStr::new("127.0.0.1:0")),
@@ -40,7 +40,7 @@ async fn logged(log: &Path, text: &str, count: usize) -> Vec<String> {
             if lines.len() >= count {
                 return lines;
             }
-            tokio::task::yield_now().await;
+            sleep(LOOK).await;
         }
     })
     .await
@@ -61,19 +61,17 @@ async fn scrape(address: SocketAddr) -> HashMap<String, f64> {
 }
 
 /// Waits until a series has this value.
-async fn until(address: SocketAddr, series: &str, value: f64) {
-    soon(series, async {
-        while scrape(address).await.get(series) != Some(&value) {
-            tokio::task::yield_now().await;
-        }
+async fn reached(address: SocketAddr, series: &str, value: f64) {
+    until(series, async || {
+        scrape(address).await.get(series) == Some(&value)
     })
     .await;
 }
 
 #[tokio::test]
 async fn what_happens_is_counted() {
-    let folder = TempDir::new().expect("a folder");
-    let (host, metrics) = start(folder.path(), "text").await;
+    let data = Data::new();
+    let (host, metrics) = start(&data, "text").await;
     for name in ["alice", "bob"] {
         register(host.address, name).await;
     }
@@ -104,7 +102,7 @@ async fn what_happens_is_counted() {
     assert_eq!(anonymous.closed().await.0, 1000);
     bob.close().await;
 
-    until(metrics, "chat_sockets", 1.0).await;
+    reached(metrics, "chat_sockets", 1.0).await;
     let series = scrape(metrics).await;
     for (name, value) in [
         (r#"chat_events_total{result="ok",type="send_message"}"#, 5.0),
@@ -184,10 +182,9 @@ async fn what_happens_is_counted() {
 
 #[tokio::test]
 async fn floods_are_counted() {
-    let folder = TempDir::new().expect("a folder");
-    let (host, metrics) = start(folder.path(), "text").await;
-    register(host.address, "alice").await;
-    let mut alice = host.connect("alice").await;
+    let data = Data::new();
+    let (host, metrics) = start(&data, "text").await;
+    let mut alice = host.join("alice").await;
     for _ in 0..10_000 {
         use futures_util::SinkExt;
         let ping = r#"{"type": "ping"}"#.into();
@@ -195,7 +192,7 @@ async fn floods_are_counted() {
             break;
         }
     }
-    until(metrics, r#"chat_socket_closes_total{code="1008"}"#, 1.0).await;
+    reached(metrics, r#"chat_socket_closes_total{code="1008"}"#, 1.0).await;
     let series = scrape(metrics).await;
     assert_eq!(series[r#"chat_refusals_total{reason="flood"}"#], 1.0);
     assert!(series[r#"chat_events_total{result="rate_limited",type="ping"}"#] >= 1000.0);
@@ -203,9 +200,9 @@ async fn floods_are_counted() {
 
 #[tokio::test]
 async fn lines_of_json_name_the_request_and_who_came_in() {
-    let folder = TempDir::new().expect("a folder");
-    let log = folder.path().join("log");
-    let (host, _) = start(folder.path(), "json").await;
+    let data = Data::new();
+    let log = data.log();
+    let (host, _) = start(&data, "json").await;
     register(host.address, "alice").await;
     let body = json!({ "username": "alice\n{}", "password": "wrong" }).to_string();
     let headers = [("x-forwarded-for", "192.0.2.1")];
@@ -247,12 +244,7 @@ async fn lines_of_json_name_the_request_and_who_came_in() {
         (&json!("request"), &json!(id), &json!("/auth/login"))
     );
     // Each answer has an id of its own, and one that is the server's fault has a line.
-    let db = libsql::Builder::new_local(folder.path().join("chat.db")).build();
-    let db = db
-        .await
-        .expect("a database")
-        .connect()
-        .expect("a connection");
+    let db = data.open().await;
     db.execute_batch("pragma busy_timeout = 60000; begin immediate")
         .await
         .expect("begun");

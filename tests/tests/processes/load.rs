@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use serde_json::Value;
 use tests::host::{Log, SECRET};
-use tests::{Process, TlsProxy, soon};
+use tests::{Data, Process, TlsProxy, soon};
 use tokio::process::Command;
 
 /// Runs the program; its last line, and standard error.
@@ -89,8 +89,8 @@ scenarios! {
 
 #[tokio::test]
 async fn a_running_host() {
-    let folder = tempfile::TempDir::new().expect("a folder");
-    let host = Process::start(&folder.path().join("chat.db")).await;
+    let data = Data::new();
+    let host = data.start().await;
     let url = format!("--url http://{} --server-pid {}", host.address, host.id());
     let options = "--seconds 0.2 --rounds 1";
     let sends = figure(&format!("sends --pairs 2 {options} {url}")).await;
@@ -107,8 +107,8 @@ async fn a_running_host() {
 
 #[tokio::test]
 async fn a_host_behind_tls() {
-    let folder = tempfile::TempDir::new().expect("a folder");
-    let host = Process::start(&folder.path().join("chat.db")).await;
+    let data = Data::new();
+    let host = data.start().await;
     let proxy = TlsProxy::start(host.address).await;
     let url = format!("--url https://localhost:{}", proxy.address.port());
     let (is_success, _, errors) = run(&format!("sends --pairs 1 {url}")).await;
@@ -136,8 +136,8 @@ async fn a_host_behind_tls() {
 
 #[tokio::test]
 async fn a_host_that_refuses() {
-    let folder = tempfile::TempDir::new().expect("a folder");
-    let file = folder.path().join("chat.db");
+    let data = Data::new();
+    let file = data.file();
     let variables = [
         ("DBPATH", file.as_os_str()),
         ("EVENTS_PER_SECOND", "2".as_ref()),
@@ -172,11 +172,8 @@ async fn what_cannot_be_is_said() {
 
 #[tokio::test]
 async fn a_report() {
-    let folder = tempfile::TempDir::new().expect("a folder");
-    let (json, svg) = (
-        folder.path().join("report.json"),
-        folder.path().join("report.svg"),
-    );
+    let data = Data::new();
+    let (json, svg) = (data.beside("report.json"), data.beside("report.svg"));
     let (is_success, last, errors) = run(&format!(
         "report --only pings,history --seconds 0.2 --rounds 1 --json {} --svg {}",
         json.display(),

@@ -16,7 +16,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 use tempfile::TempDir;
 use tests::host::{login, program, ready, register, request};
-use tests::servers::{nats_program, spawn, sqld_program};
+use tests::servers::{installed, spawn, sqld_program};
 use tests::{Client, ReferenceClient, soon};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpSocket};
@@ -240,7 +240,7 @@ impl Running {
                     .iter()
                     .map(|(name, value)| format!("{name}={}", here(value))),
             )
-            .args(installed(&command[0]))
+            .args(in_image(&command[0]))
             .args(command[1..].iter().map(|argument| here(argument)));
         spawn(process)
     }
@@ -354,25 +354,14 @@ async fn ended(name: &str, mut process: Child) -> ExitStatus {
     .await
 }
 
-/// The programs that images have, as tests/run installs them.
-fn installed(name: &str) -> Vec<String> {
+/// The programs that images have, as tests/setup installs them.
+fn in_image(name: &str) -> Vec<String> {
+    let path = |program: PathBuf| program.display().to_string();
     match name {
-        "host" => vec![program().display().to_string()],
-        "/bin/sqld" => vec![sqld_program().display().to_string()],
-        "nats-server" => vec![nats_program().to_owned()],
-        "caddy" => {
-            let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("servers/caddy");
-            if own.exists() {
-                return vec![own.display().to_string()];
-            }
-            let found = std::process::Command::new(name).arg("version").output();
-            assert!(
-                found.is_ok(),
-                "caddy is not installed: tests/run installs it"
-            );
-            vec![name.to_owned()]
-        }
-        "wget" => vec!["busybox".to_owned(), name.to_owned()],
+        "host" => vec![path(program().to_owned())],
+        "/bin/sqld" => vec![path(sqld_program())],
+        "nats-server" | "caddy" => vec![path(installed(name))],
+        "wget" => vec![path(installed("busybox")), name.to_owned()],
         _ => vec![name.to_owned()],
     }
 }

@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
-use std::io::{ErrorKind, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tests::host::{Log, register, request};
-use tests::servers::{free_address, shared_sqld};
+use tests::servers::{free_address, installed, shared_sqld};
 use tests::{Gateway, Process};
 
 /// Names of series, each with its labels and their values.
@@ -155,26 +155,15 @@ fn deploy(file: &str) -> PathBuf {
     tests.join("../deploy").join(file)
 }
 
-/// Runs Prometheus's own checks, where there is promtool: `tests/run` fetches it.
+/// Runs Prometheus's own checks.
 fn promtool(arguments: &[&str], input: &str) {
-    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("servers/promtool");
-    let program = if own.exists() {
-        &own
-    } else {
-        Path::new("promtool")
-    };
-    let started = Command::new(program)
+    let mut child = Command::new(installed("promtool"))
         .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        .spawn();
-    let mut child = match started {
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            return eprintln!("not checked: promtool is not installed");
-        }
-        started => started.expect("promtool starts"),
-    };
+        .spawn()
+        .expect("promtool starts");
     let mut stdin = child.stdin.take().expect("piped");
     stdin.write_all(input.as_bytes()).expect("written");
     drop(stdin);

@@ -8,21 +8,11 @@ use std::process::ExitStatus;
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use tempfile::TempDir;
-use tests::host::Log;
-use tests::host::{PASSWORD, SECRET, ids, login, register, request, run, run_in};
-use tests::{Client, Process, soon};
+use tests::data::open;
+use tests::host::{Log, PASSWORD, SECRET, ids, login, refuse, register, request, run, run_in};
+use tests::{Client, Data, Process, soon, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixDatagram};
-
-/// Opens the file as another tool would.
-async fn open(path: &Path) -> libsql::Connection {
-    let database = libsql::Builder::new_local(path)
-        .build()
-        .await
-        .expect("a database");
-    database.connect().expect("a connection")
-}
 
 async fn value(db: &libsql::Connection, sql: &str) -> libsql::Value {
     let mut rows = db.query(sql, ()).await.expect("a query");
@@ -36,22 +26,18 @@ async fn value(db: &libsql::Connection, sql: &str) -> libsql::Value {
 
 #[tokio::test]
 async fn users_of_a_killed_host_are_offline_when_it_is_back() {
-    let folder = TempDir::new().expect("a folder");
-    let file = folder.path().join("chat.db");
-    let host = Process::start(&file).await;
-    register(host.address, "alice").await;
+    let data = Data::new();
+    let host = data.start().await;
+    let mut alice = host.join("alice").await;
     register(host.address, "bob").await;
-    let mut alice = host.connect("alice").await;
-    alice
-        .ok(json!({ "type": "add_contact", "contact_username": "bob" }))
-        .await;
+    alice.add_contact("bob").await;
     let _bob = host.connect("bob").await;
     let online = alice.push().await["data"]["last_online"]
         .as_i64()
         .expect("a time");
     host.kill().await;
 
-    let host = Process::start(&file).await;
+    let host = data.start().await;
     let mut alice = host.connect("alice").await;
     let contacts = alice.ok(json!({ "type": "get_contacts" })).await;
     let bob = &contacts["profiles"][0];
@@ -66,11 +52,9 @@ async fn users_of_a_killed_host_are_offline_when_it_is_back() {
 #[tokio::test]
 async fn signals_stop_it_in_good_order() {
     for signal in [Signal::TERM, Signal::INT] {
-        let folder = TempDir::new().expect("a folder");
-        let file = folder.path().join("chat.db");
-        let host = Process::start(&file).await;
-        register(host.address, "alice").await;
-        let mut alice = host.connect("alice").await;
+        let data = Data::new();
+        let host = data.start().await;
+        let mut alice = host.join("alice").await;
         let conversation = alice.converse(&[]).await;
         for count in 0..50 {
             let event = json!({
@@ -86,16 +70,8 @@ async fn signals_stop_it_in_good_order() {
         assert_eq!(host.end(signal).await.code(), Some(0));
         let ((code, reason), _) = watch.await.expect("no panic");
         assert_eq!((code, reason.as_str()), (1001, "server is shutting down"));
-        let left: Vec<_> = std::fs::read_dir(folder.path())
-            .expect("a folder")
-            .flatten()
-            .map(|f| f.file_name())
-            .collect();
-        assert!(
-            !left.iter().any(|name| name == "chat.db-wal"),
-            "checkpointed: {left:?}"
-        );
-        let db = open(&file).await;
+        assert!(!data.wal().exists(), "checkpointed");
+        let db = data.open().await;
         assert_eq!(
             value(&db, "select count(*) from users where is_online").await,
             libsql::Value::Integer(0)
@@ -122,15 +98,13 @@ const FIRST_BACKEND: &str = "
 
 #[tokio::test]
 async fn a_file_of_the_first_backend_is_adopted_in_place() {
-    let folder = TempDir::new().expect("a folder");
-    let file = folder.path().join("chatapp.db");
-    open(&file)
-        .await
-        .execute_batch(FIRST_BACKEND)
+    let data = Data::new();
+    let file = data.beside("chatapp.db");
+    let db = open(&file).await;
+    db.execute_batch(FIRST_BACKEND)
         .await
         .expect("the first backend's tables");
     let host = Process::start(&file).await;
-    let db = open(&file).await;
     let stored = "select password from users where id = 1";
     let old = value(&db, stored).await;
     let log_in = async || {
@@ -186,79 +160,48 @@ async fn a_file_of_the_first_backend_is_adopted_in_place() {
     let online = value(&db, "select is_online from users where username = 'hizz'").await;
     assert_eq!(online, libsql::Value::Integer(1));
     drop(db);
-    assert_eq!(host.end(Signal::TERM).await.code(), Some(0));
+    host.stop().await;
     let again = Process::start(&file).await;
-    assert_eq!(again.end(Signal::TERM).await.code(), Some(0));
-}
-
-/// Starts the program on this file; it must refuse, and leave the file as it is.
-async fn refuse(file: &Path, reason: &str) {
-    let before = std::fs::read(file).ok();
-    let path = file.to_str().expect("text");
-    let (status, _, errors) = run(&[], &[("DBPATH", path)]).await;
-    assert_eq!(status.code(), Some(1), "{errors}");
-    assert!(errors.contains(reason), "{reason:?} is not in {errors:?}");
-    let after = std::fs::read(file).ok();
-    assert!(after == before, "{} has changed", file.display());
+    again.stop().await;
 }
 
 #[tokio::test]
 async fn files_that_cannot_be_used_are_refused_with_a_reason() {
-    let folder = TempDir::new().expect("a folder");
-    let file = folder.path().join("newer.db");
     let newer =
         "create table migrations (version integer primary key, applied_at integer not null);
         insert into migrations values (1, 0), (999, 0);";
-    open(&file)
-        .await
-        .execute_batch(newer)
-        .await
-        .expect("tables");
-    refuse(
-        &file,
-        "the database has schema version 999, and this program knows versions up to",
-    )
-    .await;
-
-    let file = folder.path().join("foreign.db");
-    let foreign = "create table users (id integer primary key, email text)";
-    open(&file)
-        .await
-        .execute_batch(foreign)
-        .await
-        .expect("tables");
-    refuse(
-        &file,
-        "the database is not a chat database: it has no table users with a column username",
-    )
-    .await;
-
-    let file = folder.path().join("other.db");
-    let other = "create table songs (id integer primary key)";
-    open(&file)
-        .await
-        .execute_batch(other)
-        .await
-        .expect("a table");
-    refuse(
-        &file,
-        "the database is not a chat database: it has no table users",
-    )
-    .await;
+    for (tables, reason) in [
+        (
+            newer,
+            "the database has schema version 999, and this program knows versions up to",
+        ),
+        (
+            "create table users (id integer primary key, email text)",
+            "the database is not a chat database: it has no table users with a column username",
+        ),
+        (
+            "create table songs (id integer primary key)",
+            "the database is not a chat database: it has no table users",
+        ),
+    ] {
+        let data = Data::new();
+        let db = data.open().await;
+        db.execute_batch(tables).await.expect("tables");
+        refuse(&data.file(), reason).await;
+    }
 }
 
 #[tokio::test]
 async fn a_second_server_on_the_same_file_is_refused() {
-    let folder = TempDir::new().expect("a folder");
-    let file = folder.path().join("chat.db");
-    let host = Process::start(&file).await;
-    register(host.address, "alice").await;
-    let mut alice = host.connect("alice").await;
+    let data = Data::new();
+    let file = data.file();
+    let host = data.start().await;
+    let mut alice = host.join("alice").await;
     let path = file.to_str().expect("text");
     let (status, _, errors) = run(&[], &[("DBPATH", path)]).await;
     assert_eq!(status.code(), Some(1));
     assert!(errors.contains("another server is running on"), "{errors}");
-    let link = folder.path().join("link.db");
+    let link = data.beside("link.db");
     std::os::unix::fs::symlink(&file, &link).expect("a link");
     let (_, _, errors) = run(&[], &[("DBPATH", link.to_str().expect("text"))]).await;
     assert!(errors.contains("another server is running on"), "{errors}");
@@ -290,18 +233,12 @@ async fn configuration_mistakes_name_the_variable() {
 
 #[tokio::test]
 async fn one_event_runs_without_a_server() {
-    let folder = TempDir::new().expect("a folder");
-    let file = folder.path().join("chat.db");
+    let data = Data::new();
+    let file = data.file();
     let path = file.to_str().expect("text");
-    let host = Process::start(&file).await;
+    let host = data.start().await;
     for name in ["alice", "bob"] {
-        let body = json!({ "username": name, "password": PASSWORD, "fullname": name }).to_string();
-        assert_eq!(
-            request(host.address, "POST", "/register", &[], body)
-                .await
-                .status,
-            201
-        );
+        register(host.address, name).await;
     }
     let event = async |user: &str, event: Value| {
         let event = event.to_string();
@@ -333,7 +270,7 @@ async fn one_event_runs_without_a_server() {
         assert!(errors.contains(reason), "{errors}");
     };
     refused("alice", &create, path, "a server is running on").await;
-    assert_eq!(host.end(Signal::TERM).await.code(), Some(0));
+    host.stop().await;
 
     let made = json!({ "id": 1, "name": "alice, bob", "rev": 1, "members": ["alice", "bob"] });
     let reply = json!({ "type": "create_conversation", "success": true, "data": made });
@@ -343,7 +280,7 @@ async fn one_event_runs_without_a_server() {
         json!({ "push": reply, "to": { "conversation": 1 } }),
     ];
     assert_eq!(event("alice", create.clone()).await, expected);
-    let host = Process::start(&file).await;
+    let host = data.start().await;
     let mut bob = host.connect("bob").await;
     assert_eq!(bob.send(1, "hello").await, 1);
     let lines = event("alice", get).await;
@@ -352,7 +289,7 @@ async fn one_event_runs_without_a_server() {
     assert_eq!(lines[0]["reply"]["data"]["messages"][0]["content"], "hello");
 
     refused("nobody", &json!({}), path, "no such user \"nobody\"").await;
-    let mistyped = folder.path().join("no.db");
+    let mistyped = data.beside("no.db");
     let mistyped = mistyped.to_str().expect("text");
     refused("alice", &create, mistyped, "there is no database").await;
     assert!(!Path::new(mistyped).exists());
@@ -360,23 +297,21 @@ async fn one_event_runs_without_a_server() {
 
 #[tokio::test]
 async fn a_log_that_cannot_be_written_stops_nothing() {
-    let folder = TempDir::new().expect("a folder");
-    let host = Process::start_logging_to(&folder.path().join("chat.db"), Log::Nobody).await;
-    register(host.address, "alice").await;
-    let mut alice = host.connect("alice").await;
+    let data = Data::new();
+    let host = Process::start_logging_to(&data.file(), Log::Nobody).await;
+    let mut alice = host.join("alice").await;
     let conversation = alice.converse(&[]).await;
     alice.send(conversation, "still here").await;
     let watch = tokio::spawn(async move { alice.closed().await });
-    assert_eq!(host.end(Signal::TERM).await.code(), Some(0));
+    host.stop().await;
     assert_eq!(watch.await.expect("no panic").0, 1001);
 }
 
 #[tokio::test]
 async fn the_log_holds_no_secrets() {
-    let folder = TempDir::new().expect("a folder");
-    let log = folder.path().join("log");
-    let host =
-        Process::start_logging_to(&folder.path().join("chat.db"), Log::File(log.clone())).await;
+    let data = Data::new();
+    let log = Log::File(data.log());
+    let host = Process::start_logging_to(&data.file(), log).await;
     register(host.address, "alice").await;
     let cookie = login(host.address, "alice").await;
     request(
@@ -390,15 +325,9 @@ async fn the_log_holds_no_secrets() {
     let mut alice = Client::connect(host.address, &cookie).await;
     let conversation = alice.converse(&[]).await;
     alice.send(conversation, "between us").await;
-    assert_eq!(host.end(Signal::TERM).await.code(), Some(0));
-    let logged = || std::fs::read_to_string(&log).expect("a log");
-    let whole = async {
-        while !logged().contains("stopped") {
-            tokio::task::yield_now().await;
-        }
-    };
-    tests::soon("the last line", whole).await;
-    let logged = logged();
+    host.stop().await;
+    until("the last line", async || data.logged("stopped") > 0).await;
+    let logged = std::fs::read_to_string(data.log()).expect("a log");
     assert!(
         logged.contains("send_message") && logged.contains("/auth/login"),
         "it logs what it does: {logged}"
@@ -412,24 +341,23 @@ async fn the_log_holds_no_secrets() {
 
 #[tokio::test]
 async fn another_process_that_reads_does_not_hold_up_the_stop() {
-    let folder = TempDir::new().expect("a folder");
-    let file = folder.path().join("chat.db");
-    let host = Process::start(&file).await;
+    let data = Data::new();
+    let host = data.start().await;
     register(host.address, "alice").await;
-    let db = open(&file).await;
+    let db = data.open().await;
     db.execute_batch("begin").await.expect("begun");
     value(&db, "select count(*) from users").await;
     register(host.address, "bob").await;
-    assert_eq!(host.end(Signal::TERM).await.code(), Some(0));
+    host.stop().await;
     drop(db);
-    let host = Process::start(&file).await;
+    let host = data.start().await;
     host.connect("bob").await;
 }
 
 #[tokio::test]
 async fn a_service_manager_hears_when_it_is_ready_alive_and_stopping() {
-    let folder = TempDir::new().expect("a folder");
-    let name = folder.path().join("notify");
+    let data = Data::new();
+    let (file, name) = (data.file(), data.beside("notify"));
     let manager = UnixDatagram::bind(&name).expect("bound");
     let heard = async || {
         let mut text = [0; 64];
@@ -438,9 +366,8 @@ async fn a_service_manager_hears_when_it_is_ready_alive_and_stopping() {
             .expect("heard");
         String::from_utf8(text[..length].to_vec()).expect("text")
     };
-    let data = folder.path().join("chat.db");
     let variables = [
-        ("DBPATH", data.as_os_str()),
+        ("DBPATH", file.as_os_str()),
         ("NOTIFY_SOCKET", name.as_os_str()),
     ];
     let host = Process::start_with(&variables, Log::Test).await;
@@ -462,8 +389,8 @@ const HANDED_OVER: &str =
 
 #[tokio::test]
 async fn a_listener_that_is_handed_over_outlives_the_program() {
-    let folder = TempDir::new().expect("a folder");
-    let file = folder.path().join("chat.db");
+    let data = Data::new();
+    let file = data.file();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
     let address = listener.local_addr().expect("an address");
     let start = async || {
@@ -490,12 +417,15 @@ async fn a_listener_that_is_handed_over_outlives_the_program() {
 
 #[tokio::test]
 async fn a_listener_that_others_reach_needs_a_secret() {
-    let folder = TempDir::new().expect("a folder");
-    let file = folder.path().join("chat.db").into_os_string().into_string();
+    let data = Data::new();
+    let file = data.file();
     let listener = std::net::TcpListener::bind("0.0.0.0:0").expect("bound");
     fcntl_setfd(&listener, FdFlags::empty()).expect("set");
     let number = listener.as_raw_fd().to_string();
-    let variables = [("DBPATH", &*file.expect("UTF-8")), ("LISTENER", &*number)];
+    let variables = [
+        ("DBPATH", file.to_str().expect("text")),
+        ("LISTENER", &number),
+    ];
     let (status, _, errors) = run_in(HANDED_OVER, &[], &variables).await;
     assert_eq!(status.code(), Some(1));
     assert!(errors.contains("JWTSECRET is the demo secret"), "{errors}");
@@ -503,8 +433,8 @@ async fn a_listener_that_others_reach_needs_a_secret() {
 
 #[tokio::test]
 async fn who_came_before_the_stop_is_answered() {
-    let folder = TempDir::new().expect("a folder");
-    let host = Process::start(&folder.path().join("chat.db")).await;
+    let data = Data::new();
+    let host = data.start().await;
     let address = host.address;
     let mut early = TcpStream::connect(address).await.expect("connected");
     // Connections are accepted in their order.

@@ -7,24 +7,17 @@ use std::process::Output;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use tempfile::TempDir;
+use tests::data;
 use tests::host::{Site, ids, run, spawn};
 use tests::servers::shared_sqld;
 use tests::{Fault, Form, Gateway, Host, Process, soon};
 
 /// Opens a database as another tool would.
 async fn open(place: &str) -> libsql::Connection {
-    let database = match place.contains("://") {
-        true => {
-            libsql::Builder::new_remote(place.into(), String::new())
-                .build()
-                .await
-        }
-        false => libsql::Builder::new_local(place).build().await,
-    };
-    database
-        .expect("a database")
-        .connect()
-        .expect("a connection")
+    match place.contains("://") {
+        true => data::open_remote(place.into()).await,
+        false => data::open(Path::new(place)).await,
+    }
 }
 
 /// Runs SQL on a file.
@@ -85,9 +78,7 @@ async fn contents(place: &str) -> BTreeMap<String, Vec<String>> {
 async fn chat() -> (TempDir, String) {
     let host = Host::start().await;
     let (mut alice, mut bob) = (host.join("alice").await, host.join("bob").await);
-    alice
-        .ok(json!({ "type": "add_contact", "contact_username": "bob" }))
-        .await;
+    alice.add_contact("bob").await;
     let conversation = alice.converse(&["bob"]).await;
     alice.send(conversation, "one").await;
     bob.send(conversation, "two").await;

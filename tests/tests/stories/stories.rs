@@ -57,9 +57,7 @@ in_every_form! {
 async fn two_people_talk_and_find_their_history_after_a_restart(form: Form) {
     let host = Host::start_as(form).await;
     let (mut alice, mut bob) = (host.join("alice").await, host.join("bob").await);
-    alice
-        .ok(json!({ "type": "add_contact", "contact_username": "bob" }))
-        .await;
+    alice.add_contact("bob").await;
     let contacts = bob.ok(json!({ "type": "get_contacts" })).await;
     assert_eq!(contacts["contacts"], json!(["alice"]));
     assert_eq!(contacts["profiles"][0]["is_online"], true);
@@ -148,9 +146,7 @@ async fn contacts_hear_of_the_first_socket_and_of_the_last(form: Form) {
     let mut alice = host.join("alice").await;
     let mut stranger = host.join("stranger").await;
     host.join("bob").await.close().await;
-    alice
-        .ok(json!({ "type": "add_contact", "contact_username": "bob" }))
-        .await;
+    alice.add_contact("bob").await;
 
     let mut bob_first = host.connect("bob").await;
     let online = alice.push().await;
@@ -192,9 +188,7 @@ async fn presence_is_right_after_many_devices_come_and_go_at_once(form: Form) {
     let host = Host::start_as(form).await;
     let mut alice = host.join("alice").await;
     host.join("bob").await.close().await;
-    alice
-        .ok(json!({ "type": "add_contact", "contact_username": "bob" }))
-        .await;
+    alice.add_contact("bob").await;
     let cookie = login(host.address, "bob").await;
     let devices = (0..40).map(|index| {
         let (address, cookie) = (host.next_address(), cookie.clone());
@@ -446,9 +440,7 @@ async fn a_member_who_does_not_read_harms_nobody_and_is_closed(form: Form) {
     let mut sloth = host.join("sloth").await;
     let conversation = alice.converse(&["bob", "sloth"]).await;
     bob.push().await;
-    alice
-        .ok(json!({ "type": "add_contact", "contact_username": "sloth" }))
-        .await;
+    alice.add_contact("sloth").await;
     // 4 MiB may wait in the queue, and the system's own buffers hold a few more.
     let content = "x".repeat(60_000);
     let mut last = 0;
@@ -551,8 +543,7 @@ async fn a_silent_client_is_closed_and_an_idle_one_that_answers_is_not(form: For
     let host = Host::start_with(form, |config| config.ping_interval = Duration::from_secs(1)).await;
     host.register("silent").await;
     let mut idle = host.join("idle").await;
-    idle.ok(json!({ "type": "add_contact", "contact_username": "silent" }))
-        .await;
+    idle.add_contact("silent").await;
     // tungstenite answers pings while it is polled, as `idle` is from here on, and `silent` is not.
     let idle = tokio::spawn(async move {
         let statuses = [idle.push().await, idle.push().await];

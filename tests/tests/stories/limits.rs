@@ -7,6 +7,7 @@ use futures_util::{SinkExt, StreamExt, stream};
 use host::{Limits, SameSite};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
+use tests::data::open;
 use tests::host::{Http, PASSWORD, login, request};
 use tests::{Client, Form, Host, ReferenceClient, soon};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -323,7 +324,7 @@ async fn a_flood_of_control_frames_closes_the_socket() {
 #[tokio::test]
 async fn a_message_that_does_not_end_closes_the_socket() {
     let host = Host::start_with(Form::File, |config| {
-        config.message_timeout = Duration::from_millis(300);
+        config.message_timeout = Duration::from_secs(1);
     })
     .await;
     let mut alice = host.join("alice").await;
@@ -364,7 +365,7 @@ async fn a_message_that_does_not_end_closes_the_socket() {
     let stream = client.socket.get_mut();
     stream.write_all(begin).await.expect("written");
     for _ in 0..12 {
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
         let both = [end, begin].concat();
         stream.write_all(&both).await.expect("written");
     }
@@ -384,8 +385,7 @@ async fn sockets_of_an_account_that_is_gone_are_closed() {
     let mut replaced = host.join("replaced").await;
     // Of any characters.
     let mut alice = host.join("al\0ice 'é").await;
-    let db = libsql::Builder::new_local(host.database()).build().await;
-    let db = db.expect("a database").connect().expect("a connection");
+    let db = open(&host.database()).await;
     db.execute_batch(
         "pragma busy_timeout = 60000;
          delete from users where username = 'gone';

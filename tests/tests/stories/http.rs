@@ -347,8 +347,8 @@ async fn bodies_have_a_limit() {
 #[tokio::test]
 async fn requests_that_take_too_long_are_ended() {
     let host = Host::start_with(Form::File, |config| {
-        config.head_timeout = Duration::from_millis(200);
-        config.body_timeout = Duration::from_millis(200);
+        config.head_timeout = Duration::from_millis(500);
+        config.body_timeout = Duration::from_millis(500);
     })
     .await;
     let body =

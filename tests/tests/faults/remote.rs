@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use handler::{Access, Context, Error, Operation, Outbox, Rows, Statement};
 use serde_json::{Value, json};
+use tests::data::open_remote;
 use tests::host::{PASSWORD, Site, ready, request};
 use tests::servers::shared_sqld;
 use tests::{Client, Fault, Form, Gateway, Host, Place, Sqld, World, soon};
@@ -189,22 +190,24 @@ async fn what_cannot_be_stored_in_time_is_refused_and_the_host_recovers() {
         for _ in 0..200 {
             host.gateway().fault("", fault);
         }
-        let refused = alice.request(send.clone()).await;
+        let body = json!({ "username": "alice", "password": PASSWORD }).to_string();
+        let (refused, login) = tokio::join!(
+            alice.request(send.clone()),
+            host.http("POST", "/auth/login", &[], body)
+        );
         assert_eq!(
             (&refused["success"], &refused["code"]),
             (&json!(false), &json!("unavailable"))
         );
         assert!(refused["retry_after"].as_i64() >= Some(1), "{refused}");
+        assert_eq!(login.status, 503);
+        assert!(login.header("retry-after").is_some());
         let answer = host.http("GET", "/readyz", &[], "").await;
         assert_eq!(
             (answer.status, answer.body.as_str()),
             (503, "the database is not available")
         );
         assert_eq!(host.http("GET", "/healthz", &[], "").await.status, 200);
-        let body = json!({ "username": "alice", "password": PASSWORD }).to_string();
-        let answer = host.http("POST", "/auth/login", &[], body).await;
-        assert_eq!(answer.status, 503);
-        assert!(answer.header("retry-after").is_some());
         host.gateway().clear_faults();
         ready(host.address).await;
     }
@@ -325,8 +328,7 @@ async fn a_newer_or_a_foreign_remote_database_is_refused() {
         ),
     ] {
         let gateway = Gateway::start(shared_sqld().await).await;
-        let database = libsql::Builder::new_remote(gateway.url(), String::new()).build();
-        let db = database.await.expect("a client").connect().expect("one");
+        let db = open_remote(gateway.url()).await;
         db.execute_transactional_batch(statement)
             .await
             .expect("made");
@@ -410,9 +412,7 @@ async fn who_is_online_is_right_after_an_outcome_that_stayed_unknown() {
     let gateway = host.gateway();
     let mut alice = host.join("alice").await;
     let (phone, laptop) = (host.join("bob").await, host.connect("bob").await);
-    alice
-        .ok(json!({ "type": "add_contact", "contact_username": "bob" }))
-        .await;
+    alice.add_contact("bob").await;
     // The first close is counted, its answer is lost, and then nothing gets through for longer than it is tried.
     let outage = || {
         gateway.fault("INSERT INTO presence", Fault::LoseAnswer);

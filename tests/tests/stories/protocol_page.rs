@@ -6,7 +6,7 @@ use handler::{Declaration, EVENTS};
 use serde_json::{Value, json};
 use tests::{Client, Host};
 
-const PAGE: &str = include_str!("../../handler/PROTOCOL.md");
+const PAGE: &str = include_str!("../../../handler/PROTOCOL.md");
 
 /// Times differ from run to run; that they are integers does not.
 fn without_times(mut event: Value) -> Value {

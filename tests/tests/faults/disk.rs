@@ -1,0 +1,159 @@
+//! Disks that are full or read-only.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write};
+use std::path::Path;
+use std::time::Instant;
+
+use rustix::process::Signal;
+use serde_json::json;
+use tests::host::{Log, login, ready, refuse_in, register, request};
+use tests::{Client, Data, Process, until};
+
+use crate::stored::{check, heard};
+
+/// A script that starts the program where `mounts` hold, which only the program sees. Where this user may not mount, nothing,
+/// and the test cannot be made: it says so, whether or not the output of tests is shown.
+fn mounted(mounts: &str, folder: &Path) -> Option<String> {
+    for options in ["-m", "-rm"] {
+        let mut command = std::process::Command::new("unshare");
+        command
+            .args([options, "sh", "-c", mounts])
+            .env("DIR", folder);
+        if command.output().is_ok_and(|output| output.status.success()) {
+            return Some(format!(
+                r#"exec unshare {options} sh -c '{mounts} && exec "$0" "$@"' "$0" "$@""#
+            ));
+        }
+    }
+    let _ = writeln!(
+        std::io::stderr(),
+        "SKIPPED, because this user may not mount anything: {mounts}"
+    );
+    None
+}
+#[tokio::test]
+async fn a_full_disk_makes_sends_unavailable_until_there_is_room() {
+    let data = Data::new();
+    let (file, folder) = (data.file(), data.folder());
+    let Some(script) = mounted(r#"mount -t tmpfs -o size=4m tmpfs "$DIR""#, folder) else {
+        return;
+    };
+    let variables = [
+        ("DBPATH", file.as_os_str()),
+        ("DIR", folder.as_os_str()),
+        ("LOG_LEVEL", OsStr::new("info")),
+    ];
+    // The test sees the folder itself, and in it the log.
+    let host = Process::start_in(&script, &variables, Log::File(data.log())).await;
+    let inside = format!("/proc/{}/root{}", host.id(), folder.display());
+    let inside = Path::new(&inside);
+    for name in ["alice", "bob", "carol"] {
+        register(host.address, name).await;
+    }
+    let mut alice = host.connect("alice").await;
+    let bob_cookie = login(host.address, "bob").await;
+    let carol = host.connect("carol").await;
+    alice.add_contact("carol").await;
+    let conversation = alice.converse(&["bob"]).await;
+    let send = |content: &str| json!({ "type": "send_message", "conversation_id": conversation, "content": content });
+    let mut stored = vec![heard(&alice.ok(send("before")).await)];
+
+    let ballast = inside.join("ballast");
+    let mut filling = File::create(&ballast).expect("a file");
+    while match filling.write(&[0; 4096]) {
+        Ok(_) => true,
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::StorageFull);
+            false
+        }
+    } {}
+    let started = Instant::now();
+    let mut refused = 0;
+    for round in 0..100 {
+        for count in 0..20 {
+            alice
+                .text(&send(&format!("full {round} {count}")).to_string())
+                .await;
+        }
+        for _ in 0..20 {
+            let reply = alice.receive().await;
+            if reply["success"] == true {
+                // The log had a piece of a page left.
+                stored.push(heard(&reply["data"]));
+                continue;
+            }
+            assert_eq!(reply["code"], "unavailable", "{reply}");
+            assert!(reply["retry_after"].as_i64() > Some(0), "{reply}");
+            refused += 1;
+        }
+    }
+    assert!(refused > 1000, "{refused} of 2000");
+    let newest = stored.last().expect("a message").0;
+    let history = alice.history(conversation).await;
+    assert_eq!(history[0]["id"], newest, "reads go on");
+    // It tries a smaller write than these, for which there may be room a few times more.
+    until("not ready", async || {
+        let ready = request(host.address, "GET", "/readyz", &[], "").await;
+        (ready.status, ready.body.as_str()) == (503, "the database is not available")
+    })
+    .await;
+    let mut bob = Client::connect(host.address, &bob_cookie).await;
+    assert_eq!(bob.closed().await.0, 1013, "try again later");
+    carol.close().await;
+    let reason = "database or disk is full";
+    until("a line in the log", async || data.logged(reason) > 0).await;
+    let named = data.logged(reason);
+    let most = started.elapsed().as_secs() as usize + 1;
+    assert!(
+        named <= most,
+        "{named} lines for {refused} refusals, at most {most}"
+    );
+
+    fs::remove_file(ballast).expect("removed");
+    drop(filling);
+    stored.push(heard(&alice.ok(send("after")).await));
+    let offline = alice.push().await;
+    assert_eq!(
+        (&offline["data"]["username"], &offline["data"]["is_online"]),
+        (&json!("carol"), &json!(false)),
+        "what could not be stored then is now"
+    );
+    ready(host.address).await;
+    host.signal(Signal::STOP);
+    let contents = check(&inside.join("chat.db"), &stored).await;
+    assert_eq!(
+        contents.len(),
+        stored.len(),
+        "what was refused is not there"
+    );
+    host.signal(Signal::CONT);
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn where_it_cannot_write_it_says_so_and_does_not_start() {
+    let data = Data::new();
+    let file = data.file();
+    let read_only = r#"mount --bind "$DIR" "$DIR" && mount -o remount,bind,ro "$DIR""#;
+    let Some(folder_read_only) = mounted(read_only, data.folder()) else {
+        return;
+    };
+    let refuse = async |script: &str, place: &Path, reason: &str| {
+        let variables = [("DIR", place.to_str().expect("text"))];
+        refuse_in(script, &file, &variables, reason).await;
+    };
+    let reason = "Read-only file system";
+    refuse(&folder_read_only, data.folder(), reason).await;
+    let tiny = r#"mount -t tmpfs -o size=64k tmpfs "$DIR""#;
+    let full = mounted(tiny, data.folder()).expect("as before");
+    refuse(&full, data.folder(), "database or disk is full").await;
+    let host = data.start().await;
+    register(host.address, "alice").await;
+    host.stop().await;
+    refuse(&folder_read_only, data.folder(), reason).await;
+    // The file alone.
+    let file_read_only = mounted(read_only, &file).expect("as before");
+    refuse(&file_read_only, &file, "readonly database").await;
+}

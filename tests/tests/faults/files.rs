@@ -1,0 +1,168 @@
+//! Data files that are locked by others, damaged, or no database at all.
+
+use std::fs;
+
+use serde_json::{Value, json};
+use tests::host::{ids, login, refuse, register};
+use tests::{Client, Data, Process, until};
+
+#[tokio::test]
+async fn while_another_process_writes_events_are_unavailable_and_then_work_again() {
+    let data = Data::new();
+    let host = data.start().await;
+    let mut alice = host.join("alice").await;
+    let conversation = alice.converse(&[]).await;
+    let db = data.open().await;
+    db.execute_batch("begin immediate").await.expect("begun");
+    let event = json!({ "type": "send_message", "conversation_id": conversation, "content": "x" });
+    for _ in 0..30 {
+        alice.text(&event.to_string()).await;
+    }
+    for _ in 0..30 {
+        let reply = alice.receive().await;
+        assert_eq!(reply["code"], "unavailable", "{reply}");
+        assert_eq!(reply["error"], "the server is busy, try again later");
+        assert!(reply["retry_after"].as_i64() > Some(0));
+    }
+    assert_eq!(
+        alice.history(conversation).await,
+        json!([]),
+        "readers go on"
+    );
+    db.execute_batch("rollback").await.expect("rolled back");
+    alice.send(conversation, "again").await;
+    host.stop().await;
+    db.execute_batch("begin immediate").await.expect("begun");
+    refuse(&data.file(), "database is locked").await;
+}
+
+/// An event failed, and its client is told no more than that.
+fn assert_internal(reply: &Value) {
+    assert_eq!(
+        (&reply["code"], &reply["error"]),
+        (&json!("internal"), &json!("internal error"))
+    );
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_database_is_refused_and_left_alone() {
+    let data = Data::new();
+    let text = data.beside("text.db");
+    let garbage = "this is a text of more than a hundred bytes ".repeat(50);
+    fs::write(&text, garbage).expect("written");
+    refuse(&text, "file is not a database").await;
+    refuse(data.folder(), "is a folder, expected a file").await;
+    refuse(&text.join("below/a/file.db"), "cannot create the folder").await;
+
+    let host = data.start().await;
+    register(host.address, "alice").await;
+    host.stop().await;
+    let bytes = fs::read(data.file()).expect("a file");
+    let half = data.beside("half.db");
+    fs::write(&half, &bytes[..bytes.len() / 2]).expect("written");
+    refuse(&half, "database disk image is malformed").await;
+
+    // An empty file is an empty database.
+    let empty = data.beside("empty.db");
+    fs::write(&empty, "").expect("written");
+    let host = Process::start(&empty).await;
+    register(host.address, "alice").await;
+}
+
+#[tokio::test]
+async fn a_damaged_page_fails_the_events_that_need_it_and_no_others() {
+    let data = Data::new();
+    let host = data.start().await;
+    register(host.address, "alice").await;
+    let cookie = login(host.address, "alice").await;
+    let mut alice = Client::connect(host.address, &cookie).await;
+    let (damaged, sound) = (alice.converse(&[]).await, alice.converse(&[]).await);
+    // Each in a page of its own.
+    for count in 0..10 {
+        alice
+            .send(damaged, &format!("needle {count} {}", "x".repeat(2500)))
+            .await;
+    }
+    for _ in 0..10 {
+        alice.send(sound, &"y".repeat(2500)).await;
+    }
+    host.stop().await;
+    let mut bytes = fs::read(data.file()).expect("a file");
+    let needle = b"needle 5";
+    let at = bytes.windows(needle.len()).position(|w| w == needle);
+    let page = at.expect("it is there") / 4096 * 4096;
+    bytes[page..page + 4096].fill(0xff);
+    fs::write(data.file(), bytes).expect("written");
+
+    let host = data.start_logging().await;
+    let mut alice = Client::connect(host.address, &cookie).await;
+    let get = json!({ "type": "get_messages", "conversation_id": damaged });
+    assert_internal(&alice.request(get).await);
+    until("a line in the log", async || data.logged("malformed") > 0).await;
+    assert_eq!(
+        alice.history(sound).await.as_array().map(Vec::len),
+        Some(10)
+    );
+    for conversation in [sound, damaged] {
+        let id = alice.send(conversation, "more").await;
+        let get = json!({ "type": "get_messages", "conversation_id": conversation, "limit": 1 });
+        assert_eq!(alice.ok(get).await["messages"][0]["id"], id);
+    }
+    assert_eq!(data.logged("malformed"), 1, "once");
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn a_panic_fails_the_event_that_it_happens_in_and_no_other() {
+    let data = Data::new();
+    let host = data.start_logging().await;
+    let mut alice = host.join("alice").await;
+    let (damaged, sound) = (alice.converse(&[]).await, alice.converse(&[]).await);
+    for conversation in [damaged, sound] {
+        alice.send(conversation, "hello").await;
+    }
+    // libsql panics on text that is not UTF-8 in a column of numbers.
+    let update = format!(
+        "pragma busy_timeout = 60000;
+         update conversations set rev = cast(x'ff' as text) where id = {damaged};"
+    );
+    let db = data.open().await;
+    db.execute_batch(&update).await.expect("written");
+    // More often than there are threads that could be gone.
+    for round in 1..=20 {
+        let get = json!({ "type": "get_conversation_info", "id": damaged });
+        assert_internal(&alice.request(get).await);
+        until("its line", async || data.logged("an event failed") == round).await;
+    }
+    assert_eq!(data.logged(": panic why="), 20);
+    assert_eq!(alice.history(sound).await.as_array().map(Vec::len), Some(1));
+    alice.send(sound, "more").await;
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn of_a_damaged_write_ahead_log_what_is_before_the_damage_counts() {
+    let data = Data::new();
+    let host = data.start().await;
+    register(host.address, "alice").await;
+    let cookie = login(host.address, "alice").await;
+    let mut alice = Client::connect(host.address, &cookie).await;
+    let conversation = alice.converse(&[]).await;
+    let first = alice.send(conversation, "first").await;
+    host.kill().await;
+    // As a power failure may leave it: something at the end that was never written whole.
+    let mut bytes = fs::read(data.wal()).expect("a log");
+    bytes.extend([0xa5; 10_000]);
+    fs::write(data.wal(), bytes).expect("written");
+    let host = data.start().await;
+    let mut alice = Client::connect(host.address, &cookie).await;
+    assert_eq!(ids(&alice.history(conversation).await), [first]);
+    let second = alice.send(conversation, "second").await;
+    host.stop().await;
+    // And one that is none.
+    fs::write(data.wal(), [0xa5; 10_000]).expect("written");
+    let host = data.start().await;
+    let mut alice = Client::connect(host.address, &cookie).await;
+    assert_eq!(ids(&alice.history(conversation).await), [second, first]);
+    alice.send(conversation, "third").await;
+}

@@ -1,0 +1,7 @@
+//! Running hosts in the test's own process, as their clients meet them.
+
+mod frames;
+mod http;
+mod limits;
+mod protocol_page;
+mod stories;
