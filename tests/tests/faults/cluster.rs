@@ -57,6 +57,59 @@ async fn hinted(client: &mut Client, before: usize) {
     .await;
 }
 
+/// Takes a user out of a conversation as an event will that does so, and tells no host of it: what is left of one that was killed
+/// between its commit and its packet.
+async fn leave_unheard(cluster: &Cluster, conversation: i64, username: &str) {
+    let database = libsql::Builder::new_remote(cluster.gateway.url(), String::new()).build();
+    let db = database.await.expect("a client").connect().expect("one");
+    let script = format!(
+        "update conversations set rev = rev + 1 where id = {conversation};
+         insert into members_changes (conversation_id, members_rev) select id, rev from conversations where id = {conversation};
+         delete from members where conversation_id = {conversation}
+             and user_id = (select id from users where username = '{username}');"
+    );
+    db.execute_transactional_batch(&script).await.expect("left");
+}
+
+#[tokio::test]
+async fn one_who_has_left_hears_nothing_though_no_host_was_told() {
+    let cluster = Cluster::start(30).await;
+    let mut alice = cluster.join(0, "alice").await;
+    let mut carol = cluster.join(1, "carol").await;
+    let mut bob = [
+        cluster.join(0, "bob").await,
+        cluster.hosts[1].connect("bob").await,
+    ];
+    let conversation = alice.converse(&["bob", "carol"]).await;
+    alice.send(conversation, "before").await;
+    for client in bob.iter_mut().chain([&mut carol]) {
+        assert_eq!(client.push().await["type"], "create_conversation");
+        assert_eq!(client.push().await["data"]["content"], "before");
+    }
+    leave_unheard(&cluster, conversation, "bob").await;
+    // Both hosts commit to the conversation before they know.
+    alice.send(conversation, "by alice").await;
+    assert_eq!(carol.push().await["data"]["content"], "by alice");
+    carol.send(conversation, "by carol").await;
+    assert_eq!(alice.push().await["data"]["content"], "by carol");
+    carol
+        .ok(json!({ "type": "typing", "conversation_id": conversation, "on": true }))
+        .await;
+    for client in &mut bob {
+        assert_eq!(client.pushes_so_far().await, [] as [Value; 0]);
+    }
+    // Nor does a device that connects now; and the others go on hearing each other.
+    bob[0] = cluster.hosts[0].connect("bob").await;
+    alice.send(conversation, "after").await;
+    assert_eq!(carol.push().await["data"]["content"], "after");
+    for client in &mut bob {
+        assert_eq!(client.pushes_so_far().await, [] as [Value; 0]);
+        let revs = json!({ conversation.to_string(): 2 });
+        let missed = client.ok(json!({ "type": "sync", "revs": revs })).await;
+        assert_eq!(missed["left"], json!([conversation]));
+    }
+}
+
 #[tokio::test]
 async fn a_killed_hosts_users_go_offline_once() {
     let mut cluster = Cluster::start(3).await;
