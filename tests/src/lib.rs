@@ -1,5 +1,6 @@
-//! What the tests share: a running host and its data file, HTTP requests, WebSocket clients, a proxy that harms connections and one
-//! for TLS, the servers that a remote database and several hosts need, and a world for tables over the handlers.
+//! What the tests share: a running host and its data file, HTTP requests, WebSocket clients, a
+//! proxy that harms connections and one for TLS, the servers that a remote database and several
+//! hosts need, and a world for tables over the handlers.
 
 pub mod client;
 pub mod data;

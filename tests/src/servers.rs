@@ -44,8 +44,8 @@ impl Sqld {
             .args(["--http-listen-addr", &self.address.to_string()])
             .args(["--admin-listen-addr", &self.admin.to_string()])
             .args(["--enable-namespaces", "--no-welcome"])
-            // A program of tests has a database for each test. One that sqld has to put out of memory, 100 being its default,
-            // may be answered as if it did not exist.
+            // Each test has a database. sqld keeps 100 of them open by default, and may answer that
+            // one it had to close does not exist.
             .args(["--max-active-namespaces", "1000"]);
         self.child = Some(spawn(command));
         listening(self.address).await;
@@ -212,7 +212,7 @@ async fn listening(address: SocketAddr) {
 pub fn installed(program: &str) -> PathBuf {
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("servers");
     let path = std::env::var_os("PATH").unwrap_or_default();
-    // Debian has some in a folder that only root's PATH names.
+    // Debian installs nats-server into a folder that only root's PATH names.
     [own, "/usr/sbin".into()]
         .into_iter()
         .chain(std::env::split_paths(&path))

@@ -47,7 +47,7 @@ struct Servers {
 impl Stage {
     async fn start(form: Form) -> Self {
         let place = match form {
-            Form::File => Place::File(Data::new()),
+            Form::File => Place::File(Data::create()),
             Form::Remote | Form::Cluster => {
                 let sqld = Sqld::start().await;
                 let gateway = Gateway::start(&sqld).await;
@@ -285,7 +285,7 @@ async fn torture(form: Form) {
         }
         until("plain clients took part", async || {
             let mut counts = answered.iter().map(|count| count.load(Ordering::Relaxed));
-            counts.all(|count| count > 10)
+            counts.all(|count| count > 20)
         })
         .await;
         stage.disaster(round).await;
