@@ -5,13 +5,15 @@
 -- latest change of the message since, null until there is one. Clients see the later of the two.
 alter table messages add column changed_rev integer;
 
--- "Which messages of a conversation have changed since": those whose changed_rev is not null, each once.
+-- The messages whose changed_rev is not null, with that.
 create table changed_messages (
+    message_id      integer primary key,
     conversation_id integer not null,
-    changed_rev     integer not null,
-    message_id      integer not null,
-    primary key (conversation_id, changed_rev)
-) without rowid;
+    changed_rev     integer not null
+);
+
+-- "Which messages of a conversation have changed since."
+create unique index changed_messages_by_rev on changed_messages (conversation_id, changed_rev);
 
 -- members_rev: the conversation's rev at the latest change of its members, by which a host knows whether it has heard of all
 -- changes. A conversation whose members are those it was made with has no row, and counts as 1, its first rev.

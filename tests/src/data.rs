@@ -8,13 +8,13 @@ use tempfile::TempDir;
 use crate::Process;
 use crate::host::Log;
 
-/// A folder for a data file, which need not be there yet, its log and whatever a test puts beside them.
+/// A folder for a data file and its log. The program makes the file when it starts.
 pub struct Data {
     folder: TempDir,
 }
 
 impl Data {
-    pub fn new() -> Self {
+    pub fn create() -> Self {
         Data {
             folder: TempDir::new().expect("a folder"),
         }
@@ -38,7 +38,7 @@ impl Data {
         self.beside("chat.db-wal")
     }
 
-    /// What the program logs, where it was started by `start_logging` or with this as `Log::File`.
+    /// What the program logs if it was started by `start_logging`, or with this as `Log::File`.
     pub fn log(&self) -> PathBuf {
         self.beside("log")
     }
@@ -66,12 +66,6 @@ impl Data {
 
     pub async fn open(&self) -> libsql::Connection {
         open(&self.file()).await
-    }
-}
-
-impl Default for Data {
-    fn default() -> Self {
-        Self::new()
     }
 }
 

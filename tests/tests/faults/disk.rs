@@ -13,8 +13,9 @@ use tests::{Client, Data, Process, until};
 
 use crate::stored::{check, heard};
 
-/// A script that starts the program where `mounts` hold, which only the program sees. Where this user may not mount, nothing,
-/// and the test cannot be made: it says so, whether or not the output of tests is shown.
+/// A script that starts the program with these mounts, which no other process sees. None if this
+/// user may not mount: then the test is skipped, and standard error says so even if the output of
+/// tests is captured.
 fn mounted(mounts: &str, folder: &Path) -> Option<String> {
     for options in ["-m", "-rm"] {
         let mut command = std::process::Command::new("unshare");
@@ -35,7 +36,7 @@ fn mounted(mounts: &str, folder: &Path) -> Option<String> {
 }
 #[tokio::test]
 async fn a_full_disk_makes_sends_unavailable_until_there_is_room() {
-    let data = Data::new();
+    let data = Data::create();
     let (file, folder) = (data.file(), data.folder());
     let Some(script) = mounted(r#"mount -t tmpfs -o size=4m tmpfs "$DIR""#, folder) else {
         return;
@@ -45,7 +46,7 @@ async fn a_full_disk_makes_sends_unavailable_until_there_is_room() {
         ("DIR", folder.as_os_str()),
         ("LOG_LEVEL", OsStr::new("info")),
     ];
-    // The test sees the folder itself, and in it the log.
+    // The mount is over the folder, but the test itself still sees the folder, with the log in it.
     let host = Process::start_in(&script, &variables, Log::File(data.log())).await;
     let inside = format!("/proc/{}/root{}", host.id(), folder.display());
     let inside = Path::new(&inside);
@@ -134,7 +135,7 @@ async fn a_full_disk_makes_sends_unavailable_until_there_is_room() {
 
 #[tokio::test]
 async fn where_it_cannot_write_it_says_so_and_does_not_start() {
-    let data = Data::new();
+    let data = Data::create();
     let file = data.file();
     let read_only = r#"mount --bind "$DIR" "$DIR" && mount -o remount,bind,ro "$DIR""#;
     let Some(folder_read_only) = mounted(read_only, data.folder()) else {

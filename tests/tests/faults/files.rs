@@ -8,7 +8,7 @@ use tests::{Client, Data, Process, until};
 
 #[tokio::test]
 async fn while_another_process_writes_events_are_unavailable_and_then_work_again() {
-    let data = Data::new();
+    let data = Data::create();
     let host = data.start().await;
     let mut alice = host.join("alice").await;
     let conversation = alice.converse(&[]).await;
@@ -36,7 +36,7 @@ async fn while_another_process_writes_events_are_unavailable_and_then_work_again
     refuse(&data.file(), "database is locked").await;
 }
 
-/// An event failed, and its client is told no more than that.
+/// The event failed, and the reply does not say why.
 fn assert_internal(reply: &Value) {
     assert_eq!(
         (&reply["code"], &reply["error"]),
@@ -46,7 +46,7 @@ fn assert_internal(reply: &Value) {
 
 #[tokio::test]
 async fn a_file_that_is_no_database_is_refused_and_left_alone() {
-    let data = Data::new();
+    let data = Data::create();
     let text = data.beside("text.db");
     let garbage = "this is a text of more than a hundred bytes ".repeat(50);
     fs::write(&text, garbage).expect("written");
@@ -71,7 +71,7 @@ async fn a_file_that_is_no_database_is_refused_and_left_alone() {
 
 #[tokio::test]
 async fn a_damaged_page_fails_the_events_that_need_it_and_no_others() {
-    let data = Data::new();
+    let data = Data::create();
     let host = data.start().await;
     register(host.address, "alice").await;
     let cookie = login(host.address, "alice").await;
@@ -114,7 +114,7 @@ async fn a_damaged_page_fails_the_events_that_need_it_and_no_others() {
 
 #[tokio::test]
 async fn a_panic_fails_the_event_that_it_happens_in_and_no_other() {
-    let data = Data::new();
+    let data = Data::create();
     let host = data.start_logging().await;
     let mut alice = host.join("alice").await;
     let (damaged, sound) = (alice.converse(&[]).await, alice.converse(&[]).await);
@@ -142,7 +142,7 @@ async fn a_panic_fails_the_event_that_it_happens_in_and_no_other() {
 
 #[tokio::test]
 async fn of_a_damaged_write_ahead_log_what_is_before_the_damage_counts() {
-    let data = Data::new();
+    let data = Data::create();
     let host = data.start().await;
     register(host.address, "alice").await;
     let cookie = login(host.address, "alice").await;

@@ -1,4 +1,4 @@
-//! Killed or terminated at any moment: what was acknowledged is there.
+//! Hosts that are killed or terminated: every message that they acknowledged is stored.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -146,7 +146,7 @@ async fn start(
     (running, told)
 }
 
-/// Chance whose seed a failed test shows.
+/// A random generator. If the test fails, its output shows the seed.
 fn random() -> Rng {
     let seed = fastrand::u64(..);
     println!("seed {seed}");
@@ -157,7 +157,7 @@ fn random() -> Rng {
 async fn killed_at_any_moment_it_has_what_it_acknowledged() {
     const ROUNDS: usize = 50;
     let mut random = random();
-    let data = Data::new();
+    let data = Data::create();
     let mut host = data.start().await;
     let mut streamers = streamers(host.address, 4).await;
     let mut acknowledged = Vec::new();
@@ -197,7 +197,7 @@ async fn killed_at_any_moment_it_has_what_it_acknowledged() {
 async fn killed_while_it_makes_its_file_it_starts_on_what_there_is() {
     let mut random = random();
     for _ in 0..10 {
-        let data = Data::new();
+        let data = Data::create();
         let file = data.beside("data/chat.db");
         let script = format!(
             r#"exec timeout --signal=KILL 0.{:03} "$0" "$@""#,
@@ -213,7 +213,7 @@ async fn killed_while_it_makes_its_file_it_starts_on_what_there_is() {
 
 #[tokio::test]
 async fn terminated_under_load_it_answers_closes_and_leaves_a_whole_file() {
-    let data = Data::new();
+    let data = Data::create();
     let host = data.start().await;
     let streamers = streamers(host.address, 20).await;
     let (running, mut told) = start(streamers, host.address, usize::MAX / 2).await;

@@ -1,4 +1,5 @@
-//! What goes wrong, each produced for real, and what is lost and seen then; deploy/faults.md has those of one host as a table.
+//! Real faults: what each of them loses, and what clients and the operator see. deploy/faults.md
+//! lists those of a host on a file.
 
 mod cluster;
 mod disk;

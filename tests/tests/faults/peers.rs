@@ -1,4 +1,4 @@
-//! Peers that go without a word, trickle, or never read: what they cost, and that all others are served.
+//! Clients that vanish, send a byte at a time, or never read: others are served meanwhile.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -19,11 +19,12 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::stored::rows;
 
-/// The open sockets of a process. Other files of the host come and go: a thread that reads opens the write-ahead log late.
+/// Counts the open sockets of a process. Its other files come and go: a reader opens the
+/// write-ahead log when it first reads.
 fn sockets_of(process: &Process) -> usize {
     let folder = format!("/proc/{}/fd", process.id());
     let files = fs::read_dir(folder).expect("it runs").flatten();
-    // One that was closed meanwhile has no name.
+    // A file that was closed meanwhile has no name.
     let names = files.filter_map(|file| fs::read_link(file.path()).ok());
     names
         .filter(|name| name.to_string_lossy().starts_with("socket:"))
@@ -69,7 +70,7 @@ async fn ten_thousand_sockets_may_go_at_once() {
             "SCALED DOWN to {sockets} sockets by the limit of open files"
         );
     }
-    let data = Data::new();
+    let data = Data::create();
     let host = data.start().await;
     let mut alice = host.join("alice").await;
     let conversation = alice.converse(&[]).await;
@@ -231,7 +232,7 @@ fn memory_bytes(process: &Process) -> i64 {
 
 #[tokio::test]
 async fn a_client_that_never_reads_costs_little_and_catches_up() {
-    let data = Data::new();
+    let data = Data::create();
     let host = data.start().await;
     let (mut alice, mut bob) = (host.join("alice").await, host.join("bob").await);
     register(host.address, "sloth").await;

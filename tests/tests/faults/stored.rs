@@ -1,4 +1,4 @@
-//! What a data file holds, compared with what clients heard.
+//! Compares what a data file holds with what clients were told.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -29,11 +29,11 @@ pub async fn rows(db: &libsql::Connection, sql: &'static str) -> Vec<handler::Ro
         .0
 }
 
-/// Checks the file as its host has left it, or leaves it at this moment: it is whole, every message that was heard of is in it,
-/// each once, and neither ids nor revs have gaps. Reads a copy, so that the host still has its own recovery to do. Returns the
-/// contents of the messages.
+/// Checks a data file and its write-ahead log: SQLite finds nothing wrong, every message that a
+/// client heard of is stored once, and neither ids nor revs have gaps. Returns the contents of all
+/// messages. It opens a copy, so that recovery is left to the next host.
 pub async fn check(file: &Path, heard: &[Heard]) -> BTreeSet<String> {
-    let copy = Data::new();
+    let copy = Data::create();
     fs::copy(file, copy.file()).expect("copied");
     let wal = file.with_extension("db-wal");
     if wal.exists() {

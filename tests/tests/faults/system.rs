@@ -1,4 +1,4 @@
-//! A system that gives no more file descriptors, and a clock that jumps.
+//! Faults of the system: no file descriptors left, and a clock that jumps.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 
 #[tokio::test]
 async fn without_file_descriptors_it_serves_whom_it_has_and_then_accepts_again() {
-    let data = Data::new();
+    let data = Data::create();
     let file = data.file();
     let variables = [
         ("DBPATH", file.as_os_str()),
@@ -46,12 +46,13 @@ async fn without_file_descriptors_it_serves_whom_it_has_and_then_accepts_again()
     host.stop().await;
 }
 
-/// A library that shows a program another time than the system's (Debian's package faketime), wherever the system keeps it.
+/// The library of Debian's package faketime, which shows a program another time. The dynamic
+/// linker replaces $LIB by the folder of this architecture.
 const FAKETIME: &str = "/usr/$LIB/faketime/libfaketimeMT.so.1";
 
 #[tokio::test]
 async fn when_the_clock_jumps_order_and_connections_stay() {
-    let data = Data::new();
+    let data = Data::create();
     let (file, clock) = (data.file(), data.beside("clock"));
     fs::write(&clock, "+0").expect("written");
     let variables = [

@@ -47,7 +47,7 @@ struct Servers {
 impl Stage {
     async fn start(form: Form) -> Self {
         let place = match form {
-            Form::File => Place::File(Data::new()),
+            Form::File => Place::File(Data::create()),
             Form::Remote | Form::Cluster => {
                 let sqld = Sqld::start().await;
                 let gateway = Gateway::start(&sqld).await;
@@ -254,11 +254,11 @@ async fn torture(form: Form) {
     let mut expected: BTreeMap<i64, BTreeSet<String>> = BTreeMap::new();
     let mut plain_heard = Vec::new();
     for round in 0..ROUNDS {
-        let answered = Arc::new(AtomicUsize::new(0));
-        let talking = ["plain0", "plain1"].map(|name| {
+        let answered: [Arc<AtomicUsize>; 2] = Default::default();
+        let talking = [0, 1].map(|index| {
             // On the host that is going to be killed.
-            let (address, name) = (stage.address(round), name.to_owned());
-            let answered = answered.clone();
+            let (address, name) = (stage.address(round), format!("plain{index}"));
+            let answered = answered[index].clone();
             tokio::spawn(async move {
                 let cookie = login(address, &name).await;
                 let client = Client::connect(address, &cookie).await;
@@ -285,7 +285,8 @@ async fn torture(form: Form) {
             sleep(Duration::from_millis(random.u64(10..60))).await;
         }
         until("plain clients took part", async || {
-            answered.load(Ordering::Relaxed) > 20
+            let mut counts = answered.iter().map(|count| count.load(Ordering::Relaxed));
+            counts.all(|count| count > 20)
         })
         .await;
         stage.disaster(round).await;

@@ -1,4 +1,4 @@
-//! The write-ahead log, which readers keep long.
+//! The length of the write-ahead log while others read.
 
 use std::fs;
 
@@ -23,7 +23,7 @@ async fn write(client: &mut Client, conversation: i64) {
 
 #[tokio::test]
 async fn a_write_ahead_log_that_a_long_reader_held_is_short_again_when_it_has_gone() {
-    let data = Data::new();
+    let data = Data::create();
     let host = data.start_logging().await;
     let mut alice = host.join("alice").await;
     let conversation = alice.converse(&[]).await;
@@ -48,12 +48,12 @@ async fn a_write_ahead_log_that_a_long_reader_held_is_short_again_when_it_has_go
 
 #[tokio::test]
 async fn under_constant_reads_the_write_ahead_log_stays_short() {
-    let data = Data::new();
+    let data = Data::create();
     let host = data.start().await;
     let mut alice = host.join("alice").await;
     let conversation = alice.converse(&[]).await;
-    // A reader who hears of every message would be closed as too slow where the test has little time of the processor: bob
-    // reads elsewhere, and any transaction keeps the log.
+    // bob is not told of alice's messages: on a busy machine he would be closed as too slow. A
+    // read transaction keeps the log from being reset, whatever it reads.
     let mut bob = host.join("bob").await;
     let elsewhere = bob.converse(&[]).await;
     write(&mut bob, elsewhere).await;

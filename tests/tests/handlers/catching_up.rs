@@ -157,8 +157,9 @@ async fn change(world: &World, id: usize) {
          update messages set content = content || '!',
              changed_rev = (select rev from conversations where id = {conversation})
          where id = {id};
-         delete from changed_messages where message_id = {id};
-         insert into changed_messages select conversation_id, changed_rev, id from messages where id = {id};"
+         insert into changed_messages (message_id, conversation_id, changed_rev)
+             select id, conversation_id, changed_rev from messages where id = {id}
+             on conflict do update set changed_rev = excluded.changed_rev;"
     );
     world.db.execute_batch(&sql).await.expect("changed");
 }

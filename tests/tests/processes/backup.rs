@@ -17,7 +17,9 @@ struct Site {
 
 impl Site {
     fn new() -> Self {
-        Site { data: Data::new() }
+        Site {
+            data: Data::create(),
+        }
     }
 
     fn path(&self, name: &str) -> PathBuf {

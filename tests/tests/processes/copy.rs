@@ -114,6 +114,9 @@ const NASTY: &str = "
         (11, 'one', 1, 'none', 'yesterday', cast(x'f0288cbc00' as text), 5, '12'),
         (12, 1, 1, 11, 3.141592653589793, hex(zeroblob(500000)), 6, ''),
         (13, 1, 1, 11, -0.1, zeroblob(100000), 1e300, x'31');
+    update messages set changed_rev = 7 where id = 11;
+    insert into changed_messages values (11, 1, 7);
+    insert into members_changes values (1, 3);
     insert into conversations (id, name, request_id) values (50, '\u{1f44b} \r\n', x'00112233');
     create table notes (text, number real);
     insert into notes (rowid, text, number) values (3, 'of another tool', 7), (9, 1.25, '7');
@@ -182,24 +185,9 @@ async fn a_chat_moves_to_a_server_and_back() {
     )
     .await;
     let expected = contents(&from).await;
-    for table in [
-        "community",
-        "contacts",
-        "conversations",
-        "members",
-        "messages",
-        "migrations",
-        "notes",
-        "users",
-    ] {
-        assert!(!expected[table].is_empty(), "{table}");
+    for (table, rows) in &expected {
+        assert!(!rows.is_empty(), "{table} has nothing to copy");
     }
-    assert_eq!(
-        expected.len(),
-        8,
-        "the tables are known: {:?}",
-        expected.keys()
-    );
     assert!(contents(&gateway.url()).await == expected, "on the server");
     assert!(contents(&back).await == expected, "and back");
     let others = "select group_concat(name) from (select name from sqlite_master

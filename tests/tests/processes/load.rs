@@ -89,7 +89,7 @@ scenarios! {
 
 #[tokio::test]
 async fn a_running_host() {
-    let data = Data::new();
+    let data = Data::create();
     let host = data.start().await;
     let url = format!("--url http://{} --server-pid {}", host.address, host.id());
     let options = "--seconds 0.2 --rounds 1";
@@ -107,7 +107,7 @@ async fn a_running_host() {
 
 #[tokio::test]
 async fn a_host_behind_tls() {
-    let data = Data::new();
+    let data = Data::create();
     let host = data.start().await;
     let proxy = TlsProxy::start(host.address).await;
     let url = format!("--url https://localhost:{}", proxy.address.port());
@@ -136,7 +136,7 @@ async fn a_host_behind_tls() {
 
 #[tokio::test]
 async fn a_host_that_refuses() {
-    let data = Data::new();
+    let data = Data::create();
     let file = data.file();
     let variables = [
         ("DBPATH", file.as_os_str()),
@@ -172,7 +172,7 @@ async fn what_cannot_be_is_said() {
 
 #[tokio::test]
 async fn a_report() {
-    let data = Data::new();
+    let data = Data::create();
     let (json, svg) = (data.beside("report.json"), data.beside("report.svg"));
     let (is_success, last, errors) = run(&format!(
         "report --only pings,history --seconds 0.2 --rounds 1 --json {} --svg {}",

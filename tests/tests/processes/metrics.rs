@@ -70,7 +70,7 @@ async fn reached(address: SocketAddr, series: &str, value: f64) {
 
 #[tokio::test]
 async fn what_happens_is_counted() {
-    let data = Data::new();
+    let data = Data::create();
     let (host, metrics) = start(&data, "text").await;
     for name in ["alice", "bob"] {
         register(host.address, name).await;
@@ -182,7 +182,7 @@ async fn what_happens_is_counted() {
 
 #[tokio::test]
 async fn floods_are_counted() {
-    let data = Data::new();
+    let data = Data::create();
     let (host, metrics) = start(&data, "text").await;
     let mut alice = host.join("alice").await;
     for _ in 0..10_000 {
@@ -200,7 +200,7 @@ async fn floods_are_counted() {
 
 #[tokio::test]
 async fn lines_of_json_name_the_request_and_who_came_in() {
-    let data = Data::new();
+    let data = Data::create();
     let log = data.log();
     let (host, _) = start(&data, "json").await;
     register(host.address, "alice").await;

@@ -26,7 +26,7 @@ async fn value(db: &libsql::Connection, sql: &str) -> libsql::Value {
 
 #[tokio::test]
 async fn users_of_a_killed_host_are_offline_when_it_is_back() {
-    let data = Data::new();
+    let data = Data::create();
     let host = data.start().await;
     let mut alice = host.join("alice").await;
     register(host.address, "bob").await;
@@ -52,7 +52,7 @@ async fn users_of_a_killed_host_are_offline_when_it_is_back() {
 #[tokio::test]
 async fn signals_stop_it_in_good_order() {
     for signal in [Signal::TERM, Signal::INT] {
-        let data = Data::new();
+        let data = Data::create();
         let host = data.start().await;
         let mut alice = host.join("alice").await;
         let conversation = alice.converse(&[]).await;
@@ -98,7 +98,7 @@ const FIRST_BACKEND: &str = "
 
 #[tokio::test]
 async fn a_file_of_the_first_backend_is_adopted_in_place() {
-    let data = Data::new();
+    let data = Data::create();
     let file = data.beside("chatapp.db");
     let db = open(&file).await;
     db.execute_batch(FIRST_BACKEND)
@@ -184,7 +184,7 @@ async fn files_that_cannot_be_used_are_refused_with_a_reason() {
             "the database is not a chat database: it has no table users",
         ),
     ] {
-        let data = Data::new();
+        let data = Data::create();
         let db = data.open().await;
         db.execute_batch(tables).await.expect("tables");
         refuse(&data.file(), reason).await;
@@ -193,7 +193,7 @@ async fn files_that_cannot_be_used_are_refused_with_a_reason() {
 
 #[tokio::test]
 async fn a_second_server_on_the_same_file_is_refused() {
-    let data = Data::new();
+    let data = Data::create();
     let file = data.file();
     let host = data.start().await;
     let mut alice = host.join("alice").await;
@@ -233,7 +233,7 @@ async fn configuration_mistakes_name_the_variable() {
 
 #[tokio::test]
 async fn one_event_runs_without_a_server() {
-    let data = Data::new();
+    let data = Data::create();
     let file = data.file();
     let path = file.to_str().expect("text");
     let host = data.start().await;
@@ -297,7 +297,7 @@ async fn one_event_runs_without_a_server() {
 
 #[tokio::test]
 async fn a_log_that_cannot_be_written_stops_nothing() {
-    let data = Data::new();
+    let data = Data::create();
     let host = Process::start_logging_to(&data.file(), Log::Nobody).await;
     let mut alice = host.join("alice").await;
     let conversation = alice.converse(&[]).await;
@@ -309,7 +309,7 @@ async fn a_log_that_cannot_be_written_stops_nothing() {
 
 #[tokio::test]
 async fn the_log_holds_no_secrets() {
-    let data = Data::new();
+    let data = Data::create();
     let log = Log::File(data.log());
     let host = Process::start_logging_to(&data.file(), log).await;
     register(host.address, "alice").await;
@@ -341,7 +341,7 @@ async fn the_log_holds_no_secrets() {
 
 #[tokio::test]
 async fn another_process_that_reads_does_not_hold_up_the_stop() {
-    let data = Data::new();
+    let data = Data::create();
     let host = data.start().await;
     register(host.address, "alice").await;
     let db = data.open().await;
@@ -356,7 +356,7 @@ async fn another_process_that_reads_does_not_hold_up_the_stop() {
 
 #[tokio::test]
 async fn a_service_manager_hears_when_it_is_ready_alive_and_stopping() {
-    let data = Data::new();
+    let data = Data::create();
     let (file, name) = (data.file(), data.beside("notify"));
     let manager = UnixDatagram::bind(&name).expect("bound");
     let heard = async || {
@@ -389,7 +389,7 @@ const HANDED_OVER: &str =
 
 #[tokio::test]
 async fn a_listener_that_is_handed_over_outlives_the_program() {
-    let data = Data::new();
+    let data = Data::create();
     let file = data.file();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
     let address = listener.local_addr().expect("an address");
@@ -417,7 +417,7 @@ async fn a_listener_that_is_handed_over_outlives_the_program() {
 
 #[tokio::test]
 async fn a_listener_that_others_reach_needs_a_secret() {
-    let data = Data::new();
+    let data = Data::create();
     let file = data.file();
     let listener = std::net::TcpListener::bind("0.0.0.0:0").expect("bound");
     fcntl_setfd(&listener, FdFlags::empty()).expect("set");
@@ -433,7 +433,7 @@ async fn a_listener_that_others_reach_needs_a_secret() {
 
 #[tokio::test]
 async fn who_came_before_the_stop_is_answered() {
-    let data = Data::new();
+    let data = Data::create();
     let host = data.start().await;
     let address = host.address;
     let mut early = TcpStream::connect(address).await.expect("connected");

@@ -53,7 +53,7 @@ async fn start(data: &Data) -> Process {
 
 #[tokio::test]
 async fn a_chat_that_works() {
-    let data = Data::new();
+    let data = Data::create();
     let host = start(&data).await;
     // A second one finds nothing of the first in its way.
     for run in 1..=2 {
@@ -141,7 +141,7 @@ enum Fault {
 
 #[tokio::test]
 async fn what_is_lost_doubled_or_swapped_is_found() {
-    let data = Data::new();
+    let data = Data::create();
     let host = data.start().await;
     let (talk, meanwhile) = ("100 messages, both ways", "and nothing came twice");
     // Of the push that the text is in.
@@ -251,7 +251,7 @@ fn frame_bytes(bytes: &[u8]) -> Option<usize> {
 
 #[tokio::test]
 async fn a_proxy_that_passes_no_websockets_is_named() {
-    let data = Data::new();
+    let data = Data::create();
     let host = data.start().await;
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let proxy = listener.local_addr().expect("an address");
@@ -282,7 +282,7 @@ async fn a_proxy_that_passes_no_websockets_is_named() {
 
 #[tokio::test]
 async fn tls_has_to_be_trusted() {
-    let data = Data::new();
+    let data = Data::create();
     let host = data.start().await;
     let proxy = TlsProxy::start(host.address).await;
     let url = format!("https://localhost:{}", proxy.address.port());

@@ -1,4 +1,4 @@
-//! Running hosts in the test's own process, as their clients meet them.
+//! Clients of hosts that run in the test's own process, and what a client's frames decode to.
 
 mod frames;
 mod http;
