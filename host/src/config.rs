@@ -173,7 +173,7 @@ impl Config {
         Ok((config, warnings))
     }
 
-    /// FROM and TO of `host copy`: each is what DBPATH may be. The token is DB_AUTH_TOKEN; where both are remote, that of FROM
+    /// FROM and TO of `chatapp copy`: each is what DBPATH may be. The token is DB_AUTH_TOKEN; where both are remote, that of FROM
     /// is FROM_DB_AUTH_TOKEN.
     pub fn read_from_and_to(
         from: &str,

@@ -30,7 +30,7 @@ static VERSION: Lazy<String> = Lazy::new(|| {
 /// A chat backend: HTTP for accounts, JSON events on one WebSocket. Without a command it serves.
 /// Configured by environment variables; see README.md.
 #[derive(Parser)]
-#[command(version = VERSION.as_str())]
+#[command(name = "chatapp", version = VERSION.as_str())]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
@@ -87,7 +87,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             // Where even this cannot be written, the exit code has to say it.
-            let _ = writeln!(stderr(), "host: {error:#}");
+            let _ = writeln!(stderr(), "chatapp: {error:#}");
             ExitCode::FAILURE
         }
     }
