@@ -394,7 +394,7 @@ impl Process {
         let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
         let listening = async {
             while let Some(line) = lines.next_line().await.expect("text") {
-                if let Some((_, rest)) = line.split_once("listening on http://") {
+                if let Some((_, rest)) = line.split_once("listens on http://") {
                     let address = rest.split(',').next().expect("an address");
                     return address.parse().expect("an address");
                 }
