@@ -190,7 +190,7 @@ mod tests {
         Ok(text(StatusCode::OK, format!("{method} by {username}")))
     }
 
-    /// The body, piece by piece.
+    /// Answers with the request's body, piece by piece.
     async fn echo(call: Call) -> Result<Answer, HttpError> {
         let body = call.request.into_body().map_err(std::io::Error::other);
         Ok(Response::new(body.boxed_unsync()))
@@ -248,7 +248,7 @@ mod tests {
             sender.send_request(request).await.expect("an answer")
         }
 
-        /// Status, `Allow` or content type, and body of the answer.
+        /// The answer's status, its `Allow` or else its content type, and its body.
         async fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> (u16, String) {
             let mut request = Request::builder().method(method).uri(path);
             for (name, value) in headers {
@@ -326,7 +326,7 @@ mod tests {
     async fn bodies_pass_in_pieces() {
         const PIECE: usize = 64 * 1024;
         const PIECES: usize = 1024;
-        // What the buffers of both connections may hold.
+        // Bytes that the buffers of both connections may hold.
         const AHEAD_MAX: usize = 1024 * 1024;
         let site = Site::open().await;
         let made = Arc::new(AtomicUsize::new(0));
