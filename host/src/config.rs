@@ -286,7 +286,7 @@ fn check_secret(secret: &str, ip: IpAddr) -> anyhow::Result<Vec<String>> {
     };
     ensure!(
         ip.is_loopback(),
-        "{weakness}: with it the server only starts on a loopback address, and {ip} is none: {SECRET_ADVICE}"
+        "{weakness}: with it the server only starts on a loopback address, and {ip} is not one: {SECRET_ADVICE}"
     );
     Ok(vec![format!(
         "{weakness}: fine for development on this machine, refused on any other address"

@@ -41,9 +41,10 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Runs one event against DBPATH, without a server, and prints as lines of JSON: {"reply": …}; each
-    /// {"push": …, "to": {"users": [ids]} or {"conversation": id}}; {"join" or "leave": {"conversation": id, "users": [ids]}}.
-    /// Exits with 1 if the event was refused.
+    /// Runs one event on DBPATH, without a server.
+    ///
+    /// Prints lines of JSON: {"reply": …}; for each push {"push": …, "to": {"users": [ids]} or {"conversation": id}}; and
+    /// {"join" or "leave": {"conversation": id, "users": [ids]}}. Exits with 1 if the event was refused.
     Event {
         /// The username of the caller.
         #[arg(long)]
@@ -51,13 +52,16 @@ enum Command {
         /// The event, for example '{"type": "self"}'.
         event: String,
     },
-    /// Copies the data file to a new file and verifies the copy. A server may go on writing meanwhile.
+    /// Copies the data file to a new file and verifies the copy.
+    ///
+    /// A server may go on writing meanwhile.
     Backup {
         /// The file to make.
         file: PathBuf,
     },
-    /// Verifies a backup and puts it in the place of the data file, which stays beside it under another name. No server may
-    /// be running on the data file.
+    /// Verifies a backup and puts it in the place of the data file.
+    ///
+    /// The previous data file stays beside it under another name. No server may be running on the data file.
     Restore {
         /// The backup.
         file: PathBuf,
@@ -67,13 +71,17 @@ enum Command {
         /// A data file other than DBPATH, such as a backup.
         file: Option<PathBuf>,
     },
-    /// Takes the schema of DBPATH back to that of the previous release, which would refuse the present one. Nothing that users
-    /// have written is lost. No server may be running on DBPATH.
+    /// Takes the schema of DBPATH back to that of the previous release.
+    ///
+    /// The previous release would refuse the present schema. Nothing that users have written is lost. No server may be
+    /// running on DBPATH.
     Downgrade,
     /// Asks the server of HOST and PORT whether it is ready; exits with 1 if it is not.
     Health,
-    /// Copies a chat from one database to another, each the path of a file or the URL of a libSQL server, verifies the copy by
-    /// checksums, and prints them. No server may be running on either. If it is interrupted, the same command goes on.
+    /// Copies a chat from one database to another.
+    ///
+    /// Each is the path of a file or the URL of a libSQL server. Verifies the copy by checksums, and prints them. No server
+    /// may be running on either. If it is interrupted, the same command goes on.
     Copy {
         /// The database to read. Its token goes into DB_AUTH_TOKEN or, if both are remote, into FROM_DB_AUTH_TOKEN.
         from: String,

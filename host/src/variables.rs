@@ -50,7 +50,7 @@ const GROUPS: [Group; 6] = [
         plain("TRUSTED_PROXIES", "127.0.0.0/8,::1", "proxies whose X-Forwarded-For is believed"),
     ]),
     ("Logins and pages", &[
-        secret("JWTSECRET", DEMO_JWT_SECRET, "signs login tokens; the default only serves localhost"),
+        secret("JWTSECRET", DEMO_JWT_SECRET, "signs login tokens; its default is public"),
         plain("CORS_ALLOW_ORIGIN", "http://localhost:5173", "origins whose pages may use the server"),
         plain("COOKIE_SAMESITE", "lax", "SameSite of the login cookie: lax, strict or none"),
     ]),
@@ -58,7 +58,7 @@ const GROUPS: [Group; 6] = [
         plain("SOCKETS_MAX", "50000", "open sockets in all"),
         plain("SOCKETS_PER_USER", "100", "open sockets of one user"),
         plain("SOCKETS_PER_ADDRESS", "5000", "open sockets from one address"),
-        plain("EVENTS_PER_SECOND", "50", "events of one socket; four times that of all sockets of a user"),
+        plain("EVENTS_PER_SECOND", "50", "events of one socket; all sockets of a user together: four times that"),
         plain("LOGINS_PER_MINUTE", "300", "logins from one address"),
         plain("REGISTRATIONS_PER_HOUR", "300", "registrations from one address"),
     ]),
@@ -74,7 +74,7 @@ const GROUPS: [Group; 6] = [
     ]),
 ];
 
-/// Of the values in a column of `--help`.
+/// Width of the column of names in `--help`.
 const NAME_WIDTH: usize = "FROM_DB_AUTH_TOKEN_FILE".len();
 
 fn all() -> impl Iterator<Item = &'static Variable> {
