@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use handler::Error;
 use handler::account::register::USERNAME_CHARS_MAX;
+use hyper::header::HeaderValue;
 use once_cell::sync::Lazy;
 
 use crate::limits::account_guesses::Attempt;
@@ -11,26 +12,55 @@ use crate::limits::rates::Rate;
 use crate::limits::refusal::Refusal;
 use crate::metrics::METRICS;
 
-/// Refusals that are logged a second, and at once after a pause: whoever floods the server does not flood its log. All are
-/// counted.
+/// Refusals that are logged a second, and at once after a pause: a client that floods the server does not flood its log. All
+/// refusals are counted.
 const LINES_PER_SECOND: u32 = 10;
 const LINES_AT_ONCE: u32 = 100;
+/// Of an origin in the log: the client chooses it.
+const ORIGIN_CHARS_MAX: usize = 100;
 
 /// Something was refused to this client. `username` is whom it says it is.
 pub fn refused(refusal: Refusal, address: IpAddr, username: Option<&str>) {
-    static LINES: Lazy<Rate> = Lazy::new(|| Rate::per_second(LINES_PER_SECOND, LINES_AT_ONCE));
     let reason = refusal.name();
-    METRICS.refusals.with_label_values(&[reason]).inc();
-    if LINES.check().is_ok() {
-        tracing::warn!(target: "security", reason, %address, username = username.map(short), "refused");
+    if count(refusal) {
+        let username = username.map(short_username);
+        tracing::warn!(target: "security", reason, %address, username, "refused");
     }
 }
 
-/// A name that is no user's may be as long as a request.
-fn short(username: &str) -> &str {
-    let chars = username.char_indices();
-    let end = chars.map(|(index, _)| index).nth(USERNAME_CHARS_MAX);
-    &username[..end.unwrap_or(username.len())]
+/// A page of this origin was refused: only those of `allowed` may use the server.
+pub fn refused_origin(address: IpAddr, origin: &HeaderValue, allowed: &[HeaderValue]) {
+    let reason = Refusal::Origin.name();
+    if count(Refusal::Origin) {
+        let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+        let allowed: Vec<_> = allowed.iter().map(text).collect();
+        let allowed = match allowed.is_empty() {
+            true => "no other origin".to_owned(),
+            false => allowed.join(", "),
+        };
+        // As a string it is escaped, whatever is in it.
+        let origin = &*text(origin);
+        let origin = short(origin, ORIGIN_CHARS_MAX);
+        tracing::warn!(target: "security", reason, %address, origin, "refused: CORS_ALLOW_ORIGIN allows {allowed}");
+    }
+}
+
+/// Counts a refusal. Whether it may be logged too.
+fn count(refusal: Refusal) -> bool {
+    static LINES: Lazy<Rate> = Lazy::new(|| Rate::per_second(LINES_PER_SECOND, LINES_AT_ONCE));
+    METRICS.refusals.with_label_values(&[refusal.name()]).inc();
+    LINES.check().is_ok()
+}
+
+/// The name that a request gives need not be a user's, and may be as long as the request.
+fn short_username(username: &str) -> &str {
+    short(username, USERNAME_CHARS_MAX)
+}
+
+fn short(text: &str, chars_max: usize) -> &str {
+    let chars = text.char_indices();
+    let end = chars.map(|(index, _)| index).nth(chars_max);
+    &text[..end.unwrap_or(text.len())]
 }
 
 /// A login or a registration has come to an end.
@@ -50,6 +80,6 @@ pub fn attempted<T>(
     if let Err(Error::RateLimited { .. }) = outcome {
         return refused(refusal, address, username);
     }
-    let username = username.map(short);
+    let username = username.map(short_username);
     tracing::info!(target: "security", result, %address, username, "{}", refusal.name());
 }

@@ -1,4 +1,4 @@
-//! The configuration: read once, validated with messages that name the variable.
+//! The configuration: read once and validated. Messages about mistakes name the variable and what it takes.
 
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -11,19 +11,18 @@ use ipnet::IpNet;
 
 use crate::limits::Limits;
 use crate::store::location::Database;
+use crate::variables::{self, DEMO_JWT_SECRET};
 
-/// The seed's JWTSECRET, known to everyone.
-pub const DEMO_JWT_SECRET: &str = "this is a demo jwt secret";
 /// A shorter JWTSECRET can be guessed offline from one token.
-pub const JWT_SECRET_BYTES_MIN: usize = 16;
-/// Of the limits that an operator may set.
+const JWT_SECRET_BYTES_MIN: usize = 16;
+/// The highest value of a limit that an operator may set.
 const LIMIT_MAX: u32 = 1_000_000;
 
-/// The durations are not for the environment: tests shorten them.
+/// What the program was told to do. Only tests change the durations; no variable does, except LEASE_SECONDS.
 #[derive(Clone)]
 pub struct Config {
-    /// DBPATH, and DB_AUTH_TOKEN. Secrets may also be the text of a file, which DB_AUTH_TOKEN_FILE, NATS_URL_FILE or
-    /// JWTSECRET_FILE names.
+    /// DBPATH and DB_AUTH_TOKEN. A secret may also be the text of a file: DB_AUTH_TOKEN_FILE, NATS_URL_FILE and
+    /// JWTSECRET_FILE name such files.
     pub database: Database,
     /// NATS_URL and NATS_CREDS.
     pub bus: Option<BusUrl>,
@@ -33,7 +32,7 @@ pub struct Config {
     pub origins: Vec<HeaderValue>,
     /// HOST and PORT. Port 0 lets the system choose.
     pub address: SocketAddr,
-    /// TRUSTED_PROXIES: those whose `X-Forwarded-For` is believed.
+    /// TRUSTED_PROXIES: the proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
     /// COOKIE_SAMESITE.
     pub same_site: SameSite,
@@ -44,7 +43,7 @@ pub struct Config {
     pub log_level: String,
     /// LOG_FORMAT.
     pub log_format: LogFormat,
-    /// Time between two pings to a socket; one that was silent for the whole of it is closed.
+    /// Time between two pings to a socket. A socket that was silent for all of it is closed.
     pub ping_interval: Duration,
     /// Time for the head of a request, and between the requests of a connection that is kept alive.
     pub head_timeout: Duration,
@@ -52,21 +51,21 @@ pub struct Config {
     pub body_timeout: Duration,
     /// Time for a whole message on a socket, from its first byte.
     pub message_timeout: Duration,
-    /// Time between two looks whether the accounts of open sockets are still there.
+    /// Time between two checks that the accounts of open sockets still exist.
     pub account_interval: Duration,
-    /// How long an operation may take, its wait for others and its repetitions included.
+    /// How long an operation may take, including its wait for others and its repetitions.
     pub store_timeout: Duration,
-    /// LEASE_SECONDS: a host of several that gives no sign of life for so long is believed dead.
+    /// LEASE_SECONDS: one of several hosts that gives no sign of life for so long counts as dead.
     pub lease: Duration,
 }
 
-/// Which requests of other sites browsers send the login cookie with.
+/// With which requests from other sites a browser sends the login cookie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SameSite {
-    /// Links to this site alone.
+    /// Links to this site only.
     Lax,
     Strict,
-    /// All: for a front end on another site.
+    /// All of them: for a front end on another site.
     None,
 }
 
@@ -98,66 +97,68 @@ pub struct BusUrl {
 }
 
 impl Config {
-    /// `variable` looks an environment variable up. Warnings are for the log, once there is one.
+    /// `variable` looks up an environment variable. The warnings are for the log, which does not exist yet.
     pub fn read(
         variable: impl Fn(&str) -> Option<OsString>,
     ) -> anyhow::Result<(Config, Vec<String>)> {
-        let text = |name: &str, default: &str| text(&variable, name, default);
-        let secret = |name: &str, default: &str| secret(&variable, name, default);
-        let database = Database::parse(
-            "DBPATH",
-            text("DBPATH", ".data/chatapp.db")?,
-            secret("DB_AUTH_TOKEN", "")?,
-        )?;
-        let bus = bus(&secret("NATS_URL", "")?, text("NATS_CREDS", "")?, &database)?;
-        let number = |name: &str, default: &str, min: u32, max: u32| {
-            let value = text(name, default)?;
+        let text = |name: &str| text(&variable, name);
+        let secret = |name: &str| secret(&variable, name);
+        let database = Database::parse("DBPATH", text("DBPATH")?, secret("DB_AUTH_TOKEN")?)?;
+        let bus = bus(&secret("NATS_URL")?, text("NATS_CREDS")?, &database)?;
+        let number = |name: &str, min: u32, max: u32| {
+            let value = text(name)?;
             let number = value.parse().ok().filter(|n| (min..=max).contains(n));
             number.with_context(|| {
-                format!("{name} is {value:?}: expected a number from {min} to {max}")
+                let zero = match name {
+                    "PORT" => "; 0 lets the system choose one",
+                    _ if min == 0 => "; 0 is no limit",
+                    _ => "",
+                };
+                format!("{name} is {value:?}: expected a number from {min} to {max}{zero}")
             })
         };
-        let lease = number("LEASE_SECONDS", "30", 2, 3600)?;
-        let port = number("PORT", "8000", 0, u16::MAX.into())? as u16;
-        let limit = |name: &str, default: &str| number(name, default, 0, LIMIT_MAX);
+        let lease = number("LEASE_SECONDS", 2, 3600)?;
+        let port = number("PORT", 0, u16::MAX.into())? as u16;
+        let limit = |name: &str| number(name, 0, LIMIT_MAX);
         let limits = Limits {
-            sockets: number("SOCKETS_MAX", "50000", 1, LIMIT_MAX)?,
-            sockets_per_user: limit("SOCKETS_PER_USER", "100")?,
-            sockets_per_address: limit("SOCKETS_PER_ADDRESS", "5000")?,
-            events_per_second: limit("EVENTS_PER_SECOND", "50")?,
-            logins_per_minute: limit("LOGINS_PER_MINUTE", "300")?,
-            registrations_per_hour: limit("REGISTRATIONS_PER_HOUR", "300")?,
+            sockets: number("SOCKETS_MAX", 1, LIMIT_MAX)?,
+            sockets_per_user: limit("SOCKETS_PER_USER")?,
+            sockets_per_address: limit("SOCKETS_PER_ADDRESS")?,
+            events_per_second: limit("EVENTS_PER_SECOND")?,
+            logins_per_minute: limit("LOGINS_PER_MINUTE")?,
+            registrations_per_hour: limit("REGISTRATIONS_PER_HOUR")?,
         };
-        let host = text("HOST", "127.0.0.1")?;
+        let host = text("HOST")?;
         let ip = match host.as_str() {
             "localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
             _ => host.parse().map_err(|_| {
                 anyhow!(
-                    "HOST is {host:?}: expected an IP address, such as 127.0.0.1, 0.0.0.0 or ::1"
+                    "HOST is {host:?}: expected localhost or an IP address, such as 127.0.0.1 or ::1; \
+                     0.0.0.0 or :: for all addresses"
                 )
             })?,
         };
-        let log_level = text("LOG_LEVEL", "info")?;
+        let log_level = text("LOG_LEVEL")?;
         check_log_level(&log_level)?;
-        let jwt_secret = secret("JWTSECRET", DEMO_JWT_SECRET)?;
+        let jwt_secret = secret("JWTSECRET")?;
         let warnings = check_secret(&jwt_secret, ip)?;
         let config = Config {
             database,
             bus,
             jwt_secret,
-            origins: origins(&text("CORS_ALLOW_ORIGIN", "http://localhost:5173")?)?,
+            origins: origins(&text("CORS_ALLOW_ORIGIN")?)?,
             address: SocketAddr::new(ip, port),
-            trusted_proxies: networks(&text("TRUSTED_PROXIES", "127.0.0.0/8,::1")?)?,
-            same_site: match text("COOKIE_SAMESITE", "lax")?.as_str() {
+            trusted_proxies: networks(&text("TRUSTED_PROXIES")?)?,
+            same_site: match text("COOKIE_SAMESITE")?.as_str() {
                 "lax" => SameSite::Lax,
                 "strict" => SameSite::Strict,
                 "none" => SameSite::None,
                 other => bail!("COOKIE_SAMESITE is {other:?}: expected lax, strict or none"),
             },
             limits,
-            metrics_address: metrics_address(&text("METRICS_ADDR", "")?)?,
+            metrics_address: metrics_address(&text("METRICS_ADDR")?)?,
             log_level,
-            log_format: match text("LOG_FORMAT", "text")?.as_str() {
+            log_format: match text("LOG_FORMAT")?.as_str() {
                 "text" => LogFormat::Text,
                 "json" => LogFormat::Json,
                 other => bail!("LOG_FORMAT is {other:?}: expected text or json"),
@@ -173,8 +174,8 @@ impl Config {
         Ok((config, warnings))
     }
 
-    /// FROM and TO of `host copy`: each is what DBPATH may be. The token is DB_AUTH_TOKEN; where both are remote, that of FROM
-    /// is FROM_DB_AUTH_TOKEN.
+    /// FROM and TO of `chatapp copy`: each is what DBPATH may be. The token is DB_AUTH_TOKEN. If both are remote, the token
+    /// for FROM is FROM_DB_AUTH_TOKEN.
     pub fn read_from_and_to(
         from: &str,
         to: &str,
@@ -182,7 +183,7 @@ impl Config {
     ) -> anyhow::Result<(Database, Database)> {
         let is_remote = |path: &str| path.contains("://");
         let token = |path: &str, name: &str| match is_remote(path) {
-            true => secret(&variable, name, ""),
+            true => secret(&variable, name),
             false => Ok(String::new()),
         };
         let token_of_from = match is_remote(to) {
@@ -195,41 +196,33 @@ impl Config {
         ))
     }
 
-    /// Whether it may be served on this address, which may be another one than HOST.
+    /// Fails if the secret is too weak for this address, which need not be HOST.
     pub fn check_address(&self, ip: IpAddr) -> anyhow::Result<()> {
         check_secret(&self.jwt_secret, ip).map(drop)
     }
 }
 
-/// The value of a variable.
-fn text(
-    variable: &impl Fn(&str) -> Option<OsString>,
-    name: &str,
-    default: &str,
-) -> anyhow::Result<String> {
+/// The value of a variable, or its default.
+fn text(variable: &impl Fn(&str) -> Option<OsString>, name: &str) -> anyhow::Result<String> {
     match variable(name) {
-        None => Ok(default.to_owned()),
+        None => Ok(variables::default(name).to_owned()),
         Some(value) => value
             .into_string()
             .map_err(|_| anyhow!("{name} is not valid UTF-8")),
     }
 }
 
-/// The value of a variable, or the text of the file that one with `_FILE` names.
-fn secret(
-    variable: &impl Fn(&str) -> Option<OsString>,
-    name: &str,
-    default: &str,
-) -> anyhow::Result<String> {
-    let file = format!("{name}_FILE");
-    match (text(variable, &file, "")?, variable(name)) {
-        (path, _) if path.is_empty() => text(variable, name, default),
+/// The value of a variable, or the text of the file that the variable with `_FILE` names.
+fn secret(variable: &impl Fn(&str) -> Option<OsString>, name: &str) -> anyhow::Result<String> {
+    let file = variables::file_of(name);
+    match (text(variable, &file)?, variable(name)) {
+        (path, _) if path.is_empty() => text(variable, name),
         (_, Some(_)) => bail!("{name} and {file} are both set: expected one of them"),
         (path, None) => read_secret(&path).with_context(|| format!("{file} is {path:?}")),
     }
 }
 
-/// The text of a file, which programs that write one end with a newline.
+/// The text of a file without its last newline: most programs end a file with one.
 fn read_secret(path: &str) -> anyhow::Result<String> {
     let text = std::fs::read_to_string(path)?;
     let text = text.strip_suffix('\n').unwrap_or(&text);
@@ -240,13 +233,13 @@ fn bus(list: &str, credentials: String, database: &Database) -> anyhow::Result<O
     if list.is_empty() {
         ensure!(
             credentials.is_empty(),
-            "NATS_CREDS is for NATS_URL, which is not set"
+            "NATS_CREDS is set, but NATS_URL is not: expected both or neither"
         );
         return Ok(None);
     }
     ensure!(
         database.is_shared(),
-        "NATS_URL joins hosts over a remote database, and DBPATH is the path of a file, which one host alone can serve"
+        "NATS_URL joins hosts over a libSQL server, but DBPATH is the path of a file, which only one host can serve"
     );
     let mut addresses = Vec::new();
     let mut logins = Vec::new();
@@ -269,7 +262,7 @@ fn bus(list: &str, credentials: String, database: &Database) -> anyhow::Result<O
     logins.dedup();
     ensure!(
         logins.len() == 1,
-        "NATS_URL has servers with different logins: one is used for all"
+        "NATS_URL has servers with different logins: expected the same login for all of them"
     );
     Ok(Some(BusUrl {
         addresses,
@@ -281,7 +274,7 @@ fn bus(list: &str, credentials: String, database: &Database) -> anyhow::Result<O
 const SECRET_ADVICE: &str =
     "set it to a long random text, for example the output of: openssl rand -base64 32";
 
-/// With a secret that others may know, only this machine may come in.
+/// If others may know the secret, the server only listens to this machine.
 fn check_secret(secret: &str, ip: IpAddr) -> anyhow::Result<Vec<String>> {
     ensure!(!secret.is_empty(), "JWTSECRET is empty: {SECRET_ADVICE}");
     let weakness = if secret == DEMO_JWT_SECRET {
@@ -293,14 +286,14 @@ fn check_secret(secret: &str, ip: IpAddr) -> anyhow::Result<Vec<String>> {
     };
     ensure!(
         ip.is_loopback(),
-        "{weakness}: with it the server starts only on a loopback address, and this one is {ip}: {SECRET_ADVICE}"
+        "{weakness}: with it the server only starts on a loopback address, and {ip} is not one: {SECRET_ADVICE}"
     );
     Ok(vec![format!(
         "{weakness}: fine for development on this machine, refused on any other address"
     )])
 }
 
-/// Addresses, and networks with the number of bits that their addresses share.
+/// Addresses, and networks: an address and the number of bits that all addresses of the network share.
 fn networks(list: &str) -> anyhow::Result<Vec<IpNet>> {
     let networks = list.split(',').map(str::trim).filter(|n| !n.is_empty());
     let networks = networks.map(|text| {
@@ -345,7 +338,7 @@ fn origins(list: &str) -> anyhow::Result<Vec<HeaderValue>> {
     origins.collect()
 }
 
-/// Whether it is written as browsers write it; another spelling would never match.
+/// Whether the origin is spelled as browsers spell it. Any other spelling would never match.
 fn is_origin(origin: &str) -> bool {
     let Some((scheme, authority)) = origin.split_once("://") else {
         return false;
@@ -353,7 +346,7 @@ fn is_origin(origin: &str) -> bool {
     let own_port = match scheme {
         "http" => ":80",
         "https" => ":443",
-        // Pages of apps and extensions.
+        // Of pages that belong to apps and extensions.
         _ => "",
     };
     let is_spelled =
@@ -365,7 +358,7 @@ fn is_origin(origin: &str) -> bool {
         && (own_port.is_empty() || !authority.ends_with(own_port))
 }
 
-/// A word that is no level would be taken for the name of a module, and silence everything.
+/// The filter would take a word that is no level for the name of a target, and log nothing at all.
 fn check_log_level(level: &str) -> anyhow::Result<()> {
     const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
     let is_level = |word: &str| LEVELS.contains(&word.trim().to_ascii_lowercase().as_str());
@@ -377,7 +370,8 @@ fn check_log_level(level: &str) -> anyhow::Result<()> {
         });
     ensure!(
         is_valid,
-        "LOG_LEVEL is {level:?}: expected error, warn, info, debug or trace, or levels by module such as warn,host=debug"
+        "LOG_LEVEL is {level:?}: expected off, error, warn, info, debug or trace, or levels by target, such as \
+         warn,host=debug,security=info"
     );
     Ok(())
 }

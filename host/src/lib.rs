@@ -6,7 +6,7 @@
 //!    └────reads────▶ readers ──▶ replies                                    bus ◀──▶ other hosts
 //! ```
 //!
-//! - `server` starts and stops everything. `config` holds the settings; only `main` reads the environment.
+//! - `server` starts and stops everything. `config` holds the settings, `variables` their names; only `main` reads the environment.
 //! - `http`: connections that speak HTTP. `routes` is the table of routes, `dispatch` checks what it says of a route, and the
 //!   handlers are beside them. `accounts` has what a registration and a login do, on the threads of `hashing`.
 //! - `socket`: `handle` is what others hold of a WebSocket, `connection` its life, `presence` how the database counts it.
@@ -44,6 +44,7 @@ mod server;
 mod socket;
 mod store;
 mod threads;
+pub mod variables;
 
 pub use config::{BusUrl, Config, LogFormat, SameSite};
 pub use limits::Limits;

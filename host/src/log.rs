@@ -9,13 +9,13 @@ use tracing_subscriber::EnvFilter;
 use crate::config::{Config, LogFormat};
 use crate::metrics::METRICS;
 
-/// Lines that may wait for whoever reads them; more are left out.
+/// Lines that may wait for the reader of standard error. The log leaves out any more.
 const LINES_QUEUED_MAX: usize = 10_000;
 
-/// Begins to log, as LOG_LEVEL and LOG_FORMAT say; panics too. What waits is written when the guard is dropped.
+/// Starts to log, as LOG_LEVEL and LOG_FORMAT say, panics too. Dropping the guard writes the lines that still wait.
 pub fn init(config: &Config) -> anyhow::Result<WorkerGuard> {
     let filter = EnvFilter::try_new(&config.log_level).context("LOG_LEVEL")?;
-    // A thread of its own writes: a reader that stalls must not stop the server.
+    // A separate thread writes: a reader that stalls must not stop the server.
     let (writer, guard) = NonBlockingBuilder::default()
         .buffered_lines_limit(LINES_QUEUED_MAX)
         .finish(stderr());
@@ -34,7 +34,7 @@ pub fn init(config: &Config) -> anyhow::Result<WorkerGuard> {
     }
     std::panic::set_hook(Box::new(|panic| {
         METRICS.panics.inc();
-        // A text that was put together may hold what users have written.
+        // A message that was formatted may contain what users have written.
         let message = panic.payload().downcast_ref::<&str>().copied();
         let message = message.unwrap_or("(not shown)");
         let location = panic.location().map(ToString::to_string);

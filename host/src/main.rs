@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use host::commands::{backup, check, copy, downgrade, event, health, restore};
+use host::variables::{self, DEMO_JWT_SECRET};
 use host::{Config, Server, log};
 use listenfd::ListenFd;
 use mimalloc::MiMalloc;
@@ -18,7 +19,10 @@ use tokio::signal::unix::{SignalKind, signal};
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
-/// With the commit it was built from, where whoever builds it says so.
+/// Of what is logged here: the name of the library, so that LOG_LEVEL needs to know only one.
+const TARGET: &str = "host";
+
+/// The version, with the commit if the build was told of it.
 static VERSION: Lazy<String> = Lazy::new(|| {
     let version = env!("CARGO_PKG_VERSION");
     match option_env!("COMMIT") {
@@ -27,10 +31,9 @@ static VERSION: Lazy<String> = Lazy::new(|| {
     }
 });
 
-/// A chat backend: HTTP for accounts, JSON events on one WebSocket. Without a command it serves.
-/// Configured by environment variables; see README.md.
+/// A chat server: HTTP for accounts, JSON events on one WebSocket. Without a command it serves.
 #[derive(Parser)]
-#[command(version = VERSION.as_str())]
+#[command(name = "chatapp", version = VERSION.as_str(), after_help = variables::help())]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
@@ -38,9 +41,10 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Runs one event against DBPATH, without a server, and prints as lines of JSON: {"reply": …}; each
-    /// {"push": …, "to": {"users": [ids]} or {"conversation": id}}; {"join" or "leave": {"conversation": id, "users": [ids]}}.
-    /// Exits with 1 where the event was refused.
+    /// Runs one event on DBPATH, without a server.
+    ///
+    /// Prints lines of JSON: {"reply": …}; for each push {"push": …, "to": {"users": [ids]} or {"conversation": id}}; and
+    /// {"join" or "leave": {"conversation": id, "users": [ids]}}. Exits with 1 if the event was refused.
     Event {
         /// The username of the caller.
         #[arg(long)]
@@ -48,35 +52,42 @@ enum Command {
         /// The event, for example '{"type": "self"}'.
         event: String,
     },
-    /// Copies the data file to a new file while a server may go on writing, and verifies the copy.
+    /// Copies the data file to a new file and verifies the copy.
+    ///
+    /// A server may go on writing meanwhile.
     Backup {
         /// The file to make.
         file: PathBuf,
     },
-    /// Verifies a backup and puts it in the place of the data file, which stays beside it under another name. No server may
-    /// be running on it.
+    /// Verifies a backup and puts it in the place of the data file.
+    ///
+    /// The previous data file stays beside it under another name. No server may be running on the data file.
     Restore {
         /// The backup.
         file: PathBuf,
     },
-    /// Says whether the configuration is valid and the data file whole. Changes nothing.
+    /// Says whether the configuration is valid and the data file is whole. Changes nothing.
     Check {
-        /// Another data file than DBPATH, such as a backup.
+        /// A data file other than DBPATH, such as a backup.
         file: Option<PathBuf>,
     },
-    /// Takes the schema of DBPATH back to that of the previous release, which would refuse the present one. Nothing that users
-    /// have written is lost. No server may be running on it.
+    /// Takes the schema of DBPATH back to that of the previous release.
+    ///
+    /// The previous release would refuse the present schema. Nothing that users have written is lost. No server may be
+    /// running on DBPATH.
     Downgrade,
-    /// Asks the server of HOST and PORT whether it is ready; exits with 1 where it is not.
+    /// Asks the server of HOST and PORT whether it is ready; exits with 1 if it is not.
     Health,
-    /// Copies a chat from one database to another, each the path of a file or the URL of a libSQL server, verifies the copy by
-    /// checksums, and prints them. No server may be running on either. Where it is interrupted, the same command goes on.
+    /// Copies a chat from one database to another.
+    ///
+    /// Each is the path of a file or the URL of a libSQL server. Verifies the copy by checksums, and prints them. No server
+    /// may be running on either. If it is interrupted, the same command goes on.
     Copy {
-        /// The database to read. A token goes into DB_AUTH_TOKEN, or where both are remote, FROM_DB_AUTH_TOKEN.
+        /// The database to read. Its token goes into DB_AUTH_TOKEN or, if both are remote, into FROM_DB_AUTH_TOKEN.
         from: String,
-        /// The database to fill: none yet, or one without users. A token goes into DB_AUTH_TOKEN.
+        /// The database to fill: one that does not exist yet or has no users. Its token goes into DB_AUTH_TOKEN.
         to: String,
-        /// Drops the incomplete copy that is in TO, and begins anew.
+        /// Drops the incomplete copy that is in TO, and starts again.
         #[arg(long)]
         restart: bool,
     },
@@ -86,32 +97,42 @@ fn main() -> ExitCode {
     match run() {
         Ok(code) => code,
         Err(error) => {
-            // Where even this cannot be written, the exit code has to say it.
-            let _ = writeln!(stderr(), "host: {error:#}");
+            // If even this cannot be written, the exit code still says it.
+            let _ = writeln!(stderr(), "chatapp: {error:#}");
             ExitCode::FAILURE
         }
     }
 }
 
 fn run() -> anyhow::Result<ExitCode> {
-    // While there is but one thread: it takes its variables away.
+    // It removes its variables, which is only safe while there is one thread.
     let inherited = ListenFd::from_env().take_tcp_listener(0)?;
     let arguments = Arguments::parse();
-    // A copy is between databases of its own, whatever this host would be served with.
+    // A copy names its own databases; what a server would use does not matter to it.
     let is_copy = matches!(arguments.command, Some(Command::Copy { .. }));
     let variable = |name: &str| std::env::var_os(name);
-    let (config, warnings) = Config::read(|name| variable(name).filter(|_| !is_copy))?;
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    let mistyped = variables::mistyped(names);
+    let read = Config::read(|name| variable(name).filter(|_| !is_copy));
+    if read.is_err() {
+        // Perhaps this is why: there is no log yet.
+        for warning in &mistyped {
+            writeln!(stderr(), "chatapp: {warning}")?;
+        }
+    }
+    let (config, mut warnings) = read?;
+    warnings.extend(mistyped);
     let _log = log::init(&config)?;
     let runtime = tokio::runtime::Runtime::new()?;
     let command = match arguments.command {
         Some(command) => command,
         None => {
             for warning in warnings {
-                tracing::warn!("{warning}");
+                tracing::warn!(target: TARGET, "{warning}");
             }
             raise_file_limit();
             let served = runtime.block_on(serve(&config, inherited));
-            // A thread that still waits for a remote database is not waited for.
+            // It does not wait for a thread that still waits for a remote database.
             runtime.shutdown_background();
             served?;
             return Ok(ExitCode::SUCCESS);
@@ -157,7 +178,7 @@ fn run() -> anyhow::Result<ExitCode> {
 }
 
 async fn serve(config: &Config, inherited: Option<TcpListener>) -> anyhow::Result<()> {
-    // Before anything else, so that a signal during the start stops it in good order too.
+    // Before anything else: a signal during the start then stops the program in good order too.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let server = async {
@@ -171,14 +192,14 @@ async fn serve(config: &Config, inherited: Option<TcpListener>) -> anyhow::Resul
         _ = terminate.recv() => return Ok(()),
         _ = interrupt.recv() => return Ok(()),
     };
-    tracing::info!(
-        "listening on http://{}, database {}, version {}",
-        server.address()?,
-        config.database,
-        *VERSION
-    );
+    let (version, address, database) = (&*VERSION, server.address()?, &config.database);
+    tracing::info!(target: TARGET, "chatapp {version} listens on http://{address}, database {database}");
     if let Some(address) = server.metrics_address() {
-        tracing::info!("metrics on http://{address}/metrics");
+        tracing::info!(target: TARGET, "metrics on http://{address}/metrics");
+    }
+    if config.jwt_secret == DEMO_JWT_SECRET {
+        // Somebody tries it out: an operator has set a secret, and knows.
+        tracing::info!(target: TARGET, "next: register two people, see README.md, \"A first conversation\"");
     }
     tokio::spawn(async move {
         tokio::select! {
@@ -188,12 +209,12 @@ async fn serve(config: &Config, inherited: Option<TcpListener>) -> anyhow::Resul
         let _ = sd_notify::notify(&[NotifyState::Stopping]);
         stopper.stop();
     });
-    // Where a service manager waits for it; it need not be there.
+    // A service manager may be waiting for this. There need not be one.
     let _ = sd_notify::notify(&[NotifyState::Ready]);
     server.run().await
 }
 
-/// Every socket is a file descriptor, and shells allow 1,024 unless asked for more.
+/// Every socket is a file descriptor, and shells allow 1,024 of them by default.
 fn raise_file_limit() {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     let raised = Rlimit {
@@ -201,6 +222,6 @@ fn raise_file_limit() {
         maximum,
     };
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        tracing::warn!(%error, "the limit of open files stays as it is");
+        tracing::warn!(target: TARGET, %error, "the limit of open files stays as it is");
     }
 }

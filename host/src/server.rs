@@ -24,13 +24,14 @@ use crate::registry::{self, Notices, PresenceLost, RegistryCommand};
 use crate::socket::presence::Presence;
 use crate::store::{Store, StoreThreads};
 
-/// Commits on their way to the registry. Full, it slows the writer down to what sockets take.
+/// Commits on their way to the registry. If this many wait, the writer slows down to the pace of the sockets.
 const DELIVERIES_QUEUED_MAX: usize = 256;
-/// What others than the store have for the registry.
+/// Commands for the registry from anything but the store.
 const COMMANDS_QUEUED_MAX: usize = 64;
-/// The sockets are pinged in this many groups, one after the other, so that pings do not come in bursts.
+/// The registry pings the sockets in this many groups, one after the other, so that pings do not come in bursts.
 const PING_SLOTS: u32 = 30;
-/// Time for sockets and requests to end; the same again to store that everyone is offline; and to close the database.
+/// Time for sockets and requests to end; the same time again to store that everyone is offline, and again to close the
+/// database.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A server that is ready: its database is open and its address bound.
@@ -54,13 +55,13 @@ pub struct Stopper(oneshot::Sender<()>);
 
 impl Stopper {
     pub fn stop(self) {
-        // A server that has ended already needs no telling.
+        // If the server has already ended, nobody receives this.
         let _ = self.0.send(());
     }
 }
 
 impl Server {
-    /// Binds the address before it touches the database, so that a second start on the same port changes nothing.
+    /// Binds the address before it opens the database: a second start on the same port changes nothing.
     pub async fn bind(config: &Config) -> anyhow::Result<(Server, Stopper)> {
         let address = config.address;
         let listener = TcpListener::bind(address)
@@ -69,7 +70,7 @@ impl Server {
         Self::open(config, listener).await
     }
 
-    /// Listens on a socket that was bound by someone else, whatever HOST and PORT are.
+    /// Listens on a socket that a service manager has bound, whatever HOST and PORT are.
     pub async fn adopt(
         config: &Config,
         listener: std::net::TcpListener,
@@ -125,18 +126,18 @@ impl Server {
         Ok((server, Stopper(stop)))
     }
 
-    /// The address it listens on: with the port that the system chose where PORT is 0.
+    /// The address it listens on. If PORT is 0, this has the port that the system chose.
     pub fn address(&self) -> std::io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
-    /// Where it shows its metrics.
+    /// The address of its metrics.
     pub fn metrics_address(&self) -> Option<SocketAddr> {
         self.metrics.as_ref()?.local_addr().ok()
     }
 
-    /// Serves until the `Stopper` is used, then stops: accepts no more, answers what has been asked, closes the sockets
-    /// with 1001, commits what is queued. Bounded, whatever clients do.
+    /// Serves until the `Stopper` is used. Then it accepts no more connections, answers the requests it has, closes the sockets
+    /// with 1001 and commits what is queued. Whatever clients do, this ends in bounded time.
     pub async fn run(self) -> anyhow::Result<()> {
         let Server {
             listener,
@@ -177,7 +178,7 @@ impl Server {
         connections.tasks.close();
         connections.stopping.cancel();
         let ended = async {
-            // The registry lives as long as the store.
+            // This cannot fail: the registry lives as long as the store.
             let _ = commands.send(RegistryCommand::Shutdown).await;
             connections.tasks.wait().await;
             services.sockets.wait().await;
@@ -185,21 +186,21 @@ impl Server {
         if timeout(STOP_TIMEOUT, ended).await.is_err() {
             tracing::warn!("some connections did not end in time");
         }
-        // Where this fails, which the store has logged, or takes too long, the next start does it.
+        // If this fails (the store logs it) or takes too long, the next start does it.
         let _ = timeout(STOP_TIMEOUT, cluster.stop()).await;
         drop(commands);
         let closed = spawn_blocking(move || {
             threads.stop();
-            // A thread that panicked has printed why.
+            // A thread that panicked has logged why.
             let _ = registry.join();
         });
         match timeout(STOP_TIMEOUT, closed).await {
             Ok(closed) => closed?,
-            // Nothing that was acknowledged depends on it.
+            // No acknowledged message depends on it.
             Err(_) => tracing::warn!("the database did not close in time"),
         }
         if let Some(bus) = bus {
-            // It ends when the registry has, and its last packets have left.
+            // It ends after the registry has ended and its last packets have left.
             let _ = timeout(STOP_TIMEOUT, bus).await;
         }
         tracing::info!("stopped");
@@ -207,8 +208,8 @@ impl Server {
     }
 }
 
-/// Pings to sockets. The service manager, where there is one that watches, hears as often that all goes on: a registry that
-/// hangs fills its queue, and these stop.
+/// Pings the sockets. Just as often, tells a service manager that watches the program that it is alive: if the registry hangs,
+/// its queue is full, and both stop.
 async fn heartbeats(commands: mpsc::Sender<RegistryCommand>, ping_interval: Duration) {
     let mut ticks = interval(ping_interval / PING_SLOTS);
     let slots = u64::from(PING_SLOTS);

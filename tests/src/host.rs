@@ -394,7 +394,7 @@ impl Process {
         let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
         let listening = async {
             while let Some(line) = lines.next_line().await.expect("text") {
-                if let Some((_, rest)) = line.split_once("listening on http://") {
+                if let Some((_, rest)) = line.split_once("listens on http://") {
                     let address = rest.split(',').next().expect("an address");
                     return address.parse().expect("an address");
                 }
@@ -538,7 +538,7 @@ pub fn program() -> &'static Path {
     PROGRAM.get_or_init(|| {
         let mut build = std::process::Command::new(env!("CARGO"));
         // The whole workspace, as the tests are built: a smaller choice would build dependencies anew, with fewer features.
-        build.args(["build", "--quiet", "--workspace", "--bin", "host"]);
+        build.args(["build", "--quiet", "--workspace", "--bin", "chatapp"]);
         // What cargo tells a running test makes ring's build script, and all that depends on it, run again.
         for (name, _) in std::env::vars_os() {
             let name = name.to_string_lossy();
@@ -557,7 +557,7 @@ pub fn program() -> &'static Path {
         let own = std::env::current_exe().expect("the program's own path");
         let folders = own.ancestors().skip(1);
         let mut profile = folders.filter(|folder| !folder.ends_with("deps"));
-        profile.next().expect("a folder").join("host")
+        profile.next().expect("a folder").join("chatapp")
     })
 }
 

@@ -85,7 +85,7 @@ impl fmt::Display for SchemaError {
                 "the database is not a chat database: it has no table {table} with a column {column}"
             ),
             SchemaError::Copying => f.write_str(
-                "the database is an incomplete copy: run the same `host copy` again, and it goes on",
+                "the database is an incomplete copy: run the same `chatapp copy` again, and it goes on",
             ),
             SchemaError::Database(error) => error.fmt(f),
         }

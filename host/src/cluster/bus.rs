@@ -135,7 +135,7 @@ async fn connect(
     missed: Arc<Notify>,
 ) -> anyhow::Result<Client> {
     let options = options
-        .name("chat")
+        .name("chatapp")
         .retry_on_initial_connect()
         // What this host publishes it has delivered already.
         .no_echo()

@@ -1,4 +1,4 @@
-//! `host backup`: a copy of the data file, made while a server goes on writing.
+//! `chatapp backup`: a copy of the data file, made while a server goes on writing.
 
 use std::fs;
 use std::path::Path;
@@ -16,7 +16,7 @@ pub async fn backup(config: &Config, to: &Path) -> anyhow::Result<Contents> {
     let Database::File(path) = &config.database else {
         bail!(
             "DBPATH: {} is on a server, which has its own means for backups; for a copy in a file, with the hosts \
-             stopped, see: host copy --help",
+             stopped, see: chatapp copy --help",
             config.database
         );
     };

@@ -1,4 +1,4 @@
-//! `host check`: whether the database can be used.
+//! `chatapp check`: whether the database can be used.
 
 use std::path::Path;
 

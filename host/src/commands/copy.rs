@@ -1,4 +1,4 @@
-//! `host copy`: moves a chat from one database to another, from a file to a server or back.
+//! `chatapp copy`: moves a chat from one database to another, from a file to a server or back.
 //!
 //! Tables and their columns are found in the database, so that one that a migration adds is copied too. Rows go in the order
 //! of their rowids, a batch in a transaction, so that what TO has of a table is always its beginning. Until the copy is

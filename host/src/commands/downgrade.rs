@@ -1,4 +1,4 @@
-//! `host downgrade`: the schema of the previous release.
+//! `chatapp downgrade`: the schema of the previous release.
 
 use anyhow::ensure;
 

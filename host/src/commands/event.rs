@@ -1,4 +1,4 @@
-//! `host event`: one event on the database alone, without a server.
+//! `chatapp event`: one event on the database alone, without a server.
 
 use std::io::Write;
 

@@ -1,4 +1,4 @@
-//! `host health`: asks a running server whether it is ready, where there is no other program that could.
+//! `chatapp health`: asks a running server whether it is ready, where there is no other program that could.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! `host restore`: a backup in the place of the data file.
+//! `chatapp restore`: a backup in the place of the data file.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -19,7 +19,7 @@ use crate::store::location::Database;
 pub async fn restore(config: &Config, from: &Path) -> anyhow::Result<(Contents, Option<PathBuf>)> {
     let Database::File(path) = &config.database else {
         bail!(
-            "DBPATH: {} is on a server: see host copy --help",
+            "DBPATH: {} is on a server: see chatapp copy --help",
             config.database
         );
     };

@@ -1,25 +1,37 @@
 //! What pages of other sites may do: the `Origin` of requests that change state, and the permissions of CORS.
 
+use std::net::IpAddr;
+
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Response, StatusCode};
 
+use crate::audit;
 use crate::http::answers::{Answer, whole_body};
 
 /// How long a browser may remember a preflight.
 const PREFLIGHT_SECONDS: &str = "600";
 
-/// `None`, the server's own, and the configured ones. A page of any other site must not act with the user's cookie.
-pub fn is_origin_trusted(origins: &[HeaderValue], headers: &HeaderMap) -> bool {
-    let Some(origin) = headers.get(header::ORIGIN) else {
-        return true;
-    };
+/// Whether a request may change state: one without an `Origin`, of the server's own, or of a configured one. A page of any
+/// other site must not act with the user's cookie; its attempt is logged.
+pub fn admit(origins: &[HeaderValue], headers: &HeaderMap, address: IpAddr) -> bool {
+    let foreign = foreign_origin(origins, headers);
+    if let Some(origin) = foreign {
+        audit::refused_origin(address, origin, origins);
+    }
+    foreign.is_none()
+}
+
+/// The request's `Origin`, if it is neither the server's own nor a configured one.
+fn foreign_origin<'a>(origins: &[HeaderValue], headers: &'a HeaderMap) -> Option<&'a HeaderValue> {
+    let origin = headers.get(header::ORIGIN)?;
     // Behind a TLS proxy the scheme is not known here; the host and port are.
     let is_own = || {
         let (_, authority) = origin.to_str().ok()?.split_once("://")?;
         let own = headers.get(header::HOST)?.to_str().ok()?;
         Some(authority.eq_ignore_ascii_case(own))
     };
-    origins.contains(origin) || is_own() == Some(true)
+    let is_trusted = origins.contains(origin) || is_own() == Some(true);
+    (!is_trusted).then_some(origin)
 }
 
 /// The configured origin that the request comes from.
@@ -28,13 +40,22 @@ pub fn allowed_origin(origins: &[HeaderValue], headers: &HeaderMap) -> Option<He
     origins.contains(origin).then(|| origin.clone())
 }
 
-/// The answer to `OPTIONS`, with what a configured origin may ask for.
-pub fn preflight(allow: HeaderValue, headers: &HeaderMap, is_allowed: bool) -> Answer {
+/// The answer to `OPTIONS`, with what a configured origin may ask for. The refusal of a preflight is logged: after it, the
+/// browser does not send the request itself.
+pub fn preflight(
+    allow: HeaderValue,
+    origins: &[HeaderValue],
+    headers: &HeaderMap,
+    address: IpAddr,
+) -> Answer {
     let mut answer = Response::new(whole_body(""));
     *answer.status_mut() = StatusCode::NO_CONTENT;
     let permissions = answer.headers_mut();
     permissions.insert(header::ALLOW, allow);
-    if !is_allowed {
+    if allowed_origin(origins, headers).is_none() {
+        if headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD) {
+            admit(origins, headers, address);
+        }
         return answer;
     }
     let echoed = [

@@ -1,4 +1,4 @@
-//! From a request to its answer: what the table says of its route is checked, then its handler is asked.
+//! From a request to its answer: checks what the table says of its route, then calls its handler.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -24,10 +24,10 @@ use crate::limits::places::ConnectionPlace;
 use crate::limits::refusal::Refusal;
 use crate::metrics::METRICS;
 
-/// Names a request in the log.
+/// The header with the name of a request, which the log has too.
 const REQUEST_ID: &str = "x-request-id";
 
-/// Answers one request of a connection from `peer`. `place` is held for as long as it is HTTP.
+/// Answers one request of a connection from `peer`. The connection holds `place` as long as it speaks HTTP.
 pub async fn answer(
     table: &Table,
     services: Arc<Services>,
@@ -39,7 +39,7 @@ pub async fn answer(
     let id = services.next_request_id.fetch_add(1, Ordering::Relaxed);
     let id = format!("{id:016x}");
     let address = client_address(peer, request.headers(), &services.trusted_proxies);
-    // In each line that is logged meanwhile, whatever LOG_LEVEL says.
+    // Every line that is logged meanwhile has it, whatever LOG_LEVEL is.
     let span = tracing::error_span!(
         "request",
         id,
@@ -50,12 +50,12 @@ pub async fn answer(
     let found = table.find(request.uri().path());
     let label = found.as_ref().map_or("other", |(path, _)| path.pattern);
     let allowed = cors::allowed_origin(&services.origins, request.headers());
-    let is_allowed = allowed.is_some();
     let answering = async {
         let (path, parameters) = found.ok_or_else(not_found)?;
         if request.method() == Method::OPTIONS {
             let allow = path.allow.clone();
-            return Ok(cors::preflight(allow, request.headers(), is_allowed));
+            let (origins, headers) = (&services.origins, request.headers());
+            return Ok(cors::preflight(allow, origins, headers, address));
         }
         let call = Call {
             services,
@@ -89,12 +89,12 @@ fn not_found() -> HttpError {
     HttpError::new(StatusCode::NOT_FOUND, "not_found", "not found")
 }
 
-/// Of a path in the table.
+/// Answers a request to a path in the table.
 async fn answer_at(path: &Path, call: Call) -> Answer {
     let Some(route) = path.route(call.request.method()) else {
         let status = StatusCode::METHOD_NOT_ALLOWED;
         let error = HttpError::new(status, "method_not_allowed", "method not allowed");
-        // No row matches, so the first row of the path says how its errors look.
+        // No row has this method. The first row of the path says what its errors look like.
         let answer = error.answer(path.routes[0].errors);
         return with(answer, header::ALLOW, path.allow.clone());
     };
@@ -114,9 +114,7 @@ async fn answer_as(route: &Route, call: Call) -> Result<Answer, HttpError> {
         .into());
     };
     let headers = call.request.headers();
-    if route.effect == Effect::ChangesState && !cors::is_origin_trusted(&services.origins, headers)
-    {
-        audit::refused(Refusal::Origin, address, None);
+    if route.effect == Effect::ChangesState && !cors::admit(&services.origins, headers, address) {
         let status = StatusCode::FORBIDDEN;
         return Err(HttpError::new(status, "forbidden", "origin not allowed"));
     }
@@ -162,7 +160,7 @@ mod tests {
 
     const THINGS: &str = "/things/{id}/of/{owner}";
 
-    /// What the routes to come need, and none of the present ones has.
+    /// Future routes need these columns; none of the present routes has them.
     #[rustfmt::skip]
     static TABLE: Lazy<Table> = Lazy::new(|| {
         use super::ErrorFormat::{Json, Text};
@@ -192,7 +190,7 @@ mod tests {
         Ok(text(StatusCode::OK, format!("{method} by {username}")))
     }
 
-    /// The body, piece by piece.
+    /// Answers with the request's body, piece by piece.
     async fn echo(call: Call) -> Result<Answer, HttpError> {
         let body = call.request.into_body().map_err(std::io::Error::other);
         Ok(Response::new(body.boxed_unsync()))
@@ -250,7 +248,7 @@ mod tests {
             sender.send_request(request).await.expect("an answer")
         }
 
-        /// Status, `Allow` or content type, and body of the answer.
+        /// The answer's status, its `Allow` or else its content type, and its body.
         async fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> (u16, String) {
             let mut request = Request::builder().method(method).uri(path);
             for (name, value) in headers {
@@ -328,7 +326,7 @@ mod tests {
     async fn bodies_pass_in_pieces() {
         const PIECE: usize = 64 * 1024;
         const PIECES: usize = 1024;
-        // What the buffers of both connections may hold.
+        // Bytes that the buffers of both connections may hold.
         const AHEAD_MAX: usize = 1024 * 1024;
         let site = Site::open().await;
         let made = Arc::new(AtomicUsize::new(0));

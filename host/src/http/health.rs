@@ -9,12 +9,12 @@ pub async fn ping(_: Call) -> Result<Answer, HttpError> {
     Ok(text(StatusCode::OK, "pong"))
 }
 
-/// Of `/healthz`: the process answers.
+/// `/healthz`: shows that the process is alive.
 pub async fn say_ok(_: Call) -> Result<Answer, HttpError> {
     Ok(text(StatusCode::OK, "ok"))
 }
 
-/// Of `/readyz`.
+/// `/readyz`: says what the server lacks, if it is not ready.
 pub async fn readiness(call: Call) -> Result<Answer, HttpError> {
     Ok(match call.services.readiness.check().await {
         Ok(()) => text(StatusCode::OK, "ready"),

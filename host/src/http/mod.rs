@@ -1,5 +1,6 @@
 //! HTTP: the table of routes and what answers them.
 
+mod about;
 mod answers;
 mod call;
 pub mod connections;

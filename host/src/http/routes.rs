@@ -3,6 +3,7 @@
 use hyper::Method;
 use once_cell::sync::Lazy;
 
+use crate::http::about::about;
 use crate::http::answers::ErrorFormat::Text;
 use crate::http::health::{ping, readiness, say_ok};
 use crate::http::login::{log_in, register, verify};
@@ -19,6 +20,7 @@ const POST: Method = Method::POST;
 #[rustfmt::skip]
 pub static ROUTES: Lazy<Table> = Lazy::new(|| {
     Table::new([
+        Route::new(GET,  "/",            Reads,        None,               Text, open(about)),
         Route::new(GET,  "/misc/ping",   Reads,        None,               Text, open(ping)),
         Route::new(GET,  "/healthz",     Reads,        None,               Text, open(say_ok)),
         Route::new(GET,  "/readyz",      Reads,        None,               Text, open(readiness)),

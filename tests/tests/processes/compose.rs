@@ -154,7 +154,7 @@ impl Running {
         let mut command = service.entrypoint.clone();
         if command.is_empty() && service.command.is_empty() {
             // The image's own.
-            command.push("host".to_owned());
+            command.push("chatapp".to_owned());
         }
         command.extend(service.command.iter().cloned());
         let mut process = self.run(name, &command);
@@ -245,9 +245,9 @@ impl Running {
         spawn(process)
     }
 
-    /// `host backup`, run in a service's container: the backup.
+    /// `chatapp backup`, run in a service's container: the backup.
     async fn back_up(&self, name: &str) -> PathBuf {
-        let command = ["host", "backup", "/backups/copy.db"].map(str::to_owned);
+        let command = ["chatapp", "backup", "/backups/copy.db"].map(str::to_owned);
         let status = ended(name, self.run(name, &command)).await;
         assert!(status.success(), "{}", self.log(name));
         self.folder.path().join("backups/copy.db")
@@ -358,7 +358,7 @@ async fn ended(name: &str, mut process: Child) -> ExitStatus {
 fn in_image(name: &str) -> Vec<String> {
     let path = |program: PathBuf| program.display().to_string();
     match name {
-        "host" => vec![path(program().to_owned())],
+        "chatapp" => vec![path(program().to_owned())],
         "/bin/sqld" => vec![path(sqld_program())],
         "nats-server" | "caddy" => vec![path(installed(name))],
         "wget" => vec![path(installed("busybox")), name.to_owned()],
@@ -429,7 +429,7 @@ fn versions_are_those_of_the_tests() {
     let version = env!("CARGO_PKG_VERSION");
     assert_eq!(
         services["single"].image,
-        format!("localhost/chat:{version}")
+        format!("localhost/chatapp:{version}")
     );
     let recipe = fs::read_to_string(deploy().join("Containerfile")).expect("Containerfile");
     let label = format!("org.opencontainers.image.version=\"{version}\"");

@@ -1,4 +1,4 @@
-//! `host copy`: a chat moved from a file to a libSQL server and back, by the real program.
+//! `chatapp copy`: a chat moved from a file to a libSQL server and back, by the real program.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -2,6 +2,7 @@
 //! and the scripts and configuration of deploy/.
 
 mod backup;
+mod chat;
 mod compose;
 mod copy;
 mod dashboards;

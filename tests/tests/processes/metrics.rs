@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use tests::host::{Log, PASSWORD, login, register, request};
+use tests::host::{Log, ORIGIN, PASSWORD, login, register, request};
 use tests::{Client, Data, LOOK, Process, soon, until};
 use tokio::time::sleep;
 
@@ -196,6 +196,37 @@ async fn floods_are_counted() {
     let series = scrape(metrics).await;
     assert_eq!(series[r#"chat_refusals_total{reason="flood"}"#], 1.0);
     assert!(series[r#"chat_events_total{result="rate_limited",type="ping"}"#] >= 1000.0);
+}
+
+#[tokio::test]
+async fn a_refused_origin_is_logged_with_the_variable() {
+    let data = Data::new();
+    let (host, metrics) = start(&data, "text").await;
+    let long = format!("http://{}", "x".repeat(200));
+    let preflight = ("access-control-request-method", "POST");
+    for (method, headers) in [
+        ("POST", vec![("origin", "http://localhost:3000")]),
+        ("OPTIONS", vec![("origin", "http://a.example"), preflight]),
+        ("POST", vec![("origin", long.as_str())]),
+        ("POST", vec![("origin", "\"x\" allowed=all")]),
+        // These are allowed, or no page's.
+        ("OPTIONS", vec![("origin", ORIGIN), preflight]),
+        ("OPTIONS", vec![("origin", "http://b.example")]),
+        ("OPTIONS", vec![preflight]),
+    ] {
+        request(host.address, method, "/auth/login", &headers, "").await;
+    }
+    reached(metrics, r#"chat_refusals_total{reason="origin"}"#, 4.0).await;
+    let refused = format!("refused: CORS_ALLOW_ORIGIN allows {ORIGIN}");
+    let lines = logged(&data.log(), &refused, 4).await;
+    for (line, origin) in lines.iter().zip([
+        r#""http://localhost:3000""#,
+        r#""http://a.example""#,
+        &format!("\"{}\"", &long[..100]),
+        r#""\"x\" allowed=all""#,
+    ]) {
+        assert!(line.contains(&format!(" origin={origin}")), "{line}");
+    }
 }
 
 #[tokio::test]

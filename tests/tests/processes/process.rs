@@ -222,13 +222,46 @@ async fn configuration_mistakes_name_the_variable() {
         (
             "NATS_URL",
             "nats://x",
-            "NATS_URL joins hosts over a remote database",
+            "NATS_URL joins hosts over a libSQL server",
         ),
         ("LOG_LEVEL", "a=b=c", "LOG_LEVEL"),
     ] {
         let (status, _, errors): (ExitStatus, _, _) = run(&[], &[(variable, value)]).await;
         assert_eq!(status.code(), Some(1), "{variable}");
         assert!(errors.contains(reason), "{errors}");
+    }
+}
+
+#[tokio::test]
+async fn a_mistyped_variable_is_warned_of() {
+    let hint = "JWT_SECRET is not a variable of chatapp: is JWTSECRET meant?";
+    let (status, _, errors) = run(
+        &[],
+        &[("JWT_SECRET", "do not show this"), ("HOST", "0.0.0.0")],
+    )
+    .await;
+    assert_eq!(status.code(), Some(1));
+    assert!(errors.contains(hint), "{errors}");
+    assert!(!errors.contains("do not show"), "{errors}");
+    let data = Data::new();
+    let path = data.file();
+    let path = path.to_str().expect("text");
+    let (status, output, _) = run(&["check"], &[("JWT_SECRET", "x"), ("DBPATH", path)]).await;
+    assert_eq!(status.code(), Some(0), "{output}");
+    assert!(output.contains(hint), "{output}");
+}
+
+#[tokio::test]
+async fn help_names_the_variables() {
+    let (status, output, _) = run(&["--help"], &[]).await;
+    assert_eq!(status.code(), Some(0));
+    for text in [
+        "Usage: chatapp",
+        "\n  DBPATH ",
+        "[.data/chatapp.db]",
+        "\n  JWTSECRET_FILE ",
+    ] {
+        assert!(output.contains(text), "{text}: {output}");
     }
 }
 

@@ -164,7 +164,8 @@ async fn methods_and_paths() {
         ("POST", "/ws", 405, Some("GET, OPTIONS")),
         ("GET", "/ws", 426, None),
         ("OPTIONS", "/register", 204, Some("POST, OPTIONS")),
-        ("GET", "/", 404, None),
+        ("GET", "/", 200, None),
+        ("POST", "/", 405, Some("GET, HEAD, OPTIONS")),
         ("GET", "/misc/ping/", 404, None),
         ("OPTIONS", "/nowhere", 404, None),
     ] {
@@ -183,6 +184,19 @@ async fn methods_and_paths() {
         (head.header("content-length"), head.header("content-type")),
         (Some("4"), Some(TEXT))
     );
+}
+
+#[tokio::test]
+async fn the_root_says_what_this_is() {
+    let host = Host::start().await;
+    let answer = host.http("GET", "/", &[], "").await;
+    let (status, text) = told(&answer);
+    assert_eq!(status, 200);
+    let begin = format!("chatapp {}, a chat server", env!("CARGO_PKG_VERSION"));
+    assert!(text.starts_with(&begin), "{text}");
+    for named in ["handler/PROTOCOL.md", "/misc/ping", "/readyz", "/ws"] {
+        assert!(text.contains(named), "{named}: {text}");
+    }
 }
 
 #[tokio::test]
