@@ -1,4 +1,4 @@
-//! Who came in and who was refused: counted, and logged under the target `security`.
+//! Counts logins, registrations and refusals, and logs them under the target `security`.
 
 use std::net::IpAddr;
 
@@ -11,12 +11,12 @@ use crate::limits::rates::Rate;
 use crate::limits::refusal::Refusal;
 use crate::metrics::METRICS;
 
-/// Refusals that are logged a second, and at once after a pause: whoever floods the server does not flood its log. All are
-/// counted.
+/// Refusals that are logged per second, and at once after a pause, so that a flood of requests does
+/// not flood the log. All refusals are counted.
 const LINES_PER_SECOND: u32 = 10;
 const LINES_AT_ONCE: u32 = 100;
 
-/// Something was refused to this client. `username` is whom it says it is.
+/// Counts and logs a refusal. `username` is what the client claims.
 pub fn refused(refusal: Refusal, address: IpAddr, username: Option<&str>) {
     static LINES: Lazy<Rate> = Lazy::new(|| Rate::per_second(LINES_PER_SECOND, LINES_AT_ONCE));
     let reason = refusal.name();
@@ -26,14 +26,14 @@ pub fn refused(refusal: Refusal, address: IpAddr, username: Option<&str>) {
     }
 }
 
-/// A name that is no user's may be as long as a request.
+/// Cuts a username to the longest that exists; a client may send one as long as a request.
 fn short(username: &str) -> &str {
     let chars = username.char_indices();
     let end = chars.map(|(index, _)| index).nth(USERNAME_CHARS_MAX);
     &username[..end.unwrap_or(username.len())]
 }
 
-/// A login or a registration has come to an end.
+/// Counts and logs the outcome of a login or a registration.
 pub fn attempted<T>(
     attempt: Attempt,
     outcome: &Result<T, Error>,
