@@ -1,4 +1,4 @@
-//! The use cases of accounts: registration, login, and whose a login token is.
+//! Registration, login, and the check of login tokens.
 
 use std::net::IpAddr;
 
@@ -32,7 +32,7 @@ impl Accounts {
         }
     }
 
-    /// Counts one more attempt from this address, before its body is read.
+    /// Counts one more attempt from this address, before the request's body is read.
     pub fn admit(&self, attempt: Attempt, address: IpAddr) -> Result<(), Error> {
         let admitted = self.guesses.attempt(attempt, address);
         if admitted.is_err() {
@@ -48,7 +48,7 @@ impl Accounts {
         outcome
     }
 
-    /// A login token.
+    /// Checks the password; returns a login token.
     pub async fn log_in(&self, credentials: Credentials, address: IpAddr) -> Result<String, Error> {
         let username = credentials.username.clone();
         let outcome = self.check_password(credentials, address).await;
@@ -62,7 +62,7 @@ impl Accounts {
         self.token_key.sign(username, clock::now())
     }
 
-    /// The username that a login token was given to, while it holds.
+    /// The username in a login token, if the token is valid.
     pub fn verify(&self, token: &str) -> Option<String> {
         self.token_key.verify(token, clock::now())
     }
@@ -83,7 +83,7 @@ impl Accounts {
         let find = FindAccount {
             username: username.clone(),
         };
-        // The database has the last word; this spares the hashing for a name that is taken already.
+        // The insert below checks again; this saves the hashing for a name that is taken.
         if self.store.run(ctx.clone(), find).await?.is_some() {
             return Err(Error::Conflict("username already exists".into()));
         }
@@ -97,10 +97,10 @@ impl Accounts {
         self.store.run(ctx, register).await
     }
 
-    /// `Unauthorized` where the password is not this user's, after the same time where there is no such user.
+    /// `Unauthorized` if the password is wrong, or, after the same time, if there is no such user.
     async fn check_password(&self, credentials: Credentials, address: IpAddr) -> Result<(), Error> {
         let Credentials { username, password } = credentials;
-        // First, so that a password that is not looked at does not count as a guess.
+        // Reserved first, so that a password that is not checked does not count as a guess.
         let place = self.hashing.reserve()?;
         self.guesses.password(&username, address)?;
         let ctx = Context::anonymous(clock::now());
@@ -130,7 +130,8 @@ impl Accounts {
                 old: account.password_hash,
                 new,
             };
-            // The login holds without it; the store has logged why it failed, and the next login tries again.
+            // The login is valid without it. The store has logged why it failed, and the next login
+            // tries again.
             let _ = self.store.run(ctx, replace).await;
         }
         Ok(())
@@ -140,8 +141,8 @@ impl Accounts {
 fn salt() -> Result<[u8; 16], Error> {
     let mut salt = [0; 16];
     getrandom::fill(&mut salt).map_err(|error| {
-        tracing::error!(%error, "no randomness");
-        Error::Internal("no randomness".into())
+        tracing::error!(%error, "the system gives no random bytes");
+        Error::Internal("no random bytes".into())
     })?;
     Ok(salt)
 }

@@ -1,4 +1,4 @@
-//! Who came in and who was refused: counted, and logged under the target `security`.
+//! Counts logins, registrations and refusals, and logs them under the target `security`.
 
 use std::net::IpAddr;
 
@@ -12,14 +12,14 @@ use crate::limits::rates::Rate;
 use crate::limits::refusal::Refusal;
 use crate::metrics::METRICS;
 
-/// Refusals that are logged a second, and at once after a pause: a client that floods the server does not flood its log. All
-/// refusals are counted.
+/// Refusals that are logged per second, and at once after a pause, so that a flood of requests does
+/// not flood the log. All refusals are counted.
 const LINES_PER_SECOND: u32 = 10;
 const LINES_AT_ONCE: u32 = 100;
 /// Of an origin in the log: the client chooses it.
 const ORIGIN_CHARS_MAX: usize = 100;
 
-/// Something was refused to this client. `username` is whom it says it is.
+/// Counts and logs a refusal. `username` is what the client claims.
 pub fn refused(refusal: Refusal, address: IpAddr, username: Option<&str>) {
     let reason = refusal.name();
     if count(refusal) {
@@ -63,7 +63,7 @@ fn short(text: &str, chars_max: usize) -> &str {
     &text[..end.unwrap_or(text.len())]
 }
 
-/// A login or a registration has come to an end.
+/// Counts and logs the outcome of a login or a registration.
 pub fn attempted<T>(
     attempt: Attempt,
     outcome: &Result<T, Error>,

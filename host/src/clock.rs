@@ -1,4 +1,4 @@
-//! The time, for those that take it as an argument.
+//! The time, for functions that take it as an argument.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -1,5 +1,6 @@
-//! What one committed operation means for the sockets of this host: the store hands it on, in commit order, and the registry
-//! applies it. The store knows no sockets, and the registry no database.
+//! What one committed operation means for the sockets of this host. The store hands it on, in
+//! commit order, and the registry applies it. The store knows nothing of sockets, and the registry
+//! nothing of the database.
 
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use handler::presence::Arrival;
 
 use crate::socket::handle::Socket;
 
-/// The socket that asked; `None`: the host itself did.
+/// The socket that made the request; `None` if the host itself did.
 pub type Requester = Option<Arc<Socket>>;
 
 /// Applied in this order: `change`, `outbox`, `reply`, `done`.
@@ -23,13 +24,13 @@ pub struct Delivery {
     pub done: Option<Box<dyn FnOnce() + Send>>,
 }
 
-/// What changes in the registry before anybody is told.
+/// A change in the registry, made before anything is delivered.
 pub enum Change {
     Opened(Arc<Socket>, Arrival),
     Closed(Arc<Socket>),
-    /// What this host has counted in the database is gone; it has this new lease.
+    /// The database no longer counts the sockets of this host, which has this new lease.
     PresenceLost(i64),
-    /// Something may have been committed that nobody was told of.
+    /// Something may have been committed that was not delivered to anyone.
     Missed,
 }
 
@@ -43,7 +44,7 @@ impl From<Change> for Delivery {
 }
 
 impl Delivery {
-    /// What others than this socket are told, and what to do when they have been.
+    /// Pushes to other sockets than this one, and what to do after them.
     pub fn pushes(
         requester: Requester,
         outbox: Outbox,
@@ -57,7 +58,7 @@ impl Delivery {
         }
     }
 
-    /// The answer to a socket's request, and what others are told.
+    /// The reply to a socket's request, and the pushes to others.
     pub fn reply(requester: Arc<Socket>, reply: Bytes, outbox: Outbox) -> Self {
         Delivery {
             requester: Some(requester),
@@ -67,7 +68,7 @@ impl Delivery {
         }
     }
 
-    /// From here on the socket receives what its user is to hear.
+    /// From this delivery on the socket receives its user's pushes.
     pub fn opened(socket: Arc<Socket>, arrival: Arrival, outbox: Outbox) -> Self {
         Delivery {
             outbox,
@@ -75,7 +76,7 @@ impl Delivery {
         }
     }
 
-    /// From here on it receives nothing.
+    /// From this delivery on the socket receives nothing.
     pub fn closed(socket: Arc<Socket>, outbox: Outbox) -> Self {
         Delivery {
             outbox,

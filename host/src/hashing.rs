@@ -11,12 +11,13 @@ use crate::metrics::METRICS;
 
 /// Logins and registrations that may wait. Each takes tens of milliseconds of a thread.
 const QUEUE_MAX: usize = 64;
-/// What is waiting is done by then.
+/// By then the waiting ones are done.
 const RETRY_AFTER_SECONDS: u32 = 2;
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// A bounded pool: half of the cores (each hash holds 19 MiB), behind everyone else in the system's schedule.
+/// Threads for half of the cores (each hash takes 19 MiB), at a lower priority than all other
+/// threads.
 #[derive(Clone)]
 pub struct HashingThreads {
     queue: mpsc::Sender<Job>,
@@ -32,7 +33,7 @@ impl HashingThreads {
             thread::spawn(move || {
                 yield_to_other_threads();
                 while let Some(job) = next(&jobs) {
-                    // A panic has been printed; whoever waits for the result sees that it is gone.
+                    // The panic has been logged; the caller sees that its result was dropped.
                     let _ = catch_unwind(AssertUnwindSafe(job));
                 }
             });
@@ -45,7 +46,7 @@ impl HashingThreads {
         self.queue.max_capacity() - self.queue.capacity()
     }
 
-    /// A place in the queue. `Unavailable` when too many wait already.
+    /// Reserves a place in the queue. `Unavailable` if too many wait already.
     pub fn reserve(&self) -> Result<HashingPlace, Error> {
         let place = self.queue.clone().try_reserve_owned();
         place.map(HashingPlace).map_err(|_| Error::Unavailable {
@@ -64,7 +65,7 @@ impl HashingPlace {
     ) -> Result<T, Error> {
         let (done, result) = oneshot::channel();
         let job = Box::new(move || {
-            // Nobody is waiting any more where the client has gone.
+            // If the client has gone, nobody waits for the result.
             if !done.is_closed() {
                 let timer = METRICS.password_seconds.start_timer();
                 let result = work();
@@ -79,12 +80,12 @@ impl HashingPlace {
     }
 }
 
-/// The lock is held only while waiting, never while working.
+/// Holds the lock only while waiting for a job, never while running one.
 fn next(jobs: &Mutex<mpsc::Receiver<Job>>) -> Option<Job> {
     jobs.lock().ok()?.blocking_recv()
 }
 
-/// On Linux the priority of a process id that is a thread's is that thread's.
+/// On Linux a priority that is set for a thread's id is that thread's alone.
 #[cfg(target_os = "linux")]
 fn yield_to_other_threads() {
     const NICE: i32 = 10;
@@ -94,6 +95,6 @@ fn yield_to_other_threads() {
     }
 }
 
-/// Elsewhere threads have no priority of their own.
+/// On other systems a thread has no priority of its own.
 #[cfg(not(target_os = "linux"))]
 fn yield_to_other_threads() {}

@@ -6,24 +6,30 @@
 //!    └────reads────▶ readers ──▶ replies                                    bus ◀──▶ other hosts
 //! ```
 //!
-//! - `server` starts and stops everything. `config` holds the settings, `variables` their names; only `main` reads the environment.
-//! - `http`: connections that speak HTTP. `routes` is the table of routes, `dispatch` checks what it says of a route, and the
-//!   handlers are beside them. `accounts` has what a registration and a login do, on the threads of `hashing`.
-//! - `socket`: `handle` is what others hold of a WebSocket, `connection` its life, `presence` how the database counts it.
-//! - `store`: operations of `handler` become transactions. It gives others what was committed as deliveries, which it does not
-//!   look into: `delivery` is the seam between store and registry, and neither imports the other.
-//! - `registry`: a thread that owns who is connected and what they listen to, and turns deliveries into frames.
-//! - `cluster`: what a host does for the others over the same database: the bus, leases, catching up.
-//! - `limits`: how much one client may take. `audit`, `metrics` and `log` say what happens.
-//! - `commands`: what the program does instead of serving.
+//! - `server` starts and stops everything. `config` holds the settings, `variables` their names;
+//!   only `main` reads the environment.
+//! - `http`: HTTP connections. `routes` is the table of routes, `dispatch` enforces what the table
+//!   says about a route, and the handlers are files beside them. `accounts` has registration and
+//!   login, which hash passwords on the threads of `hashing`.
+//! - `socket`: `handle` is a WebSocket as other modules see it, `connection` is its life, and
+//!   `presence` counts it in the database.
+//! - `store`: turns operations of `handler` into transactions, and hands on what was committed as
+//!   deliveries, which it does not inspect. `delivery` is the interface between store and registry;
+//!   neither imports the other.
+//! - `registry`: a thread that owns who is connected and what they listen to, and turns deliveries
+//!   into frames.
+//! - `cluster`: how a host works together with the other hosts on its database: the bus, leases,
+//!   catching up.
+//! - `limits`: how much one client may use. `audit`, `metrics` and `log` report what happens.
+//! - `commands`: what the program can do instead of serving.
 //!
-//! What holds:
+//! Invariants:
 //!
 //! - Nothing is delivered before its commit has returned.
-//! - Only `store` and the commands on a database at rest (`backup`, `restore`, `check`, `copy`) know where the data is. Others
-//!   may ask whether it is shared.
-//! - A `mod.rs` names its files and exports nothing of them: a path says in which file a thing is. Imports between files have no
-//!   circles, which a test checks.
+//! - Only `store` and the commands on a database at rest (`backup`, `restore`, `check`, `copy`)
+//!   know where the data is. Other modules may only ask whether it is shared.
+//! - A `mod.rs` declares its files and re-exports nothing, so a path names the file of an item.
+//!   Imports between files have no circles; a test checks this.
 
 mod accounts;
 mod audit;
@@ -51,6 +57,7 @@ pub use limits::Limits;
 pub use server::{Server, Stopper};
 /// For the tests of the decoder.
 pub use socket::frame;
-/// For what counts the instructions of a commit: the store itself works on threads of its own.
+/// For the program that counts the instructions of a commit, which the store runs on threads of its
+/// own.
 pub use store::local::LocalDatabase;
 pub use store::location::{Database, RemoteUrl};

@@ -1,10 +1,12 @@
 //! Who is connected to this host, and which conversations they listen to: plain maps.
 //!
-//! Where several hosts share a database, a change of a conversation's members may be told here late, out of order or never, because
-//! the bus loses packets. So what is known of each member has the `members_rev` that it is known as of, and a push says as of which
-//! one it is meant ([`handler::Audience`]). It goes to those members who are known as of that one or a later; for the others it is held
-//! until the change is told or the database was read again. So whoever has left hears nothing that was committed after that, whatever is
-//! lost.
+//! If several hosts share a database, a host may learn of a change of a conversation's members
+//! late, out of order or never, because the bus loses packets. So each member is stored with the
+//! `members_rev` as of which the membership is known, and each push carries the `members_rev` for
+//! which it is meant ([`handler::Audience`]). The push goes to the members who are known as of that
+//! `members_rev` or a later one. For the others it is held until the change arrives or the database
+//! has been read again. So users who have left receive nothing that was committed after they left,
+//! whatever is lost.
 
 use std::collections::{HashMap, HashSet};
 
@@ -17,25 +19,26 @@ pub const HELD_MAX: usize = 10_000;
 /// Users with their sockets `S`; for some of them pushes `F` are held.
 pub struct Listeners<S, F> {
     users: HashMap<i64, User<S>>,
-    /// The online members of each conversation that has any, and the `members_rev` that each is known as of.
+    /// The online members of each conversation that has any, and the `members_rev` as of which each
+    /// membership is known.
     conversations: HashMap<i64, HashMap<i64, i64>>,
-    /// Other hosts change members too.
+    /// Whether other hosts change members too.
     is_shared: bool,
     held: Vec<Held<F>>,
-    /// Whose conversations have to be read again.
+    /// Users whose conversations have to be read again.
     doubted: HashSet<i64>,
-    /// The read of members that is under way.
+    /// The read of users' conversations that is under way.
     reading: Option<Reading>,
 }
 
 /// A user with at least one open socket.
 pub struct User<S> {
     pub sockets: Vec<S>,
-    /// In order.
+    /// Sorted.
     conversations: Vec<i64>,
 }
 
-/// A push to a member of whom it is not known whether he or she still is one.
+/// A push to a user who may no longer be a member.
 struct Held<F> {
     user_id: i64,
     conversation_id: i64,
@@ -43,11 +46,11 @@ struct Held<F> {
     push: F,
 }
 
-/// What has happened since a read of members began, which that may not know.
+/// What has happened since a read began, and may be missing in it.
 #[derive(Default)]
 struct Reading {
     arrived: HashSet<i64>,
-    /// Users with conversations.
+    /// Pairs of a user and a conversation.
     joined: HashSet<(i64, i64)>,
 }
 
@@ -75,14 +78,15 @@ impl<S, F: Clone> Listeners<S, F> {
         self.users.values().flat_map(|user| &user.sockets)
     }
 
-    /// One more socket of a user, who is in these conversations, each with its `members_rev`. Returns whether it is the first.
+    /// Adds a socket of a user who is in these conversations, each with its `members_rev`. Returns
+    /// whether it is the user's first socket.
     pub fn arrive(&mut self, user_id: i64, socket: S, conversations: Vec<(i64, i64)>) -> bool {
         let user = self.users.entry(user_id).or_insert_with(|| User {
             sockets: Vec::new(),
             conversations: Vec::with_capacity(conversations.len()),
         });
         let is_first = user.sockets.is_empty();
-        // Most have one, and there are many.
+        // Most users have one socket, and there are many users.
         user.sockets.reserve_exact(1);
         user.sockets.push(socket);
         if let Some(reading) = &mut self.reading {
@@ -94,7 +98,8 @@ impl<S, F: Clone> Listeners<S, F> {
         is_first
     }
 
-    /// The sockets of a user for which `is_closed` holds are gone. Returns how many they were, and whether they were the last.
+    /// Removes the sockets of a user for which `is_closed` holds. Returns how many they were, and
+    /// whether they were the last.
     pub fn depart(&mut self, user_id: i64, is_closed: impl Fn(&S) -> bool) -> (usize, bool) {
         let Some(user) = self.users.get_mut(&user_id) else {
             return (0, false);
@@ -132,7 +137,7 @@ impl<S, F: Clone> Listeners<S, F> {
     pub fn leave(&mut self, change: &MembersChange) {
         for user_id in &change.user_ids {
             let known = self.known_as_of(change.conversation_id, *user_id);
-            // What is known as of a later change stands: he or she has come back.
+            // A membership that is known as of a later change stays: the user has come back.
             if known.is_some_and(|known| !self.is_shared || known < change.members_rev) {
                 self.forget(change.conversation_id, *user_id);
             }
@@ -140,7 +145,7 @@ impl<S, F: Clone> Listeners<S, F> {
         self.follow(change);
     }
 
-    /// Those who were known as of the change before this one are known as of this one.
+    /// Members who were known as of the change before this one are now known as of this one.
     fn follow(&mut self, change: &MembersChange) {
         if let Some(members) = self.conversations.get_mut(&change.conversation_id) {
             for known in members
@@ -152,8 +157,8 @@ impl<S, F: Clone> Listeners<S, F> {
         }
     }
 
-    /// Tells the online members of a conversation something that is meant as of `members_rev`. Returns those of whom it is not known
-    /// whether they still are members: their conversations are read again.
+    /// Calls `tell` for each online member of a conversation as of `members_rev`. Returns the users
+    /// who may no longer be members; their conversations have to be read again.
     pub fn tell(
         &mut self,
         conversation_id: i64,
@@ -173,7 +178,8 @@ impl<S, F: Clone> Listeners<S, F> {
         doubtful
     }
 
-    /// Holds a push for those who were not told. `false`: more would have to be held than may be, and all is lost.
+    /// Holds a push for users who were not told. `false` if more than `HELD_MAX` would be held:
+    /// then all held pushes are lost.
     #[must_use]
     pub fn hold(
         &mut self,
@@ -196,7 +202,8 @@ impl<S, F: Clone> Listeners<S, F> {
         fits
     }
 
-    /// The pushes that were held and go to their users now. Those to users who are members no more are forgotten.
+    /// Returns the held pushes that go to their users now. Pushes to users who are no longer
+    /// members are forgotten.
     pub fn release(&mut self) -> Vec<(i64, F)> {
         if self.held.is_empty() {
             return Vec::new();
@@ -214,7 +221,7 @@ impl<S, F: Clone> Listeners<S, F> {
         released
     }
 
-    /// The conversations of this user are to be read again.
+    /// Marks a user whose conversations have to be read again.
     pub fn doubt(&mut self, user_id: i64) {
         if self.users.contains_key(&user_id) {
             self.doubted.insert(user_id);
@@ -225,7 +232,8 @@ impl<S, F: Clone> Listeners<S, F> {
         !self.doubted.is_empty()
     }
 
-    /// A read of the conversations of users begins: of all, or of those whom there is doubt about. Returns them.
+    /// Begins a read of users' conversations, of all users or of the doubted ones. Returns these
+    /// users.
     pub fn begin_reading(&mut self, is_of_all: bool) -> Vec<i64> {
         self.reading = Some(Reading::default());
         let doubted = std::mem::take(&mut self.doubted);
@@ -237,7 +245,7 @@ impl<S, F: Clone> Listeners<S, F> {
 
     pub fn end_reading(&mut self) {
         self.reading = None;
-        // Those for whom the read came too early to see the change.
+        // Users for whom the read came too early to see the change.
         let is_waiting = |held: &&Held<F>| {
             let known = self.known_as_of(held.conversation_id, held.user_id);
             known.is_some_and(|known| known < held.members_rev)
@@ -247,8 +255,8 @@ impl<S, F: Clone> Listeners<S, F> {
         self.doubted.extend(waiting);
     }
 
-    /// What was read replaces what was known of a user, except what has happened since the read began. Returns whether that was
-    /// another set.
+    /// Replaces the known conversations of a user by those that were read, except for what has
+    /// happened since the read began. Returns whether they differ.
     pub fn replace(&mut self, read: &Memberships) -> bool {
         let Memberships {
             user_id,
@@ -274,7 +282,7 @@ impl<S, F: Clone> Listeners<S, F> {
         is_other
     }
 
-    /// A user who is here is a member, as of this rev at least. Returns whether that is new.
+    /// Notes that an online user is a member, as of this rev at least. Returns whether that is new.
     fn learn(&mut self, conversation_id: i64, user_id: i64, members_rev: i64) -> bool {
         let Some(user) = self.users.get_mut(&user_id) else {
             return false;
@@ -312,7 +320,7 @@ impl<S, F: Clone> Listeners<S, F> {
         members.get(&user_id).copied()
     }
 
-    /// Panics where the maps contradict each other.
+    /// Panics if the maps contradict each other.
     pub fn check_invariants(&self) {
         let mut memberships = 0;
         for (user_id, user) in &self.users {
@@ -339,7 +347,7 @@ impl<S, F: Clone> Listeners<S, F> {
 mod tests {
     use super::*;
 
-    /// Who hears a push to conversation 1 that is meant as of `members_rev`.
+    /// The users who receive a push to conversation 1 that is meant for `members_rev`.
     fn heard(listeners: &mut Listeners<i64, &'static str>, members_rev: i64) -> Vec<i64> {
         let mut heard = Vec::new();
         let others = listeners.tell(1, members_rev, |user| heard.extend(&user.sockets));
@@ -386,7 +394,7 @@ mod tests {
     #[test]
     fn on_a_file_every_change_is_told_in_order() {
         let mut listeners = three(false);
-        // The stamps do not matter: what comes is in the order of commits.
+        // The revs do not matter: changes and pushes come in commit order.
         assert_eq!(heard(&mut listeners, 0), [1, 2, 3]);
         listeners.leave(&change(&[2], 0, 0));
         assert_eq!(heard(&mut listeners, 9), [1, 3]);
@@ -404,7 +412,7 @@ mod tests {
         assert_eq!(heard(&mut listeners, 7), [1, 3]);
         listeners.join(&change(&[2], 7, 9));
         assert_eq!(heard(&mut listeners, 9), [1, 2, 3]);
-        // What was committed before goes to those who are here now.
+        // A push that was committed before goes to the present members.
         assert_eq!(heard(&mut listeners, 5), [1, 2, 3]);
         assert!(!listeners.is_doubted());
     }
@@ -472,7 +480,7 @@ mod tests {
     fn one_who_connects_with_an_old_view_waits_until_it_was_read_again() {
         let mut listeners = three(true);
         listeners.leave(&change(&[4], 5, 7));
-        // What the database has said to user 4 is from before that.
+        // What user 4 has read from the database is from before that change.
         listeners.arrive(4, 4, vec![(1, 5)]);
         assert_eq!(heard(&mut listeners, 7), [1, 2, 3]);
         assert_eq!(listeners.begin_reading(false), [4]);
@@ -486,7 +494,7 @@ mod tests {
     fn what_happens_while_members_are_read_is_not_undone() {
         let mut listeners = three(true);
         listeners.begin_reading(true);
-        // Told, and committed, after the read has seen the database.
+        // Committed after the read saw the database, and delivered meanwhile.
         listeners.join(&MembersChange {
             conversation_id: 2,
             ..change(&[1], 0, 1)
@@ -504,7 +512,7 @@ mod tests {
         assert_eq!(others, [] as [i64; 0]);
         hearing.sort();
         assert_eq!(hearing, [1, 3]);
-        // User 2 is back by what was read, and hears nothing before it was read again.
+        // The read has brought user 2 back, who receives nothing until the next read.
         assert_eq!(heard(&mut listeners, 7), [1, 3]);
         assert_eq!(listeners.begin_reading(false), [2]);
         listeners.replace(&read(2, &[]));

@@ -1,6 +1,7 @@
 //! What an operator can see of the process: counters, durations and sizes.
 //!
-//! They are the process's own and not a server's, as usual with Prometheus; names and units follow its conventions.
+//! They belong to the process and not to one `Server`, as usual with Prometheus. Names and units
+//! follow its conventions.
 
 use once_cell::sync::Lazy;
 use prometheus::{
@@ -11,7 +12,7 @@ use prometheus::{
 
 use crate::limits::refusal::Refusal;
 
-/// What is known beforehand of the values of labels: see `counters`.
+/// Label values that are known in advance: see `counters`.
 const CLOSE_CODES: [&str; 13] = [
     "other", "1000", "1001", "1002", "1003", "1005", "1006", "1007", "1008", "1009", "1011",
     "1013", "4000",
@@ -36,7 +37,7 @@ const REGISTRATION_RESULTS: [&str; 5] =
 pub static METRICS: Lazy<Metrics> =
     Lazy::new(|| Metrics::register().expect("each name is registered once"));
 
-/// What is counted where it happens.
+/// Most are counted where something happens.
 pub struct Metrics {
     pub http_connections: IntGauge,
     /// By route and status.
@@ -48,7 +49,7 @@ pub struct Metrics {
     pub socket_closes: IntCounterVec,
     /// By type and result.
     events: IntCounterVec,
-    /// Those of them that are ok, by type.
+    /// The counters of `events` for the result ok, by type.
     events_ok: Vec<(&'static str, IntCounter)>,
     pub event_seconds: Histogram,
     pub commit_seconds: Histogram,
@@ -66,18 +67,18 @@ pub struct Metrics {
     pub refusals: IntCounterVec,
     pub panics: IntCounter,
     pub catch_ups: IntCounter,
-    // Set when they are asked for.
+    // These are set at each scrape.
     pub store_queue: IntGaugeVec,
     pub password_queue: IntGauge,
-    /// Without labels; none where there is no bus.
+    /// Without labels. Absent without a bus.
     pub bus_connected: IntGaugeVec,
     pub database_bytes: IntGaugeVec,
 }
 
 impl Metrics {
-    /// An event of this type was answered.
+    /// Counts an answered event of this type.
     pub fn count_event(&self, kind: &'static str, result: &str) {
-        // Most are: these are not looked up by their labels.
+        // Most results are ok: their counters are not looked up by label.
         let counter = self.events_ok.iter().find(|(of, _)| *of == kind);
         match counter {
             Some((_, counter)) if result == "ok" => counter.inc(),
@@ -98,7 +99,7 @@ impl Metrics {
             .set(1);
         let events = register_int_counter_vec!(
             "chat_events_total",
-            "Events answered, by type (root: none that is known) and result (ok, or the error's code).",
+            "Events answered, by type (root: an unknown type) and result (ok, or the error's code).",
             &["type", "result"]
         )?;
         for kind in handler::EVENTS.iter().map(|event| event.kind) {
@@ -111,7 +112,7 @@ impl Metrics {
         Ok(Metrics {
             http_connections: register_int_gauge!(
                 "chat_http_connections",
-                "Connections that speak HTTP, handshakes of sockets included."
+                "HTTP connections, WebSocket handshakes included."
             )?,
             http_requests: register_int_counter_vec!(
                 "chat_http_requests_total",
@@ -119,15 +120,15 @@ impl Metrics {
                 &["route", "status"]
             )?,
             sockets: register_int_gauge!("chat_sockets", "Open sockets.")?,
-            users: register_int_gauge!("chat_users", "Users with an open socket here.")?,
+            users: register_int_gauge!("chat_users", "Users with an open socket on this host.")?,
             sockets_opened: register_int_counter!(
                 "chat_sockets_opened_total",
                 "Sockets opened for a user."
             )?,
             socket_closes: counters(
                 "chat_socket_closes_total",
-                "Sockets closed, by the code of the first close frame; 1005 is a frame without a code, 1006 a \
-                 connection that ended without a frame, other a code of a client's own.",
+                "Sockets closed, by the code of the first close frame. 1005: a frame without a code; 1006: the \
+                 connection ended without a frame; other: a code that the client chose.",
                 "code",
                 &CLOSE_CODES,
             )?,
@@ -140,12 +141,12 @@ impl Metrics {
             )?,
             commit_seconds: register_histogram!(
                 "chat_commit_duration_seconds",
-                "Time of a transaction that writes.",
+                "Duration of a write transaction.",
                 seconds()?
             )?,
             commit_operations: register_histogram!(
                 "chat_commit_operations",
-                "Operations in a transaction that writes.",
+                "Operations in a write transaction.",
                 exponential_buckets(1.0, 2.0, 9)?
             )?,
             commit_failures: counters(
@@ -160,7 +161,7 @@ impl Metrics {
             )?,
             drops: register_int_counter!(
                 "chat_drops_total",
-                "Pushes that may be left out, and were, because their socket is slow."
+                "Droppable pushes that were left out because their socket is slow."
             )?,
             logins: counters(
                 "chat_logins_total",
@@ -176,12 +177,12 @@ impl Metrics {
             )?,
             password_seconds: register_histogram!(
                 "chat_password_duration_seconds",
-                "Time of a password's hashing, without its wait.",
+                "Time to hash a password, without the wait for a thread.",
                 seconds()?
             )?,
             refusals: counters(
                 "chat_refusals_total",
-                "What was refused for security or a limit, by reason.",
+                "Refusals for security or because of a limit, by reason.",
                 "reason",
                 &Refusal::ALL
                     .iter()
@@ -190,7 +191,7 @@ impl Metrics {
             )?,
             panics: register_int_counter!(
                 "chat_panics_total",
-                "Panics that were contained. Each is a fault of the program."
+                "Panics that were contained. Each is a bug in the program."
             )?,
             catch_ups: register_int_counter!(
                 "chat_catch_ups_total",
@@ -207,7 +208,7 @@ impl Metrics {
             )?,
             bus_connected: register_int_gauge_vec!(
                 "chat_bus_connected",
-                "1 where the bus is connected, 0 where it is not. Absent without a bus.",
+                "1 if the bus is connected, 0 if not. Absent without a bus.",
                 &[]
             )?,
             database_bytes: register_int_gauge_vec!(
@@ -219,7 +220,8 @@ impl Metrics {
     }
 }
 
-/// With a series of each of these values from the start: of one that begins at 1 Prometheus sees no increase.
+/// Creates a series for each of these values, because Prometheus sees no increase in a series that
+/// begins at 1.
 fn counters(
     name: &str,
     help: &str,

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use crate::cluster::bus::BusStatus;
 use crate::store::Store;
 
-/// How long an answer to "are you ready?" is good for, and how long it may take.
+/// How long an answer is reused, and how long the database may take for one.
 const ANSWER_AGE: Duration = Duration::from_secs(1);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -31,12 +31,13 @@ impl Readiness {
         }
     }
 
-    /// `None` where there is no bus.
+    /// `None` if there is no bus.
     pub fn is_bus_connected(&self) -> Option<bool> {
         self.bus.as_ref().map(|bus| bus.is_ready())
     }
 
-    /// Tries the database, at most once a second, however many ask. An error: what is not there.
+    /// Tries the database, at most once a second, however many clients ask. The error says what is
+    /// not available.
     pub async fn check(&self) -> Result<(), &'static str> {
         let mut last = self.last.lock().await;
         if let Some((at, answer)) = &*last
@@ -44,7 +45,8 @@ impl Readiness {
         {
             return *answer;
         }
-        // Whoever asks and goes away before the answer has used up the second as well.
+        // Set before the try, so that a client that disconnects meanwhile does not cause another
+        // one.
         let before = last
             .as_ref()
             .map_or(Err("not known yet"), |(_, answer)| *answer);

@@ -1,7 +1,8 @@
 //! Turns the outputs of commits into frames on the sockets of this host.
 //!
-//! One owner of who is connected and what they listen to, fed through one queue in commit order, so that everyone sees a
-//! conversation in the order of its commits.
+//! The registry's thread alone knows who is connected and what they listen to. It takes deliveries
+//! from one queue in commit order, so that everyone sees a conversation in the order of its
+//! commits.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -24,52 +25,54 @@ use crate::socket::frame;
 use crate::socket::handle::Socket;
 use crate::threads;
 
-/// What the registry is told by others than the store.
+/// Commands to the registry from modules other than the store.
 pub enum RegistryCommand {
-    /// What other hosts have committed.
+    /// Deliver what other hosts have committed.
     Deliver(Vec<Output>),
-    /// Asks for the users with open sockets, by id and name.
+    /// Answer with the users who have open sockets, by id and name.
     ListUsers(oneshot::Sender<Vec<(i64, Arc<str>)>>),
     /// Close the sockets of these users.
     EndSessions(Vec<(i64, Arc<str>)>),
-    /// The conversations of users are about to be read: of all, or of those whom there is doubt about. Asks for their ids.
+    /// A read of users' conversations from the database begins: of all users, or of the doubted
+    /// ones. Answer with their ids.
     BeginReading {
         is_of_all: bool,
         answer: oneshot::Sender<Vec<i64>>,
     },
-    /// What was read of some of them.
+    /// The conversations that were read, of some of these users.
     Members(Vec<Memberships>),
-    /// All was read.
+    /// The read is complete.
     EndReading,
     /// Tell the sockets whose turn it is that they may have missed something.
     CatchUp { slot: u64, slots: u64 },
-    /// Ping the sockets whose turn it is and close the silent ones. `slot` of `slots` says whose turn.
+    /// Ping the sockets whose turn it is and close the silent ones. `slot` of `slots` says whose
+    /// turn.
     Heartbeat { slot: u64, slots: u64 },
-    /// Every socket, those still to come included, finishes what it has begun and closes with 1001.
+    /// Let every socket, later ones included, answer the requests it has read and close with 1001.
     Shutdown,
 }
 
-/// Users with open sockets here, by id and name; none where the registry has ended.
+/// The users with open sockets on this host, by id and name; none if the registry has ended.
 pub async fn list_users(commands: &mpsc::Sender<RegistryCommand>) -> Vec<(i64, Arc<str>)> {
     let (answer, users) = oneshot::channel();
     let _ = commands.send(RegistryCommand::ListUsers(answer)).await;
     users.await.unwrap_or_default()
 }
 
-/// The database has forgotten these users of this host, with their numbers of open sockets.
+/// Users of this host whom the database no longer counts, with their numbers of open sockets.
 #[derive(Clone, Default)]
 pub struct PresenceLost {
     pub lease: i64,
     pub users: Vec<(i64, u32)>,
 }
 
-/// What the registry tells the server.
+/// Signals from the registry to the server.
 #[derive(Clone)]
 pub struct Notices {
     pub presence_lost: watch::Sender<PresenceLost>,
     /// Something may have been missed.
     pub missed: Arc<Notify>,
-    /// It is not known of everyone which conversations they are in.
+    /// For some users it is uncertain which conversations they are in.
     pub doubted: Arc<Notify>,
 }
 
@@ -97,34 +100,35 @@ pub fn start(
 struct Registry {
     listeners: Listeners<Arc<Socket>, HeldPush>,
     is_shutting_down: bool,
-    /// Sockets with a reply queued since the last flush: who asked need not wait until all others are told.
+    /// Sockets with a reply queued since the last flush. They are flushed first, so that a reply
+    /// does not wait for the pushes to others.
     answered: Vec<Arc<Socket>>,
-    /// Sockets with something else queued since then.
+    /// Sockets with another frame queued since then.
     dirty: Vec<Arc<Socket>>,
     notices: Notices,
     bus: Option<Publisher>,
-    /// For the other hosts, since the last flush.
+    /// Outputs for the other hosts since the last flush.
     outgoing: Vec<Output>,
     recent: Recent,
     older: Recent,
 }
 
-/// A push that waits until it is known who is to hear it.
+/// A push that waits until it is certain who should receive it.
 #[derive(Clone)]
 struct HeldPush {
     frame: Bytes,
-    /// Has its reply.
+    /// This socket gets a reply instead of the push.
     requester: Requester,
 }
 
-/// What was told lately, for who comes a moment too late to hear it.
+/// What was delivered lately, for users who connect or join a moment too late to receive it.
 struct Recent {
     since: Instant,
-    /// Of whom another host has told that they joined, when they were not here: what the database says to those who are just
-    /// connecting may be from before that.
+    /// Users who joined a conversation through another host while they had no socket here. If one
+    /// of them connects now, the database may have been read before the join.
     joined: HashSet<i64>,
-    /// By conversation, the latest `members_rev` of its pushes: a push of one host may come before the join of its reader, which
-    /// another host tells.
+    /// By conversation, the latest `members_rev` of its pushes. A push from one host may arrive
+    /// before the join of its reader, which comes from another host.
     pushes: HashMap<i64, i64>,
 }
 
@@ -140,9 +144,10 @@ impl Default for Recent {
 
 /// Longer than an operation takes.
 const RECENT: Duration = Duration::from_secs(15);
-/// Users who joined, and conversations with pushes, that are remembered.
+/// Users who joined, and conversations with pushes, that are remembered together.
 const RECENT_MAX: usize = 100_000;
-/// In builds with assertions the maps are checked once in so many rounds, and in the end: it takes a look at all of them.
+/// In builds with assertions, the maps are checked once in this many rounds and at the end, because
+/// a check visits all entries.
 const ROUNDS_PER_CHECK: u32 = 16;
 
 impl Registry {
@@ -211,14 +216,14 @@ impl Registry {
             RegistryCommand::ListUsers(answer) => {
                 let users = self.listeners.sockets().filter_map(|socket| socket.user());
                 let users: HashSet<_> = users.map(|user| (user.id, user.name.clone())).collect();
-                // Whoever asked may have gone.
+                // The caller may have gone.
                 let _ = answer.send(users.into_iter().collect());
             }
             RegistryCommand::EndSessions(gone) => {
                 for (id, name) in gone {
                     let user = self.listeners.user(id);
                     let sockets = user.into_iter().flat_map(|user| &user.sockets);
-                    // The id may have been given to somebody else since.
+                    // The id may have been given to another user since.
                     let is_gone =
                         |socket: &&Arc<Socket>| socket.user().is_some_and(|user| user.name == name);
                     for socket in sockets.filter(is_gone) {
@@ -228,7 +233,7 @@ impl Registry {
                 }
             }
             RegistryCommand::BeginReading { is_of_all, answer } => {
-                // As above.
+                // The caller may have gone.
                 let _ = answer.send(self.listeners.begin_reading(is_of_all));
             }
             RegistryCommand::Members(members) => {
@@ -276,7 +281,7 @@ impl Registry {
         }
     }
 
-    /// What this host or another has committed.
+    /// Delivers an output that this host or another one has committed.
     fn deliver(&mut self, output: &Output, requester: &Requester) {
         match output {
             Output::Push {
@@ -299,7 +304,7 @@ impl Registry {
     }
 
     fn push(&mut self, to: &Audience, event: &str, is_droppable: bool, requester: &Requester) {
-        // One frame for all, encoded once, and only where somebody is there to receive it.
+        // One frame for all receivers, encoded once, and only if there is a receiver.
         let frame = Lazy::new(|| frame::text_frame(event));
         let dirty = &mut self.dirty;
         let mut tell = |user: &User<Arc<Socket>>| {
@@ -317,7 +322,7 @@ impl Registry {
             }
             Audience::Conversation { id, members_rev } => {
                 let doubtful = self.listeners.tell(*id, *members_rev, &mut tell);
-                // What is worth nothing later is not worth holding.
+                // A droppable push is worthless later, so it is not held.
                 if is_droppable {
                     return;
                 }
@@ -338,7 +343,7 @@ impl Registry {
         }
     }
 
-    /// What was held goes to those of whom it is known now that they are to hear it.
+    /// Sends the held pushes whose receivers are certain now.
     fn release(&mut self) {
         for (user_id, push) in self.listeners.release() {
             let user = self.listeners.user(user_id);
@@ -350,7 +355,8 @@ impl Registry {
         }
     }
 
-    /// Users who have joined, where another host was faster with what came after: they have missed that.
+    /// Users who joined may have missed pushes that another host delivered before their join
+    /// arrived. If so, tells them to catch up.
     fn tell_late(&mut self, change: &MembersChange) {
         let is_late = [&self.recent, &self.older].iter().any(|recent| {
             let pushed = recent.pushes.get(&change.conversation_id);
@@ -371,7 +377,7 @@ impl Registry {
         }
     }
 
-    /// Another host has told of users who are not here.
+    /// Remembers users who joined through another host and have no socket here.
     fn remember_join(&mut self, output: &Output) {
         if let Output::Join(change) = output {
             let is_elsewhere = |id: &&i64| self.listeners.user(**id).is_none();
@@ -420,7 +426,8 @@ impl Registry {
         self.notices.presence_lost.send_replace(lost);
     }
 
-    /// One write for each socket, whatever a commit has for it: a second flush of the same socket finds nothing.
+    /// Writes once for each socket, however many frames it has: a second flush of the same socket
+    /// finds nothing.
     fn flush(&mut self) {
         for socket in self.answered.drain(..).chain(self.dirty.drain(..)) {
             socket.flush();
@@ -452,7 +459,7 @@ fn hint() -> Bytes {
     frame::text_frame(&handler::sync::hint())
 }
 
-/// The sockets of one of so many parts.
+/// The sockets whose turn it is: part `slot` of `slots`.
 fn sockets(
     listeners: &Listeners<Arc<Socket>, HeldPush>,
     slot: u64,

@@ -1,8 +1,9 @@
-//! The bus between hosts over one database: what one has committed, the others deliver to their sockets.
+//! The bus between the hosts of one database: what one host has committed, the others deliver to
+//! their sockets.
 //!
-//! NATS delivers at most once, and that is enough: every packet carries its host's name and a number, so whatever is lost
-//! on the way, for whatever reason, shows as a gap, and the host that sees one has its clients catch up from the
-//! database. The same holds for a host that falls silent.
+//! NATS delivers at most once, and that is enough. Every packet carries the number of its host and
+//! a sequence number, so a lost packet shows as a gap. The host that sees a gap has its clients
+//! catch up from the database. It does the same if another host falls silent.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,7 +25,7 @@ use crate::registry::{RegistryCommand, list_users};
 
 /// Packets handed to the client library before it has written them.
 const CLIENT_QUEUE: usize = 16;
-/// Packets received that wait for the registry; further ones are lost, which is noticed.
+/// Received packets that may wait for the registry; further ones are lost, which shows as a gap.
 const SUBSCRIPTION_QUEUE: usize = 512;
 
 /// The part of the bus that waits for the network.
@@ -36,11 +37,11 @@ pub struct Bus {
     status: Arc<BusStatus>,
 }
 
-/// Whether packets go out and come in.
+/// Whether packets are sent and received.
 #[derive(Default)]
 pub struct BusStatus {
     is_connected: AtomicBool,
-    /// The server has taken the subscription; the library renews it when it connects again.
+    /// The server has accepted the subscription; the library renews it when it connects again.
     is_subscribed: AtomicBool,
     was_lost: AtomicBool,
 }
@@ -52,7 +53,7 @@ impl BusStatus {
 }
 
 impl Bus {
-    /// Does not connect yet. An error: the credentials cannot be used.
+    /// Does not connect yet. Fails if the credentials cannot be used.
     pub async fn new(url: &BusUrl) -> anyhow::Result<(Bus, Publisher)> {
         let options = match &url.credentials_file {
             Some(path) => ConnectOptions::with_credentials_file(path)
@@ -87,8 +88,8 @@ impl Bus {
         self.status.clone()
     }
 
-    /// Carries packets both ways until the publisher is gone, and what it has published has left. Hosts of the same chat hear
-    /// each other. An error: the configuration cannot work.
+    /// Sends and receives packets until the publisher is gone and its packets are sent. Only hosts
+    /// of the same chat hear each other. Fails if the configuration cannot work.
     pub async fn run(
         self,
         chat_id: &str,
@@ -111,7 +112,7 @@ impl Bus {
             commands.clone(),
             missed.clone(),
         )));
-        // Nobody answers, and the server says so, which it does when it has taken the subscription.
+        // Nobody answers this request. When the server says so, it has accepted the subscription.
         while let Err(error) = client.request(format!("{subject}.nobody"), "".into()).await {
             if error.kind() == RequestErrorKind::NoResponders {
                 break;
@@ -137,7 +138,7 @@ async fn connect(
     let options = options
         .name("chatapp")
         .retry_on_initial_connect()
-        // What this host publishes it has delivered already.
+        // This host has already delivered what it publishes.
         .no_echo()
         .client_capacity(CLIENT_QUEUE)
         .subscription_capacity(SUBSCRIPTION_QUEUE)
@@ -159,12 +160,14 @@ async fn connect(
                     Event::Disconnected => {
                         status.is_connected.store(false, Ordering::Release);
                         status.was_lost.store(true, Ordering::Release);
-                        tracing::warn!("the bus is lost: other hosts are not heard");
+                        tracing::warn!("the bus is lost: nothing arrives from other hosts");
                     }
                     Event::SlowConsumer(_) => {
-                        tracing::warn!("the bus brings more than is taken: packets are lost");
+                        tracing::warn!(
+                            "the bus delivers faster than this host can process: packets are lost"
+                        );
                     }
-                    // The library logs it.
+                    // The library logs other events.
                     _ => {}
                 }
             }
@@ -182,7 +185,7 @@ async fn send(client: &Client, subject: String, origin: u64, published: Publishe
     let mut last = 0;
     let mut is_open = true;
     while is_open {
-        // Everything up to this number is in the queue, has been, or was left out.
+        // All packets up to this number are queued, were sent, or were left out.
         let numbered = shared.number.load(Ordering::Acquire);
         let packet = tokio::select! {
             biased;
@@ -203,9 +206,10 @@ async fn send(client: &Client, subject: String, origin: u64, published: Publishe
                 status(origin, last, Body::Beat)
             }
         };
-        // Waits for a bus that is lost or slow; a packet that is too large for it is left out, which the others notice.
+        // Waits while the bus is lost or slow. A packet that is too large for the bus is left out,
+        // which the others notice.
         if let Err(error) = client.publish(subject.clone(), packet).await {
-            tracing::warn!(%error, "bus");
+            tracing::warn!(%error, "a packet cannot be published on the bus");
         }
     }
     let _ = client.flush().await;
@@ -234,7 +238,7 @@ async fn receive(
                 let Some(message) = message else { return };
                 let payload = message.payload;
                 let Some(packet) = Packet::decode(&payload) else {
-                    tracing::warn!("a packet on the bus is not understood: a host of another version?");
+                    tracing::warn!("a packet on the bus cannot be read: is there a host of another version?");
                     missed.notify_one();
                     continue;
                 };

@@ -1,4 +1,4 @@
-//! What the bus has lost, or has not told yet, is found in the database.
+//! Finds in the database what the bus has lost or not delivered yet.
 
 use std::time::Duration;
 
@@ -12,16 +12,17 @@ use crate::metrics::METRICS;
 use crate::registry::{Notices, RegistryCommand};
 use crate::store::Store;
 
-/// What is missed comes in bursts, and users who are just connecting are to be registered first.
+/// Losses come in bursts, and users who are just connecting should be registered first.
 const CATCH_UP_DELAY: Duration = Duration::from_millis(500);
-/// A change of members that is not lost is told by then.
+/// By then a change of members that is not lost has arrived.
 const DOUBT_DELAY: Duration = Duration::from_millis(50);
-/// Clients are told to catch up in so many groups, one after the other, so that they do not ask all at once.
+/// Clients are told to catch up in this many groups, one after the other, so that they do not all
+/// ask at once.
 const CATCH_UP_SLOTS: u64 = 20;
 const CATCH_UP_SLOT_TIME: Duration = Duration::from_millis(50);
 
-/// When something may have been missed: reads who is in which conversation, then tells the clients to ask. When there is doubt about
-/// some users alone: reads which conversations they are in.
+/// If something may have been missed: reads who is in which conversation, then tells the clients to
+/// catch up. If only some users are in doubt: reads which conversations they are in.
 pub async fn catch_up(store: &Store, commands: &mpsc::Sender<RegistryCommand>, notices: &Notices) {
     loop {
         tokio::select! {

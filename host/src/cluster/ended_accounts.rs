@@ -1,4 +1,4 @@
-//! Accounts that are gone have no sockets.
+//! Closes the sockets of deleted accounts.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use tokio::time::sleep;
 use crate::registry::{RegistryCommand, list_users};
 use crate::store::Store;
 
-/// Users whom one read asks about.
+/// Users that one read looks up.
 const USERS_LOOKED_UP: usize = 100;
 
-/// Closes the sockets of accounts that are gone, once in each period.
+/// Closes the sockets of deleted accounts, once in each period.
 pub async fn close_sockets(
     store: &Store,
     commands: &mpsc::Sender<RegistryCommand>,
@@ -24,7 +24,7 @@ pub async fn close_sockets(
             let find = FindDeletedAccounts {
                 users: users.to_vec(),
             };
-            // The store has logged a failure; the next look finds the same.
+            // The store has logged a failure; the next read finds the same accounts.
             match store.run_now(find).await {
                 Ok(gone) if !gone.is_empty() => {
                     tracing::info!(target: "security", users = gone.len(), "accounts are gone: sockets are closed");

@@ -1,4 +1,4 @@
-//! What of the other hosts' packets is missing.
+//! Finds gaps in the packets of other hosts.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -7,12 +7,12 @@ use tokio::time::Instant;
 
 use crate::cluster::wire::{Body, Packet};
 
-/// An idle host says this often which packet was its last.
+/// How often a host announces the number of its last packet.
 pub const BEAT: Duration = Duration::from_secs(1);
-/// A host that was silent for so long may have died with something unsaid.
+/// A host that was silent for this long may have died with packets unsent.
 const SILENCE: Duration = Duration::from_secs(5);
 
-/// What the other hosts have last said.
+/// The last packet of each other host.
 pub struct Others {
     since: Instant,
     /// By origin: the number of the last packet, and when it came.
@@ -27,7 +27,7 @@ impl Others {
         }
     }
 
-    /// Takes note of a packet. Whether something has been missed before it.
+    /// Notes a packet. Returns whether packets before it were missed.
     pub fn hear(&mut self, packet: &Packet, now: Instant) -> bool {
         let (number, is_numbered) = match packet.body {
             Body::Outputs(_) => (packet.number, 1),
@@ -39,13 +39,13 @@ impl Others {
         }
         match known {
             Some((known, _)) => number != known + is_numbered,
-            // A host that was here before this one began has said more, which nobody here has missed; one that came
-            // since has begun at nought.
+            // A host that is older than this one has sent packets that nobody here missed. A newer
+            // host begins at 0.
             None => number > is_numbered && now - self.since > 3 * BEAT,
         }
     }
 
-    /// Whether a host has fallen silent. It is forgotten then.
+    /// Returns whether a host has fallen silent, and forgets it.
     pub fn has_silent(&mut self, now: Instant) -> bool {
         let before = self.last.len();
         self.last
@@ -81,7 +81,7 @@ mod tests {
         assert!(others.hear(&packet(9, Body::Beat), start), "9 is missing");
         assert!(!others.has_silent(start + SILENCE / 2));
         assert!(others.has_silent(start + SILENCE), "it may have died");
-        assert!(!others.has_silent(start + SILENCE), "which is told once");
+        assert!(!others.has_silent(start + SILENCE), "it is reported once");
         let later = start + SILENCE;
         assert!(
             others.hear(&outputs(10), later),

@@ -1,4 +1,4 @@
-//! This host's sign of life in the database, and the end of hosts that give none: their users go offline.
+//! Renews this host's lease in the database, and takes the users of dead hosts offline.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,13 +18,13 @@ use crate::store::Store;
 
 pub struct Lease {
     pub store: Store,
-    /// A host that gives no sign of life for so long is believed dead.
+    /// A host that does not renew its lease for this long is considered dead.
     pub duration: Duration,
     pub has_bus: bool,
 }
 
 impl Lease {
-    /// Takes the users of a host offline who are online through it alone.
+    /// Takes offline the users who are online through this host alone.
     async fn take_offline(&self, host_id: Arc<str>, why: Gone) -> Result<(), Error> {
         loop {
             let find = FindHostUsers {
@@ -45,7 +45,8 @@ impl Lease {
         }
     }
 
-    /// Takes offline whom no host has: a host has died while it counted again, or a socket was counted that never opened.
+    /// Takes offline the users whom no host counts: a host may have died while it counted again, or
+    /// a socket was counted and never opened.
     async fn sweep(&self) -> Result<(), Error> {
         loop {
             let user_ids = self.store.run_now(FindUncounted).await?;
@@ -56,7 +57,8 @@ impl Lease {
         }
     }
 
-    /// The host begins, with no sockets. On a file it is the same host as the one before.
+    /// Registers the host, without sockets. On a file it is the same host as in the last run, whose
+    /// users are taken offline first.
     pub async fn start(&self) -> Result<(), Error> {
         let host_id = self.store.host_id();
         if !self.store.is_shared() {
@@ -65,18 +67,18 @@ impl Lease {
         self.store.run_now(HostStarted { host_id }).await
     }
 
-    /// The host ends, in good order.
+    /// Takes the host's users offline at an orderly stop.
     pub async fn stop(&self) -> Result<(), Error> {
         self.take_offline(self.store.host_id(), Gone::Stopped)
             .await?;
         self.sweep().await
     }
 
-    /// Gives a sign of life three times in each lease, and ends hosts whose leases have expired.
+    /// Renews the lease three times in its duration, and ends hosts whose leases have expired.
     pub async fn renew(&self) {
         let lease_seconds = self.duration.as_secs() as i64;
         let mut is_warned = self.has_bus;
-        // After a crash it is the error of `last_online`.
+        // After a crash `last_online` may be wrong by this interval.
         let mut ticks = interval(self.duration / 3);
         loop {
             ticks.tick().await;
@@ -91,13 +93,13 @@ impl Lease {
             if others.alive > 0 && !is_warned {
                 is_warned = true;
                 tracing::warn!(
-                    "another host serves this database: without NATS_URL their clients do not hear each other"
+                    "another host serves this database: without NATS_URL, pushes do not reach its clients"
                 );
             }
             for host_id in others.expired {
-                tracing::info!(host_id, "a host has died: its users are offline");
+                tracing::info!(host_id, "a host has died: its users go offline");
                 let expired = Gone::Expired { lease_seconds };
-                // What fails is found again the next time.
+                // A failure is repeated the next time.
                 if self.take_offline(host_id.into(), expired).await.is_ok() {
                     let _ = self.sweep().await;
                 }
@@ -105,9 +107,10 @@ impl Lease {
         }
     }
 
-    /// After this host was believed dead: counts its users again.
+    /// Counts this host's users again, after other hosts considered it dead.
     pub async fn count_again(&self, mut lost: watch::Receiver<PresenceLost>) {
-        // Of several lost leases only the last one matters: what is said under the others does nothing.
+        // After several lost leases only the last one matters: counts under the others have no
+        // effect.
         while lost.changed().await.is_ok() {
             let PresenceLost { lease, users } = lost.borrow_and_update().clone();
             for (part, users) in (1..).zip(users.chunks(USERS_AT_ONCE)) {

@@ -1,5 +1,5 @@
-//! This host as one of those over its database: its sign of life, what it does for hosts that have died, and how it and its
-//! clients find what they have missed.
+//! This host as one of several on a database: renews its lease, takes users of dead hosts offline,
+//! and finds what it and its clients have missed.
 
 pub mod bus;
 mod catching_up;
@@ -34,7 +34,7 @@ pub struct Cluster {
     commands: mpsc::Sender<RegistryCommand>,
     lease: Lease,
     notices: Notices,
-    /// Time between two looks whether the accounts of open sockets are still there.
+    /// Time between two checks whether the accounts of open sockets still exist.
     account_interval: Duration,
 }
 
@@ -60,17 +60,18 @@ impl Cluster {
         }
     }
 
-    /// The host begins, with no sockets.
+    /// Registers the host, without sockets.
     pub async fn start(&self) -> Result<(), Error> {
         self.lease.start().await
     }
 
-    /// The host ends, in good order.
+    /// Takes the host's users offline at an orderly stop.
     pub async fn stop(&self) -> Result<(), Error> {
         self.lease.stop().await
     }
 
-    /// Everything that goes on beside the requests. `lost`: users whom the database has forgotten.
+    /// Runs everything that goes on beside the requests. `lost` brings users whom the database no
+    /// longer counts.
     pub async fn run(&self, lost: watch::Receiver<PresenceLost>) {
         if self.store.is_shared() {
             until_done(|| self.start()).await;
@@ -91,7 +92,8 @@ impl Cluster {
         }
     }
 
-    /// Joins the bus of this chat, when the database has said which chat it is; serves it to its end.
+    /// Joins the bus of this chat, once its id has been read from the database, and runs the bus to
+    /// its end.
     pub async fn join_bus(&self, bus: Bus) {
         let chat_id = until_done(|| self.store.run_now(FindChatId)).await;
         let joined = bus.run(&chat_id, self.commands.clone(), self.notices.missed.clone());

@@ -9,9 +9,10 @@ use tokio::sync::mpsc;
 
 use crate::cluster::wire::{self, Body, Packet};
 
-/// Outputs of one commit that pass this many bytes travel in several packets.
+/// Outputs of one commit with more than this many bytes are sent in several packets.
 const PACKET_BYTES: usize = 256 * 1024;
-/// Packets, and their bytes, that wait for a slow bus; further ones are left out, which the other hosts notice.
+/// Packets, and their bytes, that may wait for a slow bus; further ones are left out, which the
+/// other hosts notice.
 const QUEUED_MAX: usize = 4096;
 const QUEUED_BYTES_MAX: usize = 4 * 1024 * 1024;
 
@@ -22,14 +23,14 @@ pub struct Publisher {
     shared: Arc<Shared>,
 }
 
-/// The bus's end.
+/// The end of the bus that sends.
 pub struct Published {
     /// Each with its number.
     pub packets: mpsc::Receiver<(u64, Bytes)>,
     pub shared: Arc<Shared>,
 }
 
-/// What both ends know.
+/// What both ends share.
 #[derive(Default)]
 pub struct Shared {
     pub queued_bytes: AtomicUsize,
@@ -38,7 +39,7 @@ pub struct Shared {
 }
 
 impl Publisher {
-    /// Of the host with this random number.
+    /// Both ends for the host with this random number.
     pub fn new(origin: u64) -> (Publisher, Published) {
         let (queue, packets) = mpsc::channel(QUEUED_MAX);
         let shared = Arc::new(Shared::default());
@@ -51,7 +52,7 @@ impl Publisher {
         (publisher, Published { packets, shared })
     }
 
-    /// In one packet, or several that each hold at least one output.
+    /// Sends outputs in one packet, or in several that each hold at least one output.
     pub fn publish(&mut self, outputs: &[Output]) {
         let mut rest = outputs;
         while !rest.is_empty() {
@@ -74,7 +75,8 @@ impl Publisher {
         self.shared.number.store(self.number, Ordering::Release);
     }
 
-    /// Other hosts may have to be told something that is not known here: they notice that a packet is missing.
+    /// Leaves a gap in the numbers, so that other hosts notice that they may have missed something
+    /// that is not known here.
     pub fn skip(&mut self) {
         self.number += 1;
         self.shared.number.store(self.number, Ordering::Release);

@@ -1,11 +1,11 @@
-//! Retries, for what has to succeed in the end.
+//! Retries for work that has to succeed in the end.
 
 use std::time::Duration;
 
 use handler::Error;
 use tokio::time::sleep;
 
-/// Between two tries.
+/// The pause between two tries.
 pub const RETRY: Duration = Duration::from_secs(1);
 
 /// Repeats `work` until it succeeds. The store has logged why it failed.

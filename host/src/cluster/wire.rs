@@ -6,15 +6,15 @@ use bytes::Bytes;
 use handler::{Audience, Output};
 use serde::{Deserialize, Serialize};
 
-/// The first byte of every packet; a host of another version is not understood, and its packets count as lost.
+/// The first byte of every packet. Packets of another version cannot be read and count as lost.
 const VERSION: u8 = 2;
 
-/// After the version.
+/// What follows the version.
 #[derive(Serialize, Deserialize)]
 pub struct Packet<'a> {
-    /// The host, by a random number.
+    /// The random number of the host.
     pub origin: u64,
-    /// Of a `Beat` and a `Goodbye`: the number of the packet before.
+    /// A `Beat` or a `Goodbye` has the number of the packet before it.
     pub number: u64,
     pub body: Body<'a>,
 }
@@ -34,7 +34,7 @@ impl Packet<'_> {
             .into()
     }
 
-    /// `None`: it is of another version, or no packet at all.
+    /// `None` if it is of another version, or not a packet at all.
     pub fn decode(payload: &[u8]) -> Option<Packet<'static>> {
         let (version, packet) = payload.split_first()?;
         (*version == VERSION)
@@ -43,7 +43,7 @@ impl Packet<'_> {
     }
 }
 
-/// Of an output in a packet, about.
+/// The bytes of an output in a packet, approximately.
 pub fn bytes(output: &Output) -> usize {
     match output {
         Output::Push { to, event, .. } => {

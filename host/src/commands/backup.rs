@@ -9,9 +9,9 @@ use crate::commands::data_file::{Contents, copy, inspect, publish, with_suffix};
 use crate::config::Config;
 use crate::store::location::Database;
 
-/// Writes the data file as it is at this moment to the new file `to`, while a server goes on writing, and verifies it. The file
-/// appears under its name when it is whole and on disk; until then it is `to` with `.part`. Progress goes to standard
-/// error, where that is a terminal.
+/// Copies the data file as it is now to the new file `to`, while a server goes on writing, and
+/// verifies the copy. The copy is named `to` with `.part` until it is whole and on disk. Progress
+/// goes to standard error if that is a terminal.
 pub async fn backup(config: &Config, to: &Path) -> anyhow::Result<Contents> {
     let Database::File(path) = &config.database else {
         bail!(

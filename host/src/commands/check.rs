@@ -10,14 +10,14 @@ use crate::commands::data_file::inspect;
 use crate::config::Config;
 use crate::store::location::Database;
 
-/// Says whether a data file is whole: `path`, or DBPATH where there is none. Changes nothing. A remote database is asked for
-/// its schema alone.
+/// Checks whether a data file is whole: `path`, or DBPATH if there is none. Changes nothing. Only
+/// the schema of a remote database is checked.
 pub async fn check(config: &Config, path: Option<&Path>) -> anyhow::Result<String> {
     let path = match (path, &config.database) {
         (Some(path), _) => path,
         (None, Database::File(path)) if !path.exists() => {
             return Ok(format!(
-                "{}: not there yet, a host makes it",
+                "{}: not there yet, the server creates it",
                 path.display()
             ));
         }
@@ -29,7 +29,7 @@ pub async fn check(config: &Config, path: Option<&Path>) -> anyhow::Result<Strin
                 .await
                 .with_context(|| format!("DBPATH: cannot use the database {url}"))?;
             return Ok(match version {
-                0 => format!("{url}: empty, a host makes its tables"),
+                0 => format!("{url}: empty, the server creates its tables"),
                 _ => format!("{url}: schema version {version}"),
             });
         }

@@ -1,8 +1,9 @@
 //! `chatapp copy`: moves a chat from one database to another, from a file to a server or back.
 //!
-//! Tables and their columns are found in the database, so that one that a migration adds is copied too. Rows go in the order
-//! of their rowids, a batch in a transaction, so that what TO has of a table is always its beginning. Until the copy is
-//! complete and verified TO has a table `copying`, because of which no server starts on it.
+//! The tables and their columns are read from the database, so that tables of later migrations are
+//! copied too. Rows are copied in the order of their rowids, one batch in a transaction, so that TO
+//! always has the beginning of a table. Until the copy is complete and verified, TO has a table
+//! `copying`, which keeps servers from starting on it.
 
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write, stderr, stdout};
@@ -22,35 +23,36 @@ use crate::store::offline_database::OfflineDatabase;
 
 /// Rows in a batch.
 const BATCH_ROWS: usize = 2000;
-/// Bytes of the values in a batch, those of its last row not counted.
+/// Bytes of the values in a batch, without its last row.
 const BATCH_BYTES: usize = 1024 * 1024;
-/// Bytes of a row that goes to a server: sqld takes 5 MiB (its `max_row_size`), and makes longer text null.
+/// Longest row, in bytes, that is sent to a server: sqld accepts 5 MiB (its `max_row_size`), and
+/// turns longer text into null.
 const REMOTE_ROW_BYTES_MAX: usize = 5_000_000;
 /// Tables that say who serves the chat now: nobody serves the copy.
 const OF_HOSTS: [&str; 2] = ["hosts", "presence"];
-/// Tables that have rows before there is a user.
+/// Tables that have rows even without users.
 const OF_ALL_CHATS: [&str; 2] = ["migrations", "community"];
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Copies all that lasts in a chat, and prints each table with its number of rows and checksum to standard output;
-/// progress goes to standard error. With `restart`, an incomplete copy in `to` is dropped first. SIGTERM and SIGINT end it; it
-/// may as well be killed.
+/// Copies all lasting data of a chat, and prints each table with its number of rows and checksum to
+/// standard output; progress goes to standard error. With `restart`, an incomplete copy in `to` is
+/// dropped first. SIGTERM and SIGINT end the copy; SIGKILL does no harm either.
 pub async fn copy(from: Database, to: Database, restart: bool) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let (sender, outcome) = oneshot::channel();
-    // A thread that waits for a database is not waited for.
+    // After a signal, the program does not wait for this thread, which may wait for a database.
     thread::Builder::new().name("copy".into()).spawn(move || {
         let _ = sender.send(copy_all(&from, &to, restart));
     })?;
     tokio::select! {
-        outcome = outcome => outcome.context("the copy has failed by a defect of this program")?,
+        outcome = outcome => outcome.context("the copy failed because of a bug in this program")?,
         _ = terminate.recv() => bail!("stopped: {GO_ON}"),
         _ = interrupt.recv() => bail!("stopped: {GO_ON}"),
     }
 }
 
-const GO_ON: &str = "run the same command again, and it goes on";
+const GO_ON: &str = "run the same command again to continue";
 
 fn copy_all(from: &Database, to: &Database, restart: bool) -> anyhow::Result<()> {
     ensure!(!is_same(from, to), "FROM and TO are the same database");
@@ -58,7 +60,7 @@ fn copy_all(from: &Database, to: &Database, restart: bool) -> anyhow::Result<()>
     let version = from.of(from.database.check())?;
     ensure!(
         version == VERSION,
-        "{from}: the database has schema version {version}, and {VERSION} is needed: start this server on it once"
+        "{from}: the database has schema version {version}, but this program needs {VERSION}: start this server on it once"
     );
     from.of(from.database.check_not_served())?;
     let chat_id = from.text("select cast(id as blob) from community")?;
@@ -117,12 +119,12 @@ fn copy_all(from: &Database, to: &Database, restart: bool) -> anyhow::Result<()>
             different.push(table.name.as_str());
         }
     }
-    // It may have been started meanwhile.
+    // A server may have been started meanwhile.
     from.of(from.database.check_not_served())?;
     if is_complete {
         ensure!(
             different.is_empty(),
-            "{to}: this chat is in it already, and not as in FROM now ({}): it is left as it is",
+            "{to}: this chat is in it already, but differs from FROM in: {}. It is left as it is",
             different.join(", ")
         );
         writeln!(stdout(), "{to} was complete already")?;
@@ -130,7 +132,7 @@ fn copy_all(from: &Database, to: &Database, restart: bool) -> anyhow::Result<()>
     }
     ensure!(
         different.is_empty(),
-        "{to}: not the same as in FROM: {}. FROM or TO was changed since the copy was begun, and no server starts on TO: {RESTART}",
+        "{to}: not the same as in FROM: {}. FROM or TO has changed since the copy was begun, so no server starts on TO: {RESTART}",
         different.join(", ")
     );
     to.of(to.database.change("drop table copying"))?;
@@ -139,9 +141,9 @@ fn copy_all(from: &Database, to: &Database, restart: bool) -> anyhow::Result<()>
     Ok(())
 }
 
-const RESTART: &str = "begin anew with --restart";
+const RESTART: &str = "start again with --restart";
 
-/// A file may have several names.
+/// Whether both are the same database. A file may have several names.
 fn is_same(from: &Database, to: &Database) -> bool {
     match (from, to) {
         (Database::File(from), Database::File(to)) => {
@@ -156,9 +158,9 @@ fn is_same(from: &Database, to: &Database) -> bool {
 /// One of the two databases.
 struct Side {
     database: OfflineDatabase,
-    /// For messages.
+    /// Its name in messages.
     shown: String,
-    /// Its users are taken to be offline, whatever it says.
+    /// Users of the source count as offline, whatever it says.
     is_source: bool,
 }
 
@@ -168,11 +170,11 @@ impl std::fmt::Display for Side {
     }
 }
 
-/// What TO is, before anything is changed.
+/// What TO holds before anything is changed.
 enum Found {
-    /// No chat, or one without a single row of its own, in these tables.
+    /// No chat, or a chat without a single row of its own, in these tables.
     Nothing(Vec<Table>),
-    /// What an interrupted copy of the same chat has left, the table `copying` included.
+    /// The tables of an interrupted copy of the same chat, `copying` included.
     Incomplete(Vec<Table>),
     /// The same chat, not marked as incomplete.
     Complete,
@@ -192,7 +194,7 @@ impl Side {
         })
     }
 
-    /// An error of this database.
+    /// Adds the name of this database to an error.
     fn of<T, E>(&self, result: Result<T, E>) -> anyhow::Result<T>
     where
         Result<T, E>: Context<T, E>,
@@ -213,7 +215,7 @@ impl Side {
             .unwrap_or_default())
     }
 
-    /// The same, of a number.
+    /// The first column of the first row, as a number.
     fn number(&self, sql: &str) -> anyhow::Result<Option<i64>> {
         let rows = self.read(sql)?;
         Ok(rows
@@ -221,7 +223,7 @@ impl Side {
             .and_then(|row| row.columns().optional_integer()))
     }
 
-    /// Fails where it is neither nothing nor a copy of this chat.
+    /// Finds out what TO holds. Fails unless TO is empty or holds a copy of this chat.
     fn find(&self, chat_id: &str) -> anyhow::Result<Found> {
         let is_incomplete = match self.database.check() {
             Ok(_) => false,
@@ -237,7 +239,7 @@ impl Side {
             let begun = self.text("select cast(community as blob) from copying")?;
             ensure!(
                 begun == chat_id,
-                "{self}: it is an incomplete copy of another chat than FROM, and is left as it is"
+                "{self}: it has an incomplete copy of another chat, not of FROM, and is left as it is"
             );
             return Ok(Found::Incomplete(tables));
         }
@@ -260,7 +262,7 @@ impl Side {
         Ok(Found::Nothing(tables))
     }
 
-    /// Its tables, in the order of their making.
+    /// Its tables, in the order in which they were created.
     fn tables(&self) -> anyhow::Result<Vec<Table>> {
         let rows = self.read(
             r"select cast(t.name as blob), cast(t.sql as blob), t.rootpage, cast(c.name as blob)
@@ -275,7 +277,7 @@ impl Side {
             let (root_page, column) = (columns.integer(), columns.text());
             ensure!(
                 root_page != 0,
-                "{self}: the table {name} is virtual, which is no part of a chat and is not copied: drop it first"
+                "{self}: the table {name} is virtual, so it is not part of a chat and is not copied: drop it first"
             );
             match tables.last_mut() {
                 Some(table) if table.name == name => table.columns.push(column),
@@ -289,7 +291,7 @@ impl Side {
         Ok(tables)
     }
 
-    /// Names and definitions of its indexes, and of whatever else is no table.
+    /// Names and definitions of its indexes, and of everything else that is not a table.
     fn definitions(&self) -> anyhow::Result<Vec<(String, String)>> {
         let rows = self.read(
             "select cast(name as blob), cast(sql as blob) from sqlite_master
@@ -304,7 +306,7 @@ impl Side {
             .collect())
     }
 
-    /// The rows that come after this one.
+    /// The batch of rows after this rowid.
     fn batch(&self, table: &Table, after: Option<i64>) -> anyhow::Result<Vec<Row>> {
         let rows = self.read(&table.select(after, self.is_source));
         rows.with_context(|| match after {
@@ -355,8 +357,8 @@ impl Table {
         (&self.name, &self.columns) == (&other.name, &other.columns)
     }
 
-    /// Each row of a batch is its rowid, a letter for the type of each column, and the columns: text as blobs, see
-    /// `handler::Statement`.
+    /// Each row of a batch has its rowid, a text with a letter for the type of each column, and the
+    /// columns. Text is read as blobs: see `handler::Statement`.
     fn select(&self, after: Option<i64>, is_source: bool) -> String {
         let columns = self.columns.iter().map(|column| {
             match is_source && self.name == "users" && column == "is_online" {
@@ -394,7 +396,7 @@ impl Table {
         )
     }
 
-    /// Rows that are there already stay as they are: where they should be others, the checksums will say so.
+    /// Rows that exist already stay as they are. If they differ, the checksums show it.
     fn insert(&self, batch: &[Row]) -> anyhow::Result<String> {
         let columns: Vec<_> = self.columns.iter().map(|column| quoted(column)).collect();
         let (table, columns) = (quoted(&self.name), columns.join(", "));
@@ -423,7 +425,7 @@ enum Cell<'a> {
     Other(&'a Value),
 }
 
-/// Of a row of `Table::select`.
+/// The values in a row of `Table::select`.
 fn cells(row: &Row) -> anyhow::Result<Vec<Cell<'_>>> {
     let mut columns = row.columns();
     let _rowid = columns.integer();
@@ -431,7 +433,7 @@ fn cells(row: &Row) -> anyhow::Result<Vec<Cell<'_>>> {
     let columns = types.bytes().zip(row.0.iter().skip(2));
     let cells = columns.map(|(letter, value)| match (letter, value) {
         (b't', Value::Blob(bytes)) => Ok(Cell::Text(bytes)),
-        // As libsql reads one without bytes.
+        // libsql reads a value without bytes as null.
         (b't', Value::Null) => Ok(Cell::Text(&[])),
         (b'b', Value::Null) => Ok(Cell::Other(const { &Value::Blob(Vec::new()) })),
         (b'i', Value::Integer(_))
@@ -454,7 +456,7 @@ impl Cell<'_> {
         }
     }
 
-    /// No two lists of values have the same bytes.
+    /// Different lists of values give different bytes.
     fn add_to(&self, hash: &mut Sha256) {
         let mut bytes = |letter: u8, bytes: &[u8]| {
             hash.update([letter]);
@@ -487,7 +489,8 @@ impl std::fmt::Display for Checksum {
     }
 }
 
-/// Gives TO the tables of FROM, all empty, and the mark of a copy that is not complete, in place of these.
+/// Replaces the tables `left` in TO by the tables of FROM, all empty, and by the table `copying`,
+/// which marks an incomplete copy.
 fn begin(to: &Side, left: &[Table], tables: &[Table], chat_id: &str) -> anyhow::Result<()> {
     let mut script = String::new();
     for table in left {
@@ -504,7 +507,7 @@ fn begin(to: &Side, left: &[Table], tables: &[Table], chat_id: &str) -> anyhow::
     to.of(to.database.change(&script))
 }
 
-/// Goes on after the last row that TO has.
+/// Continues after the last row that TO has.
 fn copy_table(from: &Side, to: &Side, table: &Table) -> anyhow::Result<()> {
     let name = quoted(&table.name);
     let count = format!("select count(*) from {name}");
@@ -535,18 +538,18 @@ fn check_sizes(batch: &[Row]) -> anyhow::Result<()> {
         let bytes: usize = sizes.sum();
         ensure!(
             bytes <= REMOTE_ROW_BYTES_MAX,
-            "row {} has {bytes} bytes, and a server takes {REMOTE_ROW_BYTES_MAX}: shorten it in FROM first",
+            "row {} has {bytes} bytes, but a server accepts at most {REMOTE_ROW_BYTES_MAX}: shorten it in FROM first",
             row.columns().integer()
         );
     }
     Ok(())
 }
 
-/// How far it is: on a terminal a line that changes, elsewhere a line at the end.
+/// Shows progress: on a terminal in a line that changes, elsewhere in one line at the end.
 struct Progress {
     what: String,
     rows: i64,
-    /// Where it is known.
+    /// The total, if it is known.
     all: Option<i64>,
     shown_at: Option<Instant>,
 }
@@ -572,12 +575,12 @@ impl Progress {
         }
     }
 
-    /// It is done.
+    /// Shows the final number.
     fn end(&self) {
         self.show("\n");
     }
 
-    /// It is done, and there is something else to be seen of it.
+    /// Removes the line, because the result is shown elsewhere.
     fn clear(&self) {
         if stderr().is_terminal() {
             let _ = write!(stderr(), "\r\x1b[K");
@@ -595,7 +598,7 @@ impl Progress {
             Some(all) if all > 0 => format!(" of {all}, {}%", rows * 100 / all),
             _ => String::new(),
         };
-        // Where nobody can read it, it is not needed.
+        // If nobody can read the progress, nobody needs it.
         let _ = write!(stderr(), "{start}{what}: {rows} rows{part}{end}");
     }
 }

@@ -1,4 +1,4 @@
-//! A data file as a whole: inspected, copied, put in the place of another.
+//! Inspects, copies and replaces whole data files.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
@@ -15,7 +15,7 @@ use tokio::time::interval;
 
 use crate::store::local;
 
-/// Between two lines of progress.
+/// Time between two updates of the progress.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
 /// What a data file holds.
@@ -42,7 +42,7 @@ impl fmt::Display for Contents {
     }
 }
 
-/// Reads all of a data file: an error says what is wrong with it.
+/// Reads and checks a whole data file; an error says what is wrong with it.
 pub async fn inspect(path: &Path) -> anyhow::Result<Contents> {
     let name = path.display();
     ensure!(path.is_file(), "{name}: there is no such file");
@@ -51,7 +51,7 @@ pub async fn inspect(path: &Path) -> anyhow::Result<Contents> {
         let schema_version = schema::check(&db).await?;
         ensure!(
             schema_version > 0,
-            "no host has used it yet, so it has no schema of ours"
+            "no host has used it yet, so it has no schema"
         );
         let mut problems = Vec::new();
         let mut rows = db.query("pragma integrity_check(10)", ()).await?;
@@ -82,9 +82,9 @@ async fn open_read_only(path: &Path) -> anyhow::Result<Connection> {
     Ok(db)
 }
 
-/// Copies a database, as one reader sees it, to the file `to`, which only the owner may read: it holds password hashes. A
-/// file of that name, left by a copy that was interrupted, is replaced. Progress goes to standard error, where that is a
-/// terminal, and begins with `what`.
+/// Copies a database, as one reader sees it, to the file `to`, which only the owner may read,
+/// because it holds password hashes. A file of that name from an interrupted copy is replaced.
+/// Progress goes to standard error if that is a terminal, and begins with `what`.
 pub async fn copy(from: &Path, to: &Path, what: &str) -> anyhow::Result<()> {
     let writing = || format!("cannot write {}", to.display());
     if to.exists() {
@@ -135,7 +135,8 @@ pub async fn copy(from: &Path, to: &Path, what: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Gives a file that is whole its name, in place of one that has it, so that either is there at any moment.
+/// Gives a complete file its final name. A file that has the name is replaced, so that at any
+/// moment one of the two exists.
 pub fn publish(file: &Path, name: &Path) -> anyhow::Result<()> {
     let context = || format!("cannot write {}", name.display());
     File::open(file)

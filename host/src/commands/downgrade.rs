@@ -6,8 +6,9 @@ use crate::clock;
 use crate::config::Config;
 use crate::store::single_connection::SingleConnection;
 
-/// Takes the schema back by one version, for the previous release, which would refuse the present one. Returns the version it
-/// has then. No server may be running on the database: it would use what is gone.
+/// Takes the schema back by one version, for the previous release, which would refuse the present
+/// one. Returns the version after that. No server may be running on the database, because it would
+/// use what is removed.
 pub async fn downgrade(config: &Config) -> anyhow::Result<i64> {
     let database = &config.database;
     let db = SingleConnection::open(database, clock::now()).await?;

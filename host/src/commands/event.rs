@@ -11,12 +11,11 @@ use crate::clock;
 use crate::config::Config;
 use crate::store::single_connection::SingleConnection;
 
-/// Runs `event` (its JSON) as the user of that name, and writes the reply and each output as a line of JSON:
-/// `{"reply": …}`, `{"push": …, "to": {"users": [ids]} | {"conversation": id}}`,
-/// `{"join": {"conversation": id, "users": [ids]}}`, `{"leave": {…}}`. Returns whether the event succeeded.
+/// Runs `event` (its JSON) as the user of that name, and writes the reply and each output as a line
+/// of JSON:
 ///
-/// Nothing is delivered to the sockets of a server that runs on the same file, so beside one only events that read are
-/// run.
+/// Nothing is delivered to the sockets of a server on the same database, so beside a server only
+/// events that read are run.
 pub async fn run(
     config: &Config,
     username: &str,

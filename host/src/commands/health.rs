@@ -13,13 +13,14 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// For the whole answer.
+/// Time for the whole answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// Of the answer.
+/// Longest answer.
 const BODY_BYTES_MAX: usize = 1024;
 
-/// The text with which the server at `address` says that it is ready; an error where it is not, or does not answer within 5
-/// seconds. Of a server that listens on all addresses, this machine's own is asked.
+/// Returns what the server at `address` answers if it is ready. Fails if the server is not ready,
+/// or does not answer within 5 seconds. If a server listens on all addresses, its loopback address
+/// is asked.
 pub async fn ask(address: SocketAddr) -> anyhow::Result<String> {
     ensure!(address.port() != 0, "PORT is 0: the system chose another");
     let ip = match address.ip() {

@@ -13,9 +13,10 @@ use crate::config::Config;
 use crate::store::local;
 use crate::store::location::Database;
 
-/// Puts the backup `from` in the place of the data file, which no server may be running on. It is verified before, and gets
-/// the present schema and an epoch of its own, by which clients that keep data learn that they have to forget it. The file that
-/// was there stays beside it, under the name that is returned.
+/// Replaces the data file by the backup `from`. No server may be running on the data file. The
+/// backup is verified first. It gets the present schema and an epoch of its own, which tells
+/// clients that keep data to forget it. The replaced file stays beside the new one, under the name
+/// that is returned.
 pub async fn restore(config: &Config, from: &Path) -> anyhow::Result<(Contents, Option<PathBuf>)> {
     let Database::File(path) = &config.database else {
         bail!(
@@ -25,7 +26,7 @@ pub async fn restore(config: &Config, from: &Path) -> anyhow::Result<(Contents, 
     };
     inspect(from).await?;
     local::create_folder_of(path)?;
-    // The file itself is to be replaced, not a link to it.
+    // Replaces the file itself, not a link to it.
     let path = match path.canonicalize() {
         Ok(path) => path,
         Err(_) => path.clone(),
@@ -57,9 +58,10 @@ pub async fn restore(config: &Config, from: &Path) -> anyhow::Result<(Contents, 
     Ok((contents, replaced))
 }
 
-/// Gives the data file a second name, under which it stays when another one takes its place.
+/// Gives the data file a second name, under which it stays when another file takes its place.
 async fn set_aside(path: &Path) -> anyhow::Result<PathBuf> {
-    // What is in the write-ahead log belongs to it. A file that is damaged takes it along as it is.
+    // Moves the write-ahead log into the file that it belongs to. A damaged file keeps its log as
+    // it is.
     let emptied = async {
         let db = Builder::new_local(path).build().await?.connect()?;
         db.query("pragma wal_checkpoint(truncate)", ())
@@ -74,7 +76,7 @@ async fn set_aside(path: &Path) -> anyhow::Result<PathBuf> {
         let name = with_suffix(path, &format!(".replaced-{at}"));
         match fs::hard_link(path, &name) {
             Ok(()) => break name,
-            // One was replaced in this second already.
+            // Another file was replaced in this second.
             Err(error) if error.kind() == ErrorKind::AlreadyExists => at += 1,
             Err(error) => {
                 return Err(error).with_context(|| format!("cannot keep {}", path.display()));

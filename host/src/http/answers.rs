@@ -1,4 +1,4 @@
-//! Answers, and errors as a route's answers.
+//! Answers, and how errors become answers.
 
 use std::borrow::Cow;
 use std::io;
@@ -11,7 +11,7 @@ use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 
-/// Whole, or sent piece by piece as the client takes it.
+/// A body, whole or sent in pieces as the client reads them.
 pub type AnswerBody = UnsyncBoxBody<Bytes, io::Error>;
 pub type Answer = Response<AnswerBody>;
 
@@ -25,7 +25,7 @@ pub enum ErrorFormat {
     Json,
 }
 
-/// Why a request is not answered as it hoped.
+/// An error as an HTTP answer.
 #[derive(Debug)]
 pub struct HttpError {
     status: StatusCode,
@@ -35,7 +35,7 @@ pub struct HttpError {
 }
 
 impl HttpError {
-    /// One about HTTP itself.
+    /// An error about HTTP itself.
     pub const fn new(status: StatusCode, code: &'static str, text: &'static str) -> Self {
         HttpError {
             status,

@@ -29,12 +29,12 @@ pub struct Call {
     pub place: Arc<ConnectionPlace>,
 }
 
-/// The parts of the path that the route's `{name}`s stand for, percent-encoded as they came.
+/// The values of the route's path parameters, percent-encoded as they came.
 #[derive(Default)]
 pub struct Parameters(pub Vec<(String, String)>);
 
 impl Parameters {
-    /// A name that the route's path does not have is empty.
+    /// Empty if the route's path has no parameter of this name.
     #[cfg_attr(not(test), expect(dead_code, reason = "no path has parameters yet"))]
     pub fn get(&self, name: &str) -> &str {
         let found = self.0.iter().find(|(known, _)| known == name);

@@ -1,4 +1,4 @@
-//! Connections that speak HTTP, from their acceptance to their end.
+//! HTTP connections, from their acceptance to their end.
 
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -23,22 +23,23 @@ use crate::limits::client_address::ClientNetwork;
 use crate::limits::places::{ConnectionPlace, Places};
 use crate::limits::refusal::Refusal;
 
-/// Connections that speak HTTP, handshakes included; further ones wait in the system's backlog.
+/// HTTP connections, WebSocket handshakes included; further ones wait in the system's backlog.
 const CONNECTIONS_MAX: usize = 4096;
-/// Those of one address that is no trusted proxy's; further ones are closed at once.
+/// HTTP connections from one address that is not a trusted proxy's; further ones are closed at
+/// once.
 const CONNECTIONS_PER_ADDRESS: u32 = 256;
 /// Longest head of a request.
 const HEADER_BYTES_MAX: usize = 16 * 1024;
-/// How long what was sent may wait for the peer to take it.
+/// How long the peer may take to acknowledge sent data.
 const UNSENT_TIMEOUT: Duration = Duration::from_secs(60);
-/// After an accept that failed, for want of file descriptors perhaps.
+/// The pause after an accept that failed, for example because no file descriptor was free.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
-/// Without a failure for so long, the next one is worth a line in the log again.
+/// After this time without a failure, the next failure is logged again.
 const ACCEPT_CALM: Duration = Duration::from_secs(10);
-/// Time for the first request of a connection that came right before the stop: it may be on its way.
+/// Time for the first request of a connection that was accepted right before the stop.
 const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Connections that speak HTTP; one that becomes a socket leaves them.
+/// The open HTTP connections. A connection that becomes a WebSocket leaves them.
 pub struct Connections {
     pub tasks: TaskTracker,
     pub stopping: CancellationToken,
@@ -58,7 +59,7 @@ impl Connections {
     }
 }
 
-/// Accepts connections until it is dropped.
+/// Accepts connections until the future is dropped.
 pub async fn accept(listener: &TcpListener, services: &Arc<Services>, connections: &Connections) {
     let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut failed_at: Option<Instant> = None;
@@ -86,7 +87,7 @@ fn serve(
     connections: &Connections,
     permit: OwnedSemaphorePermit,
 ) {
-    // A proxy has the connections of many.
+    // A proxy holds the connections of many clients.
     let is_proxy = services
         .trusted_proxies
         .iter()
@@ -101,7 +102,7 @@ fn serve(
     let held = Arc::new(ConnectionPlace::new(permit, place));
     // Replies are written whole; waiting to fill a packet would only delay them.
     let _ = stream.set_nodelay(true);
-    // A peer that takes nothing of an answer for so long is gone.
+    // A peer that acknowledges nothing for this time is gone.
     let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(UNSENT_TIMEOUT));
     let asked = Arc::new(Notify::new());
     let is_asked = asked.clone();
@@ -119,7 +120,8 @@ fn serve(
     let stopping = connections.stopping.clone();
     connections.tasks.spawn(async move {
         let mut connection = pin!(connection);
-        // hyper would close a connection from which nothing has come yet.
+        // A graceful shutdown closes a connection from which nothing has come yet, so its first
+        // request is awaited before that.
         let stopped = async {
             stopping.cancelled().await;
             let _ = timeout(FIRST_REQUEST_TIMEOUT, asked.notified()).await;

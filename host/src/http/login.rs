@@ -42,7 +42,7 @@ pub async fn verify(_: Call, username: String) -> Result<Answer, HttpError> {
     Ok(text(StatusCode::OK, format!("Hello, {username}")))
 }
 
-/// The username of the request's login token: the first one that holds, of cookies and bearer token.
+/// The username of the first valid login token among the request's cookies and its bearer token.
 pub fn username(accounts: &Accounts, headers: &HeaderMap) -> Result<String, Error> {
     let mut text = "login-token required";
     for token in cookies(headers).chain(bearer(headers)) {
@@ -54,7 +54,7 @@ pub fn username(accounts: &Accounts, headers: &HeaderMap) -> Result<String, Erro
     Err(Error::Unauthorized(text.into()))
 }
 
-/// The values of our cookie. Other cookies of the same header may hold any bytes.
+/// The values of our cookie. Other cookies in the same header may hold any bytes.
 fn cookies(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     let headers = headers.get_all(header::COOKIE).into_iter();
     let pairs = headers.flat_map(|value| value.as_bytes().split(|byte| *byte == b';'));

@@ -1,4 +1,4 @@
-//! HTTP: the table of routes and what answers them.
+//! HTTP: the table of routes, and their handlers.
 
 mod about;
 mod answers;

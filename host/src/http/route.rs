@@ -13,7 +13,7 @@ pub struct Route {
     /// With parameters in braces: `/conversations/{id}`.
     pub path: &'static str,
     pub effect: Effect,
-    /// The attempts that it counts for its address; too many are 429.
+    /// The kind of attempt that each request counts as; too many from one address get 429.
     pub limit: Option<Attempt>,
     pub errors: ErrorFormat,
     pub handler: Handler,
@@ -29,15 +29,16 @@ pub enum Effect {
 
 type Answering = Pin<Box<dyn Future<Output = Result<Answer, HttpError>> + Send>>;
 
-/// Says who may ask, too.
+/// The handler, which also says who may use the route.
 pub enum Handler {
     /// Anyone may.
     Open(Box<dyn Fn(Call) -> Answering + Send + Sync>),
-    /// Users may: it gets the username of the request's login token, without which the answer is 401.
+    /// Logged-in users may. The handler gets the username of the request's login token, without
+    /// which the answer is 401.
     LoggedIn(Box<dyn Fn(Call, String) -> Answering + Send + Sync>),
 }
 
-/// For anyone.
+/// A handler for anyone.
 pub fn open<F>(handler: impl Fn(Call) -> F + Send + Sync + 'static) -> Handler
 where
     F: Future<Output = Result<Answer, HttpError>> + Send + 'static,
@@ -45,7 +46,7 @@ where
     Handler::Open(Box::new(move |call| Box::pin(handler(call))))
 }
 
-/// For users who are logged in.
+/// A handler for logged-in users.
 pub fn logged_in<F>(handler: impl Fn(Call, String) -> F + Send + Sync + 'static) -> Handler
 where
     F: Future<Output = Result<Answer, HttpError>> + Send + 'static,

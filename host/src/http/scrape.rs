@@ -25,7 +25,7 @@ use crate::metrics::METRICS;
 const SCRAPES_MAX: usize = 16;
 /// Time for a whole scrape.
 const SCRAPE_TIMEOUT: Duration = Duration::from_secs(10);
-/// After an accept that failed.
+/// The pause after an accept that failed.
 const ACCEPT_RETRY: Duration = Duration::from_secs(1);
 
 /// Binds METRICS_ADDR.
@@ -35,7 +35,7 @@ pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
         .with_context(|| format!("METRICS_ADDR: cannot listen on {address}"))
 }
 
-/// All of it, in Prometheus's text format.
+/// All metrics in Prometheus's text format.
 fn text(services: &Services) -> prometheus::Result<Vec<u8>> {
     let metrics = &*METRICS;
     let (writes, reads) = services.store.queued();
@@ -59,14 +59,14 @@ fn text(services: &Services) -> prometheus::Result<Vec<u8>> {
     Ok(text)
 }
 
-/// Answers scrapes, until it is dropped.
+/// Answers scrapes until the future is dropped.
 pub async fn serve(listener: TcpListener, services: Arc<Services>) {
     let permits = Arc::new(Semaphore::new(SCRAPES_MAX));
     while let Ok(permit) = permits.clone().acquire_owned().await {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
-                tracing::warn!(%error, "METRICS_ADDR: accept");
+                tracing::warn!(%error, "METRICS_ADDR: accept failed");
                 sleep(ACCEPT_RETRY).await;
                 continue;
             }
@@ -82,7 +82,7 @@ pub async fn serve(listener: TcpListener, services: Arc<Services>) {
             .serve_connection(TokioIo::new(stream), service);
         tokio::spawn(async move {
             let _permit = permit;
-            // Whoever asked has gone, or sends nonsense.
+            // It fails only if the client has gone, or sends nonsense.
             let _ = timeout(SCRAPE_TIMEOUT, connection).await;
         });
     }
@@ -93,7 +93,7 @@ fn answer<B>(services: &Services, request: &Request<B>) -> Response<Full<Bytes>>
         (&Method::GET, "/metrics") => match text(services) {
             Ok(text) => (StatusCode::OK, TEXT_FORMAT, text),
             Err(error) => {
-                tracing::error!(%error, "metrics");
+                tracing::error!(%error, "the metrics cannot be encoded");
                 let status = StatusCode::INTERNAL_SERVER_ERROR;
                 (status, "text/plain", b"internal error".to_vec())
             }

@@ -1,4 +1,4 @@
-//! What requests may need.
+//! The services that requests use.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -18,7 +18,7 @@ use crate::readiness::Readiness;
 use crate::socket::presence::Presence;
 use crate::store::Store;
 
-/// Requests under way for one address, whoever asks for it.
+/// Requests under way for one client address, whether it connects directly or through a proxy.
 const REQUESTS_PER_ADDRESS: u32 = 256;
 
 pub struct Services {
@@ -51,7 +51,8 @@ impl Services {
         bus: Option<Arc<BusStatus>>,
     ) -> anyhow::Result<Self> {
         let store = presence.store.clone();
-        // Where the ids of requests begin: those of two hosts, or of two starts, are not to be the same.
+        // Request ids begin at a random number, so that those of two hosts, or of two starts,
+        // differ.
         let mut random = [0; 8];
         getrandom::fill(&mut random)?;
         Ok(Services {

@@ -11,15 +11,15 @@ pub struct Table(Router<Path>);
 
 /// The routes of one path.
 pub struct Path {
-    /// As in the rows.
+    /// The path as it stands in the rows.
     pub pattern: &'static str,
     pub allow: HeaderValue,
     pub routes: Vec<Route>,
 }
 
 impl Table {
-    /// Panics where two paths cannot be told apart, or a route changes state and does not say so: a table is part of the
-    /// program.
+    /// Panics if two paths match the same requests, or if a route other than `GET` does not say
+    /// that it changes state: a table is part of the program.
     pub fn new(routes: impl IntoIterator<Item = Route>) -> Self {
         let mut paths: Vec<Path> = Vec::new();
         for route in routes {

@@ -1,4 +1,4 @@
-//! The handshake of sockets.
+//! The WebSocket handshake.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -23,8 +23,8 @@ use crate::socket::close_reason::CloseReason;
 use crate::socket::connection::{self, Admission, Connection};
 use crate::socket::handle::Socket;
 
-/// Completes the upgrade whatever the login is worth, and also where no more sockets may be open, because a browser cannot
-/// read an HTTP refusal; the socket then closes with the reason.
+/// Completes the upgrade even if the login is invalid or no more sockets may be open, because a
+/// browser cannot read an HTTP refusal. The socket then closes with the reason.
 pub async fn open_socket(call: Call) -> Result<Answer, HttpError> {
     let Call {
         services,
@@ -59,14 +59,14 @@ pub async fn open_socket(call: Call) -> Result<Answer, HttpError> {
         let socket = Arc::new(Socket::new(id, stream));
         match admitted {
             Ok((username, admission)) => {
-                // It has a place of its own.
+                // The socket has a place of its own.
                 drop(place);
                 let connection = Connection::open(socket, username, admission, presence).await?;
                 let unread = (!unread.is_empty()).then(|| Box::new(unread));
                 Some((connection, unread))
             }
             Err(reason) => {
-                // Those that are refused still count as connections.
+                // A refused socket still counts as an HTTP connection.
                 connection::refuse(&socket, reason).await;
                 drop(place);
                 None
@@ -81,7 +81,7 @@ pub async fn open_socket(call: Call) -> Result<Answer, HttpError> {
     Ok(switching.map(|_| whole_body("")))
 }
 
-/// Who may open a socket, or the reason to close it with.
+/// Returns the user of the new socket, or the reason to close it.
 fn admit(
     services: &Services,
     headers: &HeaderMap,
@@ -118,7 +118,7 @@ fn admit(
     Ok((username, Box::new(admission)))
 }
 
-/// RFC 6455 section 4.2.1: 16 bytes in base64. The library only asks that there is one.
+/// RFC 6455 section 4.2.1: the key is 16 bytes in base64. The library only checks that it exists.
 fn has_websocket_key(headers: &HeaderMap) -> bool {
     let key = headers
         .get(header::SEC_WEBSOCKET_KEY)
@@ -131,7 +131,7 @@ fn has_websocket_key(headers: &HeaderMap) -> bool {
 
 /// The TCP stream of an upgraded connection, and what hyper had read past the handshake.
 async fn raw_stream(upgrade: OnUpgrade) -> Option<(TcpStream, Bytes)> {
-    // The client left before the answer was written.
+    // It fails if the client left before the answer was written.
     let upgraded: Upgraded = upgrade.await.ok()?;
     match upgraded.downcast::<TokioIo<TcpStream>>() {
         Ok(Parts { io, read_buf, .. }) => Some((io.into_inner(), read_buf)),

@@ -11,15 +11,17 @@ use crate::limits::client_address::ClientNetwork;
 use crate::limits::rates::{Rates, quota, rate_limited};
 use crate::limits::refusal::Refusal;
 
-/// An address may try so many passwords for one username, then one in each period. A right one clears the account.
+/// Passwords that one address may try for one username at once, and the period in which it may then
+/// try one more. A correct password resets the count.
 const PASSWORDS_AT_ONCE: u32 = 10;
 const PASSWORD_PERIOD: Duration = Duration::from_secs(30);
-/// A username for which so many passwords were tried, from anywhere, is under attack until fewer than one in each period
-/// are: each address may then try one, and another in each longer period.
+/// After this many passwords for one username, from any addresses, the username is under attack
+/// until fewer than one is tried in each period. Meanwhile each address may try one password at
+/// once, and one more in each longer period.
 const ATTACK_AT_ONCE: u32 = 100;
 const ATTACK_PERIOD: Duration = Duration::from_secs(36);
 const PASSWORD_PERIOD_UNDER_ATTACK: Duration = Duration::from_secs(60);
-/// What may be tried only so often.
+/// An action that may be tried only so often.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Attempt {
     Login,
@@ -27,7 +29,7 @@ pub enum Attempt {
 }
 
 impl Attempt {
-    /// The reason of its refusal.
+    /// The reason to log and count if it is refused.
     pub fn refusal(self) -> Refusal {
         match self {
             Attempt::Login => Refusal::Login,
@@ -36,16 +38,16 @@ impl Attempt {
     }
 }
 
-/// The tries of passwords, and of new accounts. Nobody can lock a user out: a first try from an address is never refused for
-/// what others did.
+/// Counts password attempts and registrations. Nobody can lock a user out: the first try from an
+/// address is never refused because of what others did.
 pub struct AccountGuesses {
     logins: Rates<ClientNetwork>,
     registrations: Rates<ClientNetwork>,
     passwords: Rates<(u64, ClientNetwork)>,
-    /// Of one username, from anywhere.
+    /// Passwords for one username, from any address.
     attacks: Rates<u64>,
     passwords_under_attack: Rates<(u64, ClientNetwork)>,
-    /// Usernames are remembered by their hashes, which nobody outside can foresee.
+    /// Usernames are stored as hashes with a random key, so that nobody can foresee them.
     hasher: RandomState,
 }
 
@@ -77,7 +79,7 @@ impl AccountGuesses {
         rates.check(address.into()).map_err(rate_limited)
     }
 
-    /// One more password for this username, which need not exist, from this address.
+    /// Counts one more password from this address for this username, which need not exist.
     pub fn password(&self, username: &str, address: IpAddr) -> Result<(), Error> {
         let (name, network) = (self.hash(username), ClientNetwork::from(address));
         self.passwords
@@ -92,7 +94,7 @@ impl AccountGuesses {
         Ok(())
     }
 
-    /// The password was right.
+    /// Resets the counts of this username and address: the password was correct.
     pub fn logged_in(&self, username: &str, address: IpAddr) {
         let key = (self.hash(username), ClientNetwork::from(address));
         self.passwords.forget(&key);
@@ -129,10 +131,10 @@ mod tests {
             other => panic!("{other:?}"),
         };
         assert!((25..=31).contains(&slow(guess("192.0.2.1"))));
-        // Another user of that address, and the same user elsewhere.
+        // Another username from that address, and the same username from another address.
         assert_eq!(rates.password("bob", ip("192.0.2.1")), Ok(()));
         assert_eq!(guess("192.0.2.2"), Ok(()));
-        // Many addresses together: each still has its first try, and a right one clears it.
+        // Many addresses together: each still has its first try, and a correct password resets it.
         for index in 0..ATTACK_AT_ONCE {
             assert_eq!(guess(&format!("198.51.100.{index}")), Ok(()));
         }

@@ -1,11 +1,12 @@
-//! Who a client is, by its address.
+//! Identifies clients by their addresses.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use hyper::header::HeaderMap;
 use ipnet::IpNet;
 
-/// What counts as one address: one of version 4, or a network of version 6 such as one customer has (a /56).
+/// What counts as one address: an IPv4 address, or an IPv6 network of the size that one customer
+/// has (a /56).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ClientNetwork(IpAddr);
 
@@ -21,12 +22,13 @@ impl From<IpAddr> for ClientNetwork {
     }
 }
 
-/// The address of the client: the peer's, unless that is a trusted proxy, which says in `X-Forwarded-For` for whom it asks.
-/// Proxies append to that header, so it is read from its end, up to the first address that is no trusted proxy's.
+/// The client's address: the peer's, unless the peer is a trusted proxy, which names its client in
+/// `X-Forwarded-For`. Proxies append to that header, so it is read from its end, up to the first
+/// address that is not a trusted proxy's.
 pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(&address));
     let forwarded = headers.get_all("x-forwarded-for").into_iter();
-    // What the client has put there itself may be any bytes.
+    // The part that the client wrote itself may be any bytes.
     let forwarded: Vec<&[u8]> = forwarded
         .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
         .collect();
@@ -43,7 +45,7 @@ pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> I
     address
 }
 
-/// An address, which some proxies give with the port.
+/// Parses an address, to which some proxies append the port.
 fn hop_address(hop: &str) -> Option<IpAddr> {
     let hop = hop.trim();
     let with_port = || hop.parse::<SocketAddr>().map(|address| address.ip());
@@ -69,7 +71,7 @@ mod tests {
             ("192.0.2.1", vec!["198.51.100.7"], "192.0.2.1"),
             ("127.0.0.1", vec![], "127.0.0.1"),
             ("127.0.0.1", vec!["198.51.100.7"], "198.51.100.7"),
-            // What the client has sent itself comes first.
+            // The client's own entry comes first.
             ("127.0.0.1", vec!["10.9.9.9, 198.51.100.7"], "198.51.100.7"),
             (
                 "127.0.0.1",

@@ -1,4 +1,4 @@
-//! How much of the server one client may take: how many of a thing at once, and how often.
+//! How much of the server one client may use: how many of something at once, and how often.
 
 pub mod account_guesses;
 pub mod client_address;
@@ -8,7 +8,7 @@ pub mod refusal;
 pub mod remembered;
 pub mod user_rates;
 
-/// What an operator may set. 0 stands for no limit.
+/// The limits that an operator may set. 0 means no limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// SOCKETS_MAX: open sockets.
@@ -17,11 +17,11 @@ pub struct Limits {
     pub sockets_per_user: u32,
     /// SOCKETS_PER_ADDRESS: open sockets from one address.
     pub sockets_per_address: u32,
-    /// EVENTS_PER_SECOND: of one socket; ten seconds' worth may come at once.
+    /// EVENTS_PER_SECOND: events of one socket; ten seconds' worth may come at once.
     pub events_per_second: u32,
-    /// LOGINS_PER_MINUTE: tries from one address, and that many at once.
+    /// LOGINS_PER_MINUTE: attempts from one address; as many may come at once.
     pub logins_per_minute: u32,
-    /// REGISTRATIONS_PER_HOUR: tries from one address, and that many at once.
+    /// REGISTRATIONS_PER_HOUR: attempts from one address; as many may come at once.
     pub registrations_per_hour: u32,
 }
 

@@ -1,4 +1,4 @@
-//! How many of a thing may be there at once.
+//! Limits on how many of something may exist at once.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -11,13 +11,13 @@ use crate::limits::Limits;
 use crate::limits::client_address::ClientNetwork;
 use crate::metrics::METRICS;
 
-/// How many of a thing each of many has, at most `max`; 0 stands for no limit.
+/// The places that each key has taken, at most `max`; 0 means no limit.
 pub struct Places<K: Hash + Eq> {
     max: u32,
     taken: Mutex<HashMap<K, u32>>,
 }
 
-/// One of them, given back when it is dropped.
+/// One place of a key, given back when it is dropped.
 pub struct Place<K: Hash + Eq> {
     key: K,
     places: Arc<Places<K>>,
@@ -31,7 +31,7 @@ impl<K: Hash + Eq + Clone> Places<K> {
         }
     }
 
-    /// `None`: it has as many as it may have.
+    /// `None` if the key has as many as it may have.
     pub fn take(self: &Arc<Self>, key: K) -> Option<Place<K>> {
         self.enter(&key).then(|| Place {
             key,
@@ -39,7 +39,7 @@ impl<K: Hash + Eq + Clone> Places<K> {
         })
     }
 
-    /// Takes one that `leave` gives back; `false`: it has as many as it may have.
+    /// Takes a place that `leave` gives back; `false` if the key has as many as it may have.
     fn enter(&self, key: &K) -> bool {
         let mut taken = locked(&self.taken);
         let count = taken.entry(key.clone()).or_default();
@@ -74,14 +74,14 @@ pub struct SocketPlaces {
     addresses: Places<ClientNetwork>,
 }
 
-/// What one socket takes of them, in few bytes.
+/// The places of one socket, in few bytes.
 pub struct SocketPlace {
     user: Arc<str>,
     address: ClientNetwork,
     places: Arc<SocketPlaces>,
 }
 
-/// Which of them is taken.
+/// The limit that is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Full {
     All,
@@ -128,7 +128,8 @@ impl Drop for SocketPlace {
     }
 }
 
-/// Held for as long as a connection is HTTP: a socket that opens has a place of its own.
+/// Held while a connection speaks HTTP. A connection that becomes a socket takes a `SocketPlace`
+/// instead.
 pub struct ConnectionPlace {
     _permit: OwnedSemaphorePermit,
     _place: Option<Place<ClientNetwork>>,
@@ -151,7 +152,7 @@ impl Drop for ConnectionPlace {
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Numbers alone: a panic cannot have left them half changed.
+    // These are only numbers, which a panic cannot leave half changed.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -1,4 +1,4 @@
-//! How often a thing may be done.
+//! Limits on how often something may be done.
 
 use std::hash::Hash;
 use std::num::NonZeroU32;
@@ -22,7 +22,7 @@ impl Rate {
         Rate(quota.map(DefaultDirectRateLimiter::direct))
     }
 
-    /// Once more. `Err`: not now, but after this time.
+    /// Counts one more. `Err` if it is too early, with the time to wait.
     pub fn check(&self) -> Result<(), Duration> {
         let Some(limiter) = &self.0 else {
             return Ok(());
@@ -34,7 +34,7 @@ impl Rate {
     }
 }
 
-/// The same rate for each of many.
+/// The same rate for each key.
 pub struct Rates<K> {
     quota: Option<Quota>,
     remembered: Remembered<K, Rate>,
@@ -48,24 +48,25 @@ impl<K: Hash + Eq> Rates<K> {
         }
     }
 
-    /// Once more for this one.
+    /// Counts one more for this key.
     pub fn check(&self, key: K) -> Result<(), Duration> {
         self.remembered.of(key, || Rate::new(self.quota)).check()
     }
 
-    /// As if it had done nothing yet.
+    /// Forgets what this key has done.
     pub fn forget(&self, key: &K) {
         self.remembered.forget(key);
     }
 }
 
-/// `count` in each `period`, evenly, and `at_once` after a pause. `None`, no limit, where `count` is 0.
+/// `count` in each `period`, evenly spread, and `at_once` after a pause. `None`, no limit, if
+/// `count` is 0.
 pub fn quota(count: u32, period: Duration, at_once: u32) -> Option<Quota> {
     let quota = Quota::with_period(period.checked_div(count)?)?;
     Some(quota.allow_burst(NonZeroU32::new(at_once)?))
 }
 
-/// The error for what may be done again after this time.
+/// The error for a request that may be repeated after `wait`.
 pub fn rate_limited(wait: Duration) -> Error {
     let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX);
     Error::RateLimited {

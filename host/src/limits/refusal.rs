@@ -1,4 +1,4 @@
-//! Why something was refused to a client for security or a limit.
+//! Why the server refuses something to a client: for security, or because of a limit.
 
 /// Declares the enum, `ALL` and `name` from one line for each reason.
 macro_rules! refusals {
@@ -11,7 +11,7 @@ macro_rules! refusals {
         impl Refusal {
             pub const ALL: &[Refusal] = &[$(Refusal::$refusal,)*];
 
-            /// In the log and the metrics.
+            /// Its name in the log and the metrics.
             pub fn name(self) -> &'static str {
                 match self {
                     $(Refusal::$refusal => $name,)*

@@ -1,23 +1,23 @@
-//! What is known of each of many clients: of those that were seen last, so that memory is bounded.
+//! Values of the clients that were seen last, so that memory is bounded.
 
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lru::LruCache;
 
-/// Addresses, and usernames by address, that are remembered.
+/// Addresses, or usernames with addresses, that are remembered.
 const REMEMBERED_MAX: usize = 100_000;
 
-/// A value for each key; of too many keys, those that were asked for last.
+/// A value for each key. If there are too many keys, the least recently used one is forgotten.
 pub struct Remembered<K, V>(Mutex<LruCache<K, Arc<V>>>);
 
 impl<K: Hash + Eq, V> Remembered<K, V> {
     pub fn new() -> Self {
-        // With a capacity it would take the memory at once.
+        // With a capacity the cache would allocate all of its memory at once.
         Remembered(Mutex::new(LruCache::unbounded()))
     }
 
-    /// What is known of this one; `make` says it where nothing is.
+    /// The value of this key; `make` makes it if there is none.
     pub fn of(&self, key: K, make: impl FnOnce() -> V) -> Arc<V> {
         let mut remembered = self.locked();
         let value = remembered.get_or_insert(key, || Arc::new(make())).clone();
@@ -32,7 +32,7 @@ impl<K: Hash + Eq, V> Remembered<K, V> {
     }
 
     fn locked(&self) -> MutexGuard<'_, LruCache<K, Arc<V>>> {
-        // What `make` panics over is not added.
+        // If `make` panics, nothing is added.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

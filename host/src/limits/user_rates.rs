@@ -1,4 +1,4 @@
-//! How much a user may send, and one socket.
+//! How much a user, and one socket, may send.
 
 use std::sync::Arc;
 
@@ -9,18 +9,19 @@ use crate::limits::Limits;
 use crate::limits::rates::{Rate, rate_limited};
 use crate::limits::remembered::Remembered;
 
-/// Pings and pongs of one socket: so many a second, and so many at once. One that sends more is closed.
+/// Pings and pongs that one socket may send, per second and at once. A socket that sends more is
+/// closed.
 const CONTROL_FRAMES_PER_SECOND: u32 = 10;
 const CONTROL_FRAMES_AT_ONCE: u32 = 100;
-/// What a user may send on all sockets together, in events of one socket.
+/// All sockets of a user together may send this many times the events of one socket.
 const USER_EVENTS: u32 = 4;
-/// What users may do, with all of their sockets on this host.
+/// The rates of users, over all of their sockets on this host.
 pub struct UserRates {
     limits: Limits,
     users: Remembered<Arc<str>, UserRate>,
 }
 
-/// Of one user.
+/// The rates of one user.
 struct UserRate {
     events: Rate,
     connects: Rate,
@@ -34,7 +35,7 @@ impl UserRates {
         }
     }
 
-    /// One more socket: what may be sent on it.
+    /// Counts one more socket; returns what may be sent on it.
     pub fn connect(&self, username: &Arc<str>) -> Result<SocketRates, Flood> {
         let user = self.users.of(username.clone(), || UserRate {
             events: events(self.limits.events_per_second.saturating_mul(USER_EVENTS)),
@@ -50,21 +51,21 @@ impl UserRates {
 
 /// What one socket may send.
 pub struct SocketRates {
-    /// Events.
+    /// Events per second.
     per_second: u32,
     events: Rate,
     user: Arc<UserRate>,
-    /// Events that were refused: one who does not listen to that is closed.
+    /// Refused events. A socket that ignores too many refusals is closed.
     refusals: OnceCell<Box<Rate>>,
     control_frames: Rate,
 }
 
-/// So many a second, and ten seconds' worth at once.
+/// `per_second` events, and ten seconds' worth at once.
 fn events(per_second: u32) -> Rate {
     Rate::per_second(per_second, per_second.saturating_mul(10))
 }
 
-/// The socket is to be closed.
+/// The socket has to be closed.
 #[derive(Debug)]
 pub struct Flood;
 
@@ -79,7 +80,7 @@ impl SocketRates {
         }
     }
 
-    /// One more event. `Ok(Err(…))`: it is refused with that.
+    /// Counts one more event. `Ok(Err(…))`: the event is refused with this error.
     pub fn event(&self) -> Result<Result<(), Error>, Flood> {
         let both = self.events.check();
         match both.and_then(|()| self.user.events.check()) {
@@ -94,7 +95,7 @@ impl SocketRates {
         }
     }
 
-    /// One more ping or pong.
+    /// Counts one more ping or pong.
     pub fn control_frame(&self) -> Result<(), Flood> {
         self.control_frames.check().map_err(|_| Flood)
     }

@@ -1,4 +1,4 @@
-//! Why a socket is closed, as its close frame says.
+//! The code and the reason with which a socket is closed.
 
 use std::borrow::Cow;
 
@@ -36,7 +36,7 @@ impl CloseReason {
         }
     }
 
-    /// As the first backend closes a socket whose login does not hold.
+    /// Closes a socket without a valid login, as the first backend did.
     pub fn refused(text: String) -> Self {
         CloseReason {
             code: 1000,

@@ -1,4 +1,5 @@
-//! The life of one WebSocket, from the handshake to its end: its requests are read, and answered in their order.
+//! The life of one WebSocket, from the handshake to its end: reads its requests and answers them in
+//! order.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -35,32 +36,34 @@ use crate::threads::contain;
 
 /// Writes of one socket that may be under way at once; its further requests wait.
 const UNANSWERED_MAX: u32 = 32;
-/// How long a closed socket may take to read its close frame and close its side.
+/// How long the peer of a closed socket may take to read the close frame and close its side.
 const LINGER: Duration = Duration::from_secs(2);
-/// Input is read in pieces of at most this many bytes. Who sends without end has one of them decoded, some thousand tiny frames,
-/// before others have their turn.
+/// Input is read in pieces of at most this many bytes. If a client sends without a pause, one
+/// piece, some thousand tiny frames at most, is decoded before other sockets have their turn.
 const READ_BYTES: usize = 16 * 1024;
 
-/// Who may have a socket: its login token holds, and there is a place.
+/// What an admitted socket has: its login token is valid, and it has a place.
 pub struct Admission {
     pub address: IpAddr,
     pub rates: SocketRates,
-    /// Of its operations.
+    /// The source of its operations.
     pub source: Arc<Source>,
-    /// Time for a whole message, from its first byte. An idle socket keeps this: a `Duration` is four times as long.
+    /// Time for a whole message, from its first byte. Idle sockets hold this too, and a `Duration`
+    /// is four times as large.
     pub message_milliseconds: u32,
     pub _place: SocketPlace,
 }
 
-/// Closes a socket that may not be open.
+/// Closes a socket that is not admitted.
 pub async fn refuse(socket: &Socket, reason: CloseReason) {
     socket.close(reason);
     socket.flush();
     linger(socket).await;
 }
 
-/// After the close frame: waits a bounded time for the peer to take it and to close its side, so that the frame is not
-/// lost to a reset. What still comes is not looked at: one that is closed for a flood costs nothing more.
+/// After the close frame: waits a bounded time until the peer has taken it and closed its side, so
+/// that a reset does not destroy the frame. Further input is discarded without decoding it, so that
+/// a flood costs nothing more.
 async fn linger(socket: &Socket) {
     let deadline = Instant::now() + LINGER;
     let (mut is_shut, mut peer_is_done) = (false, false);
@@ -75,7 +78,7 @@ async fn linger(socket: &Socket) {
             return;
         }
         let step = async {
-            // A flood that goes on is always readable.
+            // During a flood the stream is always readable, so other tasks get their turn here.
             yield_now().await;
             tokio::select! {
                 _ = socket.stream.readable(), if !peer_is_done => discard(socket),
@@ -89,18 +92,18 @@ async fn linger(socket: &Socket) {
     }
 }
 
-/// What one read brought.
+/// The result of one read.
 enum Received {
     Nothing,
     Messages,
-    /// The peer sent a close frame: this one answers it.
+    /// The peer sent a close frame, which `Request::Close` answers.
     Closed,
     /// The peer is gone.
     End,
     Violation(Violation),
 }
 
-/// What a client asks for, free of the buffer it came in.
+/// A request, independent of the buffer it came in.
 enum Request {
     Event(Event),
     Ping(Bytes),
@@ -126,20 +129,20 @@ pub struct Connection {
     presence: Arc<Presence>,
     admission: Box<Admission>,
     decoder: Decoder,
-    /// Of its events.
+    /// The number of its events so far.
     count: AtomicU32,
 }
 
-/// What a connection has waited for.
+/// Why a waiting connection wakes up.
 enum Wake {
     Readable,
     Changed,
-    /// A message is not complete in its time.
+    /// A message was not complete in time.
     Late,
 }
 
 impl Connection {
-    /// Registers the socket. `None`: it could not be, and is closed.
+    /// Registers the socket. `None` if that fails: the socket is closed then.
     pub async fn open(
         socket: Arc<Socket>,
         username: Arc<str>,
@@ -166,10 +169,10 @@ impl Connection {
 
     /// Serves the socket to its end. `unread` is what the client sent right behind its handshake.
     ///
-    /// While nothing happens this future is most of what a socket costs: whatever else it needs is in boxes, and only
+    /// This future is most of what an idle socket costs, so everything else is boxed, and only
     /// while it is needed.
     pub async fn serve(&mut self, unread: Option<Box<Bytes>>) {
-        // Whatever happens to it, its user is not to stay online.
+        // Even after a panic the user must not stay online.
         let run = AssertUnwindSafe(self.run(unread));
         if run.catch_unwind().await.is_err() {
             self.socket.close(CloseReason::INTERNAL);
@@ -185,7 +188,7 @@ impl Connection {
             source: self.admission.source.clone(),
             ctx: self.context(),
         };
-        // Its place is given back at the very end.
+        // The socket's place is given back at the very end.
         tokio::join!(self.presence.close(departure), linger(socket));
     }
 
@@ -210,7 +213,7 @@ impl Connection {
                 Wake::Readable => {
                     let (requests, received) = self.receive();
                     if !requests.is_empty() {
-                        // What is incomplete now has just begun.
+                        // A message that is incomplete now has just begun.
                         deadline = None;
                     }
                     let is_more_likely = requests.len() > 1 || !self.decoder.is_between_messages();
@@ -246,7 +249,7 @@ impl Connection {
         Poll::Pending
     }
 
-    /// Answers what was asked, and closes.
+    /// Waits until all requests are answered, and closes.
     async fn finish(&self, reason: CloseReason) {
         self.socket.answered_down_to(0).await;
         self.socket.close(reason);
@@ -288,7 +291,7 @@ impl Connection {
         (requests, received)
     }
 
-    /// Answers requests in their order, then what else the read has shown.
+    /// Answers requests in order, then handles the end of the connection or a violation.
     async fn handle(&self, requests: Vec<Request>, received: Received) {
         let socket = &self.socket;
         for request in requests {
@@ -323,7 +326,7 @@ impl Connection {
         match received {
             Received::Violation(violation) => self.finish(violation.into()).await,
             Received::End => {
-                // It may still read: what it has asked is answered.
+                // The peer may still read: its requests are answered.
                 socket.answered_down_to(0).await;
                 socket.end();
             }
@@ -348,8 +351,8 @@ impl Connection {
         }
     }
 
-    /// Replies leave in the order of the requests: writes follow each other through the writer, and anything else
-    /// waits for the writes before it.
+    /// Replies leave in the order of the requests: writes follow each other through the writer, and
+    /// everything else waits for the writes before it.
     async fn answer(&self, event: Event, id: EventId) {
         let started = Instant::now();
         let (socket, store) = (&self.socket, &self.presence.store);
@@ -398,7 +401,7 @@ impl Connection {
         };
         note(&id, &outcome, started);
         let reply = frame::text_frame(&envelope.reply(&outcome));
-        // It may be large, and the wait for the peer long.
+        // The outcome may be large, and the wait for the peer long.
         drop(outcome);
         socket.outgoing().add(reply);
         if socket.outgoing().bytes() > PAUSE_READING_BYTES {
@@ -409,7 +412,7 @@ impl Connection {
 
     fn caller(&self) -> &User {
         let user = self.socket.user();
-        user.expect("it is opened with its user")
+        user.expect("a socket is opened with its user")
     }
 
     fn context(&self) -> Context {
@@ -428,7 +431,7 @@ impl Connection {
 #[derive(Clone, Copy)]
 struct EventId {
     socket_id: u64,
-    /// Of the socket's events.
+    /// The number among the socket's events.
     number: u32,
     user_id: i64,
     kind: &'static str,
@@ -446,7 +449,8 @@ impl fmt::Display for EventId {
     }
 }
 
-/// Counts an event that is about to be answered, and logs why it failed where that is the server's fault.
+/// Counts an event that is about to be answered, and logs why it failed if that is the server's
+/// fault.
 fn note(id: &EventId, outcome: &Result<Reply, Error>, started: Instant) {
     let result = outcome.as_ref().map_or_else(Error::code, |_| "ok");
     METRICS.count_event(id.kind, result);

@@ -1,12 +1,15 @@
-//! WebSocket frames (RFC 6455 section 5): a strict incremental decoder of what clients send, and whole frames to send.
+//! WebSocket frames (RFC 6455 section 5): a strict incremental decoder of what clients send, and
+//! whole frames to send.
 //!
-//! The decoder is our own because fastwebsockets' reader accepts unmasked frames, joins fragments without a bound and
-//! reports violations without a close code; frame heads, unmasking and close codes are the library's.
+//! The decoder is our own because fastwebsockets' reader accepts unmasked frames, joins fragments
+//! without a bound and reports violations without a close code. Frame heads, unmasking and close
+//! codes come from that library.
 
 use bytes::Bytes;
 use fastwebsockets::{CloseCode, Frame, OpCode, Payload, unmask};
 
-/// Longest message of a client, its fragments together, in bytes. Longer ones close the socket with 1009.
+/// Longest message of a client, its fragments together, in bytes. Longer ones close the socket with
+/// 1009.
 pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 
 /// Frames of one message. More close the socket with 1009.
@@ -15,18 +18,18 @@ pub const FRAGMENTS_MAX: u32 = 1024;
 /// Longest payload of a control frame (section 5.5).
 const CONTROL_BYTES_MAX: usize = 125;
 
-/// What a client sent, whole.
+/// A whole message of a client.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Message<'a> {
     Text(&'a str),
     /// To be answered with a pong of the same payload.
     Ping(&'a [u8]),
     Pong,
-    /// The client's code, where it gave one. Nothing after it is decoded.
+    /// The client's code, if it gave one. Nothing after it is decoded.
     Close(Option<u16>),
 }
 
-/// Why a connection has to be closed, as the close frame will say.
+/// Why a connection has to be closed: the code and reason of the close frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Violation {
     pub code: u16,
@@ -44,14 +47,15 @@ pub struct Decoder {
     tail: Vec<u8>,
     /// The fragments of an unfinished text message.
     fragments: Option<Vec<u8>>,
-    /// How many they are.
+    /// The number of these fragments.
     fragment_count: u32,
     closed: bool,
 }
 
 impl Decoder {
-    /// Takes the next bytes of the connection, in pieces of any size, and calls `receive` for each message that is
-    /// complete with them. `input` is used as working space. After an error or a `Close` the decoder ignores all input.
+    /// Takes the next bytes of the connection, in pieces of any size, and calls `receive` for each
+    /// message that is complete with them. `input` is used as working space. After an error or a
+    /// `Close` the decoder ignores all input.
     pub fn feed(
         &mut self,
         input: &mut [u8],
@@ -84,12 +88,13 @@ impl Decoder {
         result
     }
 
-    /// Nothing that was received waits for its end.
+    /// Whether no message or frame is incomplete.
     pub fn is_between_messages(&self) -> bool {
         self.tail.is_empty() && self.fragments.is_none()
     }
 
-    /// Bytes of what has not arrived whole: never more than the longest message and a control frame.
+    /// Bytes of incomplete messages and frames: never more than the longest message and a control
+    /// frame.
     pub fn held_bytes(&self) -> usize {
         self.tail.len() + self.fragments.as_ref().map_or(0, Vec::len)
     }
@@ -111,8 +116,8 @@ impl Decoder {
         Ok(consumed)
     }
 
-    /// The next frame, unmasked, or `None` while it is incomplete. What is wrong with a head is said as soon as the
-    /// bytes that show it are there.
+    /// The next frame, unmasked, or `None` while it is incomplete. An error in a head is reported
+    /// as soon as the bytes that show it have arrived.
     fn next_frame<'a>(
         &self,
         buffer: &'a mut [u8],
@@ -236,7 +241,7 @@ fn close_code(payload: &[u8]) -> Result<Option<u16>, Violation> {
     Ok(Some(code))
 }
 
-/// A whole text frame, to be shared by everyone it goes to.
+/// A whole text frame, shared by all its receivers.
 pub fn text_frame(text: &str) -> Bytes {
     encode(OpCode::Text, text.as_bytes())
 }
@@ -249,7 +254,8 @@ pub fn pong_frame(payload: &[u8]) -> Bytes {
     encode(OpCode::Pong, payload)
 }
 
-/// `code` 1005 stands for a close frame without a code. A reason that does not fit the frame is cut at a character.
+/// `code` 1005 stands for a close frame without a code. A reason that does not fit the frame is cut
+/// at a character.
 pub fn close_frame(code: u16, reason: &str) -> Bytes {
     if code == u16::from(CloseCode::Status) {
         return encode(OpCode::Close, &[]);

@@ -1,7 +1,7 @@
-//! One WebSocket, as others hold it: frames are queued for it, and it is closed.
+//! One WebSocket as other modules see it: they queue frames for it and close it.
 //!
-//! Nothing is held for an idle socket but its entry: input is read into a buffer of the thread, and the outgoing
-//! frames own memory only while there are some.
+//! An idle socket owns no buffers: input is read into a buffer of the thread, and the queue of
+//! outgoing frames owns memory only while it has some.
 
 use std::future::poll_fn;
 use std::io::{ErrorKind, IoSlice};
@@ -18,14 +18,15 @@ use crate::metrics::METRICS;
 use crate::socket::close_reason::CloseReason;
 use crate::socket::outgoing::Outgoing;
 
-/// Bytes of pushes that may wait for one socket. One that passes it is closed with 1013.
+/// Bytes of pushes that may wait for one socket. A socket with more is closed with 1013.
 pub const PUSH_BYTES_QUEUED_MAX: usize = 4 * 1024 * 1024;
 /// While more bytes than this wait for a socket, droppable pushes are dropped.
 const DROP_BYTES: usize = 64 * 1024;
-/// While more bytes than this wait for a socket, its requests are not read: replies cannot pile up.
+/// While more bytes than this wait for a socket, its requests are not read, so that replies cannot
+/// pile up.
 pub(super) const PAUSE_READING_BYTES: usize = 256 * 1024;
-/// Bytes that the system may hold for a socket before they can be sent. The rest waits here, where it is counted, and every
-/// piece of this size that a slow peer takes is seen as a sign of life.
+/// Unsent bytes that the system may hold for a socket. The rest waits here, where it is counted,
+/// and each piece of this size that a slow peer takes counts as a sign of life.
 const UNSENT_BYTES: u32 = 64 * 1024;
 /// Frames handed to the system in one write.
 const SLICES_MAX: usize = 64;
@@ -35,8 +36,8 @@ pub struct Socket {
     pub id: u64,
     pub(super) stream: TcpStream,
     outgoing: Mutex<Outgoing>,
-    /// The socket's task; it has something to look at: the peer is slow, the socket was closed, or an answer has come that
-    /// it waits for.
+    /// Wakes the socket's task if the peer is slow, the socket was closed, or a reply has come that
+    /// the task waits for.
     task: AtomicWaker,
     is_woken: AtomicBool,
     /// Requests handed to the writer whose replies are not queued yet.
@@ -50,7 +51,7 @@ pub struct Socket {
     pub(super) user: OnceCell<User>,
 }
 
-/// Whose socket it is.
+/// The user of a socket.
 #[derive(Clone)]
 pub struct User {
     pub id: i64,
@@ -82,7 +83,8 @@ impl Socket {
         self.user.get()
     }
 
-    /// Queues a push. A droppable one is left out where others wait already; a socket for which too many wait is closed.
+    /// Queues a push. A droppable push is left out if more than `DROP_BYTES` wait already. A socket
+    /// for which too many pushes wait is closed.
     pub fn push(&self, frame: Bytes, is_droppable: bool) {
         let mut outgoing = self.outgoing();
         if is_droppable && outgoing.bytes() > DROP_BYTES {
@@ -109,13 +111,13 @@ impl Socket {
         }
     }
 
-    /// Queues a close frame behind what is queued.
+    /// Queues a close frame behind the queued frames.
     pub fn close(&self, reason: CloseReason) {
         close(&mut self.outgoing(), reason);
         self.wake();
     }
 
-    /// The peer has closed its side without a frame: what waits is still written.
+    /// The peer has closed its side without a close frame: what is queued is still written.
     pub(super) fn end(&self) {
         let mut outgoing = self.outgoing();
         count_close(&outgoing, LOST);
@@ -128,7 +130,7 @@ impl Socket {
         self.wake();
     }
 
-    /// Queues a ping; `was_heard_since_ping` is about the time from now on.
+    /// Queues a ping; from now on `was_heard_since_ping` is about this ping.
     pub fn ping(&self, frame: Bytes) {
         self.is_heard.store(false, Ordering::Relaxed);
         self.outgoing().add(frame);
@@ -138,7 +140,8 @@ impl Socket {
         self.is_heard.load(Ordering::Relaxed)
     }
 
-    /// Writes what is queued, as far as the system takes it without waiting; the task writes the rest.
+    /// Writes what is queued, as far as the system accepts it without waiting; the task writes the
+    /// rest.
     pub fn flush(&self) {
         let mut outgoing = self.outgoing();
         if !outgoing.is_blocked {
@@ -173,7 +176,7 @@ impl Socket {
     }
 
     pub(super) fn outgoing(&self) -> MutexGuard<'_, Outgoing> {
-        // A panic while it was held cannot have broken more than this socket's own frames.
+        // A panic under this lock can have damaged only this socket's own frames.
         self.outgoing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -190,7 +193,8 @@ impl Socket {
         self.task.wake();
     }
 
-    /// Waits until something has changed: it was woken, or the system took what was blocked. Only the socket's own task waits.
+    /// Waits until the task is woken or the system accepts what was blocked. Only the socket's own
+    /// task waits.
     pub(super) async fn changed(&self) {
         poll_fn(|cx| self.poll_changed(cx)).await;
     }
@@ -202,7 +206,7 @@ impl Socket {
         }
         let is_blocked = self.outgoing().is_blocked;
         if is_blocked && self.stream.poll_write_ready(cx).is_ready() {
-            // The system had no room and has again: the peer reads, however slowly it answers pings.
+            // The system has room again, so the peer reads, however slowly it answers pings.
             self.is_heard.store(true, Ordering::Relaxed);
             self.write(&mut self.outgoing());
             return Poll::Ready(());
@@ -228,7 +232,7 @@ fn close(outgoing: &mut Outgoing, reason: CloseReason) {
     outgoing.close(reason.frame());
 }
 
-/// Of several reasons the first one counts. A client may choose any code above 2999.
+/// Only the first of several reasons counts. A client may choose any code above 2999.
 fn count_close(outgoing: &Outgoing, code: u16) {
     if outgoing.is_open() {
         let code = match code {

@@ -1,4 +1,4 @@
-//! WebSockets: what others hold of one, and its life.
+//! WebSockets: a socket as other modules see it, and its life.
 
 pub mod close_reason;
 pub mod connection;

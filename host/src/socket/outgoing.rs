@@ -1,19 +1,19 @@
-//! The frames on their way to one socket.
+//! The queue of frames for one socket.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
 use bytes::Bytes;
 
-/// In order, with the account of what waits. Owns no memory while it is empty.
+/// The frames in order, with their sizes added up. Owns no memory while it is empty.
 #[derive(Default)]
 pub struct Outgoing {
     frames: VecDeque<Queued>,
     bytes: usize,
     push_bytes: usize,
-    /// Bytes of the first frame that the system has taken.
+    /// Bytes of the first frame that the system has accepted.
     written: usize,
-    /// The system takes no more for now: the socket's task writes when it does.
+    /// The system accepts no more for now; the socket's task writes when it does.
     pub is_blocked: bool,
     state: State,
 }
@@ -27,19 +27,19 @@ struct Queued {
 enum State {
     #[default]
     Open,
-    /// No more frames are taken.
+    /// No more frames are accepted.
     Closing,
     /// The connection is gone.
     Broken,
 }
 
 impl Outgoing {
-    /// Of all frames, what is written of the first one included.
+    /// Bytes of all frames, including the written part of the first one.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Of the frames that are pushes.
+    /// Bytes of the frames that are pushes.
     pub fn push_bytes(&self) -> usize {
         self.push_bytes
     }
@@ -48,7 +48,7 @@ impl Outgoing {
         self.frames.is_empty()
     }
 
-    /// Frames are still taken.
+    /// Whether frames are still accepted.
     pub fn is_open(&self) -> bool {
         self.state == State::Open
     }
@@ -57,7 +57,7 @@ impl Outgoing {
         self.state == State::Broken
     }
 
-    /// A reply, or a control frame.
+    /// Queues a reply or a control frame.
     pub fn add(&mut self, frame: Bytes) {
         self.append(frame, false);
     }
@@ -66,27 +66,27 @@ impl Outgoing {
         self.append(frame, true);
     }
 
-    /// The last frame.
+    /// Queues the last frame.
     pub fn close(&mut self, frame: Bytes) {
         self.add(frame);
         self.end();
     }
 
-    /// Takes no more frames; what waits is still to be written.
+    /// Accepts no more frames; what is queued is still written.
     pub fn end(&mut self) {
         if self.is_open() {
             self.state = State::Closing;
         }
     }
 
-    /// The connection is gone, and what waits with it.
+    /// The connection is gone: drops what is queued.
     pub fn break_off(&mut self) {
         self.written = 0;
         self.clear();
         self.state = State::Broken;
     }
 
-    /// Forgets every frame that the system has taken nothing of.
+    /// Drops the queued frames, but not a first one that is partly written.
     pub fn clear(&mut self) {
         self.frames.truncate(usize::from(self.written > 0));
         self.bytes = self.frames.iter().map(|queued| queued.frame.len()).sum();
@@ -105,7 +105,7 @@ impl Outgoing {
         count
     }
 
-    /// The system has taken this many bytes.
+    /// Notes that the system has accepted this many bytes.
     pub fn advance(&mut self, mut bytes: usize) {
         while let Some(first) = self.frames.front() {
             let length = first.frame.len();
@@ -140,7 +140,7 @@ impl Outgoing {
 mod tests {
     use super::*;
 
-    /// What would be written next, at most `bytes` of it.
+    /// Takes at most `bytes` of what would be written next.
     fn take(outgoing: &mut Outgoing, bytes: usize) -> Vec<u8> {
         let mut slices = [IoSlice::new(&[]); 3];
         let count = outgoing.slices(&mut slices);

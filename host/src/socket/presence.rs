@@ -1,5 +1,5 @@
-//! The sockets that the database counts, by which it knows who is online: each is counted when it opens and when it closes,
-//! in one order with its place in the registry.
+//! Counts open sockets in the database, so that it knows who is online. A socket is counted, and no
+//! longer counted, in the same order in which the registry adds and removes it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -15,16 +15,16 @@ use crate::socket::handle::{Socket, User};
 use crate::store::Store;
 use crate::store::source::Source;
 
-/// Sockets whose end is stored in one go, after it could not be.
+/// Closed sockets that are stored together when storing them is retried.
 const DEPARTURES: usize = 256;
 
 pub struct Presence {
     pub store: Store,
-    /// Those whose end could not be stored yet.
+    /// Closed sockets whose end could not be stored yet.
     departed: Mutex<Vec<Departure>>,
 }
 
-/// A socket that is closed, and that the database still counts.
+/// A closed socket that the database still counts.
 pub struct Departure {
     pub socket: Arc<Socket>,
     pub source: Arc<Source>,
@@ -84,7 +84,8 @@ impl Presence {
         }
     }
 
-    /// Takes the socket out of the registry and out of its user's presence. If the database fails, `retry` tries again.
+    /// Removes the socket from the registry and from its user's presence. If the database fails,
+    /// `retry` tries again.
     pub async fn close(&self, departure: Departure) {
         let operation = Disconnected {
             host_id: self.store.host_id(),
@@ -93,11 +94,15 @@ impl Presence {
         let (done, stored) = oneshot::channel();
         let then = move |outcome: Result<(), Error>, outbox| {
             if let Err(Error::Internal(detail)) = &outcome {
-                tracing::error!(detail, socket = closed.id, "its end could not be stored");
+                tracing::error!(
+                    detail,
+                    socket = closed.id,
+                    "the end of a socket could not be stored"
+                );
             }
             let is_stored = outcome.is_ok();
             let _ = done.send(is_stored);
-            // What is not stored still counts, here as well.
+            // If it is not stored, the socket still counts, here as well.
             is_stored.then(|| Delivery::closed(closed, outbox))
         };
         let (source, ctx) = (&departure.source, departure.ctx.clone());
@@ -107,7 +112,7 @@ impl Presence {
         }
     }
 
-    /// Stores the ends that could not be stored before.
+    /// Retries the ends of sockets that could not be stored before.
     pub async fn retry(&self) {
         let mut departed = std::mem::take(&mut *self.departed());
         while !departed.is_empty() {

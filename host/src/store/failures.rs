@@ -1,4 +1,4 @@
-//! Why the store has no rows for an operation, and what its caller may know of it.
+//! Why an operation failed in the store, and what its caller is told.
 
 use handler::Error;
 use once_cell::sync::Lazy;
@@ -7,29 +7,29 @@ use crate::limits::rates::Rate;
 
 const RETRY_AFTER_SECONDS: u32 = 1;
 
-/// Too many wait already.
+/// The error for an operation that may succeed a little later.
 pub fn busy() -> Error {
     Error::Unavailable {
         retry_after_seconds: RETRY_AFTER_SECONDS,
     }
 }
 
-/// Why a group has no rows.
+/// Why a group of operations failed.
 pub enum Failure {
-    /// A statement is wrong for the data; nothing was stored.
+    /// A statement failed on the data; nothing was stored.
     Statement(String),
-    /// The database cannot now; nothing was stored.
+    /// The database is not available now; nothing was stored.
     Unavailable(String),
-    /// The database is gone, and nobody knows whether it was stored.
+    /// The connection was lost, and it is not known whether the group was stored.
     Unknown(String),
-    /// It was stored, and the rows were lost on the way.
+    /// The group was stored, but the answer with its rows was lost.
     AnswerLost,
-    /// It is more than the database takes at once, or would answer with more; nothing was stored.
+    /// The group or its answer is larger than the database allows; nothing was stored.
     TooLarge(String),
 }
 
 impl Failure {
-    /// For the metrics.
+    /// Its name in the metrics.
     pub fn reason(&self) -> &'static str {
         match self {
             Failure::Statement(_) => "statement",
@@ -40,8 +40,8 @@ impl Failure {
         }
     }
 
-    /// By SQLite's primary result codes (sqlite.org/rescode.html), a condition that may pass is one of BUSY, LOCKED,
-    /// READONLY, IOERR, FULL, CANTOPEN.
+    /// A condition that may pass has one of SQLite's primary result codes (sqlite.org/rescode.html)
+    /// BUSY, LOCKED, READONLY, IOERR, FULL and CANTOPEN.
     pub fn of_local(error: &libsql::Error) -> Self {
         const MAY_PASS: [i32; 6] = [5, 6, 8, 10, 13, 14];
         match error {
@@ -52,13 +52,13 @@ impl Failure {
         }
     }
 
-    /// Logs it where that is not done later, and says what the caller may know of it.
+    /// Logs the failure, unless that is done later, and returns what the caller is told.
     pub fn answer(self) -> Error {
         match self {
-            // Logged with the operation that it is an answer to.
+            // The caller logs it with its operation.
             Failure::Statement(error) => Error::Internal(error),
             Failure::Unavailable(error) | Failure::Unknown(error) => {
-                // Thousands of operations a second may fail for it.
+                // Thousands of operations a second may fail for this reason.
                 static LINES: Lazy<Rate> = Lazy::new(|| Rate::per_second(1, 1));
                 if LINES.check().is_ok() {
                     tracing::error!(error, "the database is not available");
@@ -67,7 +67,10 @@ impl Failure {
             }
             Failure::AnswerLost => Error::Internal("an answer was lost".into()),
             Failure::TooLarge(error) => {
-                tracing::error!(error, "database");
+                tracing::error!(
+                    error,
+                    "an operation or its answer is too large for the database"
+                );
                 Error::TooLarge("this is more than the database takes at once".into())
             }
         }

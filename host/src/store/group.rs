@@ -1,4 +1,4 @@
-//! Jobs that share a transaction: run, concluded, and where that fails, repeated in parts or refused.
+//! Jobs that share a transaction. A group that fails is repeated in parts or refused.
 
 use std::time::{Duration, Instant};
 
@@ -11,16 +11,17 @@ use crate::store::failures::Failure;
 use crate::store::job::Job;
 use crate::store::transactor::Transactor;
 
-/// Hands deliveries on.
+/// Sends deliveries to the registry.
 pub fn tell(deliveries: &mpsc::Sender<Vec<Delivery>>, told: Vec<Delivery>) {
     if !told.is_empty() && deliveries.blocking_send(told).is_err() {
         tracing::error!("the registry is gone: nothing is delivered any more");
     }
 }
 
-/// Runs operations and concludes them: what others are told is added to `told`, in the order of commits. One transaction
-/// for all; where a statement fails, one for each, so that an operation that cannot be stored harms no other. A condition
-/// of the database (it is locked, full, or gone) is all the operations' failure at once.
+/// Runs operations in one transaction and concludes them; adds their deliveries to `told` in commit
+/// order. If a statement fails, each operation gets a transaction of its own, so that one that
+/// cannot be stored harms no other. If the database is locked, full, or gone, all operations fail
+/// at once.
 pub fn run_group(
     database: &mut Transactor,
     access: Access,
@@ -31,11 +32,11 @@ pub fn run_group(
     let Some(oldest) = jobs.iter().map(|job| job.submitted_at).min() else {
         return;
     };
-    // Those that have come late share what time there is with the oldest.
+    // All jobs share the deadline of the oldest one, but have a quarter of the timeout at least.
     let deadline = (oldest + timeout).max(Instant::now() + timeout / 4);
     let failure = match transact(database, access, &mut jobs, deadline) {
         Ok(results) => {
-            // What was counted under the lease before is forgotten, this group not.
+            // The counts under the previous lease are lost, but not those of this group.
             told.extend(new_lease(database));
             finish(jobs, results.into_iter().map(Ok), told);
             return;
@@ -45,7 +46,7 @@ pub fn run_group(
     match failure {
         Failure::AnswerLost => repeat(database, access, jobs, timeout, told),
         Failure::Statement(_) | Failure::TooLarge(_) if jobs.len() > 1 => {
-            tracing::debug!(events = jobs.len(), "group failed, retrying in parts");
+            tracing::debug!(events = jobs.len(), "a group failed: retrying in parts");
             let size = match failure {
                 Failure::TooLarge(_) => jobs.len().div_ceil(2),
                 _ => 1,
@@ -59,7 +60,7 @@ pub fn run_group(
         }
         failure => {
             if let Failure::Unknown(_) = failure {
-                // Others may have to be told of what is not known to be stored.
+                // If the group was stored after all, others have to hear of it.
                 told.push(Change::Missed.into());
             }
             refuse(jobs, failure, told);
@@ -67,7 +68,7 @@ pub fn run_group(
     }
 }
 
-/// The group was committed, and its rows were lost: asks what it did.
+/// The group was committed, but its rows were lost: asks the database what it did.
 fn repeat(
     database: &mut Transactor,
     access: Access,
@@ -77,7 +78,7 @@ fn repeat(
 ) {
     tracing::warn!(
         events = jobs.len(),
-        "a commit's answer was lost: it is found again"
+        "the answer to a commit was lost: asking for it again"
     );
     for job in &mut jobs {
         job.work.repeat();
@@ -85,11 +86,11 @@ fn repeat(
     match transact(database, access, &mut jobs, Instant::now() + timeout / 2) {
         Ok(results) => {
             finish(jobs, results.into_iter().map(Ok), told);
-            // What this group has counted is forgotten too, if the lease was lost since.
+            // If the lease was lost meanwhile, the counts of this group are lost too.
             told.extend(new_lease(database));
         }
         Err(failure) => {
-            // It is stored, and nobody can be told how.
+            // The group is stored, but its results are not known.
             database.doubt_lease();
             told.push(Change::Missed.into());
             refuse(jobs, failure, told);
@@ -128,7 +129,7 @@ fn finish(
     told.extend(finished.filter_map(|(job, rows)| job.work.finish(rows)));
 }
 
-/// Operations that have waited for their whole time behind others are not begun.
+/// Refuses operations that have used up their time in the queue; returns the others.
 pub fn refuse_late(jobs: Vec<Job>, timeout: Duration, told: &mut Vec<Delivery>) -> Vec<Job> {
     let is_late = |job: &Job| job.submitted_at.elapsed() >= timeout;
     let (late, in_time): (Vec<_>, Vec<_>) = jobs.into_iter().partition(is_late);
@@ -147,7 +148,8 @@ fn refuse(jobs: Vec<Job>, failure: Failure, told: &mut Vec<Delivery>) {
     finish(jobs, std::iter::repeat_with(|| Err(answer.clone())), told);
 }
 
-/// Where the host has a new lease because the one before was lost: what that has cost is not known.
+/// What to deliver if the host has a new lease because the last one was lost: something may have
+/// been missed.
 fn new_lease(database: &mut Transactor) -> Vec<Delivery> {
     match database.take_new_lease() {
         Some(lease) => vec![Change::PresenceLost(lease).into(), Change::Missed.into()],

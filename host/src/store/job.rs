@@ -8,11 +8,11 @@ use crate::delivery::Delivery;
 use crate::store::source::Room;
 use crate::threads::contain;
 
-/// One operation, its type forgotten.
+/// One operation, with its type erased.
 pub struct Job {
-    /// Those to run first; empty once they are taken.
+    /// The statements to run first; empty once they are taken.
     pub statements: Vec<Statement>,
-    /// Of its parameters.
+    /// The bytes of its parameters.
     pub bytes: usize,
     pub submitted_at: Instant,
     pub work: Box<dyn Work>,
@@ -28,7 +28,7 @@ impl Job {
     }
 }
 
-/// Of the parameters, about.
+/// The bytes of the parameters, approximately.
 pub fn bytes(statements: &[Statement]) -> usize {
     let parameters = statements.iter().flat_map(|s| &s.parameters);
     let sizes = parameters.map(|value| match value {
@@ -39,18 +39,19 @@ pub fn bytes(statements: &[Statement]) -> usize {
     sizes.sum()
 }
 
-/// An operation, its type forgotten.
+/// An operation and what to do with its outcome, with their types erased.
 pub trait Work: Send {
     fn statements(&self) -> Vec<Statement>;
 
-    /// It was committed, and its rows were lost: from here on its statements find what it did.
+    /// The operation was committed, but its rows were lost: from now on its statements find what it
+    /// did.
     fn repeat(&mut self);
 
-    /// What to do with the rows, once they are committed.
+    /// Takes the rows once they are committed; returns what to deliver.
     fn finish(self: Box<Self>, rows: Result<Vec<Rows>, Error>) -> Option<Delivery>;
 }
 
-/// An operation, with what is done with its outcome.
+/// An operation and what to do with its outcome.
 pub struct Submitted<O, F> {
     pub ctx: Context,
     pub operation: O,

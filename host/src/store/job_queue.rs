@@ -1,4 +1,5 @@
-//! What waits for the database: bounded in bytes, and taken in turns, so that a heavy client delays only itself.
+//! Jobs that wait for the database: bounded in bytes, and taken in turns, so that a heavy client
+//! delays only itself.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -26,10 +27,10 @@ pub enum Entry {
 /// The sending end.
 #[derive(Clone)]
 pub struct Sender {
-    /// What is sent has `Room`: that is the limit.
+    /// Unbounded, because each job needs a `Room`, which is bounded.
     entries: mpsc::UnboundedSender<Entry>,
     bytes: Arc<Semaphore>,
-    /// What an operation counts for at least: so there is a limit on their number.
+    /// The least that an operation counts for, which also bounds the number of operations.
     job_bytes_min: usize,
     jobs: Arc<AtomicUsize>,
 }
@@ -37,15 +38,15 @@ pub struct Sender {
 /// The receiving end.
 pub struct Receiver {
     entries: mpsc::UnboundedReceiver<Entry>,
-    /// What was received, of each source in the order of its coming. None is empty.
+    /// The received jobs of each source, in order. No line is empty.
     lines: HashMap<Option<ClientNetwork>, VecDeque<Job>>,
-    /// Whose turn is next.
+    /// The sources in the order of their turns.
     turns: VecDeque<Option<ClientNetwork>>,
     length: usize,
     is_stopped: bool,
 }
 
-/// A queue for at most so many.
+/// A queue for at most `jobs_max` jobs.
 pub fn queue(jobs_max: usize) -> (Sender, Receiver) {
     let (sender, entries) = mpsc::unbounded_channel();
     let sender = Sender {
@@ -65,7 +66,8 @@ pub fn queue(jobs_max: usize) -> (Sender, Receiver) {
 }
 
 impl Sender {
-    /// Room for a job of this size; waits for it, but not for long. `share` is what its source has.
+    /// Room for a job of this size; waits for it, but at most `QUEUE_WAIT`. `share` belongs to its
+    /// source.
     pub async fn room(
         &self,
         source: &Source,
@@ -95,14 +97,14 @@ impl Sender {
         self.entries.send(entry).map_err(|_| busy())
     }
 
-    /// Those that wait, or are under way.
+    /// The number of jobs that wait or are under way.
     pub fn jobs(&self) -> usize {
         self.jobs.load(Ordering::Relaxed)
     }
 }
 
 impl Receiver {
-    /// Waits where there is nothing. Nothing then: it has ended.
+    /// Waits until there is a job; returns how many there are. 0 means that the queue has ended.
     pub fn wait(&mut self) -> usize {
         self.receive();
         while self.length == 0 && !self.is_stopped {
@@ -115,7 +117,7 @@ impl Receiver {
         self.length
     }
 
-    /// Takes in what has come; returns how many there are.
+    /// Takes in the jobs that have come; returns how many there are.
     pub fn receive(&mut self) -> usize {
         while let Ok(entry) = self.entries.try_recv() {
             self.add(entry);
@@ -189,7 +191,7 @@ mod tests {
         let room = async |source: &Source, bytes| sender.room(source, source.reads(), bytes).await;
         let refused =
             |room: Result<Room, Error>| room.is_err_and(|error| error.code() == "unavailable");
-        // Larger than all that one source may have, and still possible.
+        // Larger than all that one source may have, but accepted.
         let mut taken = vec![room(&sources[0], 10 * SOURCE_BYTES_MAX).await];
         assert!(refused(room(&sources[0], 1).await));
         for source in &sources[1..32] {
@@ -199,7 +201,7 @@ mod tests {
         assert_eq!(sender.jobs(), 32);
         assert!(refused(room(&sources[32], 1).await));
         taken.pop();
-        // The small ones count for more than they are.
+        // Small jobs count for more than their bytes.
         let mut small = Vec::new();
         for _ in 0..JOBS_MAX / 32 {
             small.push(room(&sources[32], 1).await);

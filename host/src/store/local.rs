@@ -1,4 +1,4 @@
-//! A local SQLite file through libsql, with the statements kept prepared.
+//! A local SQLite file through libsql, which keeps prepared statements.
 
 use std::collections::HashMap;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
@@ -19,24 +19,28 @@ use crate::threads::spawn;
 
 /// Calls take no mutex of the connection (sqlite.org/c3ref/open.html): it belongs to one thread.
 const SQLITE_OPEN_NOMUTEX: i32 = 0x8000;
-/// Pages that a connection keeps. SQLite's own 2 MB are too few for the inner pages of a large file's indexes.
+/// The page cache of a connection. SQLite's default of 2 MB is too small for the inner pages of a
+/// large file's indexes.
 pub const PAGE_CACHE_KIB: u32 = 32 * 1024;
 /// How long a statement waits for another process's lock.
 pub const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
-/// A write-ahead log that is longer is emptied. Checkpoints move into the file what they can, and the log begins anew only
-/// where nobody happens to read it.
+/// A longer write-ahead log is emptied. Checkpoints move what they can into the file, but the log
+/// starts again from its beginning only if nobody happens to read it.
 pub const LOG_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Commits between two looks at the log.
 const COMMITS_PER_LOOK: u32 = 16;
 /// Looks between two checkpoints.
 const LOOKS_PER_CHECKPOINT: u32 = 4;
-/// Pages in the log from which on it is to begin anew: the longer it is, the more often a page changes before it is moved.
+/// With this many pages the log should start again: the longer it is, the more often a page changes
+/// before it is moved.
 const LOG_PAGES: i64 = 4096;
-/// How long emptying it waits for readers, while nothing is written, and how soon it is tried again after one that did not go.
+/// How long emptying the log waits for readers, while nothing is written, and when a failed attempt
+/// is repeated.
 const READERS_TIMEOUT: Duration = Duration::from_millis(100);
 const EMPTY_RETRY: Duration = Duration::from_secs(2);
 
-/// One connection. libsql blocks the calling thread on a local file: each of these belongs to a thread of its own.
+/// One connection. libsql blocks the calling thread on a local file, so each connection belongs to
+/// a thread of its own.
 pub struct LocalDatabase {
     connection: Connection,
     /// By the address of their static text.
@@ -48,21 +52,21 @@ pub struct LocalDatabase {
     log: Log,
 }
 
-/// The write-ahead log, as far as its writer looks after it.
+/// The state of the write-ahead log that its writer keeps.
 struct Log {
     path: PathBuf,
     checkpointer: Option<Checkpointer>,
-    /// Since the last look.
+    /// Commits since the last look.
     commits: u32,
-    /// Since the last checkpoint.
+    /// Looks since the last checkpoint.
     looks: u32,
-    /// The last time that readers kept it from being emptied, and it is still long.
+    /// When emptying the log last failed; `None` after a success.
     held_at: Option<Instant>,
 }
 
 impl LocalDatabase {
-    /// The connection that writes: it creates and migrates the file. There is one for each file, in all processes
-    /// that serve it.
+    /// The connection that writes. It creates and migrates the file. Each file has only one, over
+    /// all processes that serve it.
     pub fn open_writer(path: &Path, now: i64) -> anyhow::Result<Self> {
         create_folder_of(path)?;
         ensure!(
@@ -76,7 +80,7 @@ impl LocalDatabase {
             .runtime
             .block_on(async {
                 make_ready(&database.connection, now).await?;
-                // A file that cannot be written is found out now, with its reason.
+                // If the file cannot be written, this finds out now, with the reason.
                 let probe =
                     "begin; delete from hosts where false; rollback; pragma wal_autocheckpoint = 0";
                 anyhow::Ok(database.connection.execute_batch(probe).await?)
@@ -86,7 +90,7 @@ impl LocalDatabase {
         Ok(database)
     }
 
-    /// A connection that cannot write. To be opened after the writer.
+    /// A connection that cannot write. The writer has to be opened before it.
     pub fn open_reader(path: &Path) -> anyhow::Result<Self> {
         let database = Self::open(path, None)?;
         let pragmas = format!(
@@ -129,7 +133,7 @@ impl LocalDatabase {
         })
     }
 
-    /// Runs each operation's statements, all in one transaction. After an error nothing of it is stored.
+    /// Runs each operation's statements, all in one transaction. After an error nothing is stored.
     pub fn transact(
         &mut self,
         access: Access,
@@ -148,7 +152,8 @@ impl LocalDatabase {
                 // A panic has left a transaction behind.
                 run_prepared(connection, prepared, Statement::new("rollback", [])).await?;
             }
-            // "immediate": a transaction that begins by reading cannot become a writing one beside other writers.
+            // "immediate": a transaction that begins with a read may be unable to write beside
+            // other writers.
             let begin = match access {
                 Access::Write => "begin immediate",
                 Access::Read | Access::None => "begin",
@@ -158,15 +163,15 @@ impl LocalDatabase {
             if result.is_err() && !connection.is_autocommit() {
                 let rollback = Statement::new("rollback", []);
                 if let Err(error) = run_prepared(connection, prepared, rollback).await {
-                    tracing::error!(%error, "rollback");
+                    tracing::error!(%error, "a rollback failed");
                 }
             }
             result
         })
     }
 
-    /// Has the write-ahead log moved into the file, and empties it where it has grown long all the same. Where another process
-    /// reads for long, it goes on growing until that one has finished.
+    /// Has the write-ahead log moved into the file, and empties it if it has grown long
+    /// nevertheless. While another process reads in one transaction, the log keeps growing.
     pub fn keep_log_short(&mut self) {
         if self.log.commits < COMMITS_PER_LOOK {
             return;
@@ -175,7 +180,8 @@ impl LocalDatabase {
         self.log.looks += 1;
         if let Some(checkpointer) = &self.log.checkpointer {
             if checkpointer.is_log_long.swap(false, Ordering::Relaxed) {
-                // With the little that has come since, all of it is in the file, and the next commit begins the log anew.
+                // This moves the little that has come since. Then all of the log is in the file,
+                // and the next commit starts the log again.
                 if let Err(error) = self.runtime.block_on(checkpoint(&self.connection)) {
                     tracing::debug!(%error, "checkpoint");
                 }
@@ -202,10 +208,10 @@ impl LocalDatabase {
         }
     }
 
-    /// Moves the write-ahead log into the file and empties it, unless another process is reading: then the next start
-    /// does.
+    /// Moves the write-ahead log into the file and empties it. If another process is reading, the
+    /// next start does that.
     pub fn checkpoint(&mut self) {
-        // Its connection is not to be the last one that closes.
+        // The checkpointer's connection must not be the last one that closes.
         drop(self.log.checkpointer.take());
         match self.empty_log() {
             Ok(true) => {}
@@ -214,23 +220,24 @@ impl LocalDatabase {
         }
     }
 
-    /// Whether it is done: a reader may prevent it.
+    /// Returns whether the log is empty: a reader may prevent it.
     fn empty_log(&mut self) -> Result<bool, libsql::Error> {
         self.connection.busy_timeout(READERS_TIMEOUT)?;
         let pragma = Statement::new("pragma wal_checkpoint(truncate)", []);
         let run = run_prepared(&self.connection, &mut self.prepared, pragma);
         let result = self.runtime.block_on(run);
         self.connection.busy_timeout(BUSY_TIMEOUT)?;
-        // The first column: whether it was kept from it.
+        // The first column says whether a reader prevented it.
         Ok(result?.first().is_some_and(|row| !row.columns().flag()))
     }
 }
 
-/// A thread that moves the write-ahead log into the file beside the writer, which would wait for the disk.
+/// A thread that moves the write-ahead log into the file, so that the writer need not wait for the
+/// disk.
 struct Checkpointer {
-    /// `None` when it is to end.
+    /// `None` when the thread has to end.
     asked: Option<SyncSender<()>>,
-    /// There is so much in the log that it is to begin anew.
+    /// The log is so long that it should start again.
     is_log_long: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -246,7 +253,7 @@ impl Checkpointer {
             for () in asks {
                 match database.runtime.block_on(checkpoint(&database.connection)) {
                     Ok(pages) => is_long.store(pages >= LOG_PAGES, Ordering::Relaxed),
-                    // What is wrong with the disk shows at the next commit too.
+                    // A fault of the disk shows at the next commit too.
                     Err(error) => tracing::debug!(%error, "checkpoint"),
                 }
             }
@@ -258,17 +265,17 @@ impl Checkpointer {
         })
     }
 
-    /// Once more, when it has done what it is doing.
+    /// Asks for a checkpoint, after the one that may be under way.
     fn ask(&self) {
         if let Some(asked) = &self.asked {
-            // It has been asked already where there is no room.
+            // If the channel is full, a checkpoint is requested already.
             let _ = asked.try_send(());
         }
     }
 }
 
 impl Drop for Checkpointer {
-    /// Waits until it has closed its connection.
+    /// Waits until the thread has closed its connection.
     fn drop(&mut self) {
         self.asked = None;
         if let Some(thread) = self.thread.take() {
@@ -277,7 +284,8 @@ impl Drop for Checkpointer {
     }
 }
 
-/// Moves what nobody reads any more from the write-ahead log into the file; returns the pages that are in the log.
+/// Moves the pages that no reader needs any more from the write-ahead log into the file; returns
+/// the number of pages in the log.
 async fn checkpoint(connection: &Connection) -> Result<i64, libsql::Error> {
     let mut pragma = connection.prepare("pragma wal_checkpoint(passive)").await?;
     let rows = handler::run(&mut pragma, Vec::new()).await?;
@@ -318,8 +326,8 @@ async fn run_prepared(
     handler::run(cached, statement.parameters).await
 }
 
-/// Makes a connection one that writes: a commit that has returned is on disk. A database that is not ours is left as it
-/// is; one that is gets the present schema.
+/// Makes a connection ready to write: a commit that has returned is on disk. A chat's database gets
+/// the present schema; any other is left as it is.
 pub async fn make_ready(connection: &Connection, now: i64) -> anyhow::Result<()> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
     let pragma = format!("pragma cache_size = -{PAGE_CACHE_KIB}");
@@ -330,7 +338,7 @@ pub async fn make_ready(connection: &Connection, now: i64) -> anyhow::Result<()>
         tracing::info!(
             found,
             version,
-            "the schema is brought up to date, which takes a while where there is much"
+            "the schema is brought up to date, which takes a while if there is much data"
         );
     }
     make_durable(connection).await?;
@@ -338,16 +346,16 @@ pub async fn make_ready(connection: &Connection, now: i64) -> anyhow::Result<()>
     Ok(())
 }
 
-/// From here on a commit that has returned is on disk.
+/// From now on a commit that has returned is on disk.
 pub async fn make_durable(connection: &Connection) -> Result<(), libsql::Error> {
-    // libsql enforces foreign keys unless told otherwise; in a file that has some, they are what they were to the
-    // first backend: not enforced.
+    // libsql enforces foreign keys by default. A file of the first backend has some, which were
+    // never enforced.
     let pragmas =
         "pragma journal_mode = wal; pragma synchronous = full; pragma foreign_keys = off;";
     connection.execute_batch(pragmas).await.map(drop)
 }
 
-/// A folder of our own making is the owner's alone: the file holds password hashes.
+/// Creates the folder of a database for its owner alone: the file holds password hashes.
 pub fn create_folder_of(path: &Path) -> anyhow::Result<()> {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => DirBuilder::new()
@@ -364,7 +372,7 @@ pub fn is_served(path: &Path) -> anyhow::Result<bool> {
     Ok(try_lock(path)?.is_none())
 }
 
-/// Two servers on one file would each think the other's users offline.
+/// Locks a database against a second server: each would think that the other's users are offline.
 pub fn lock(path: &Path) -> anyhow::Result<File> {
     try_lock(path)?.with_context(|| {
         let path = path.display();
@@ -372,7 +380,7 @@ pub fn lock(path: &Path) -> anyhow::Result<File> {
     })
 }
 
-/// SQLite's name for a file beside the database: it goes by the file that symbolic links lead to.
+/// SQLite's name for a file beside the database, for which it follows symbolic links.
 fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path
         .canonicalize()
@@ -382,7 +390,7 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Locks a file beside the database; `None` where another process has.
+/// Locks a file beside the database; `None` if another process has locked it.
 pub fn try_lock(path: &Path) -> anyhow::Result<Option<File>> {
     let name = beside(path, "-lock");
     let file = OpenOptions::new()

@@ -23,7 +23,7 @@ impl fmt::Display for Database {
     }
 }
 
-/// A libSQL server, and what it is to be told. Shown without the token.
+/// A libSQL server and the token for it. Shown without the token.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RemoteUrl {
     pub address: String,
@@ -43,7 +43,7 @@ impl fmt::Debug for RemoteUrl {
 }
 
 impl Database {
-    /// From the value of DBPATH, or of what is like it, by that name; and the token for a server.
+    /// Parses the value of DBPATH, or of a similar setting called `name`. `token` is for a server.
     pub fn parse(name: &str, path: String, token: String) -> anyhow::Result<Self> {
         const EXPECTED: &str = "expected the path of a file, or the URL of a libSQL server such as libsql://chat.example";
         ensure!(!path.is_empty(), "{name} is empty: {EXPECTED}");
@@ -54,7 +54,7 @@ impl Database {
             );
             ensure!(
                 token.is_empty(),
-                "DB_AUTH_TOKEN is for a remote database, and DBPATH is the path of a file"
+                "DB_AUTH_TOKEN is for a remote database, but DBPATH is the path of a file"
             );
             return Ok(Database::File(path.into()));
         };
@@ -62,7 +62,7 @@ impl Database {
             matches!(scheme, "libsql" | "https" | "http"),
             "{name} is a {scheme} URL: {EXPECTED}"
         );
-        // Never shown as it is: it may hold a secret.
+        // The URL is not shown in errors: it may hold a secret.
         let uri: Option<Uri> = format!("{scheme}://{rest}").parse().ok();
         let host = uri.as_ref().and_then(Uri::host).unwrap_or_default();
         ensure!(
@@ -71,11 +71,11 @@ impl Database {
         );
         ensure!(
             !rest.contains(['@', '?', '#']),
-            "{name} is a URL with a user or a query: expected none, and the token in DB_AUTH_TOKEN"
+            "{name} is a URL with a user or a query: expected neither, and the token in DB_AUTH_TOKEN"
         );
         ensure!(
             HeaderValue::try_from(&token).is_ok(),
-            "DB_AUTH_TOKEN has characters that no token has"
+            "DB_AUTH_TOKEN has characters that a token cannot have"
         );
         Ok(Database::Remote(RemoteUrl {
             address: path,
@@ -83,7 +83,7 @@ impl Database {
         }))
     }
 
-    /// Whether it is one that several hosts may serve.
+    /// Whether several hosts may serve this database.
     pub fn is_shared(&self) -> bool {
         matches!(self, Database::Remote(_))
     }

@@ -1,5 +1,5 @@
-//! The store: one writer that commits groups of operations, readers beside it, and nobody else who knows where the
-//! data is, but for the commands on a database at rest.
+//! The store: one writer that commits groups of operations, and readers beside it. Apart from the
+//! commands on a database at rest, only the store knows where the data is.
 
 mod failures;
 mod group;
@@ -40,9 +40,9 @@ use crate::store::transactor::Transactor;
 use crate::store::writer::write_groups;
 use crate::threads::{contain, spawn};
 
-/// Operations that wait for the writer, or fewer where they are large; more wait outside.
+/// Operations that may wait for the writer, fewer if they are large; further ones wait for room.
 const WRITES_QUEUED_MAX: usize = 4096;
-/// Operations that wait for a reader.
+/// Operations that may wait for a reader.
 const READS_QUEUED_MAX: usize = 1024;
 /// Reads of a remote database that may be under way at once.
 const REMOTE_READERS: usize = 16;
@@ -52,15 +52,15 @@ const REMOTE_READERS: usize = 16;
 pub struct Store {
     writes: Sender,
     reads: Sender,
-    /// Those that were seen last.
+    /// The sources that were seen last.
     sources: Arc<Remembered<ClientNetwork, Source>>,
-    /// Of operations of no socket.
+    /// The source of operations that come from no socket.
     own: Arc<Source>,
     /// The name of this host in the database.
     host_id: Arc<str>,
     /// The database is on a server: other hosts may use it, and its answers may get lost.
     is_shared: bool,
-    /// The data file.
+    /// The path of the data file, unless the database is on a server.
     file: Option<PathBuf>,
     next_request_id: Arc<AtomicU64>,
 }
@@ -73,14 +73,14 @@ pub struct StoreThreads {
 }
 
 impl StoreThreads {
-    /// Commits what is queued, empties the write-ahead log and closes the database. Operations submitted after it are
-    /// refused as `Unavailable`. Blocks.
+    /// Commits what is queued, empties the write-ahead log and closes the database. Operations
+    /// submitted later are refused as `Unavailable`. Blocks.
     pub fn stop(self) {
         for _ in &self.readers {
             let _ = self.store.reads.send(Entry::Stop);
         }
-        // A thread that panicked has printed why. The writer is the last: SQLite removes the write-ahead log of a file when
-        // its last connection closes, and no other one is closing.
+        // A thread that panicked has logged why. The writer closes last: SQLite removes the
+        // write-ahead log of a file when its last connection closes while no other one is closing.
         for reader in self.readers {
             let _ = reader.join();
         }
@@ -90,10 +90,10 @@ impl StoreThreads {
 }
 
 impl Store {
-    /// Opens the database: a file is created, with its folder, where it does not exist, and its schema is brought up to
-    /// date. A remote server that cannot be reached yet is waited for while operations are refused as `Unavailable`. What
-    /// commits tell the world goes to `deliveries`, in commit order, a batch for each commit. An operation is refused
-    /// after `timeout`.
+    /// Opens the database and brings its schema up to date. If a file does not exist, it is created
+    /// with its folder. While a remote server cannot be reached yet, operations are refused as
+    /// `Unavailable`. What commits deliver goes to `deliveries`, in commit order, a batch for each
+    /// commit. An operation is refused after `timeout`.
     pub fn open(
         database: &Database,
         now: i64,
@@ -117,7 +117,7 @@ impl Store {
             Database::Remote(url) => {
                 host_id = format!("{:016x}", (random >> 64) as u64).into();
                 let is_ready = Arc::new(AtomicBool::new(false));
-                // Time for a second try.
+                // Leaves time for a second try.
                 let patience = timeout / 2;
                 let opened = RemoteWriter::open(url, host_id.clone(), patience, is_ready.clone())?;
                 writer = Transactor::RemoteWriter(opened);
@@ -164,7 +164,8 @@ impl Store {
         Ok((store, threads))
     }
 
-    /// The name of this host in the database: of a file's one host always the same, else a new one for each process.
+    /// The name of this host in the database. A file has one host, whose name is always the same;
+    /// on a server each process has a new name.
     pub fn host_id(&self) -> Arc<str> {
         self.host_id.clone()
     }
@@ -180,7 +181,8 @@ impl Store {
         self.sources.of(address, || Source::of(address))
     }
 
-    /// Runs an operation of the host itself; returns when others have been told, in commit order.
+    /// Runs an operation of the host itself; returns when its pushes are delivered, in commit
+    /// order.
     pub async fn run<O>(&self, ctx: Context, operation: O) -> Result<O::Output, Error>
     where
         O: Operation + 'static,
@@ -194,7 +196,7 @@ impl Store {
         outcome
     }
 
-    /// The same with nobody as the caller, at this moment.
+    /// Runs an operation of the host itself at the present time, without a caller.
     pub async fn run_now<O>(&self, operation: O) -> Result<O::Output, Error>
     where
         O: Operation + 'static,
@@ -203,7 +205,8 @@ impl Store {
         self.run(Context::anonymous(clock::now()), operation).await
     }
 
-    /// Runs an operation of this source; `requester` is told nothing of what others are told. The caller logs a failure.
+    /// Runs an operation of this source; `requester` gets none of its pushes. The caller logs a
+    /// failure.
     pub async fn run_from<O>(
         &self,
         source: &Source,
@@ -217,7 +220,7 @@ impl Store {
     {
         let (done, result) = oneshot::channel();
         self.submit(source, ctx, operation, move |outcome, outbox| {
-            // The caller goes on when others have been told: what it does next cannot overtake this.
+            // The caller continues after the pushes, so that its next step cannot overtake them.
             let done = move || drop(done.send(outcome));
             if outbox.is_empty() {
                 done();
@@ -235,7 +238,7 @@ impl Store {
         (self.writes.jobs(), self.reads.jobs())
     }
 
-    /// The sizes in bytes of the data file and its write-ahead log; nothing of a remote database.
+    /// The sizes in bytes of the data file and its write-ahead log; empty for a remote database.
     pub fn file_bytes(&self) -> Vec<(&'static str, u64)> {
         let Some(path) = &self.file else {
             return Vec::new();
@@ -246,8 +249,9 @@ impl Store {
         vec![("main", bytes(path)), ("wal", bytes(log.as_ref()))]
     }
 
-    /// Queues an operation. `then` gets its outcome and outbox after the commit, on a thread of the store: its
-    /// delivery is handed on in commit order. Where the operation could not be queued, `then` is not called.
+    /// Queues an operation. `then` gets its outcome and outbox after the commit, on a thread of the
+    /// store. What it returns is delivered in commit order. If the operation cannot be queued,
+    /// `then` is not called.
     pub async fn submit<O>(
         &self,
         source: &Source,
@@ -292,7 +296,7 @@ mod tests {
     use crate::store::local;
     use crate::store::writer::GROUP_MAX;
 
-    /// Runs this SQL, and fails or panics on the way as it is told.
+    /// Runs this SQL, and panics if it is told to.
     struct Probe {
         sql: &'static str,
         access: Access,
@@ -328,7 +332,8 @@ mod tests {
         }
     }
 
-    /// The outcomes of probes submitted at once, so that they meet in groups: a number of rows, or a code.
+    /// The outcomes of probes submitted at once, so that they meet in groups: a number of rows, or
+    /// a code.
     async fn outcomes(store: &Store, probes: Vec<Probe>) -> Vec<Result<usize, &'static str>> {
         let running = probes.into_iter().map(|probe| {
             let store = store.clone();
@@ -361,7 +366,7 @@ mod tests {
         let (submitted, mut finished) = mpsc::unbounded_channel();
         let submit = || {
             let finished = submitted.clone();
-            // Nobody takes what it has for others: the writer waits.
+            // Nobody receives the deliveries, so the writer waits.
             let then = move |outcome: Result<usize, Error>, _| {
                 let _ = finished.send(outcome);
                 Some(Change::Missed.into())
@@ -383,7 +388,7 @@ mod tests {
         assert_eq!(refusal.code(), "unavailable");
         assert!((WRITES_QUEUED_MAX..WRITES_QUEUED_MAX + 4 * GROUP_MAX).contains(&accepted));
         assert_eq!(store.queued().0, WRITES_QUEUED_MAX);
-        // Readers are not concerned; and what was accepted is done.
+        // Readers are not affected, and accepted operations are done.
         let read = outcomes(&store, vec![probe("select 1", Access::Read)]).await;
         assert_eq!(read, [Ok(1)]);
         let drain = tokio::spawn(async move { while delivered.recv().await.is_some() {} });
@@ -398,7 +403,7 @@ mod tests {
         let folder = tempfile::TempDir::new().expect("a folder");
         let (deliveries, _delivered) = mpsc::channel(1);
         let (store, threads) = open_in(&folder, deliveries).await;
-        // More bad reads than there are readers: none of them may be gone afterwards.
+        // More bad reads than there are readers: none of the readers may end because of them.
         let not_utf8 = "select cast(x'ff' as text)";
         let bad_reads = (0..20).map(|_| probe(not_utf8, Access::Read)).collect();
         let expected = vec![Err("internal"); 20];
@@ -439,7 +444,7 @@ mod tests {
         assert_eq!(refused, [Err("unavailable")]);
     }
 
-    /// Long before the log is so long that the writer has to empty it.
+    /// This happens long before the log is so long that the writer has to empty it.
     #[tokio::test]
     async fn what_is_committed_is_moved_into_the_file_meanwhile() {
         let folder = tempfile::TempDir::new().expect("a folder");

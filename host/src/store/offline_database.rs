@@ -1,4 +1,4 @@
-//! A database as a whole, for a program that copies one: any SQL, on a file or on a server.
+//! A whole database, in a file or on a server, for a program that copies it with SQL of its own.
 
 use std::fs::File;
 use std::path::Path;
@@ -18,13 +18,13 @@ use crate::store::remote::RemoteScripts;
 /// How long a statement waits for another program's lock on a file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Its errors do not name the database: the caller knows which it is.
+/// Errors do not name the database: the caller knows which it is.
 pub enum OfflineDatabase {
     File(LockedFile),
     Server(RemoteScripts),
 }
 
-/// No server runs on it meanwhile.
+/// A file on which no server runs meanwhile.
 pub struct LockedFile {
     connection: Connection,
     /// libsql is async; on a local file its futures are ready at once.
@@ -33,7 +33,8 @@ pub struct LockedFile {
 }
 
 impl OfflineDatabase {
-    /// To read from. A file is seen as it is now until this is dropped; where there is none, none is made.
+    /// Opens a database to read from. A file is seen as it is now until this is dropped. A missing
+    /// file is an error.
     pub fn open_to_read(database: &Database) -> anyhow::Result<Self> {
         match database {
             Database::File(path) => {
@@ -46,7 +47,7 @@ impl OfflineDatabase {
         }
     }
 
-    /// To write to. A file is made, with its folder, where there is none.
+    /// Opens a database to write to. A missing file is created, with its folder.
     pub fn open_to_write(database: &Database) -> anyhow::Result<Self> {
         match database {
             Database::File(path) => {
@@ -58,7 +59,7 @@ impl OfflineDatabase {
         }
     }
 
-    /// As `schema::check`.
+    /// The same as `schema::check`.
     pub fn check(&self) -> Result<i64, SchemaError> {
         match self {
             OfflineDatabase::File(file) => file.runtime.block_on(schema::check(&file.connection)),
@@ -66,7 +67,8 @@ impl OfflineDatabase {
         }
     }
 
-    /// Fails where a server runs on it; of a file, its lock has said so. It has the table `hosts`.
+    /// Fails if a server runs on the database, which has to have the table `hosts`. For a file its
+    /// lock has already ensured that.
     pub fn check_not_served(&self) -> anyhow::Result<()> {
         if let OfflineDatabase::Server(_) = self {
             let ctx = Context::anonymous(0);
@@ -101,7 +103,8 @@ impl OfflineDatabase {
         }
     }
 
-    /// Commits a script, or nothing of it. It may take minutes. After an error this is not to be used any more.
+    /// Commits a whole script or nothing. It may take minutes. After an error this must not be used
+    /// any more.
     pub fn change(&self, script: &str) -> anyhow::Result<()> {
         match self {
             OfflineDatabase::File(file) => {
@@ -111,7 +114,8 @@ impl OfflineDatabase {
         }
     }
 
-    /// What is committed to a file from here on is on disk; of a server's, the server knows.
+    /// From now on a commit to a file is on disk when it returns. On a server, durability depends
+    /// on the server.
     pub fn make_durable(&self) -> anyhow::Result<()> {
         if let OfflineDatabase::File(file) = self {
             file.runtime
@@ -120,7 +124,7 @@ impl OfflineDatabase {
         Ok(())
     }
 
-    /// Moves the write-ahead log of a file into it.
+    /// Moves the write-ahead log of a file into the file.
     pub fn checkpoint(&self) -> anyhow::Result<()> {
         match self {
             OfflineDatabase::File(file) => file.execute("pragma wal_checkpoint(truncate)"),
@@ -130,7 +134,7 @@ impl OfflineDatabase {
 }
 
 const IS_SERVED: &str =
-    "a server is running on it, whose changes from now on would be lost: stop it first";
+    "a server is running on it: stop it first, because its further changes would be lost";
 
 impl LockedFile {
     fn open(path: &Path, flags: OpenFlags) -> anyhow::Result<Self> {

@@ -27,7 +27,7 @@ pub fn read_all(
     }
 }
 
-/// The lock is held only while waiting, never while working.
+/// Holds the lock only while waiting for a job, never while running one.
 fn next(queue: &Mutex<Receiver>) -> Option<Job> {
     let mut queue = queue.lock().ok()?;
     queue.wait();

@@ -1,7 +1,9 @@
-//! A remote libSQL server: a group of operations is one request, and an answer that got lost is asked for again.
+//! A remote libSQL server: a group of operations is one request, and a lost answer is asked for
+//! again.
 //!
-//! Every group of changes begins with a fence: a statement that fails where the group has been committed already. So a
-//! group whose outcome is unknown can be sent again until the outcome is known, and one that arrives late does nothing.
+//! Every group of changes begins with a fence: a statement that fails if the group has been
+//! committed already. So a group whose outcome is unknown can be sent again until the outcome is
+//! known, and a group that arrives twice is stored once.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -21,15 +23,15 @@ use crate::clock;
 use crate::store::failures::Failure;
 use crate::store::location::RemoteUrl;
 
-/// Between two tries of the same request: doubled each time, from the first to the last.
+/// The pause between two tries of a request: doubled each time, from the first value to the second.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 /// A migration may rewrite every row.
 const MIGRATION_TIMEOUT: Duration = Duration::from_secs(600);
-/// For one request of a program that works alone, and for all its tries.
+/// For a program that works alone: the time for one try of a request, and for all its tries.
 const SCRIPT_TIMEOUT: Duration = Duration::from_secs(30);
 const SCRIPT_PATIENCE: Duration = Duration::from_secs(60);
 
-/// A connection. libsql's client works on the thread that asks.
+/// A connection. libsql's client works on the calling thread.
 struct Client {
     connection: Connection,
     runtime: Runtime,
@@ -37,20 +39,20 @@ struct Client {
     timeout: Duration,
 }
 
-/// What a request has come to, other than rows.
+/// Why a request brought no rows.
 #[derive(Debug)]
 enum Fault {
     /// Nothing was stored, and the same request may succeed later.
     Refused(String),
-    /// The server does not take the token.
+    /// The server does not accept the token.
     Unauthorized(String),
-    /// It may have been stored.
+    /// The request may have been stored.
     Unknown(String),
-    /// The fence has held it back; nothing was stored.
+    /// The fence has stopped the request, which stored nothing.
     Fenced,
-    /// A statement is wrong for the data; nothing was stored.
+    /// A statement failed on the data; nothing was stored.
     Statement(String),
-    /// The request or its answer is larger than the server takes; nothing was stored.
+    /// The request or its answer is larger than the server allows; nothing was stored.
     TooLarge(String),
 }
 
@@ -85,7 +87,7 @@ impl Client {
         request: impl Future<Output = Result<Vec<Rows>, libsql::Error>>,
     ) -> Result<Vec<Rows>, Fault> {
         let running = async { timeout(patience, request).await };
-        // libsql panics at an answer that is not UTF-8, a proxy's page for one.
+        // libsql panics on an answer that is not UTF-8, for example a proxy's page.
         match catch_unwind(AssertUnwindSafe(|| self.runtime.block_on(running))) {
             Ok(Ok(Ok(rows))) => Ok(rows),
             Ok(Ok(Err(error))) => Err(Fault::of(&error)),
@@ -96,8 +98,8 @@ impl Client {
 }
 
 impl Fault {
-    /// libsql keeps its own error type to itself, so this goes by the texts. What is not recognised counts as unknown, which
-    /// is always safe.
+    /// libsql's own error type is private, so this looks at the texts. An error that is not
+    /// recognised counts as unknown, which is always safe.
     fn of(error: &libsql::Error) -> Self {
         let text = error.to_string();
         let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
@@ -122,7 +124,7 @@ impl Fault {
         ]) {
             Fault::Refused(text)
         } else if has(&["disk I/O error"]) {
-            // Where it was the commit, nobody knows.
+            // If the commit failed, its outcome is unknown.
             Fault::Unknown(text)
         } else if has(&["SQLite error", "SQLite input error"])
             || !matches!(error, libsql::Error::Hrana(_))
@@ -135,7 +137,7 @@ impl Fault {
 
     fn text(self) -> String {
         match self {
-            Fault::Fenced => "held back by the fence".into(),
+            Fault::Fenced => "stopped by the fence".into(),
             Fault::Unauthorized(text) => format!("DB_AUTH_TOKEN is refused: {text}"),
             Fault::Refused(text)
             | Fault::Unknown(text)
@@ -145,7 +147,7 @@ impl Fault {
     }
 }
 
-/// The time between tries.
+/// The pauses between tries.
 struct Backoff {
     next: Duration,
     deadline: Instant,
@@ -159,7 +161,7 @@ impl Backoff {
         }
     }
 
-    /// `false`: the time is over.
+    /// Waits before the next try; `false` if the time is over.
     fn wait(&mut self) -> bool {
         let left = self.deadline.saturating_duration_since(Instant::now());
         if left <= self.next {
@@ -180,23 +182,23 @@ pub struct RemoteWriter {
     batch: i64,
     is_ready: Arc<AtomicBool>,
     lease: Lease,
-    /// The new lease, for who has to know.
+    /// A new lease that `take_new_lease` has not returned yet.
     new_lease: Option<i64>,
 }
 
-/// What a host may commit under, and count who is online under.
+/// The lease under which a host commits and counts who is online.
 enum Lease {
     Held,
-    /// Another host has ended it, or what was counted under it is not known: the next one may have been taken already, and
-    /// its answer lost.
+    /// Another host has ended the lease, or the counts under it are not known. The next lease may
+    /// have been taken already, with its answer lost.
     Lost {
         is_forced: bool,
     },
 }
 
 impl RemoteWriter {
-    /// Connects and brings the schema up to date. A server that cannot be reached yet is tried again with every group;
-    /// one that can, and whose database cannot be used, is an error.
+    /// Connects and brings the schema up to date. If the server cannot be reached yet, every group
+    /// tries again. If its database cannot be used, that is an error.
     pub fn open(
         url: &RemoteUrl,
         host_id: Arc<str>,
@@ -224,7 +226,7 @@ impl RemoteWriter {
 
     fn make_ready(&mut self) -> Result<(), Unready> {
         let url = &self.url;
-        // The schema is looked at and changed in several requests, so the server is asked first whether it is there.
+        // A migration takes several requests, so this first checks that the server answers.
         match self.client.run([&Statement::new("select 1", [])]) {
             Ok(_) => {}
             Err(fault @ Fault::Unauthorized(_)) => {
@@ -257,7 +259,7 @@ impl RemoteWriter {
         Ok(())
     }
 
-    /// Takes a new lease where the last one was lost: for the groups after the present one.
+    /// Takes a new lease, for the groups that follow, if the last one was lost.
     fn hold_lease(&mut self) -> Result<(), Fault> {
         let Lease::Lost { is_forced } = self.lease else {
             return Ok(());
@@ -269,7 +271,8 @@ impl RemoteWriter {
         Ok(())
     }
 
-    /// Commits a group. Sent again, until the deadline, while it is not known to be stored or refused for good.
+    /// Commits a group. Sends it again until it is stored or refused for good, or the deadline has
+    /// passed.
     pub fn transact(
         &mut self,
         operations: &[Vec<Statement>],
@@ -304,11 +307,11 @@ impl RemoteWriter {
                     Ok(true) => return Err(Failure::AnswerLost),
                     Ok(false) => {
                         tracing::warn!(
-                            "this host was believed dead: its users are made known again"
+                            "other hosts considered this host dead: its users are counted again"
                         );
                         self.lease = Lease::Lost { is_forced: false };
                         if is_unknown {
-                            // The lease may have been lost before it was stored, or after.
+                            // The lease may have been lost before or after the group was stored.
                             return Err(self.unknown("the lease was lost".into()));
                         }
                         return self.transact(operations, deadline);
@@ -319,7 +322,8 @@ impl RemoteWriter {
             };
             tracing::debug!(?fault, batch = self.batch, "a group was not stored");
             match fault {
-                // The statements have failed, so this try has stored nothing, and an earlier one would have been fenced.
+                // The statements failed, so this try has stored nothing. If an earlier try had
+                // stored the group, the fence would have stopped this one.
                 Fault::Statement(text) => return Err(Failure::Statement(text)),
                 Fault::TooLarge(text) => return Err(Failure::TooLarge(text)),
                 Fault::Unknown(_) => is_unknown = true,
@@ -334,28 +338,29 @@ impl RemoteWriter {
         }
     }
 
-    /// What was counted in a group that may have been stored is not known: it is counted again under a new lease, which
-    /// also keeps the group from being stored later.
+    /// The counts in a group that may have been stored are not known. They are made again under a
+    /// new lease, which also keeps the group from being stored later.
     fn unknown(&mut self, text: String) -> Failure {
         self.doubt_lease();
         Failure::Unknown(text)
     }
 
-    /// From the next group on there is a new lease, under which everything is counted again.
+    /// The next group takes a new lease, under which everything is counted again.
     pub fn doubt_lease(&mut self) {
         if matches!(self.lease, Lease::Held) {
             self.lease = Lease::Lost { is_forced: true };
         }
     }
 
-    /// After the fence has held a group back: whether an earlier try of it has been committed. If not, the lease was lost.
+    /// After the fence has stopped a group: whether an earlier try of it was committed. If not, the
+    /// lease was lost.
     fn is_committed(&self) -> Result<bool, Fault> {
         let rows = self.client.run([&lease::committed_batch(&self.host_id)])?;
         let committed = rows.first().and_then(Rows::first);
         Ok(committed.is_some_and(|row| row.columns().integer() == self.batch))
     }
 
-    /// The lease that was taken since it was asked last, because the one before was lost.
+    /// Returns once each lease that was taken because the last one was lost.
     pub fn take_new_lease(&mut self) -> Option<i64> {
         self.new_lease.take()
     }
@@ -385,7 +390,7 @@ impl RemoteReader {
         })
     }
 
-    /// Reads in one transaction; asks again, until the deadline, while there is no answer.
+    /// Reads in one transaction. Tries again until there is an answer or the deadline has passed.
     pub fn transact(
         &mut self,
         operations: &[Vec<Statement>],
@@ -415,7 +420,7 @@ pub struct RemoteScripts {
 }
 
 impl RemoteScripts {
-    /// Fails at once where the server does not answer.
+    /// Fails at once if the server does not answer.
     pub fn connect(url: &RemoteUrl) -> anyhow::Result<Self> {
         let scripts = RemoteScripts {
             client: Client::connect(url, SCRIPT_TIMEOUT)?,
@@ -426,14 +431,15 @@ impl RemoteScripts {
         }
     }
 
-    /// As `schema::check_remote`.
+    /// The same as `schema::check_remote`.
     pub fn check(&self) -> Result<i64, SchemaError> {
         let checking = schema::check_remote(&self.client.connection);
         self.client.runtime.block_on(checking)
     }
 
-    /// Runs statements in one transaction that takes no longer than others in the chat: rows of each. Sent again, for a while,
-    /// where there is no answer: it has to be safe to run twice.
+    /// Runs statements in one transaction that takes no longer than others in the chat; returns the
+    /// rows of each. If there is no answer, sends them again for a while, so they have to be safe
+    /// to run twice.
     pub fn repeat(&self, script: &str) -> anyhow::Result<Vec<Rows>> {
         let mut backoff = Backoff::until(Instant::now() + SCRIPT_PATIENCE);
         loop {
@@ -449,7 +455,7 @@ impl RemoteScripts {
         }
     }
 
-    /// Runs statements in one transaction that may take long, once.
+    /// Runs statements once, in one transaction that may take long.
     pub fn run(&self, script: &str) -> anyhow::Result<()> {
         let request = run_script(&self.client.connection, script);
         match self.client.wait(MIGRATION_TIMEOUT, request) {
@@ -459,7 +465,7 @@ impl RemoteScripts {
     }
 }
 
-/// As `Fault::text`, whichever variable the token is from.
+/// The same as `Fault::text`, without the name of the variable that holds the token.
 fn text_for_any(fault: Fault) -> String {
     match fault {
         Fault::Unauthorized(text) => format!("the token is refused: {text}"),

@@ -12,7 +12,7 @@ use crate::store::location::Database;
 pub struct SingleConnection {
     db: Connection,
     is_remote: bool,
-    /// A server runs on it.
+    /// Whether a server runs on the database.
     pub is_served: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Where operations come from, and what each source may have in the queues.
+//! The sources of operations, and what each source may have in the queues.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,11 +9,11 @@ use crate::limits::client_address::ClientNetwork;
 
 /// Bytes that may wait for the writer, and for the readers.
 pub const QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// What the sockets of one address may take of them, and a single operation.
+/// What the sockets of one address, or a single operation, may take of these bytes.
 pub const SOURCE_BYTES_MAX: usize = QUEUE_BYTES_MAX / 32;
 
-/// Where operations come from: the sockets of an address, or the server itself, of whose operations each is limited
-/// elsewhere.
+/// A source of operations: the sockets of an address, or the server itself, whose operations are
+/// limited elsewhere.
 pub struct Source {
     address: Option<ClientNetwork>,
     writes: Arc<Semaphore>,
@@ -52,12 +52,12 @@ pub struct Room {
     pub address: Option<ClientNetwork>,
     _of_source: OwnedSemaphorePermit,
     _of_all: OwnedSemaphorePermit,
-    /// How many there are in its queue.
+    /// The number of jobs in its queue.
     jobs: Arc<AtomicUsize>,
 }
 
 impl Room {
-    /// One more of `jobs`, which has these parts of what its source may have, and all together.
+    /// Counts one more of `jobs`, with its permits from its source's share and from all.
     pub fn new(
         source: &Source,
         of_source: OwnedSemaphorePermit,

@@ -1,4 +1,4 @@
-//! A connection to the database, wherever it is: groups of operations, each group in one transaction.
+//! A connection to a local or remote database: groups of operations, each group in one transaction.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
@@ -16,8 +16,8 @@ pub enum Transactor {
 }
 
 impl Transactor {
-    /// Runs operations in one transaction: the rows of each. libsql panics on some values that a file may hold, text that
-    /// is not UTF-8 for one.
+    /// Runs operations in one transaction; returns the rows of each. libsql panics on some values
+    /// that a file may hold, for example text that is not UTF-8.
     pub fn transact(
         &mut self,
         access: Access,
@@ -35,14 +35,14 @@ impl Transactor {
             .unwrap_or_else(|_| Err(Failure::Statement("a panic in libsql".into())))
     }
 
-    /// What was counted under the present lease is not known.
+    /// The counts under the present lease are not known.
     pub fn doubt_lease(&mut self) {
         if let Transactor::RemoteWriter(writer) = self {
             writer.doubt_lease();
         }
     }
 
-    /// A lease that was taken because the one before was lost.
+    /// Returns once each lease that was taken because the last one was lost.
     pub fn take_new_lease(&mut self) -> Option<i64> {
         match self {
             Transactor::RemoteWriter(writer) => writer.take_new_lease(),

@@ -1,4 +1,4 @@
-//! The writer thread: whatever has queued while the last commit was under way becomes the next one.
+//! The writer thread: the operations that queue during one commit become the next one.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,7 +16,8 @@ use crate::store::transactor::Transactor;
 pub const GROUP_MAX: usize = 256;
 /// Bytes of parameters in one commit, unless a single operation has more.
 const GROUP_BYTES_MAX: usize = 1024 * 1024;
-/// The longest that a request to a remote database waits for others to share it, and how often it looks.
+/// How long a request to a remote database waits, at most, for operations to share it, and how
+/// often it looks for them.
 const GATHER_MAX: Duration = Duration::from_millis(5);
 const GATHER_STEP: Duration = Duration::from_micros(200);
 /// Commits groups until the queue has ended.
@@ -27,7 +28,7 @@ pub fn write_groups(
     deliveries: &mpsc::Sender<Vec<Delivery>>,
 ) {
     let is_remote = !matches!(database, Transactor::Local(_));
-    // The last group, and how long it took.
+    // The size of the last group, and how long it took.
     let (mut last_size, mut last_time) = (0, Duration::ZERO);
     while queue.wait() > 0 {
         if is_remote {
@@ -61,8 +62,9 @@ pub fn write_groups(
     }
 }
 
-/// Those who were answered by the last request ask again at once: a request that leaves before they have done so makes them
-/// wait for a whole one more. Waits for as many as there were, and a small part of the time that the request took.
+/// Clients that were answered by the last request often send again at once. If the next request
+/// leaves before that, they wait for one whole request more. So this waits for as many operations
+/// as the last group had, but only for a small part of the time that its request took.
 fn gather(queue: &mut Receiver, last_size: usize, last_time: Duration) {
     let until = Instant::now() + (last_time / 8).min(GATHER_MAX);
     while queue.receive() < last_size && Instant::now() < until {

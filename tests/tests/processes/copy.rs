@@ -356,7 +356,7 @@ async fn what_is_not_the_same_is_found_by_its_checksum() {
     .await;
     refused(
         &[&from, &url],
-        "this chat is in it already, and not as in FROM now (users)",
+        "this chat is in it already, but differs from FROM in: users",
     )
     .await;
     refused(&["--restart", &from, &url], "this chat is in it already").await;
