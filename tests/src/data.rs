@@ -1,4 +1,4 @@
-//! A data file in a folder of its own, as the program, an operator and other tools use it.
+//! A data file in a folder of its own, used by the program, an operator and other tools.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,8 @@ use tempfile::TempDir;
 use crate::Process;
 use crate::host::Log;
 
-/// A folder for a data file, which need not be there yet, its log and whatever a test puts beside them.
+/// A folder for a data file, its log and anything else that a test puts there. The file need not
+/// exist yet.
 pub struct Data {
     folder: TempDir,
 }
@@ -24,7 +25,7 @@ impl Data {
         self.folder.path()
     }
 
-    /// Of another file in the folder.
+    /// The path of another file in the folder.
     pub fn beside(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -38,12 +39,12 @@ impl Data {
         self.beside("chat.db-wal")
     }
 
-    /// What the program logs, where it was started by `start_logging` or with this as `Log::File`.
+    /// The program's log, if it was started by `start_logging` or with this path as `Log::File`.
     pub fn log(&self) -> PathBuf {
         self.beside("log")
     }
 
-    /// The lines of the log with this text.
+    /// The number of lines of the log that contain this text.
     pub fn logged(&self, text: &str) -> usize {
         let log = std::fs::read_to_string(self.log()).expect("a log");
         log.lines().filter(|line| line.contains(text)).count()
@@ -54,7 +55,7 @@ impl Data {
         Process::start(&self.file()).await
     }
 
-    /// The same, with its log in a file.
+    /// Like `start`, with the log in a file.
     pub async fn start_logging(&self) -> Process {
         let file = self.file();
         let variables = [

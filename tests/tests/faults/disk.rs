@@ -13,8 +13,9 @@ use tests::{Client, Data, Process, until};
 
 use crate::stored::{check, heard};
 
-/// A script that starts the program where `mounts` hold, which only the program sees. Where this user may not mount, nothing,
-/// and the test cannot be made: it says so, whether or not the output of tests is shown.
+/// A script that starts the program after these `mounts`, which only the program sees. If this user
+/// may not mount, returns `None`, and the test cannot run. This is reported even if the output of
+/// tests is hidden.
 fn mounted(mounts: &str, folder: &Path) -> Option<String> {
     for options in ["-m", "-rm"] {
         let mut command = std::process::Command::new("unshare");
@@ -45,7 +46,7 @@ async fn a_full_disk_makes_sends_unavailable_until_there_is_room() {
         ("DIR", folder.as_os_str()),
         ("LOG_LEVEL", OsStr::new("info")),
     ];
-    // The test sees the folder itself, and in it the log.
+    // The test sees the folder without the mount; the log is there.
     let host = Process::start_in(&script, &variables, Log::File(data.log())).await;
     let inside = format!("/proc/{}/root{}", host.id(), folder.display());
     let inside = Path::new(&inside);
@@ -80,7 +81,7 @@ async fn a_full_disk_makes_sends_unavailable_until_there_is_room() {
         for _ in 0..20 {
             let reply = alice.receive().await;
             if reply["success"] == true {
-                // The log had a piece of a page left.
+                // The write-ahead log still had room within a page.
                 stored.push(heard(&reply["data"]));
                 continue;
             }
@@ -93,7 +94,7 @@ async fn a_full_disk_makes_sends_unavailable_until_there_is_room() {
     let newest = stored.last().expect("a message").0;
     let history = alice.history(conversation).await;
     assert_eq!(history[0]["id"], newest, "reads go on");
-    // It tries a smaller write than these, for which there may be room a few times more.
+    // The readiness check writes less than a message, so there may be room for it a few times more.
     until("not ready", async || {
         let ready = request(host.address, "GET", "/readyz", &[], "").await;
         (ready.status, ready.body.as_str()) == (503, "the database is not available")
@@ -118,7 +119,7 @@ async fn a_full_disk_makes_sends_unavailable_until_there_is_room() {
     assert_eq!(
         (&offline["data"]["username"], &offline["data"]["is_online"]),
         (&json!("carol"), &json!(false)),
-        "what could not be stored then is now"
+        "what could not be stored before is stored now"
     );
     ready(host.address).await;
     host.signal(Signal::STOP);
@@ -126,7 +127,7 @@ async fn a_full_disk_makes_sends_unavailable_until_there_is_room() {
     assert_eq!(
         contents.len(),
         stored.len(),
-        "what was refused is not there"
+        "refused messages are not stored"
     );
     host.signal(Signal::CONT);
     host.stop().await;
@@ -153,7 +154,7 @@ async fn where_it_cannot_write_it_says_so_and_does_not_start() {
     register(host.address, "alice").await;
     host.stop().await;
     refuse(&folder_read_only, data.folder(), reason).await;
-    // The file alone.
+    // Only the file is read-only.
     let file_read_only = mounted(read_only, &file).expect("as before");
     refuse(&file_read_only, &file, "readonly database").await;
 }

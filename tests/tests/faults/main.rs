@@ -1,4 +1,5 @@
-//! What goes wrong, each produced for real, and what is lost and seen then; deploy/faults.md has those of one host as a table.
+//! Faults, each produced for real: what is lost and what clients see. deploy/faults.md lists those
+//! of one host in a table.
 
 mod cluster;
 mod disk;

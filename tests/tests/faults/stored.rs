@@ -1,4 +1,4 @@
-//! What a data file holds, compared with what clients heard.
+//! The contents of a data file, compared with what clients heard.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::Value;
 use tests::Data;
 
-/// A message that a client was answered or told: its id, conversation, rev and content.
+/// A message that a client received in a reply or a push: its id, conversation, rev and content.
 pub type Heard = (i64, i64, i64, String);
 
 pub fn heard(data: &Value) -> Heard {
@@ -29,9 +29,9 @@ pub async fn rows(db: &libsql::Connection, sql: &'static str) -> Vec<handler::Ro
         .0
 }
 
-/// Checks the file as its host has left it, or leaves it at this moment: it is whole, every message that was heard of is in it,
-/// each once, and neither ids nor revs have gaps. Reads a copy, so that the host still has its own recovery to do. Returns the
-/// contents of the messages.
+/// Checks the file as its host has left it or is using it now: it is sound, every message that was
+/// heard is in it exactly once, and neither ids nor revs have gaps. It reads a copy, so that the
+/// host still has to do its own recovery. Returns the contents of the messages.
 pub async fn check(file: &Path, heard: &[Heard]) -> BTreeSet<String> {
     let copy = Data::new();
     fs::copy(file, copy.file()).expect("copied");
@@ -61,7 +61,7 @@ pub async fn check(file: &Path, heard: &[Heard]) -> BTreeSet<String> {
         assert_eq!(
             stored.get(&message.0),
             Some(message),
-            "what was heard of is lost"
+            "a message that was heard is lost"
         );
     }
     let contents: BTreeSet<_> = stored.values().map(|message| message.3.clone()).collect();

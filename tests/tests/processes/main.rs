@@ -1,4 +1,5 @@
-//! The real programs, run as an operator runs them: the host with its commands, the load program, and what is in deploy/.
+//! The real programs, run as an operator runs them: the host with its commands, the load program,
+//! and the contents of deploy/.
 
 mod backup;
 mod compose;

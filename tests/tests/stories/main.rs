@@ -1,4 +1,4 @@
-//! Running hosts in the test's own process, as their clients meet them.
+//! Running hosts in the test's own process, as clients see them.
 
 mod frames;
 mod http;
