@@ -259,7 +259,7 @@ impl Device {
             }
             // Pushes that change nothing lasting.
             (_, None) => {}
-            (_, Some(_)) => bail!("nobody asked for {event}"),
+            (_, Some(_)) => bail!("a reply without a request: {event}"),
         }
         Ok(())
     }

@@ -94,7 +94,7 @@ fn ours(stream: &[u8], sizes: impl Iterator<Item = usize>) -> (Vec<Decoded>, Opt
             assert_eq!(violation, None, "a second violation");
             violation = Some(found);
         }
-        assert!(decoder.held_bytes() <= HELD_BYTES_MAX, "too much is held");
+        assert!(decoder.held_bytes() <= HELD_BYTES_MAX, "the decoder holds too much");
     }
     (messages, violation)
 }

@@ -209,7 +209,7 @@ async fn requests_that_trickle_are_ended_and_others_are_served() {
         slow.spawn(async move { (trickle(address, start, byte).await, expected) });
     }
     let mut served = 0;
-    soon("the end of all that are slow", async {
+    soon("the end of all slow requests", async {
         while !slow.is_empty() {
             let id = alice.send(conversation, "meanwhile").await;
             assert_eq!(bob.push().await["data"]["id"], id);

@@ -152,7 +152,8 @@ async fn plain(
         {
             return heard;
         }
-        // Its own reply is the next send_message with its content; everything before it is from others.
+        // Its own reply is the next send_message with its content; everything before it is from
+        // others.
         loop {
             let Some(Ok(frame)) = soon("a frame or the end", client.socket.next()).await else {
                 return heard;

@@ -314,7 +314,7 @@ fn differences(path: &str, expected: Option<&Value>, came: Option<&Value>) -> Ve
                 })
             };
             vec![format!(
-                "{path}: expected {}, came {}",
+                "{path}: expected {}, got {}",
                 shown(expected),
                 shown(came)
             )]

@@ -378,7 +378,10 @@ fn mount_option() -> &'static str {
         command.args([option, "mount", "--bind", "/etc/hosts", "/etc/hosts"]);
         command.status().is_ok_and(|status| status.success())
     };
-    ["-m", "-rm"].into_iter().find(may).expect("a user who may")
+    ["-m", "-rm"]
+        .into_iter()
+        .find(may)
+        .expect("a user who may mount")
 }
 
 /// A random network of loopback addresses, so that no other test uses it.

@@ -389,7 +389,7 @@ async fn chat(mut pair: Pair, first: Instant, end: Instant) -> anyhow::Result<Ch
             }
             reply = pair.sender.receive() => {
                 let reply = reply?;
-                let sent = *due.get(replies.len()).context("a reply to nothing")?;
+                let sent = *due.get(replies.len()).context("a reply without a request")?;
                 replies.push(sent.elapsed());
                 match Place::of(reply) {
                     Ok(place) => drop(replied.insert(place.id, sent)),
@@ -411,7 +411,9 @@ async fn chat(mut pair: Pair, first: Instant, end: Instant) -> anyhow::Result<Ch
     }
     let mut pushes = Vec::new();
     for (id, sent) in replied {
-        let pushed = pushed.get(&id).context("another message was delivered")?;
+        let pushed = pushed
+            .get(&id)
+            .context("a different message was delivered")?;
         pushes.push(*pushed - sent);
     }
     Ok((replies, pushes, refused))
@@ -431,7 +433,7 @@ async fn visit(address: SocketAddr, end: Instant) -> Chatted {
         match timeout(PATIENCE, login).await {
             Ok(answer) if answer.status == 202 => logins.push(started.elapsed()),
             Ok(answer) => failures.push(format!("login: {}", answer.status)),
-            Err(_) => failures.push(format!("login: nothing in {PATIENCE:?}")),
+            Err(_) => failures.push(format!("login: no answer in {PATIENCE:?}")),
         }
         let started = Instant::now();
         let connect = async {
@@ -443,7 +445,7 @@ async fn visit(address: SocketAddr, end: Instant) -> Chatted {
         match timeout(PATIENCE, connect).await {
             Ok(Ok(())) => connects.push(started.elapsed()),
             Ok(Err(error)) => failures.push(format!("new socket: {error}")),
-            Err(_) => failures.push(format!("new socket: nothing in {PATIENCE:?}")),
+            Err(_) => failures.push(format!("new socket: no answer in {PATIENCE:?}")),
         }
     }
     (logins, connects, failures)

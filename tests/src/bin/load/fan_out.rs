@@ -156,12 +156,12 @@ fn rounds(
     let is_done = swarm.run(end + PATIENCE, |swarm, index, payload| {
         take(index, payload)?;
         count += 1;
-        ensure!(count <= expected, "more has come than was sent");
+        ensure!(count <= expected, "more has arrived than was sent");
         let group = index / members;
         if index % members < awaited {
             ensure!(
                 missing[group] > 0,
-                "group {group} has got more than was sent"
+                "group {group} has received more than was sent"
             );
             missing[group] -= 1;
             if missing[group] == 0 {

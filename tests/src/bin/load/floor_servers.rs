@@ -92,7 +92,7 @@ pub fn floor_writes(arguments: &FloorWrites) -> Result<()> {
     }
     let mut control = control.context("no control connection")?;
     let streams: Option<Vec<_>> = streams.into_iter().collect();
-    let streams = streams.context("a socket came twice")?;
+    let streams = streams.context("a socket connected twice")?;
     let frame = host_frame(payload_bytes);
     let (mut buffer, mut held) = (vec![0; 4096], 0);
     loop {

@@ -146,7 +146,7 @@ impl Users {
             chance = chance.wrapping_sub(*share);
             is_drawn
         });
-        let (mut kind, _) = *drawn.context("the shares are a hundred in all")?;
+        let (mut kind, _) = *drawn.context("the shares add up to a hundred")?;
         if kind == "connect" {
             let ping = text(r#"{"type":"ping"}"#);
             let index = self.swarm.open(&site.target, &site.cookies[user], &ping)?;
@@ -212,12 +212,14 @@ impl Users {
                 orders[index].take(payload)?;
             }
             if payload.ends_with(br#","ref":1}"#) {
-                let (kind, due) = asked[index].pop_front().context("a reply to nothing")?;
+                let (kind, due) = asked[index]
+                    .pop_front()
+                    .context("a reply without a request")?;
                 let prefix = format!(r#"{{"type":"{kind}","success":true"#);
                 let text = || String::from_utf8_lossy(payload).into_owned();
                 ensure!(
                     payload.starts_with(prefix.as_bytes()),
-                    "to {kind}: {}",
+                    "the reply to {kind}: {}",
                     text()
                 );
                 arrived(kind, due, times);

@@ -1,4 +1,5 @@
-//! TLS 1.3 to a chat behind a proxy. This module encrypts and decrypts; others do the input and output.
+//! TLS 1.3 to a chat behind a proxy. This module encrypts and decrypts; others do the input and
+//! output.
 
 use std::io::{Read, Write};
 use std::path::Path;
