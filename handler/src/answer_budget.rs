@@ -1,9 +1,9 @@
-//! How much an answer may hold.
+//! The limits on the size of an answer.
 
 /// Bytes of JSON after which an answer takes no further message or conversation.
 pub const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 
-/// What still fits into an answer.
+/// How much more fits into an answer.
 pub(crate) struct AnswerBudget {
     items: i64,
     bytes: usize,
@@ -11,7 +11,7 @@ pub(crate) struct AnswerBudget {
 }
 
 impl AnswerBudget {
-    /// For at most so many messages or conversations.
+    /// A budget for at most this many messages or conversations.
     pub fn new(items: i64) -> Self {
         AnswerBudget {
             items,
@@ -20,14 +20,16 @@ impl AnswerBudget {
         }
     }
 
-    /// Whether this many bytes of something else fit; as with items, the first thing always does.
+    /// Takes this many bytes for something other than an item. Returns whether they fit; the first
+    /// thing in an answer always does.
     pub fn charge(&mut self, bytes: usize) -> bool {
         let fits = self.is_empty || bytes <= self.bytes;
         self.bytes = self.bytes.saturating_sub(bytes);
         fits
     }
 
-    /// Gives the item back if it fits; the first one always does. Nothing fits after one that did not.
+    /// Returns the item if it fits; the first one always does. After one that does not fit, none
+    /// does.
     pub fn take(&mut self, item: String) -> Option<String> {
         let fits = self.is_empty || item.len() <= self.bytes;
         if self.items == 0 || !fits {

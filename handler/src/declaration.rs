@@ -1,4 +1,4 @@
-//! What an event declares of itself, once, for everything that has to hold for all events.
+//! What an event declares, once, for everything that must hold for all events.
 
 use crate::error::Error;
 use crate::field::Field;
@@ -7,28 +7,28 @@ use crate::operation::Operation;
 use crate::reply::Reply;
 use crate::role::Role;
 
-/// One event of the protocol. Its file holds all of it.
+/// One event of the protocol. The event's file holds all of it.
 pub trait Declared: Operation<Output = Reply> + Sized + 'static {
     /// Its `type`.
     const TYPE: &'static str;
-    /// Its fields, beside `type` and `ref`, in the order in which the documentation names them.
+    /// Its fields besides `type` and `ref`, in the order in which PROTOCOL.md names them.
     const FIELDS: &'static [Field];
     const WHO: Who = Who::User;
 
-    /// Reads the fields. What `FIELDS` does not declare is not there to be read.
+    /// Reads the fields. `fields` contains only the fields that `FIELDS` declares.
     fn read(fields: &Fields) -> Result<Self, Error>;
 }
 
-/// Who may ask for an event.
+/// Who may send an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Who {
-    /// Every user who is logged in.
+    /// Every logged-in user.
     User,
-    /// A member of the conversation that it names, with at least this role.
+    /// A member of the conversation that the event names, with at least this role.
     Member(Role),
 }
 
-/// An event as the list of events holds it.
+/// An event, as an entry of the list of events.
 pub struct Declaration {
     pub kind: &'static str,
     pub fields: &'static [Field],

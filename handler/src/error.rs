@@ -1,32 +1,35 @@
-//! Why a request was refused, for programs (`code`) and for people (the text).
+//! Why a request was refused: a code for programs and a text for people.
 
 use std::fmt;
 
-/// The answer to a request that could not be done. Knows nothing of HTTP; the host maps it to a status.
+/// The answer to a request that failed. It knows nothing of HTTP; the host maps it to a status.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Error {
     /// The request itself is wrong; sending it again cannot help.
     Invalid(String),
-    /// The caller is not who it has to be.
+    /// The caller has not proved who they are.
     Unauthorized(String),
-    /// The caller may know of it, and may not do it.
+    /// The caller may know that it exists, but may not do this.
     Forbidden(String),
-    /// What the request names does not exist, or the caller has no part in it: the two are not told apart.
+    /// What the request names does not exist, or the caller has no part in it. The error does not
+    /// tell which.
     NotFound(String),
-    /// It is already so.
+    /// The change conflicts with what exists already, such as a username that is taken.
     Conflict(String),
-    /// A limit on size or number was passed.
+    /// A limit on a size or a number was exceeded.
     TooLarge(String),
-    /// Too many requests of this caller; the same one may be sent again in about this many seconds.
+    /// This caller has made too many requests. The same request may be sent again in about this
+    /// many seconds.
     RateLimited { retry_after_seconds: u32 },
-    /// Not now: nothing was stored, and the same request may succeed in about this many seconds.
+    /// The server cannot do it now. Nothing was stored, unless a remote database was lost midway:
+    /// then the outcome is unknown. The same request may succeed in about this many seconds.
     Unavailable { retry_after_seconds: u32 },
-    /// A fault of the server. The detail is for its log and never leaves it.
+    /// A fault of the server. The detail is only for the server's log.
     Internal(String),
 }
 
 impl Error {
-    /// The word for programs, as in PROTOCOL.md.
+    /// The code for programs, as listed in PROTOCOL.md.
     pub fn code(&self) -> &'static str {
         match self {
             Error::Invalid(_) => "invalid",
@@ -41,7 +44,7 @@ impl Error {
         }
     }
 
-    /// Seconds after which trying again makes sense, where it does.
+    /// The number of seconds after which a retry may succeed, for errors that have one.
     pub fn retry_after_seconds(&self) -> Option<u32> {
         match self {
             Error::RateLimited {
@@ -55,7 +58,7 @@ impl Error {
     }
 }
 
-/// The text that a client may see.
+/// The text that clients see.
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -1,4 +1,5 @@
-//! Every event of the protocol, a line each; and from a text frame to the operation that answers it.
+//! The list of all events of the protocol, and the parser that turns a text frame into the
+//! operation that answers it.
 
 use crate::conversation::create::CreateConversation;
 use crate::conversation::info::GetConversationInfo;
@@ -18,8 +19,9 @@ use crate::user::add_contact::AddContact;
 use crate::user::get_contacts::GetContacts;
 use crate::user::profile::GetSelf;
 
-/// What holds for all events (how they are read, who may ask, what their statements may do, that a lost answer is found
-/// again, that they are described) is done and tested by going through this list.
+/// All events of the protocol. Code and tests for what must hold for every event walk this list:
+/// how it is read, who may send it, what its statements may do, that a lost answer is found again,
+/// and that it is described.
 pub const EVENTS: &[Declaration] = &[
     Declaration::of::<Ping>(),
     Declaration::of::<GetSelf>(),
@@ -35,17 +37,17 @@ pub const EVENTS: &[Declaration] = &[
     Declaration::of::<Sync>(),
 ];
 
-/// Longest `ref` that is a string, in characters.
+/// The longest string `ref`, in characters.
 pub const REF_CHARS_MAX: usize = 64;
 
-/// A request as it came: how to reply to it, and what to run, or the reason why it cannot be run.
+/// A received request: how to reply to it, and the operation to run or the error that prevents it.
 pub struct Event {
     pub envelope: Envelope,
     pub operation: Result<EventOperation, Error>,
 }
 
 impl Event {
-    /// Reads one text frame. Never fails: a frame that makes no sense is an event whose operation is the error.
+    /// Reads one text frame. Never fails: for an invalid frame, the event's operation is the error.
     pub fn parse(text: &str) -> Event {
         let Some(fields) = Fields::parse(text) else {
             return Event::unreadable(Error::Invalid("invalid json event".into()));
@@ -72,7 +74,7 @@ impl Event {
         }
     }
 
-    /// One of which nothing is known but what to answer.
+    /// An event that could not be read, and the error to answer it with.
     pub fn unreadable(error: Error) -> Event {
         Event {
             envelope: Envelope {
@@ -84,7 +86,7 @@ impl Event {
     }
 }
 
-/// JSON text of the `ref` to echo.
+/// The JSON text of the `ref` to return.
 fn reference(fields: &Fields) -> Result<Option<String>, Error> {
     if fields.raw("ref").is_none() {
         return Ok(None);

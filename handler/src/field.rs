@@ -1,4 +1,5 @@
-//! What an event declares of a field: its name, what its value means, and how a wrong one is refused.
+//! What an event declares about a field: its name, what its value means, and the error for a wrong
+//! value.
 
 use crate::error::Error;
 use crate::fields::{Fields, WrongType};
@@ -9,30 +10,32 @@ pub struct Field {
     pub name: &'static str,
     pub kind: Kind,
     pub presence: Presence,
-    /// The error text for a value of another type or range, and for none where one is required.
+    /// The error text for a value of the wrong type or out of range, and for a missing value that
+    /// is required.
     wrong: Option<&'static str>,
-    /// The error text for an empty one, where it is another.
+    /// The error text for an empty value, if it is a different one.
     empty: Option<&'static str>,
-    /// What the error text calls it where it is longer than it may be; that is `too_large` then.
+    /// The name of the field in the error text for a value that is too long. The error code is then
+    /// `too_large`.
     too_large: Option<&'static str>,
 }
 
-/// What a value is or names: enough to make values of it, right ones and wrong ones.
+/// What a value is or refers to. This is enough to generate both valid and invalid values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// The id of a conversation.
     Conversation,
-    /// The id of a message of the conversation that the event names.
+    /// The id of a message in the conversation that the event names.
     Message,
-    /// A place in the order of message ids, whether or not there is a message.
+    /// A position in the order of message ids. It need not be the id of an existing message.
     Position,
     /// A username.
     User,
     /// A list of usernames.
     Users,
-    /// An object from ids of conversations to revs.
+    /// An object that maps conversation ids to revs.
     Revs,
-    /// The sender's own name for a message.
+    /// The id that the sender gives a message.
     ClientId(Length),
     Text(Length),
     Integer {
@@ -52,9 +55,9 @@ pub struct Length {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
-    /// Of Unicode.
+    /// Unicode characters.
     Characters,
-    /// Of UTF-8.
+    /// Bytes of UTF-8.
     Bytes,
 }
 
@@ -62,7 +65,7 @@ pub enum Unit {
 pub enum Presence {
     Required,
     Optional,
-    /// Optional, and not beside the field of this name.
+    /// Optional, and not allowed together with the field of this name.
     InsteadOf(&'static str),
 }
 
@@ -118,7 +121,7 @@ impl Field {
         }
     }
 
-    /// The text of its error, in place of one that is made of its kind.
+    /// Sets the text of the error, in place of the one derived from the kind.
     pub const fn wrong(self, text: &'static str) -> Self {
         Field {
             wrong: Some(text),
@@ -140,7 +143,7 @@ impl Field {
         }
     }
 
-    /// A signed 64-bit integer, in its range where it has one.
+    /// A signed 64-bit integer, within the kind's range if it has one.
     #[inline]
     pub fn integer(&self, fields: &Fields) -> Result<Option<i64>, Error> {
         let value = self.typed(fields.integer(self.name))?;
@@ -152,13 +155,13 @@ impl Field {
         }
     }
 
-    /// As [`Field::integer`], where it has to be there.
+    /// Like [`Field::integer`], but the field must be present.
     #[inline]
     pub fn required_integer(&self, fields: &Fields) -> Result<i64, Error> {
         self.integer(fields)?.ok_or_else(|| self.error())
     }
 
-    /// Text of a length that it may have.
+    /// Text whose length is within the kind's limits.
     #[inline]
     pub fn text(&self, fields: &Fields) -> Result<Option<String>, Error> {
         let value = self.typed(fields.text(self.name))?;
@@ -183,7 +186,7 @@ impl Field {
         Ok(value)
     }
 
-    /// As [`Field::text`], where it has to be there.
+    /// Like [`Field::text`], but the field must be present.
     #[inline]
     pub fn required_text(&self, fields: &Fields) -> Result<String, Error> {
         self.text(fields)?.ok_or_else(|| self.error())
@@ -199,7 +202,7 @@ impl Field {
         read.map_err(|WrongType| self.error())
     }
 
-    /// That it is not what was declared.
+    /// The error that the value is not what was declared.
     pub fn error(&self) -> Error {
         let name = self.name;
         let text = match (self.wrong, self.kind) {

@@ -1,7 +1,8 @@
-//! The fields of a JSON object, read lazily and strictly: only what a request asks for is looked into.
+//! The fields of a JSON object, read lazily and strictly: only the fields that a request uses are
+//! parsed.
 //!
-//! A value that nobody asks for is checked for syntax without recursion or allocation, so that its depth, its size
-//! and its numbers cannot harm. What an event declares of a field is in `field.rs`.
+//! The syntax of the other values is checked without recursion or allocation, so that their depth,
+//! size and numbers do no harm. What an event declares about a field is in `field.rs`.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,26 +10,27 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// The members of one JSON object. Of duplicate names the last one counts; `null` counts as absent.
+/// The fields of one JSON object. If a name occurs more than once, the last one counts. `null`
+/// counts as absent.
 pub struct Fields<'a>(Vec<(Cow<'a, str>, &'a str)>);
 
-/// The field is there and is not of the type that was asked for.
+/// The field is present, but its type is not the one that was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WrongType;
 
 impl<'a> Fields<'a> {
-    /// `None`: not JSON, or not an object.
+    /// Returns `None` if the text is not a JSON object.
     pub fn parse(text: &'a str) -> Option<Self> {
         serde_json::from_str(text).ok()
     }
 
-    /// Those alone of its members whose names are to be kept.
+    /// Keeps only the fields whose names `is_kept` accepts.
     pub fn only(mut self, is_kept: impl Fn(&str) -> bool) -> Self {
         self.0.retain(|(name, _)| is_kept(name));
         self
     }
 
-    /// Whether there is one of this name, be it `null`.
+    /// Whether a field with this name is present, even if it is `null`.
     pub fn has(&self, name: &str) -> bool {
         self.0.iter().any(|(key, _)| key == name)
     }
@@ -39,12 +41,12 @@ impl<'a> Fields<'a> {
         (*value != "null").then_some(value)
     }
 
-    /// A string of whole Unicode characters: a lone surrogate is not text.
+    /// A string of whole Unicode characters. One with a lone surrogate is the wrong type.
     pub fn text(&self, name: &str) -> Result<Option<String>, WrongType> {
         self.value(name, |raw| serde_json::from_str(raw).ok())
     }
 
-    /// A signed 64-bit integer, written without fraction or exponent.
+    /// A signed 64-bit integer, written without a fraction or exponent.
     pub fn integer(&self, name: &str) -> Result<Option<i64>, WrongType> {
         self.value(name, |raw| raw.parse().ok())
     }
@@ -53,7 +55,7 @@ impl<'a> Fields<'a> {
         self.value(name, |raw| raw.parse().ok())
     }
 
-    /// A list, each item as its JSON text.
+    /// A list; each item is JSON text.
     pub fn list(&self, name: &str) -> Result<Option<Vec<&'a str>>, WrongType> {
         self.value(name, |raw| {
             let items: Vec<&RawValue> = serde_json::from_str(raw).ok()?;
@@ -93,7 +95,7 @@ impl<'de> Deserialize<'de> for Fields<'de> {
     }
 }
 
-/// A field's name, borrowed unless it holds escapes (serde's own `Cow<str>` always copies).
+/// A field's name, borrowed unless it contains escapes (serde's own `Cow<str>` always copies).
 struct Name<'a>(Cow<'a, str>);
 
 impl<'de> Deserialize<'de> for Name<'de> {

@@ -1,8 +1,9 @@
 //! What the chat does: pure functions from requests to replies and pushes.
 //!
-//! No sockets, clock, randomness, threads or environment: the host gives time, salts and the caller, and applies the
-//! outbox. An [`Operation`] is decided in two steps around one round trip to the database; [`handle`] runs one on a
-//! libsql connection, and the host's store runs groups of them.
+//! This crate has no sockets, clock, randomness, threads or environment. The host supplies the
+//! time, the salts and the caller, and applies the outbox. An [`Operation`] is two steps around one
+//! round trip to the database. [`handle`] runs one operation on a libsql connection; the host's
+//! store runs groups of them.
 //!
 //! | To find | look in |
 //! |---|---|
@@ -49,10 +50,11 @@ pub use sql::{
     text_literal,
 };
 
-/// Runs one operation on a local database, in a transaction of its own. The database has been migrated, and the
-/// connection is not in a transaction. `out` receives what others are to be told; it is true only if `Ok`.
+/// Runs one operation on a local database, in a transaction of its own. The database must be
+/// migrated, and the connection must not be in a transaction. `out` receives what others are to be
+/// told, which is valid only if the result is `Ok`.
 ///
-/// An error of the database arrives as `Error::Internal` with its text.
+/// A database error is returned as `Error::Internal` with its text.
 pub async fn handle<O: Operation + ?Sized>(
     db: &libsql::Connection,
     ctx: &Context,
@@ -69,14 +71,14 @@ pub async fn handle<O: Operation + ?Sized>(
     match run_all(db, operation.statements(ctx)).await {
         Ok(rows) => operation.conclude(ctx, &rows, out),
         Err(error) => {
-            // The error is what matters; SQLite may have rolled back by itself.
+            // The first error is what matters; SQLite may already have rolled back.
             let _ = db.execute_batch("rollback").await;
             Err(internal(error))
         }
     }
 }
 
-/// As [`handle`], on a remote database: one request.
+/// Like [`handle`], but on a remote database, in one request.
 pub async fn handle_remote<O: Operation + ?Sized>(
     db: &libsql::Connection,
     ctx: &Context,

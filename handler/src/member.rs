@@ -1,4 +1,4 @@
-//! Who may do what in a conversation: the guard of events that are for its members.
+//! Who may do what in a conversation: the guard for events that only members may send.
 
 use crate::conversation::members_rev;
 use crate::declaration::{Declared, Who};
@@ -11,29 +11,31 @@ use crate::reply::Reply;
 use crate::role::Role;
 use crate::sql::{Rows, Statement};
 
-/// The field that most of these events have first.
+/// The field that comes first in most of these events.
 pub(crate) const CONVERSATION_ID: Field = Field::required("conversation_id", Kind::Conversation)
     .wrong("expected conversation_id as integer");
 
-/// What an event does for a member, once it is known that the caller is one.
+/// An event that only a member of the conversation may send.
 pub trait MemberEvent: Send + Sync + Sized + 'static {
     const TYPE: &'static str;
-    /// The first one names the conversation.
+    /// The first field names the conversation.
     const FIELDS: &'static [Field];
-    /// The least that the caller has to be.
+    /// The least role that the caller must have.
     const LEAST: Role = Role::Member;
     const ACCESS: Access;
-    /// The first of the statements is the guard's. An event for which that is one too many guards each of its statements, and asks
-    /// the guard only why they did nothing.
+    /// Whether the guard's statement comes first. An event that cannot afford that extra statement
+    /// sets this to `false`. It then guards each of its statements itself, and runs the guard's
+    /// only to find out why they did nothing.
     const IS_GUARDED_FIRST: bool = true;
 
-    /// Reads the other fields. An error is told to members alone.
+    /// Reads the other fields. Only members see its errors.
     fn read(fields: &Fields) -> Result<Self, Error>;
 
-    /// Those after the guard's, each of which has to guard itself too.
+    /// The statements after the guard's. Each of them must guard itself too.
     fn statements(&self, guard: &Guard, ctx: &Context) -> Vec<Statement>;
 
-    /// As [`Operation::conclude`]; `rows` begin with the guard's, which has let the caller pass.
+    /// Like [`Operation::conclude`]. `rows` start with the guard's, which has already let the
+    /// caller pass.
     fn conclude(
         &self,
         guard: &Guard,
@@ -42,7 +44,8 @@ pub trait MemberEvent: Send + Sync + Sized + 'static {
         out: &mut Outbox,
     ) -> Result<Reply, Error>;
 
-    /// What somebody who is no member is told, and whoever names a conversation that is not there.
+    /// The error for a caller who is not a member. It is the same if the conversation does not
+    /// exist.
     fn stranger(conversation_id: i64, ctx: &Context) -> Error {
         Error::NotFound(format!(
             "{} not part of conversation with {conversation_id} id",
@@ -51,9 +54,10 @@ pub trait MemberEvent: Send + Sync + Sized + 'static {
     }
 }
 
-/// An event for the members of a conversation. Its errors come in this order: the conversation's id is none; the caller is no
-/// member; the caller's role is too low; the other fields are wrong; and what the event itself has to say. So a stranger
-/// learns nothing of a conversation.
+/// An event for the members of a conversation. Its checks run in this order: the conversation's id
+/// is valid; the caller is a member; the caller's role is high enough; the other fields are valid;
+/// the event's own conditions hold. So someone who is not a member learns nothing about the
+/// conversation.
 pub struct ByMember<E> {
     guard: Guard,
     event: Result<E, Error>,
@@ -115,7 +119,7 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// Of a conversation that an event only refers to.
+    /// A guard for a conversation that an event only refers to.
     pub fn of_reference(conversation_id: i64, stranger: fn(i64, &Context) -> Error) -> Self {
         Guard {
             conversation_id,
@@ -124,7 +128,8 @@ impl Guard {
         }
     }
 
-    /// One row where the caller is a member, none where not: the role, and the conversation's `members_rev`.
+    /// Returns one row if the caller is a member (the role and the conversation's `members_rev`),
+    /// and none otherwise.
     pub fn statement(&self, ctx: &Context) -> Statement {
         Statement::new(
             concat!(
@@ -136,7 +141,8 @@ impl Guard {
         )
     }
 
-    /// `NotFound`: no member. `Forbidden`: not with this role.
+    /// Fails with `NotFound` if the caller is not a member, and with `Forbidden` if the caller's
+    /// role is too low.
     pub fn check(&self, rows: &Rows, ctx: &Context) -> Result<(), Error> {
         let Some(row) = rows.first() else {
             return Err(self.stranger(ctx));
@@ -154,7 +160,7 @@ impl Guard {
         (self.stranger)(self.conversation_id, ctx)
     }
 
-    /// Everyone in the conversation, as the guard's rows have it.
+    /// Everyone in the conversation, with the `members_rev` of the guard's rows.
     pub fn audience(&self, rows: &Rows) -> Audience {
         let mut columns = rows.first().map(|row| row.columns());
         let mut next = || columns.as_mut().map_or(0, |columns| columns.integer());

@@ -1,4 +1,4 @@
-//! What a request is: statements to run in one transaction, and what their rows mean.
+//! A request: the statements to run in one transaction, and what their rows mean.
 
 use std::sync::Arc;
 
@@ -8,20 +8,21 @@ use crate::error::Error;
 use crate::outbox::Outbox;
 use crate::sql::{Rows, Statement};
 
-/// A request, decided in two pure steps around one round trip to the database.
+/// A request, handled in two pure steps around one round trip to the database.
 pub trait Operation: Send + Sync {
-    /// What the caller gets.
+    /// The answer to the caller.
     type Output;
 
-    /// What the statements do to the database. `Access::None` where there are none.
+    /// What the statements do to the database. `Access::None` if there are none.
     fn access(&self) -> Access;
 
-    /// What to ask the database: run in order, inside one transaction. Every statement guards itself, because no code
-    /// runs between them, and an operation that `conclude`s with an error has changed nothing. With
-    /// `Context::is_repeat` they change nothing that they have changed before.
+    /// The statements to run, in order, in one transaction. No code runs between them, so every
+    /// statement guards itself: if `conclude` returns an error, nothing has changed. With
+    /// `Context::is_repeat` they make no change that they have already made.
     fn statements(&self, ctx: &Context) -> Vec<Statement>;
 
-    /// What the rows mean (one `Rows` for each statement): the answer to the caller, and what others are told.
+    /// Derives from the rows (one `Rows` for each statement) the answer to the caller and what
+    /// others are told.
     fn conclude(
         &self,
         ctx: &Context,
@@ -37,19 +38,20 @@ pub enum Access {
     Write,
 }
 
-/// What a pure function may not fetch for itself.
+/// What a pure function may not get for itself.
 #[derive(Debug, Clone)]
 pub struct Context {
-    /// The caller; 0 where nobody is logged in.
+    /// The caller; 0 if nobody is logged in.
     pub user_id: i64,
     pub username: Arc<str>,
     /// Unix seconds.
     pub now: i64,
-    /// Random; names this request where the database is on a server: its answer may get lost on the way back, and what it
-    /// made can be found by this. Other hosts may use the same database.
+    /// A random id for this request, set if the database is on a server. The answer from such a
+    /// server may get lost, and what the request made can then be found by this id. Other hosts may
+    /// use the same database.
     pub request_id: Option<RequestId>,
-    /// This request has been committed, and its answer was lost: its statements find what it did and change nothing,
-    /// and others are told again.
+    /// This request has been committed, but its answer was lost. Its statements find what it did
+    /// and change nothing, and the others are told again.
     pub is_repeat: bool,
 }
 
@@ -66,17 +68,18 @@ impl Context {
         }
     }
 
-    /// For operations that have no logged-in caller.
+    /// A context for operations without a logged-in caller.
     pub fn anonymous(now: i64) -> Self {
         Context::new(0, "".into(), now)
     }
 
-    /// Whether other hosts may use the same database, and do not hear of its commits in their order.
+    /// Whether other hosts may use the same database. They do not hear of its commits in commit
+    /// order.
     pub(crate) fn is_shared(&self) -> bool {
         self.request_id.is_some()
     }
 
-    /// The request's id as a parameter: null where it has none.
+    /// The request's id as a parameter; null if it has none.
     pub(crate) fn request_key(&self) -> Value {
         self.request_id
             .map_or(Value::Null, |id| Value::Blob(id.into()))

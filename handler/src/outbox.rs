@@ -1,33 +1,34 @@
-//! What a committed request tells the world: pushes to audiences, and changes of who belongs to an audience.
+//! What a committed request causes for others: pushes to audiences, and changes to who belongs to
+//! an audience.
 
 use serde::{Deserialize, Serialize};
 
-/// Who receives a push. The host knows their sockets. The socket that made the request is never among them: its
-/// copy is the reply.
+/// Who receives a push. The host knows their sockets. The socket that made the request is never
+/// among them, because it gets the reply instead.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Audience {
     /// Every socket of these users.
     Users(Vec<i64>),
-    /// Every socket of the online members of this conversation, as they are after the change of its members that
-    /// `members_rev` names (see [`MembersChange`]). 0 on a file: its one host hears of all changes in the order of commits, and needs
-    /// no telling.
+    /// Every socket of the conversation's online members, as of the change of its members that
+    /// `members_rev` names (see [`MembersChange`]). On a file, `members_rev` is 0: the file's one
+    /// host hears of all changes in commit order and does not need it.
     Conversation { id: i64, members_rev: i64 },
 }
 
-/// One consequence of a request, to be applied in order, and only after its commit has returned. Hosts send it to each other as
-/// it is.
+/// One consequence of a request. Consequences are applied in order, and only after the commit has
+/// returned. Hosts send them to each other unchanged.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Output {
-    /// `event` is the JSON text of a whole push. One that is droppable is worth nothing later: it is not sent to a socket
-    /// that is behind.
+    /// `event` is the JSON text of a whole push. A droppable push is worth nothing later, so it is
+    /// not sent to a socket that is behind.
     Push {
         to: Audience,
         event: String,
         is_droppable: bool,
     },
-    /// These users are members from here on.
+    /// These users are now members.
     Join(MembersChange),
-    /// These users are members no more.
+    /// These users are no longer members.
     Leave(MembersChange),
 }
 
@@ -36,9 +37,10 @@ pub enum Output {
 pub struct MembersChange {
     pub conversation_id: i64,
     pub user_ids: Vec<i64>,
-    /// The conversation's rev at the change of its members before this one; 0 where this is the first.
+    /// The conversation's rev at the previous change of its members; 0 if this is the first.
     pub before: i64,
-    /// Its rev at this one. A host that knows the members as of `before` knows them now; any other host has missed a change.
+    /// The conversation's rev at this change. A host that knew the members as of `before` now knows
+    /// them again; any other host has missed a change.
     pub members_rev: i64,
 }
 

@@ -1,7 +1,7 @@
 //! Who is online: a user with an open socket on a living host.
 //!
-//! The number of a user's sockets on a host is counted in the database, so that "the first opened" and "the last
-//! closed" are decided in the order of commits, whatever sockets do at the same time.
+//! The database counts a user's sockets on each host. So the order of commits decides which socket
+//! was the first to open or the last to close, whatever sockets do at the same time.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,8 +21,8 @@ pub struct Connected {
     pub host_id: Arc<str>,
 }
 
-/// Whose socket it is, and the conversations that it listens to, each with its `members_rev` (0 on a file: see
-/// [`Audience`]).
+/// The socket's user, and the conversations that the socket listens to, each with its `members_rev`
+/// (0 on a file: see [`Audience`]).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Arrival {
     pub user_id: i64,
@@ -58,7 +58,7 @@ impl Operation for Connected {
                 [username.into(), ctx.now.into()],
             ),
             Statement::new(
-                // changes() is 1 where the statement before has taken the user online.
+                // changes() is 1 if the previous statement has set the user online.
                 "select cast(contact_id as integer) from contacts
                  where user_id = (select id from users where username = ?1) and changes() = 1",
                 [username.into()],
@@ -79,7 +79,7 @@ impl Operation for Connected {
             ),
         ];
         if ctx.is_repeat {
-            // It is counted already, and may have been the first.
+            // The socket is already counted, and may have been the first.
             statements[1] = find();
             statements[2] = find();
             statements[3] = Statement::new(
@@ -91,7 +91,7 @@ impl Operation for Connected {
         statements
     }
 
-    /// `NotFound`: there is no such user.
+    /// Fails with `NotFound` if the user does not exist.
     fn conclude(&self, ctx: &Context, rows: &[Rows], out: &mut Outbox) -> Result<Arrival, Error> {
         let Some(user) = rows[0].first() else {
             let name = &self.username;
@@ -126,7 +126,8 @@ impl Operation for Disconnected {
     fn statements(&self, ctx: &Context) -> Vec<Statement> {
         let user_id = ctx.user_id;
         let mut statements = vec![
-            // Below zero where the host had lost its users and this one is not back yet.
+            // The count is below zero if the host had lost its users and this user has not been
+            // counted again yet.
             Statement::new(
                 "insert into presence (user_id, host_id, sockets) values (?1, ?2, -1)
                  on conflict do update set sockets = sockets - 1",
@@ -144,13 +145,13 @@ impl Operation for Disconnected {
                 [user_id.into(), ctx.now.into()],
             ),
             Statement::new(
-                // changes() is 1 where the statement before has taken the user offline.
+                // changes() is 1 if the previous statement has set the user offline.
                 "select cast(contact_id as integer) from contacts where user_id = ?1 and changes() = 1",
                 [user_id.into()],
             ),
         ];
         if ctx.is_repeat {
-            // It is counted already, and may have been the last.
+            // The socket is already counted, and may have been the last.
             let offline = "select id from users where id = ?1 and is_online = 0";
             for statement in &mut statements[..3] {
                 *statement = Statement::new(offline, [user_id.into()]);
@@ -199,7 +200,7 @@ pub(crate) fn tell_contacts(
     });
 }
 
-/// The contacts of these users (their ids as JSON), for [`contacts_by_user`].
+/// Selects the contacts of these users (a JSON list of ids), for [`contacts_by_user`].
 pub(crate) fn contacts_of(user_ids: &str) -> Statement {
     Statement::new(
         "select user_id, cast(json_group_array(contact_id) as blob) from contacts
@@ -208,7 +209,7 @@ pub(crate) fn contacts_of(user_ids: &str) -> Statement {
     )
 }
 
-/// From rows of a user and the list of contacts as JSON.
+/// Reads rows of a user id and a JSON list of contact ids.
 pub(crate) fn contacts_by_user(rows: &Rows) -> HashMap<i64, Vec<i64>> {
     let contacts = |row: &Row| {
         let mut columns = row.columns();

@@ -1,11 +1,11 @@
-//! What leaves: the reply to a request and the pushes to others, as JSON text.
+//! What is sent to clients: the reply to a request and the pushes to others, as JSON text.
 
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::error::Error;
 
-/// `data` of a successful reply, as JSON text.
+/// The `data` of a successful reply, as JSON text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply(pub String);
 
@@ -15,12 +15,12 @@ impl Reply {
     }
 }
 
-/// What a reply repeats of its request.
+/// The parts of a request that its reply repeats.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Envelope {
-    /// The event's `type`; `root` where it has none that is known.
+    /// The event's `type`; `root` if the type is missing or unknown.
     pub kind: &'static str,
-    /// JSON text of `ref`.
+    /// The JSON text of `ref`.
     pub(crate) reference: Option<String>,
 }
 
@@ -42,7 +42,7 @@ impl Envelope {
     }
 }
 
-/// JSON text of anything this crate sends.
+/// The JSON text of anything that this crate sends.
 pub(crate) fn json(data: &impl Serialize) -> String {
     serde_json::to_string(data).expect("strings, integers, lists and structs always serialise")
 }
@@ -52,7 +52,8 @@ pub(crate) fn push(kind: &'static str, data: &str) -> String {
     success(kind, data, None)
 }
 
-/// `data` and `reference` are JSON text, and `kind` needs no escapes: they are written as they are.
+/// Writes `kind`, `data` and `reference` unchanged: `data` and `reference` are JSON text, and
+/// `kind` needs no escapes.
 fn success(kind: &'static str, data: &str, reference: Option<&str>) -> String {
     let mut text =
         String::with_capacity(kind.len() + data.len() + reference.map_or(0, str::len) + 64);

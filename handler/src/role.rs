@@ -1,6 +1,6 @@
-//! What somebody is in a conversation.
+//! The role of a member in a conversation.
 
-/// Each may do what the ones before may. Nobody is more than a member yet.
+/// Each role may do what the roles before it may. Nobody is more than a member yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
     Member,
@@ -9,7 +9,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// As the database numbers them.
+    /// The role with this number in the database.
     pub(crate) fn of(number: i64) -> Self {
         match number {
             2.. => Role::Owner,
@@ -18,7 +18,7 @@ impl Role {
         }
     }
 
-    /// Those who are at least that, for a refusal.
+    /// The members with at least this role, for the text of a refusal.
     pub(crate) fn who(self) -> &'static str {
         match self {
             Role::Member => "members",

@@ -1,4 +1,4 @@
-//! `sync`: what a client missed, by the revs it has.
+//! `sync`: what a client has missed, found by the revs it has.
 
 use std::collections::BTreeMap;
 
@@ -17,15 +17,15 @@ use crate::outbox::Outbox;
 use crate::reply::{Reply, json, push};
 use crate::sql::{Row, Rows, Statement};
 
-/// Conversations whose revs a client may send: each costs some microseconds of a reader.
+/// The most conversations whose revs a client may send. Each costs a reader some microseconds.
 pub const SYNC_REVS_MAX: usize = 20_000;
-/// Messages in one answer.
+/// The most messages in one answer.
 pub const SYNC_MESSAGES_MAX: i64 = 1_000;
 const SYNC_MESSAGES_DEFAULT: i64 = 500;
-/// Messages of a conversation that the client has never seen.
+/// The number of latest messages sent of a conversation that the client has never seen.
 const SYNC_NEW_MESSAGES: i64 = 100;
 
-/// Longest `epoch`, in characters.
+/// The longest `epoch`, in characters.
 pub const EPOCH_CHARS_MAX: usize = 64;
 
 const REVS: Field = Field::optional("revs", Kind::Revs);
@@ -40,12 +40,15 @@ const EPOCH: Field = Field::optional("epoch", Kind::Text(Length::characters(0, E
 
 /// `sync {revs: {"<conversation id>": rev}, limit?, epoch?}` → [`Answer`].
 ///
-/// Of each of the caller's conversations whose rev is higher than the given one: the conversation, `read_id`, `unread` and,
-/// in the order of their revs, the messages that changed since; of one that the client has never seen, or has at rev 0,
-/// those of the latest 100. A conversation whose messages are cut short has the rev of the last one in the answer. `left` are
-/// those of `revs` that the caller is not in. With `more`, the client takes this in and asks again. `epoch` is answered where
-/// it is given: it is another one once a backup was restored, after which ids and revs may be given out anew; then `revs` count as
-/// none.
+/// The answer has each of the caller's conversations whose rev is higher than the given one: the
+/// conversation, `read_id`, `unread` and, in rev order, the messages that changed since. For a
+/// conversation that the client has never seen, or has at rev 0, these are the latest 100 messages.
+/// If a conversation's messages are cut short, its `rev` is that of the last message in the answer.
+///
+/// `left` lists the conversations of `revs` that the caller is not in. With `more`, the client
+/// applies the answer and asks again. `epoch` is in the answer if it was in the request. It changes
+/// when a backup is restored, because ids and revs may then be assigned anew; `revs` sent with an
+/// old epoch are ignored.
 pub struct Sync {
     revs: BTreeMap<i64, i64>,
     limit: i64,
@@ -72,7 +75,8 @@ struct Changed {
     messages: Vec<Box<RawValue>>,
 }
 
-/// An answer that nobody asked for and that holds nothing but `more`: the client may have missed something, and asks.
+/// A push that contains only `more`: it tells the client that it may have missed something and
+/// should ask.
 pub fn hint() -> String {
     push("sync", r#"{"conversations":[],"left":[],"more":true}"#)
 }
@@ -83,7 +87,7 @@ impl Declared for Sync {
 
     fn read(fields: &Fields) -> Result<Self, Error> {
         let revs = fields.raw(REVS.name).unwrap_or("{}");
-        // What is too long is not even read: each conversation has its colon.
+        // If there are too many conversations, the text is not parsed: each has a colon.
         if revs.bytes().filter(|byte| *byte == b':').count() > SYNC_REVS_MAX {
             return Err(Error::TooLarge(format!(
                 "revs should have at most {SYNC_REVS_MAX} conversations"
@@ -102,11 +106,14 @@ impl Declared for Sync {
     }
 }
 
-/// `given`: the client's revs. `changed`: what is newer; `since` is null for what it has never seen, and `size` is at least
-/// the number of messages that changed, without counting them: each has a rev of its own; twenty members weigh as much as
-/// a message. `page`: as many of those, in the order of ids, as the limit has room for; only the last one of them can be cut short.
+/// `given`: the client's revs. `changed`: the conversations that are newer; `since` is null if the
+/// client has never seen one. `size` is at least the number of changed messages, found without
+/// counting them, because each change has a rev of its own; twenty members weigh as much as one
+/// message. `page`: as many of `changed`, in id order, as fit the limit; only the last one can be
+/// cut short.
 ///
-/// `?1` is the caller, `?2` the revs as JSON, `?3` the epoch of the revs, `?4` the limit, `?5` `SYNC_NEW_MESSAGES`.
+/// `?1` is the caller, `?2` the revs as JSON, `?3` the epoch of the revs, `?4` the limit, `?5`
+/// `SYNC_NEW_MESSAGES`.
 macro_rules! page {
     () => {
         "with given as materialized (
@@ -174,9 +181,10 @@ impl Operation for Sync {
                 ),
                 page(),
             ),
-            // `touched`: of one conversation, of those messages that nothing has changed and of those that something has, at most one
-            // more than an answer has room for, which shows that it is cut short. `chosen`: how many bytes of content come
-            // before each, so that no more are read than `?6` and the one that shows the cut.
+            // `touched`: for each conversation, the new messages that nothing has changed and the
+            // changed messages; of each kind at most one more than fits the answer, which shows
+            // that it is cut short. `chosen`: adds how many bytes of content come before each
+            // message, so that only `?6` bytes and the message that shows the cut are read.
             Statement::new(
                 concat!(
                     page!(),
@@ -278,7 +286,7 @@ impl Operation for Sync {
                     ),
                     None => {
                         answer.more = true;
-                        // Nothing of it fits: it comes with the next page.
+                        // None of its messages fits, so the conversation comes with the next page.
                         let Some(rev) = last_rev else {
                             return Ok(Reply::of(&answer));
                         };

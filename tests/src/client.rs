@@ -1,4 +1,4 @@
-//! A WebSocket client that is not ours: tungstenite.
+//! A WebSocket client that uses an implementation other than the host's own: tungstenite.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -15,15 +15,15 @@ use crate::soon;
 
 pub struct Client {
     pub socket: WebSocketStream<TcpStream>,
-    /// Pushes that arrived while a reply was awaited.
+    /// Pushes that arrived while the client waited for a reply.
     pushes: VecDeque<Value>,
     next_ref: i64,
-    /// How often it was told to catch up, which is counted and otherwise ignored.
+    /// How often the host told the client to catch up. The client only counts these hints.
     pub hints: usize,
 }
 
 impl Client {
-    /// Connects, with the cookie where it is not empty.
+    /// Connects, with the cookie unless it is empty.
     pub async fn connect(address: SocketAddr, cookie: &str) -> Self {
         match cookie {
             "" => Self::connect_with(address, &[]).await,
@@ -31,7 +31,7 @@ impl Client {
         }
     }
 
-    /// Connects, with these headers.
+    /// Connects with these headers.
     pub async fn connect_with(address: SocketAddr, headers: &[(&'static str, &str)]) -> Self {
         let mut request = format!("ws://{address}/ws")
             .into_client_request()
@@ -54,7 +54,7 @@ impl Client {
         }
     }
 
-    /// Sends a request and returns its reply, without the `ref` that found it.
+    /// Sends a request and returns its reply, without the `ref` that identified it.
     pub async fn request(&mut self, mut request: Value) -> Value {
         let reference = json!(self.next_ref);
         self.next_ref += 1;
@@ -70,14 +70,14 @@ impl Client {
         }
     }
 
-    /// As `request`; the reply has to be a success. Returns its data.
+    /// Like `request`, but the reply must be a success. Returns its data.
     pub async fn ok(&mut self, request: Value) -> Value {
         let reply = self.request(request.clone()).await;
         assert_eq!(reply["success"], true, "{request} → {reply}");
         reply["data"].clone()
     }
 
-    /// A new conversation with these others: its id.
+    /// Creates a conversation with these other users; returns its id.
     pub async fn converse(&mut self, others: &[&str]) -> i64 {
         let made = self
             .ok(json!({ "type": "create_conversation", "members": others }))
@@ -93,7 +93,7 @@ impl Client {
         self.ok(request).await["id"].as_i64().expect("an id")
     }
 
-    /// Sends the same message this many times and only then reads the replies; returns the ids.
+    /// Sends the same message this many times before it reads the replies; returns the ids.
     pub async fn send_many(
         &mut self,
         conversation_id: i64,
@@ -122,13 +122,14 @@ impl Client {
         ids
     }
 
-    /// Makes another user a contact: from here on this one hears when that one comes and goes.
+    /// Makes another user a contact: from now on, this client hears when that user comes online or
+    /// goes offline.
     pub async fn add_contact(&mut self, username: &str) {
         self.ok(json!({ "type": "add_contact", "contact_username": username }))
             .await;
     }
 
-    /// The latest messages, the newest first.
+    /// The latest messages, newest first.
     pub async fn history(&mut self, conversation_id: i64) -> Value {
         let request = json!({ "type": "get_messages", "conversation_id": conversation_id });
         self.ok(request).await["messages"].clone()
@@ -142,13 +143,13 @@ impl Client {
         }
     }
 
-    /// The pushes so far: whatever was on its way to this client has arrived.
+    /// The pushes so far: everything that was on its way to this client has arrived.
     pub async fn pushes_so_far(&mut self) -> Vec<Value> {
         assert_eq!(self.ok(json!({ "type": "ping" })).await, "pong");
         self.pushes.drain(..).collect()
     }
 
-    /// Sends a text frame as it is.
+    /// Sends a text frame unchanged.
     pub async fn text(&mut self, text: &str) {
         self.socket
             .send(Message::text(text))
@@ -158,7 +159,7 @@ impl Client {
 
     /// The next text frame, as JSON.
     pub async fn receive(&mut self) -> Value {
-        // One wait for all: pings that come meanwhile do not make it longer.
+        // One time limit for the whole loop, so that pings do not extend it.
         let event = async {
             loop {
                 let next = self.socket.next().await;
@@ -179,7 +180,7 @@ impl Client {
         soon("an event", event).await
     }
 
-    /// Waits for the close frame: its code and reason.
+    /// Waits for the close frame; returns its code and reason.
     pub async fn closed(&mut self) -> (u16, String) {
         loop {
             match soon("a close frame", self.socket.next()).await {
@@ -193,7 +194,7 @@ impl Client {
         }
     }
 
-    /// Closes and waits until the server has closed too.
+    /// Closes the socket and waits until the server has closed it too.
     pub async fn close(mut self) {
         self.socket.close(None).await.expect("closing");
         while let Some(Ok(_)) = soon("the end", self.socket.next()).await {}

@@ -1,4 +1,4 @@
-//! A data file in a folder of its own, as the program, an operator and other tools use it.
+//! A data file in a folder of its own, used by the program, an operator and other tools.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ impl Data {
         self.folder.path()
     }
 
-    /// Of another file in the folder.
+    /// The path of another file in the folder.
     pub fn beside(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -43,7 +43,7 @@ impl Data {
         self.beside("log")
     }
 
-    /// The lines of the log with this text.
+    /// The number of lines of the log that contain this text.
     pub fn logged(&self, text: &str) -> usize {
         let log = std::fs::read_to_string(self.log()).expect("a log");
         log.lines().filter(|line| line.contains(text)).count()
@@ -54,7 +54,7 @@ impl Data {
         Process::start(&self.file()).await
     }
 
-    /// The same, with its log in a file.
+    /// Like `start`, with the log in a file.
     pub async fn start_logging(&self) -> Process {
         let file = self.file();
         let variables = [

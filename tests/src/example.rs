@@ -1,4 +1,4 @@
-//! Events made from what they declare, for everything that has to hold for all of them.
+//! Events generated from their declarations, for everything that must hold for all of them.
 
 use handler::{Declaration, EVENTS, Field, Kind, Length, Presence, Unit};
 use serde_json::{Value, json};
@@ -11,8 +11,9 @@ pub struct Example {
 }
 
 impl Example {
-    /// Every event with every choice of its fields that makes sense: those that it needs always, the optional ones or not, and of
-    /// those that exclude each other one at most. `value` gives a field's.
+    /// Every event with every sensible choice of fields: always the required ones, each optional
+    /// one or not, and at most one of those that exclude each other. `value` supplies a field's
+    /// value.
     pub fn all(value: impl Fn(&Field) -> Value) -> Vec<Example> {
         EVENTS
             .iter()
@@ -20,7 +21,7 @@ impl Example {
             .collect()
     }
 
-    /// As `all`, of one event: the one with the fewest fields first.
+    /// Like `all`, for one event; the example with the fewest fields comes first.
     pub fn of(declaration: &'static Declaration, value: impl Fn(&Field) -> Value) -> Vec<Example> {
         let (required, optional): (Vec<&Field>, Vec<&Field>) = declaration
             .fields
@@ -40,7 +41,7 @@ impl Example {
         examples.filter(Example::is_sensible).collect()
     }
 
-    /// Those with as many fields as there can be.
+    /// The examples to which no further field can be added.
     pub fn fullest(examples: Vec<Example>) -> Vec<Example> {
         let is_part = |one: &Example, other: &Example| {
             let has = |example: &Example, name| example.fields.iter().any(|(f, _)| f.name == name);
@@ -68,14 +69,14 @@ impl Example {
         event
     }
 
-    /// The names of those of its fields that it could do without.
+    /// The names of the fields that are not required.
     pub fn optional_names(&self) -> Vec<&'static str> {
         let fields = self.fields.iter().map(|(field, _)| field);
         let optional = fields.filter(|field| field.presence != Presence::Required);
         optional.map(|field| field.name).collect()
     }
 
-    /// With another value of the field at this place.
+    /// The same example with another value for the field at this index.
     pub fn with(&self, place: usize, value: Value) -> Example {
         let mut example = self.clone();
         example.fields[place].1 = value;
@@ -83,7 +84,7 @@ impl Example {
     }
 }
 
-/// What alice may ask of a `World`.
+/// A valid value of the field for alice in a `World`.
 pub fn value(field: &Field) -> Value {
     match field.kind {
         Kind::Conversation | Kind::Message => json!(1),
@@ -97,7 +98,7 @@ pub fn value(field: &Field) -> Value {
     }
 }
 
-/// Values that no field of this kind takes.
+/// Values that a field of this kind refuses.
 pub fn wrong_values(field: &Field) -> Vec<Value> {
     let mut wrong = vec![json!([{}])];
     if !matches!(field.kind, Kind::Revs) {
@@ -131,7 +132,7 @@ pub fn wrong_values(field: &Field) -> Vec<Value> {
     wrong
 }
 
-/// The longest that each text of this length may be, and the shortest.
+/// The longest and the shortest text allowed.
 pub fn bounds(length: Length) -> [Value; 2] {
     [text(length.max), text(length.min)]
 }

@@ -1,4 +1,5 @@
-//! Stands before one database of a libSQL server: a URL for it, a count of requests, and faults.
+//! A proxy in front of one database of a libSQL server. It gives the database a URL, counts
+//! requests and injects faults.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -21,13 +22,13 @@ use crate::servers::Sqld;
 /// What happens to one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// It never reaches the server, and the connection breaks off.
+    /// The request never reaches the server, and the connection breaks.
     LoseRequest,
-    /// The server does it, and the answer never arrives.
+    /// The server handles the request, but the answer never arrives.
     LoseAnswer,
-    /// The answer never arrives, and the connection stays.
+    /// The answer never arrives, but the connection stays open.
     Stall,
-    /// Refused with this status.
+    /// The request is refused with this status.
     Status(u16),
 }
 
@@ -39,18 +40,18 @@ pub struct Gateway {
 
 struct Shared {
     server: SocketAddr,
-    /// Says which database is meant.
+    /// The host name that selects the database.
     name: String,
     requests: AtomicUsize,
     connections: AtomicUsize,
-    /// For each request, there and back.
+    /// Added to each request's round trip.
     delay_ms: AtomicU64,
-    /// Of the next requests, each by what is found in its body.
+    /// Faults of the next requests, each with the text that the request's body must contain.
     faults: Mutex<VecDeque<(String, Fault)>>,
 }
 
 impl Gateway {
-    /// Before a new, empty database.
+    /// Starts a gateway in front of a new, empty database.
     pub async fn start(sqld: &Sqld) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
@@ -73,7 +74,7 @@ impl Gateway {
                     let (shared, upstream) = (shared.clone(), upstream.clone());
                     async move { shared.pass(request, &upstream).await }
                 });
-                // A connection that breaks off is what this is for.
+                // Errors are ignored: connections are meant to break.
                 let serving = hyper::server::conn::http1::Builder::new()
                     .serve_connection(TokioIo::new(stream), service);
                 tokio::spawn(serving);
@@ -96,13 +97,14 @@ impl Gateway {
         self.shared.connections.load(Ordering::SeqCst)
     }
 
-    /// From here on each request takes so much longer.
+    /// From now on, each request takes this much longer.
     pub fn delay(&self, delay: Duration) {
         let delay_ms = delay.as_millis() as u64;
         self.shared.delay_ms.store(delay_ms, Ordering::SeqCst);
     }
 
-    /// The next request whose body holds this text meets this fault. Several for the same text are met one after the other.
+    /// The next request whose body contains this text meets this fault. Several faults for the same
+    /// text take effect one after the other.
     pub fn fault(&self, text: &str, fault: Fault) {
         let mut faults = self.shared.faults.lock().expect("no panic");
         faults.push_back((text.to_owned(), fault));
@@ -121,7 +123,7 @@ impl Gateway {
 type Upstream = AsyncMutex<Option<SendRequest<Full<Bytes>>>>;
 
 impl Shared {
-    /// An error breaks the connection off.
+    /// An error breaks the connection.
     async fn pass(
         &self,
         request: Request<Incoming>,
@@ -141,7 +143,7 @@ impl Shared {
             Some(Fault::LoseRequest) => return Err("a lost request".into()),
             Some(Fault::Stall) => std::future::pending().await,
             Some(Fault::Status(status)) => {
-                // As some proxies do, that of 502 is not UTF-8.
+                // The body of a 502 is not UTF-8, as with some proxies.
                 let body: &[u8] = if status == 502 { b"\xff" } else { b"refused" };
                 let refused = Response::builder().status(status);
                 return refused.body(body.into()).map_err(|e| e.to_string());

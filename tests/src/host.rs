@@ -28,7 +28,7 @@ pub const SECRET: &str = "a secret for tests only";
 pub const PASSWORD: &str = "a password";
 pub const ORIGIN: &str = "http://localhost:5173";
 
-/// The variables of the limits on what one user or one address may do; 0 is none.
+/// The variables that limit what one user or one address may do; 0 is no limit.
 pub const LIMITS: [&str; 5] = [
     "SOCKETS_PER_USER",
     "SOCKETS_PER_ADDRESS",
@@ -37,7 +37,7 @@ pub const LIMITS: [&str; 5] = [
     "REGISTRATIONS_PER_HOUR",
 ];
 
-/// What a host answers to HTTP.
+/// A host's answer to an HTTP request.
 #[derive(Debug)]
 pub struct Http {
     pub status: u16,
@@ -53,7 +53,7 @@ impl Http {
     }
 }
 
-/// Sends one request on a connection of its own, with the address as `host` where the headers have none.
+/// Sends one request on a connection of its own. If the headers have no `host`, it is the address.
 pub async fn request(
     address: SocketAddr,
     method: &str,
@@ -112,19 +112,19 @@ pub enum Form {
     File,
     /// One host on a database of a libSQL server.
     Remote,
-    /// Two hosts on one, joined by a bus.
+    /// Two hosts on one database, joined by a bus.
     Cluster,
 }
 
-/// Where the data of a chat is, which outlives its hosts.
+/// The place of a chat's data. It outlives the hosts.
 pub enum Site {
     Folder(TempDir),
     Database(Gateway),
 }
 
-/// A chat in this process: one server, or two whose users are spread over both.
+/// A chat in this process: one host, or two with the users spread over both.
 pub struct Host {
-    /// Of the first host.
+    /// The address of the first host.
     pub address: SocketAddr,
     pub addresses: Vec<SocketAddr>,
     form: Form,
@@ -136,7 +136,7 @@ pub struct Host {
 }
 
 impl Host {
-    /// On a file in a folder of its own.
+    /// Starts a host on a file in a folder of its own.
     pub async fn start() -> Self {
         Self::start_as(Form::File).await
     }
@@ -145,7 +145,7 @@ impl Host {
         Self::start_with(form, |_| {}).await
     }
 
-    /// On a database of its own, with a changed configuration.
+    /// Starts on a database of its own, with a changed configuration.
     pub async fn start_with(form: Form, change: impl Fn(&mut host::Config)) -> Self {
         let site = match form {
             Form::File => Site::Folder(TempDir::new().expect("a folder")),
@@ -156,7 +156,7 @@ impl Host {
         Self::start_at(form, site, change).await
     }
 
-    /// On a database that is there already.
+    /// Starts on a database that exists already.
     pub async fn start_at(form: Form, site: Site, change: impl Fn(&mut host::Config)) -> Self {
         let host = Self::listen_at(form, site, change).await;
         for address in &host.addresses {
@@ -165,12 +165,13 @@ impl Host {
         host
     }
 
-    /// One more host on a remote database, without a bus.
+    /// Starts one more host on a remote database, without a bus.
     pub async fn listen_beside(gateway: &Gateway, change: impl Fn(&mut host::Config)) -> Self {
         Self::listen_at(Form::Remote, Site::Database(gateway.clone()), change).await
     }
 
-    /// As `start_at`, with a database that may not be there yet.
+    /// Like `start_at`, but does not wait until the hosts are ready: the database may not exist
+    /// yet.
     pub async fn listen_at(form: Form, site: Site, change: impl Fn(&mut host::Config)) -> Self {
         let database = match &site {
             Site::Folder(folder) => folder.path().join("data/chat.db").into_os_string(),
@@ -208,7 +209,7 @@ impl Host {
         }
     }
 
-    /// Stops in good order; the data is left.
+    /// Stops normally; returns the data.
     pub async fn stop(self) -> Site {
         let (stoppers, running): (Vec<_>, Vec<_>) = self.running.into_iter().unzip();
         stoppers.into_iter().for_each(host::Stopper::stop);
@@ -219,7 +220,7 @@ impl Host {
         self.site
     }
 
-    /// The file.
+    /// The data file.
     pub fn database(&self) -> PathBuf {
         match &self.site {
             Site::Folder(folder) => folder.path().join("data/chat.db"),
@@ -227,7 +228,7 @@ impl Host {
         }
     }
 
-    /// Before the remote database.
+    /// The gateway in front of the remote database.
     pub fn gateway(&self) -> &Gateway {
         match &self.site {
             Site::Folder(_) => panic!("the database is a file"),
@@ -253,14 +254,14 @@ impl Host {
         register(self.address, username).await;
     }
 
-    /// Registers the user, logs in, connects.
+    /// Registers the user, logs in and connects.
     pub async fn join(&self, username: &str) -> Client {
         self.register(username).await;
         self.connect(username).await
     }
 
-    /// Logs the user in and connects: one more device, on one host after the other. It hears what happens from here on,
-    /// wherever that is.
+    /// Logs the user in and connects one more device, to each host in turn. The device hears
+    /// everything that happens from now on, on any host.
     pub async fn connect(&self, username: &str) -> Client {
         let cookie = login(self.address, username).await;
         let mut client = Client::connect(self.next_address(), &cookie).await;
@@ -268,19 +269,21 @@ impl Host {
         client
     }
 
-    /// One host after the other.
+    /// The address of each host in turn.
     pub fn next_address(&self) -> SocketAddr {
         let turn = self.next.fetch_add(1, Ordering::Relaxed);
         self.addresses[turn % self.addresses.len()]
     }
 
-    /// The pushes so far: whatever was on its way to this client has arrived, from other hosts too.
+    /// The pushes so far: everything that was on its way to this client has arrived, also from
+    /// other hosts.
     pub async fn pushes_so_far(&self, client: &mut Client) -> Vec<Value> {
         self.settle().await;
         client.pushes_so_far().await
     }
 
-    /// Waits until every host has heard what the others have said before: what is said last arrives last.
+    /// Waits until every host has received everything that the other hosts have sent so far. The
+    /// bus keeps their order, so a message sent now arrives last.
     pub async fn settle(&self) {
         if self.addresses.len() == 1 {
             return;
@@ -314,7 +317,7 @@ impl Host {
     }
 }
 
-/// Waits until a host serves.
+/// Waits until a host is ready.
 pub async fn ready(address: SocketAddr) {
     until("a ready host", async || {
         request(address, "GET", "/readyz", &[], "").await.status == 200
@@ -328,18 +331,18 @@ pub struct Process {
     child: Child,
 }
 
-/// Who reads the log of a process.
+/// Where the log of a process goes.
 pub enum Log {
     /// The test's own standard error.
     Test,
-    /// It is a pipe whose reader has gone.
+    /// A pipe whose reader has gone.
     Nobody,
-    /// All that can be logged is kept in this file.
+    /// A file, with everything that can be logged.
     File(PathBuf),
 }
 
 impl Process {
-    /// Starts it on this database file and waits until it listens.
+    /// Starts the program on this database file and waits until it listens.
     pub async fn start(database: &Path) -> Self {
         Self::start_logging_to(database, Log::Test).await
     }
@@ -348,7 +351,8 @@ impl Process {
         Self::start_with(&[("DBPATH", database.as_os_str())], log).await
     }
 
-    /// Starts it on a remote database, as one of several where there is a bus, and waits until it serves.
+    /// Starts the program on a remote database and waits until it is ready. With a bus, it is one
+    /// of several hosts.
     pub async fn start_on(gateway: &Gateway, nats: Option<&Nats>, lease_seconds: u32) -> Self {
         let nats = nats.map(Nats::url).unwrap_or_default();
         let (url, lease) = (gateway.url(), lease_seconds.to_string());
@@ -367,7 +371,8 @@ impl Process {
         Self::start_in(PLAINLY, variables, log).await
     }
 
-    /// Starts it by a script of the shell that ends as `PLAINLY` does, and before that changes what surrounds the program.
+    /// Starts the program with a shell script that ends like `PLAINLY` and changes the program's
+    /// surroundings before.
     pub async fn start_in(script: &str, variables: &[(&str, &OsStr)], log: Log) -> Self {
         let mut child = Command::new("sh")
             .args(["-c", script])
@@ -376,7 +381,7 @@ impl Process {
             .env("PORT", "0")
             .env_remove("HOST")
             .env_remove("CORS_ALLOW_ORIGIN")
-            // Tests come in numbers from one address.
+            // Many tests run from one address at once.
             .envs(LIMITS.map(|name| (name, "0")))
             .env(
                 "LOG_LEVEL",
@@ -424,7 +429,7 @@ impl Process {
         Process { address, child }
     }
 
-    /// Of the process.
+    /// The id of the process.
     pub fn id(&self) -> u32 {
         self.child.id().expect("it runs")
     }
@@ -434,12 +439,12 @@ impl Process {
         kill_process(pid, signal).expect("signalled");
     }
 
-    /// SIGKILL: nothing is finished, nothing is written any more.
+    /// SIGKILL: the program finishes nothing and writes nothing more.
     pub async fn kill(mut self) {
         self.child.kill().await.expect("killed");
     }
 
-    /// Sends a signal and waits for the end.
+    /// Sends a signal and waits until the process has ended.
     pub async fn end(mut self, signal: Signal) -> ExitStatus {
         self.signal(signal);
         soon("the end of the program", self.child.wait())
@@ -447,18 +452,18 @@ impl Process {
             .expect("a status")
     }
 
-    /// Stops it in good order.
+    /// Stops the program normally.
     pub async fn stop(self) {
         assert_eq!(self.end(Signal::TERM).await.code(), Some(0));
     }
 
-    /// Registers the user, logs in, connects.
+    /// Registers the user, logs in and connects.
     pub async fn join(&self, username: &str) -> Client {
         register(self.address, username).await;
         self.connect(username).await
     }
 
-    /// Logs the user in and connects; the host knows of it.
+    /// Logs the user in and connects. When this returns, the host knows of the connection.
     pub async fn connect(&self, username: &str) -> Client {
         let cookie = login(self.address, username).await;
         let mut client = Client::connect(self.address, &cookie).await;
@@ -470,17 +475,18 @@ impl Process {
 /// Starts the program with its arguments.
 const PLAINLY: &str = r#"exec "$0" "$@""#;
 
-/// Runs the program with arguments and these variables, to its end: status, standard output, standard error.
+/// Runs the program to its end with these arguments and variables. Returns its status, standard
+/// output and standard error.
 pub async fn run(arguments: &[&str], variables: &[(&str, &str)]) -> (ExitStatus, String, String) {
     run_in(PLAINLY, arguments, variables).await
 }
 
-/// Starts the program on a file: it has to refuse with this reason, and leave the file as it is.
+/// Starts the program on a file. It must refuse the file for this reason and leave it unchanged.
 pub async fn refuse(file: &Path, reason: &str) {
     refuse_in(PLAINLY, file, &[], reason).await;
 }
 
-/// The same, started as by `Process::start_in`.
+/// Like the function above, started as by `Process::start_in`.
 pub async fn refuse_in(script: &str, file: &Path, variables: &[(&str, &str)], reason: &str) {
     let before = std::fs::read(file).ok();
     let database = ("DBPATH", file.to_str().expect("text"));
@@ -492,7 +498,7 @@ pub async fn refuse_in(script: &str, file: &Path, variables: &[(&str, &str)], re
     assert!(after == before, "{} has changed", file.display());
 }
 
-/// Starts the program with arguments; its output can be read.
+/// Starts the program with arguments. The caller can read its output.
 pub fn spawn(arguments: &[&str]) -> Child {
     Command::new(program())
         .args(arguments)
@@ -505,7 +511,7 @@ pub fn spawn(arguments: &[&str]) -> Child {
         .expect("the program starts")
 }
 
-/// The same, started as by `Process::start_in`.
+/// Like the function above, started as by `Process::start_in`.
 pub async fn run_in(
     script: &str,
     arguments: &[&str],
@@ -532,7 +538,8 @@ pub async fn run_in(
     )
 }
 
-/// The program, built in the profile of the tests: cargo builds it for no other package's tests by itself.
+/// The program, built in the profile of the tests. Cargo does not build it for the tests of another
+/// package.
 pub fn program() -> &'static Path {
     static PROGRAM: OnceCell<PathBuf> = OnceCell::new();
     PROGRAM.get_or_init(|| {
@@ -561,7 +568,7 @@ pub fn program() -> &'static Path {
     })
 }
 
-/// A message list's ids, in the order given.
+/// The ids of a list of messages, in the given order.
 pub fn ids(messages: &Value) -> Vec<i64> {
     let messages = messages.as_array().expect("a list of messages");
     messages

@@ -1,6 +1,6 @@
-//! What the tests share: a running host and its data file, HTTP requests, WebSocket clients, a proxy that harms connections and one
-//! for TLS, the servers that a remote database and several hosts need, and for the handlers a world and events made from what they
-//! declare.
+//! What the tests share: a running host and its data file, HTTP requests, WebSocket clients, a
+//! proxy that injects faults and one for TLS, the servers for a remote database and several hosts,
+//! and for the handlers a small chat and events generated from their declarations.
 
 pub mod client;
 pub mod data;
@@ -26,13 +26,13 @@ pub use world::{Place, World};
 
 use std::time::Duration;
 
-/// How long a test waits for something that must happen. Nothing is measured by it.
+/// How long a test waits for something that must happen. It is not a measurement.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Between two looks at something that is awaited.
+/// The time between two checks of a condition.
 pub const LOOK: Duration = Duration::from_millis(20);
 
-/// Waits for what must happen.
+/// Waits for an event that must happen.
 pub async fn soon<T>(what: &str, event: impl Future<Output = T>) -> T {
     match tokio::time::timeout(PATIENCE, event).await {
         Ok(value) => value,
@@ -40,7 +40,7 @@ pub async fn soon<T>(what: &str, event: impl Future<Output = T>) -> T {
     }
 }
 
-/// Waits until this holds.
+/// Waits until a condition holds.
 pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     soon(what, async {
         while !holds().await {

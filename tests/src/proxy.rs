@@ -1,4 +1,5 @@
-//! A proxy between clients and a host that cuts, delays and stalls connections: at random, repeatable by its seed.
+//! A proxy between clients and a host that cuts, delays and stalls connections at random. The seed
+//! makes it repeatable.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +12,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::sleep;
 
-/// Pieces of data that pass between two faults, on average.
+/// The average number of pieces of data between two faults.
 const PIECES_PER_FAULT: u32 = 25;
 const DELAY_MAX_MS: u64 = 60;
 
@@ -41,7 +42,7 @@ impl Proxy {
             while let Ok((client, _)) = listener.accept().await {
                 let (shared, random) = (accepting.clone(), seeds.fork());
                 tokio::spawn(async move {
-                    // Whatever goes wrong, the connection ends: that is what this is for.
+                    // Errors are ignored: connections are meant to end.
                     let _ = shared.pass(client, random).await;
                 });
             }
@@ -49,17 +50,17 @@ impl Proxy {
         Proxy { address, shared }
     }
 
-    /// New connections go there.
+    /// New connections go to this address.
     pub fn aim_at(&self, target: SocketAddr) {
         *self.shared.target.lock().expect("no panic") = target;
     }
 
-    /// From here on it does no harm.
+    /// From now on, the proxy causes no faults.
     pub fn calm(&self) {
         self.shared.is_calm.store(true, Ordering::Relaxed);
     }
 
-    /// From here on nothing passes, and nobody says so.
+    /// From now on, nothing passes, but connections stay open.
     pub fn swallow(&self) {
         self.shared.swallows.store(true, Ordering::Relaxed);
     }
@@ -86,7 +87,7 @@ impl Shared {
     ) -> std::io::Result<()> {
         let mut buffer = vec![0; 4096];
         loop {
-            // Pieces of any size: frames are cut in the middle.
+            // Pieces have any size, so frames are split.
             let size = random.usize(1..=buffer.len());
             let read = from.read(&mut buffer[..size]).await?;
             if read == 0 {
@@ -98,12 +99,13 @@ impl Shared {
             if !self.is_calm.load(Ordering::Relaxed) && random.u32(..PIECES_PER_FAULT) == 0 {
                 match random.u32(..4) {
                     0 => return Ok(()),
-                    // Half of it arrives.
+                    // Half of the piece arrives.
                     1 => {
                         to.write_all(&buffer[..read / 2]).await?;
                         return Ok(());
                     }
-                    // Nothing passes any more, and nobody says so: until the peer gives up.
+                    // Nothing passes any more, but the connection stays open until the peer gives
+                    // up.
                     2 => std::future::pending().await,
                     _ => sleep(Duration::from_millis(random.u64(..DELAY_MAX_MS))).await,
                 }

@@ -1,5 +1,5 @@
-//! A client that never loses a message and never shows one twice: the loop of PROTOCOL.md, "Writing a client that never
-//! loses a message". It is the model for client libraries.
+//! A client that never loses a message and never shows one twice: the loop of PROTOCOL.md, "Writing
+//! a client that never loses a message". It is a model for client libraries.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -15,22 +15,22 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
-/// How patient a client is. A real one is more so; a test has not the time.
+/// How long the client waits to connect. A real client waits longer; a test does not have the time.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Silence after which the connection is asked for a sign of life; the same again, and it is given up.
+/// After this much silence the client sends a ping; after twice as much it gives the connection up.
 const SILENCE: Duration = Duration::from_millis(500);
 const BACKOFF_FIRST: Duration = Duration::from_millis(20);
 const BACKOFF_MAX: Duration = Duration::from_millis(500);
 
-/// What the device keeps, whatever happens to its connections.
+/// What the device keeps, even if connections end.
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
-    /// That the conversations are of.
+    /// The epoch that the conversations belong to.
     pub epoch: String,
     pub conversations: BTreeMap<i64, Conversation>,
-    /// Messages without an answer, in the order of sending.
+    /// Messages that are not answered yet, in the order of sending.
     pub outbox: Vec<Pending>,
-    /// For the curious: what it took to get here.
+    /// Counts for the tests' output: what it took to get here.
     pub connections: usize,
     pub gaps: usize,
     pub duplicates: usize,
@@ -39,9 +39,9 @@ pub struct Memory {
 
 #[derive(Clone, Debug, Default)]
 pub struct Conversation {
-    /// Everything up to here is known.
+    /// The client knows everything up to this rev.
     pub rev: i64,
-    /// By their ids, which is the order in which they are shown.
+    /// By id, which is also the order in which they are shown.
     pub messages: BTreeMap<i64, Value>,
 }
 
@@ -50,7 +50,7 @@ pub struct Pending {
     conversation_id: i64,
     content: String,
     client_id: String,
-    /// On the present connection.
+    /// Whether it was sent on the present connection.
     is_sent: bool,
 }
 
@@ -69,7 +69,8 @@ pub struct ReferenceClient {
 }
 
 impl ReferenceClient {
-    /// `cookie` is a login; `seed` makes jitter and client ids repeatable, and has to differ from client to client.
+    /// `cookie` is a login. `seed` makes jitter and client ids repeatable, and must differ between
+    /// clients.
     pub fn start(address: SocketAddr, cookie: String, seed: u64) -> Self {
         let (commands, received) = mpsc::unbounded_channel();
         let device = Device {
@@ -84,7 +85,7 @@ impl ReferenceClient {
         ReferenceClient { commands }
     }
 
-    /// Puts a message into the outbox. From here on it is sent, once.
+    /// Puts a message into the outbox. It will be stored exactly once.
     pub fn send(&self, conversation_id: i64, content: String) {
         let command = Command::Send {
             conversation_id,
@@ -93,7 +94,8 @@ impl ReferenceClient {
         assert!(self.commands.send(command).is_ok(), "the client runs");
     }
 
-    /// Waits until every message has its answer and everything of others is known; returns what the device holds.
+    /// Waits until every message is answered and everything from others is known; returns what the
+    /// device holds.
     pub async fn settle(&self) -> Memory {
         let (done, settled) = oneshot::channel();
         assert!(
@@ -124,12 +126,13 @@ impl Device {
                 Err(_) if self.memory.connections > connections => backoff = BACKOFF_FIRST,
                 Err(_) => backoff = (backoff * 2).min(BACKOFF_MAX),
             }
-            // Full jitter: clients that lost the same server do not come back as one.
+            // Full jitter: clients that lost the same server do not all come back at the same
+            // moment.
             sleep(backoff.mul_f64(self.random.f64())).await;
         }
     }
 
-    /// One connection, from the first sync to its end.
+    /// Runs one connection, from the first sync to its end.
     async fn connected(&mut self) -> anyhow::Result<()> {
         let mut request = format!("ws://{}/ws", self.address).into_client_request()?;
         request.headers_mut().insert("cookie", self.cookie.parse()?);
@@ -177,7 +180,7 @@ impl Device {
         }
     }
 
-    /// Sends what is due: first the question what was missed, then the outbox.
+    /// Sends what is due: first a sync, then the outbox.
     async fn advance(&mut self, connection: &mut Connection) -> anyhow::Result<()> {
         if connection.is_syncing {
             return Ok(());
@@ -216,15 +219,16 @@ impl Device {
         Ok(())
     }
 
-    /// A frame from the server: the answer to a sync, to a message of ours, to a ping; or a push.
+    /// Handles a frame from the server: the answer to a sync, a message or a ping, or a push.
     fn take(&mut self, connection: &mut Connection, event: Value) -> anyhow::Result<()> {
         let data = &event["data"];
         let kind = event["type"].as_str().context("an event has a type")?;
         let reference = event["ref"].as_str();
         if let (Some(reference), Some(code)) = (reference, event["code"].as_str()) {
-            // The connection is given up, and the next one sends it again after a while.
+            // Give up the connection; the next one sends the message again after a while.
             ensure!(!matches!(code, "unavailable" | "rate_limited"), "{code}");
-            // Anything else stays as it is, however often it is sent: a real client tells its user.
+            // Sending the message again cannot help with any other error. A real client tells its
+            // user.
             self.memory
                 .outbox
                 .retain(|pending| pending.client_id != reference);
@@ -233,7 +237,7 @@ impl Device {
         }
         match (kind, reference) {
             ("ping", _) => {}
-            // The server says that something may have been missed.
+            // The server says that the client may have missed something.
             ("sync", None) => connection.sync_again |= data["more"] == true,
             ("sync", Some(_)) => {
                 connection.is_syncing = false;
@@ -253,9 +257,9 @@ impl Device {
             ("create_conversation", None) => {
                 self.take_change(connection, data["id"].as_i64(), data)
             }
-            // Nothing that lasts.
+            // Pushes that change nothing lasting.
             (_, None) => {}
-            (_, Some(_)) => bail!("nobody asked for {event}"),
+            (_, Some(_)) => bail!("a reply without a request: {event}"),
         }
         Ok(())
     }
@@ -274,7 +278,7 @@ impl Device {
                     .messages
                     .insert(message["id"].as_i64().context("an id")?, message.clone());
             }
-            // Pushes may have come faster than the answer.
+            // Pushes may have arrived before the answer.
             known.rev = known
                 .rev
                 .max(conversation["rev"].as_i64().context("a rev")?);
@@ -287,7 +291,8 @@ impl Device {
         Ok(())
     }
 
-    /// A lasting change: the next one is taken in, a known one ignored, a later one shows that some were missed.
+    /// Handles a lasting change: the next rev is applied, a known one ignored, and a later one
+    /// shows that the client has missed some.
     fn take_change(
         &mut self,
         connection: &mut Connection,

@@ -1,5 +1,5 @@
-//! The real servers that a remote database and several hosts need: sqld and nats-server, on free ports and in folders of
-//! their own.
+//! The real servers for a remote database and several hosts: sqld and nats-server, on free ports
+//! and in folders of their own.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -35,7 +35,7 @@ impl Sqld {
         sqld
     }
 
-    /// Starts it again where it was, on the same data.
+    /// Starts the server again on the same address and data.
     pub async fn restart(&mut self) {
         let mut command = Command::new(sqld_program());
         command
@@ -44,14 +44,15 @@ impl Sqld {
             .args(["--http-listen-addr", &self.address.to_string()])
             .args(["--admin-listen-addr", &self.admin.to_string()])
             .args(["--enable-namespaces", "--no-welcome"])
-            // With more than this (100 by default), it closes some that are in use, and answers 404.
+            // With more active namespaces than this (100 by default), sqld closes some that are in
+            // use and answers 404.
             .args(["--max-active-namespaces", "10000"]);
         self.child = Some(spawn(command));
         listening(self.address).await;
         listening(self.admin).await;
     }
 
-    /// The files of its databases.
+    /// The files of the server's databases.
     pub fn files(&self) -> Vec<PathBuf> {
         let folder = self.folder.path().join("data/dbs");
         let entries = std::fs::read_dir(folder).expect("a folder");
@@ -64,7 +65,7 @@ impl Sqld {
         end(&mut self.child);
     }
 
-    /// A new, empty database, that acknowledges what is on disk: its name.
+    /// Creates an empty database that acknowledges a write once it is on disk; returns its name.
     pub async fn create(&self) -> String {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let name = format!("db{}", NEXT.fetch_add(1, Ordering::Relaxed));
@@ -87,7 +88,7 @@ impl Drop for Sqld {
     }
 }
 
-/// One for all tests of this process.
+/// One server for all tests of this process.
 pub async fn shared_sqld() -> &'static Sqld {
     static SHARED: tokio::sync::OnceCell<Sqld> = tokio::sync::OnceCell::const_new();
     SHARED.get_or_init(Sqld::start).await
@@ -96,7 +97,7 @@ pub async fn shared_sqld() -> &'static Sqld {
 /// A bus.
 pub struct Nats {
     pub address: SocketAddr,
-    /// A user and a password, where it asks for them.
+    /// The user and password, if the bus requires them.
     login: Option<(&'static str, &'static str)>,
     child: Option<Child>,
 }
@@ -152,14 +153,15 @@ impl Drop for Nats {
     }
 }
 
-/// One for all tests of this process: hosts of different databases do not hear each other.
+/// One bus for all tests of this process. Hosts of different databases do not hear each other.
 pub async fn shared_nats() -> &'static Nats {
     static SHARED: tokio::sync::OnceCell<Nats> = tokio::sync::OnceCell::const_new();
     SHARED.get_or_init(Nats::start).await
 }
 
-/// A port that was free a moment ago. It is below those that the system gives to connections (from 32,768 on) and to whoever asks for any
-/// port: otherwise one of another test could have it by the time a server starts.
+/// A port that was free a moment ago. It is below the range from which the system picks ports for
+/// connections and for port 0 (32,768 and up). Otherwise another test's connection could get it
+/// before the server starts.
 pub fn free_address() -> SocketAddr {
     loop {
         let address = SocketAddr::from(([127, 0, 0, 1], fastrand::u16(10_000..32_000)));
@@ -169,8 +171,8 @@ pub fn free_address() -> SocketAddr {
     }
 }
 
-/// Starts a server that ends with this process, however that ends. Linux binds it to the thread that starts it, so that is
-/// one which stays.
+/// Starts a server that ends with this process, however the process ends. Linux binds the server to
+/// the thread that starts it, so that thread must outlive the tests.
 pub fn spawn(command: Command) -> Child {
     type Order = (Command, std::sync::mpsc::Sender<std::io::Result<Child>>);
     static STARTER: OnceCell<std::sync::mpsc::Sender<Order>> = OnceCell::new();
@@ -212,11 +214,11 @@ async fn listening(address: SocketAddr) {
     .await;
 }
 
-/// A program that tests/setup installs: in tests/servers, or where the system has it.
+/// A program that tests/setup installs, in tests/servers or in the system.
 pub fn installed(program: &str) -> PathBuf {
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("servers");
     let path = std::env::var_os("PATH").unwrap_or_default();
-    // Debian has some in a folder that only root's PATH names.
+    // Debian keeps some programs in a folder that only root's PATH contains.
     [own, "/usr/sbin".into()]
         .into_iter()
         .chain(std::env::split_paths(&path))

@@ -1,4 +1,5 @@
-//! A proxy that speaks TLS before a host, with a certificate that nobody believes who is not told to.
+//! A TLS proxy in front of a host. Its certificate is trusted only by clients that are told to
+//! trust it.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -28,7 +29,7 @@ impl TlsProxy {
             .args("req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes".split(' '))
             .args("-keyout key.pem -out certificate.pem -subj /CN=localhost".split(' '))
             .args("-addext subjectAltName=DNS:localhost,IP:127.0.0.1".split(' '))
-            // Of itself alone.
+            // The certificate signs no other certificates.
             .args("-addext basicConstraints=critical,CA:FALSE".split(' '))
             .current_dir(folder.path())
             .output()
@@ -65,7 +66,7 @@ impl TlsProxy {
         TlsProxy { address, folder }
     }
 
-    /// A PEM file with the certificate.
+    /// The PEM file of the certificate.
     pub fn authority(&self) -> PathBuf {
         self.folder.path().join("certificate.pem")
     }

@@ -1,4 +1,4 @@
-//! A small chat, for scripts and tables over the handlers: no host and no clock.
+//! A small chat for scripts and tables that test the handlers, without a host or a clock.
 
 use std::collections::BTreeSet;
 
@@ -23,18 +23,19 @@ pub enum Place {
     Remote,
 }
 
-/// Users alice (1), bob (2), carol (3), dave (4). alice and bob are contacts. Conversation 1, "pair", of alice and bob
-/// has messages 1 ("one", from alice) and 2 ("two", from bob); conversation 2, "other", of bob and carol has message 3.
+/// Users alice (1), bob (2), carol (3), dave (4). alice and bob are contacts. Conversation 1,
+/// "pair", of alice and bob, has messages 1 ("one", from alice) and 2 ("two", from bob).
+/// Conversation 2, "other", of bob and carol, has message 3.
 pub struct World {
     pub db: libsql::Connection,
     /// Counts requests to a remote database.
     pub gateway: Option<Gateway>,
-    /// Keeps the database in memory.
+    /// Keeps the in-memory database alive.
     _database: libsql::Database,
 }
 
 impl World {
-    /// A database with its schema and nothing in it.
+    /// A database with only its schema.
     pub async fn empty() -> Self {
         Self::empty_at(Place::Memory).await
     }
@@ -110,13 +111,13 @@ impl World {
         world
     }
 
-    /// The context of a caller; nobody's where the name is empty.
+    /// The context of a caller; an empty name means nobody.
     pub async fn context(&self, username: &str) -> Context {
         let id = format!("select coalesce(max(id), 0) from users where username = '{username}'");
         Context::new(self.integer(&id).await, username.into(), NOW)
     }
 
-    /// Runs any operation. One that fails must have changed nothing and told nobody.
+    /// Runs any operation. If it fails, it must have changed nothing and told nobody.
     pub async fn run<O: Operation>(
         &self,
         username: &str,
@@ -125,7 +126,7 @@ impl World {
         self.run_as(&self.context(username).await, operation).await
     }
 
-    /// As `run`, in any context.
+    /// Like `run`, in any context.
     pub async fn run_as<O: Operation>(
         &self,
         ctx: &Context,
@@ -139,7 +140,7 @@ impl World {
                 let has_changed = self.db.total_changes() != before;
                 assert!(
                     outcome.is_ok() || !has_changed,
-                    "a refusal has changed the database"
+                    "a refused operation has changed the database"
                 );
                 outcome
             }
@@ -152,12 +153,12 @@ impl World {
             }
         };
         if outcome.is_err() {
-            assert_eq!(outbox, [], "a refusal has told somebody");
+            assert_eq!(outbox, [], "a refused operation has told somebody");
         }
         (outcome, outbox)
     }
 
-    /// Runs one event; returns its reply, as it leaves, and all else that comes of it.
+    /// Runs one event; returns its reply as sent, and its other outputs.
     pub async fn answer(&self, username: &str, event: &str) -> (String, Outbox) {
         let Event {
             envelope,
@@ -170,7 +171,8 @@ impl World {
         (envelope.reply(&outcome), outbox)
     }
 
-    /// As `answer`, with each push as `[the usernames of its audience, the push]`, and without joins.
+    /// Like `answer`, with each push as `[the usernames of its audience, the push]`, and without
+    /// joins.
     pub async fn event(&self, username: &str, event: &str) -> (Value, Vec<Value>) {
         let (reply, outbox) = self.answer(username, event).await;
         let reply = serde_json::from_str(&reply).expect("JSON");
@@ -184,7 +186,7 @@ impl World {
         (reply, pushes)
     }
 
-    /// Who is in an audience, in the order of their ids.
+    /// The usernames of an audience, in the order of their ids.
     pub async fn usernames(&self, audience: &Audience) -> Vec<String> {
         let ids = match audience {
             Audience::Users(ids) => ids.iter().map(i64::to_string).collect::<Vec<_>>().join(","),
@@ -196,7 +198,7 @@ impl World {
         self.rows(&sql).await.texts()
     }
 
-    /// The one integer that a query finds.
+    /// The single integer that a query returns.
     pub async fn integer(&self, sql: &str) -> i64 {
         let rows = self.rows(sql).await;
         rows.first().expect("a row").columns().integer()
@@ -222,7 +224,7 @@ impl World {
         results.pop().expect("one result")
     }
 
-    /// The rows of each query; of a remote database, in one request.
+    /// The rows of each query. On a remote database, all run in one request.
     async fn query(&self, queries: &[String]) -> Vec<Rows> {
         let statements = queries.iter().map(|sql| Statement {
             sql: String::leak(sql.clone()),

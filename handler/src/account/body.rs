@@ -3,8 +3,9 @@
 use crate::error::Error;
 use crate::fields::Fields;
 
-/// Fields of a body that have to be there, as text that is not empty. The presence of all is judged first, then the types of all,
-/// then whether any is empty, as the first backend did it; `null` is there, and of another type.
+/// Reads fields that must be present and must be non-empty strings. As in the first backend, all
+/// fields are first checked for presence, then for type, then for being empty. `null` is present
+/// but has the wrong type.
 pub(crate) fn required_texts<const N: usize>(
     body: &[u8],
     names: [&'static str; N],

@@ -1,4 +1,4 @@
-//! Accounts that are not there any more.
+//! Accounts that no longer exist.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use crate::outbox::Outbox;
 use crate::reply::json;
 use crate::sql::{Row, Rows, Statement};
 
-/// Of these users, by id and name, finds those whose account is not there any more.
+/// Finds those of these users (id and name) whose account no longer exists.
 pub struct FindDeletedAccounts {
     pub users: Vec<(i64, Arc<str>)>,
 }
@@ -40,7 +40,7 @@ impl Operation for FindDeletedAccounts {
             (columns.integer(), columns.text())
         };
         let there: HashMap<i64, String> = rows[0].0.iter().map(account).collect();
-        // An id may have been given to somebody else since.
+        // The id may have been given to another user since.
         let is_there = |id, name: &str| there.get(&id).is_some_and(|now| now == name);
         let gone = self.users.iter().filter(|(id, name)| !is_there(*id, name));
         Ok(gone.cloned().collect())

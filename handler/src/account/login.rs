@@ -14,14 +14,14 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// From the JSON of a request's body.
+    /// Parses the JSON of a request's body.
     pub fn parse(body: &[u8]) -> Result<Self, Error> {
         let [username, password] = required_texts(body, ["username", "password"])?;
         Ok(Credentials { username, password })
     }
 }
 
-/// Looks an account up by its name.
+/// Looks up an account by its username.
 pub struct FindAccount {
     pub username: String,
 }

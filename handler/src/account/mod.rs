@@ -1,4 +1,4 @@
-//! Accounts: registering one, logging in, and what proves it.
+//! Accounts: registration, login, passwords and login tokens.
 
 mod body;
 pub mod deleted;

@@ -1,21 +1,25 @@
 //! Password hashes: argon2id PHC strings, as argon2-cffi writes and reads them.
 //!
-//! Pure, and slow on purpose (tens of milliseconds, 19 MiB): the host calls these on threads of their own.
+//! These functions are pure, and slow on purpose (tens of milliseconds, 19 MiB): the host calls
+//! them on threads of their own.
 
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher, PasswordVerifier};
 use argon2::{Algorithm, Argon2, Params, Version};
 
-/// OWASP's recommendation for argon2id (Password Storage Cheat Sheet): 19 MiB, two passes, one lane.
+/// OWASP's recommendation for argon2id (Password Storage Cheat Sheet): 19 MiB, two passes, one
+/// lane.
 const MEMORY_KIB: u32 = 19 * 1024;
 const PASSES: u32 = 2;
 const LANES: u32 = 1;
-/// A stored hash that asks for more, or for more passes, is not computed: one row must not take the machine. The first
-/// backend's ask for 64 MiB and three.
+/// The most memory that a stored hash may use. A hash that needs more memory or more passes is not
+/// computed, so that one row cannot exhaust the machine. The first backend's hashes use 64 MiB and
+/// three passes.
 const STORED_MEMORY_KIB_MAX: u32 = 256 * 1024;
 const STORED_PASSES_MAX: u32 = 16;
 
-/// A hash of nobody's password with the present parameters, so that an unknown user costs what a known one does.
+/// A hash with the present parameters that belongs to no user, so that checking an unknown user
+/// takes as long as checking a known one.
 const NOBODY: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$bm9ib2R5J3Mgc2FsdA$RSLkvhfXpP8c5Hhj6cEN0mvwCDKzqcJiWCb0E1D2Ey0";
 
@@ -23,7 +27,7 @@ const NOBODY: &str =
 pub enum Verdict {
     Wrong,
     Right,
-    /// Right, and the hash has other parameters than new ones get: it is to be replaced.
+    /// Right, but the hash has other parameters than new ones get, so it is to be replaced.
     Outdated,
 }
 
@@ -35,8 +39,8 @@ pub fn hash(password: &str, salt: [u8; 16]) -> String {
         .to_string()
 }
 
-/// Whether the password belongs to the stored PHC string (any argon2 variant, version and parameters). `None` stands
-/// for a user who does not exist: always `Wrong`, after the same time.
+/// Whether the password matches the stored PHC string (any argon2 variant, version and parameters).
+/// `None` stands for a user who does not exist: the verdict is always `Wrong`, after the same time.
 pub fn verify(password: &str, stored: Option<&str>) -> Verdict {
     let phc = stored.unwrap_or(NOBODY);
     let Ok(parsed) = PasswordHash::new(phc) else {
@@ -76,7 +80,8 @@ mod tests {
     #[test]
     fn verdicts() {
         let fresh = hash("pässword", [7; 16]);
-        // Written by argon2-cffi 25.1: argon2id with its defaults, and argon2i with those of 2015.
+        // Written by argon2-cffi 25.1: argon2id with its defaults, and argon2i with the defaults of
+        // 2015.
         let cffi = "$argon2id$v=19$m=65536,t=3,p=4$93ZEUAyt9uWS0KKy6TFlBQ$f6ON8uXVeTiE7gSb9xWz36ZPEjJAYhCvz+PowVIUMuI";
         let argon2i = "$argon2i$v=19$m=512,t=2,p=2$fVdrUr3sTlytCP5oaUX21A$o8ImyvLb30ux9nky1767Rw";
         for (password, stored, verdict) in [
@@ -86,7 +91,7 @@ mod tests {
             ("xyZ", Some(cffi), Verdict::Wrong),
             ("xyz", Some(argon2i), Verdict::Outdated),
             ("", Some(cffi), Verdict::Wrong),
-            // Four terabytes, and hours.
+            // These would take four terabytes of memory, and hours.
             (
                 "xyz",
                 Some(

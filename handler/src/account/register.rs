@@ -1,4 +1,4 @@
-//! Making an account.
+//! Registering an account.
 
 use crate::account::body::required_texts;
 use crate::error::Error;
@@ -6,11 +6,11 @@ use crate::operation::{Access, Context, Operation};
 use crate::outbox::Outbox;
 use crate::sql::{Rows, Statement};
 
-/// Longest username at registration, in characters.
+/// The longest username at registration, in characters.
 pub const USERNAME_CHARS_MAX: usize = 64;
-/// Longest fullname, in characters.
+/// The longest fullname, in characters.
 pub const FULLNAME_CHARS_MAX: usize = 256;
-/// Longest password, in bytes of UTF-8.
+/// The longest password, in bytes of UTF-8.
 pub const PASSWORD_BYTES_MAX: usize = 1024;
 
 /// The body of `POST /register`.
@@ -22,7 +22,7 @@ pub struct Registration {
 }
 
 impl Registration {
-    /// From the JSON of a request's body.
+    /// Parses the JSON of a request's body.
     pub fn parse(body: &[u8]) -> Result<Self, Error> {
         let [username, password, fullname] =
             required_texts(body, ["username", "password", "fullname"])?;
@@ -55,7 +55,7 @@ fn at_most(name: &str, length: usize, max: usize, unit: &str) -> Result<(), Erro
     Ok(())
 }
 
-/// Makes the account. `Conflict` where the name is taken.
+/// Creates the account. Fails with `Conflict` if the username is taken.
 pub struct Register {
     pub username: String,
     pub fullname: String,
@@ -82,7 +82,7 @@ impl Operation for Register {
                     ctx.now.into(),
                 ],
             ),
-            // No two hashes are the same: their salts are random.
+            // No two hashes are equal, because their salts are random.
             Statement::new(
                 "select 1 from users where username = ?1 and password = ?2",
                 [

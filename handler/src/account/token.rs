@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 /// How long a new token is valid.
 pub const LIFETIME_SECONDS: i64 = 3600;
 
-/// JWTSECRET, ready to sign and to verify.
+/// The key made from JWTSECRET, to sign and to verify tokens.
 pub struct TokenKey {
     encoding: EncodingKey,
     decoding: DecodingKey,
@@ -16,16 +16,17 @@ pub struct TokenKey {
 #[derive(Serialize, Deserialize)]
 struct Claims {
     username: String,
-    /// Unix seconds. Anything but an integer makes the token invalid.
+    /// Unix seconds. If it is not an integer, the token is invalid.
     exp: i64,
-    /// Not valid before; another program may sign one.
+    /// Not valid before this time (Unix seconds). Tokens signed by other programs may have it.
     #[serde(skip_serializing_if = "Option::is_none")]
     nbf: Option<i64>,
 }
 
 impl TokenKey {
     pub fn new(secret: &[u8]) -> Self {
-        // The library would compare `exp` with its own clock and allow a minute; `verify` has the time as an argument.
+        // The library would compare `exp` with its own clock and allow a minute more; `verify` gets
+        // the time as an argument.
         let mut validation = Validation::new(Algorithm::HS256);
         validation.validate_exp = false;
         validation.required_spec_claims.clear();
@@ -47,10 +48,12 @@ impl TokenKey {
             .expect("an HMAC over a short JSON text cannot fail")
     }
 
-    /// The username of a token that this secret signed, with HS256 and nothing else, that is valid at `now`, and that does not
-    /// ask for what this does not know (`crit`, `aud`). Whether there is such a user is for the database to say.
+    /// Returns the username of a token that this secret signed with HS256, that is valid at `now`,
+    /// and that does not require a feature that this function does not support (`crit`, `aud`). It
+    /// does not check whether the user exists; the database knows that.
     ///
-    /// To the second: the clocks of hosts that share a secret differ by seconds, which an hour does not notice.
+    /// Times are compared to the second. The clocks of hosts that share a secret differ by seconds,
+    /// which does not matter for tokens that last an hour.
     pub fn verify(&self, token: &str, now: i64) -> Option<String> {
         let token = decode::<Claims>(token, &self.decoding, &self.validation).ok()?;
         let Claims { username, exp, nbf } = token.claims;

@@ -1,14 +1,15 @@
-//! The name of a chat, by which the hosts over its database find each other, and which is its epoch (see `sync`).
+//! The id of a chat. The hosts over one database find each other by it, and it is the chat's epoch
+//! (see `sync`).
 
 use crate::error::Error;
 use crate::operation::{Access, Context, Operation};
 use crate::outbox::Outbox;
 use crate::sql::{Rows, Statement};
 
-/// Gives the database another name under which its hosts find each other, which is also its epoch (see `sync`).
+/// Gives the database a new chat id, which is also its new epoch (see `sync`).
 pub const NEW_CHAT_ID: &str = "update community set id = lower(hex(randomblob(8)))";
 
-/// The name under which the hosts over a database find each other.
+/// Finds the id by which the hosts over a database find each other.
 pub struct FindChatId;
 
 impl Operation for FindChatId {

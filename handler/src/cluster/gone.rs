@@ -1,4 +1,4 @@
-//! A host that is gone: its users go offline.
+//! Setting the users of a host offline when the host is gone.
 
 use std::sync::Arc;
 
@@ -11,7 +11,8 @@ use crate::presence::{contacts_by_user, contacts_of, tell_contacts};
 use crate::reply::json;
 use crate::sql::{Rows, Statement};
 
-/// Users who are online through a host that is gone: as many as one [`HostGone`] takes, and none where it lives.
+/// Finds users who are online through a host that is gone: at most as many as one [`HostGone`]
+/// takes, and none if the host is alive.
 pub struct FindHostUsers {
     pub host_id: Arc<str>,
     pub why: Gone,
@@ -42,8 +43,9 @@ impl Operation for FindHostUsers {
     }
 }
 
-/// A host has no sockets any more. Those of these users who were online through it alone go offline, and contacts are told,
-/// once, whichever host finds out first. Without users left, the host is forgotten.
+/// A host no longer has sockets. Those of these users who were online only through it go offline,
+/// and their contacts are told once, whichever host notices first. When no users are left, the host
+/// is forgotten.
 pub struct HostGone {
     pub host_id: Arc<str>,
     pub why: Gone,
@@ -53,17 +55,17 @@ pub struct HostGone {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gone {
-    /// It stops in good order, now.
+    /// The host is shutting down normally, now.
     Stopped,
-    /// It is found to have died: nothing is done where it has given a sign of life within these seconds. The users'
-    /// `last_online` is its last one.
+    /// The host is believed dead. Nothing is done if it has given a sign of life within this many
+    /// seconds. Its last sign of life becomes the users' `last_online`.
     Expired { lease_seconds: i64 },
-    /// As `Expired`, whatever its lease is: it is this host, which starts again.
+    /// Like `Expired`, but regardless of the lease: the host is this one, starting again.
     Restarted,
 }
 
 impl Gone {
-    /// Where the lease has to have run out.
+    /// The number of seconds, if the lease must have run out.
     fn lease_seconds(self) -> Option<i64> {
         match self {
             Gone::Expired { lease_seconds } => Some(lease_seconds),
@@ -84,7 +86,7 @@ impl Operation for HostGone {
         let lease_seconds = self.why.lease_seconds();
         let host_id = || (&*self.host_id).into();
         let users = json(&self.user_ids);
-        /// The users who are still counted for the host `?1`, where that is gone.
+        /// The users who are still counted for the host `?1`, if that host is gone.
         macro_rules! users_of_host {
             () => {
                 "(select p.user_id from json_each(?3) given join presence p on p.user_id = given.value and p.host_id = ?1
@@ -92,7 +94,8 @@ impl Operation for HostGone {
             };
         }
         let mut statements = vec![
-            // One believed dead commits nothing from here on, should it still live, until it has taken a new lease.
+            // If a host that is believed dead is still alive, it commits nothing from now on until
+            // it has taken a new lease.
             Statement::new(
                 concat!(
                     "update hosts set batch = ",

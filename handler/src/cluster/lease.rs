@@ -1,4 +1,4 @@
-//! The lease of a host: its sign of life, and what it may commit under.
+//! The lease of a host. The host renews it with signs of life, and commits only while it holds it.
 
 use std::sync::Arc;
 
@@ -7,7 +7,8 @@ use crate::operation::{Access, Context, Operation};
 use crate::outbox::Outbox;
 use crate::sql::{Rows, Statement};
 
-/// As the number of its last group: it commits nothing from here on, until it has taken a lease. No number is higher.
+/// The `batch` of a host without a lease. No number is higher, so the host commits nothing until it
+/// has taken a lease.
 macro_rules! no_lease {
     () => {
         "9223372036854775807"
@@ -15,9 +16,10 @@ macro_rules! no_lease {
 }
 pub(crate) use no_lease;
 
-/// The first statement of every group of changes that a host commits on a shared database. It takes the write lock, renews
-/// the host's lease, and fails, the group with it, where this group or a later one of this host was committed already, or
-/// the host has no lease: the error names `hosts.batch`.
+/// The first statement of every group of changes that a host commits on a shared database. It takes
+/// the write lock and renews the host's lease. It fails, and the group with it, if this host has
+/// already committed this group or a later one, or has no lease. The error then names
+/// `hosts.batch`.
 pub fn fence(host_id: &str, batch: i64) -> Statement {
     Statement::new(
         "insert into hosts (id, seen_at, batch)
@@ -27,15 +29,15 @@ pub fn fence(host_id: &str, batch: i64) -> Statement {
     )
 }
 
-/// Finds the number of the last group that a host has committed. A host without a lease has no row, or a number that is
-/// higher than any.
+/// Finds the number of the last group that a host has committed. A host without a lease has no row,
+/// or a number that is higher than any group's.
 pub fn committed_batch(host_id: &str) -> Statement {
     Statement::new("select batch from hosts where id = ?1", [host_id.into()])
 }
 
-/// Gives a host a lease, and groups of changes from the one after `batch` on, where it has lost its lease, or in any case
-/// (`is_forced`). What the host has counted before is forgotten. A request that arrives late, when the host has gone on,
-/// does nothing.
+/// Gives a host a lease, under which its groups of changes are numbered from the one after `batch`.
+/// It does so if the host has lost its lease, or always if `is_forced`. The host's previous socket
+/// counts are deleted. A request that arrives late, after the host has gone on, does nothing.
 pub fn take_lease(host_id: &str, batch: i64, is_forced: bool) -> Vec<Statement> {
     let parameters = || [host_id.into(), batch.into(), i64::from(is_forced).into()];
     vec![
@@ -62,7 +64,7 @@ pub fn take_lease(host_id: &str, batch: i64, is_forced: bool) -> Vec<Statement> 
     ]
 }
 
-/// The number of hosts that serve the database, or did so a moment ago.
+/// Counts the hosts that serve the database or did so within the last 30 seconds.
 pub struct CountHosts;
 
 impl Operation for CountHosts {
@@ -84,8 +86,8 @@ impl Operation for CountHosts {
     }
 }
 
-/// A host begins, with no sockets. Users whom the first backend left online, and whom no host has, are offline: they keep
-/// the time the file has.
+/// A host starts, without sockets. Users whom the first backend left online and whom no host counts
+/// go offline; they keep the `last_online` of the file.
 pub struct HostStarted {
     pub host_id: Arc<str>,
 }
@@ -117,10 +119,11 @@ impl Operation for HostStarted {
     }
 }
 
-/// A sign of life of a host, by the database's clock, which all hosts share. Writes nothing while the host has no sockets.
+/// A host's sign of life, by the database's clock, which all hosts share. It writes nothing while
+/// the host has no sockets.
 pub struct HostAlive {
     pub host_id: Arc<str>,
-    /// After so long without a sign of life a host is believed dead.
+    /// A host that gives no sign of life for this many seconds is believed dead.
     pub lease_seconds: i64,
 }
 
@@ -128,7 +131,8 @@ pub struct HostAlive {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OtherHosts {
     pub alive: usize,
-    /// The ids of those whose lease has run out, for [`HostGone`](crate::cluster::gone::HostGone).
+    /// The ids of the hosts whose lease has run out, for
+    /// [`HostGone`](crate::cluster::gone::HostGone).
     pub expired: Vec<String>,
 }
 
@@ -166,7 +170,7 @@ impl Operation for HostAlive {
     }
 }
 
-/// A sign of life for its own sake: whether the database can be written.
+/// Tests whether the database can be written, with a sign of life.
 pub struct TryWrite {
     pub host_id: Arc<str>,
 }
@@ -180,7 +184,7 @@ impl Operation for TryWrite {
 
     fn statements(&self, _: &Context) -> Vec<Statement> {
         vec![Statement::new(
-            // SQLite does not write what is there already.
+            // SQLite does not write a value that is unchanged.
             "update hosts set seen_at = unixepoch() where id = ?1",
             [(&*self.host_id).into()],
         )]

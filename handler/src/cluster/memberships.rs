@@ -1,4 +1,4 @@
-//! Who is in which conversation, for a host that may have missed a change of that.
+//! Who is in which conversation, for a host that may have missed a change of members.
 
 use crate::conversation::members_rev;
 use crate::error::Error;
@@ -7,12 +7,12 @@ use crate::outbox::Outbox;
 use crate::reply::json;
 use crate::sql::{Row, Rows, Statement};
 
-/// The conversations of users.
+/// Finds the conversations of these users.
 pub struct FindMemberships {
     pub user_ids: Vec<i64>,
 }
 
-/// A user, and all conversations that the user is in, each with its `members_rev`.
+/// A user and all the user's conversations, each with its `members_rev`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Memberships {
     pub user_id: i64,
@@ -20,7 +20,7 @@ pub struct Memberships {
 }
 
 impl Operation for FindMemberships {
-    /// One for each of the users.
+    /// One entry for each of the users.
     type Output = Vec<Memberships>;
 
     fn access(&self) -> Access {

@@ -1,4 +1,5 @@
-//! The hosts over one database: their leases, and what becomes of their users; the chat's own name; who is in which conversation.
+//! The hosts over one database: their leases, what becomes of their users, the chat's id, and who
+//! is in which conversation.
 
 pub mod chat_id;
 pub mod gone;
@@ -7,5 +8,5 @@ pub mod memberships;
 pub mod returned;
 pub mod sweep;
 
-/// Users whom one operation takes, so that it does not hold up others.
+/// The most users that one operation handles, so that it does not hold up other operations.
 pub const USERS_AT_ONCE: usize = 100;

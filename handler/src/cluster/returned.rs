@@ -1,4 +1,4 @@
-//! A host that was believed dead, and was not.
+//! A host that was believed dead but is alive.
 
 use std::sync::Arc;
 
@@ -9,15 +9,15 @@ use crate::presence::{contacts_by_user, contacts_of, tell_contacts};
 use crate::reply::json;
 use crate::sql::{Rows, Statement};
 
-/// A host that was believed dead, and was not, says again who is online through it. Does nothing where it has said so, or
-/// has lost this lease as well.
+/// A host that was believed dead but is alive reports again who is online through it. It does
+/// nothing if the host has already reported this part, or has lost this lease as well.
 pub struct HostReturned {
     pub host_id: Arc<str>,
-    /// Under which this is said.
+    /// The lease under which the host reports.
     pub lease: i64,
-    /// Counts what is said under one lease, from 1.
+    /// The number of this report under the lease, from 1.
     pub part: i64,
-    /// Users and their open sockets; at most `USERS_AT_ONCE`.
+    /// Users and the number of their open sockets; at most `USERS_AT_ONCE` users.
     pub users: Vec<(i64, u32)>,
 }
 
@@ -34,7 +34,8 @@ impl Operation for HostReturned {
         let host_id = || (&*self.host_id).into();
         let mut statements = vec![
             contacts_of(&ids),
-            // Sockets may have opened and closed since: what they have counted already stands.
+            // Sockets may have opened and closed since then; what they have already counted is
+            // kept.
             Statement::new(
                 "insert into presence (user_id, host_id, sockets)
                  select value ->> 0, ?2, value ->> 1 from json_each(?1)

@@ -1,4 +1,4 @@
-//! Users who are said to be online, and whom no host has.
+//! Users whose row says online, but whom no host counts.
 
 use crate::cluster::USERS_AT_ONCE;
 use crate::error::Error;
@@ -8,7 +8,8 @@ use crate::presence::{contacts_by_user, contacts_of, tell_contacts};
 use crate::reply::json;
 use crate::sql::{Rows, Statement};
 
-/// Users who are said to be online, and whom no host has: as many as one [`SweepOffline`] takes.
+/// Finds users whose row says online, but whom no host counts: at most as many as one
+/// [`SweepOffline`] takes.
 pub struct FindUncounted;
 
 impl Operation for FindUncounted {
@@ -31,7 +32,7 @@ impl Operation for FindUncounted {
     }
 }
 
-/// Those of these users whom no host has, because what a host had counted was lost, go offline.
+/// Sets those of these users offline whom no host counts, because a host's counts were lost.
 pub struct SweepOffline {
     /// From [`FindUncounted`].
     pub user_ids: Vec<i64>,

@@ -12,13 +12,13 @@ use crate::outbox::{Audience, MembersChange, Outbox, Output};
 use crate::reply::{Reply, json, push};
 use crate::sql::{Rows, Statement};
 
-/// Longest name of a conversation, in characters.
+/// The longest name of a conversation, in characters.
 pub const NAME_CHARS_MAX: usize = 256;
 
-/// Members of one conversation, its creator included.
+/// The most members of a conversation, including its creator.
 pub const MEMBERS_MAX: usize = 10_000;
 
-/// A name made of members stops growing at this many characters.
+/// A name made from usernames stops growing at about this many characters.
 const MADE_NAME_CHARS_MAX: usize = 80;
 
 const MEMBERS: Field =
@@ -27,7 +27,7 @@ const NAME: Field = Field::optional("name", Kind::Text(Length::characters(1, NAM
     .wrong("name value expected as a non zero string")
     .too_large("name");
 
-/// `create_conversation {members, name?}` → the [`Conversation`], to every member.
+/// `create_conversation {members, name?}` → the [`Conversation`], sent to every member.
 pub struct CreateConversation {
     name: Option<String>,
     members: Vec<String>,
@@ -55,7 +55,7 @@ impl Declared for CreateConversation {
 }
 
 impl CreateConversation {
-    /// The caller, then the others in the order they were named, each once.
+    /// The caller, then the others in the order in which they were named, each once.
     fn usernames<'a>(&'a self, ctx: &'a Context) -> Vec<&'a str> {
         let mut seen = HashSet::new();
         std::iter::once(&*ctx.username)
@@ -64,7 +64,7 @@ impl CreateConversation {
             .collect()
     }
 
-    /// The given name, or one made of the members: "alice, bob, carol +7".
+    /// The given name, or one made from the usernames: "alice, bob, carol +7".
     fn name(&self, usernames: &[&str]) -> String {
         if let Some(name) = &self.name {
             return name.clone();
@@ -124,7 +124,7 @@ impl Operation for CreateConversation {
                  returning id",
                 [usernames.as_str().into(), name.into(), ctx.request_key()],
             ),
-            // changes() is 1 where the statement before has made the conversation, and 0 where it has not.
+            // changes() is 1 if the previous statement has created the conversation, and 0 if not.
             Statement::new(
                 "insert into members (conversation_id, user_id)
                  select last_insert_rowid(), u.id

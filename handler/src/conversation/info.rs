@@ -13,8 +13,8 @@ use crate::sql::{Row, Rows, Statement};
 
 const ID: Field = Field::required("id", Kind::Conversation).wrong("id is required as int");
 
-/// `get_conversation_info {id}` → the [`Conversation`]; with what each member has read, where it has at most
-/// `READ_RECEIPT_MEMBERS_MAX`.
+/// `get_conversation_info {id}` → the [`Conversation`]. If it has at most
+/// `READ_RECEIPT_MEMBERS_MAX` members, the answer also says what each of them has read.
 pub struct GetConversationInfo;
 
 impl MemberEvent for GetConversationInfo {
@@ -53,7 +53,7 @@ impl MemberEvent for GetConversationInfo {
         _: &mut Outbox,
     ) -> Result<Reply, Error> {
         let id = guard.conversation_id;
-        // A conversation that is gone, and has left a member behind.
+        // The conversation no longer exists, but a row of a member was left behind.
         let Some(row) = rows[1].first() else {
             return Err(Self::stranger(id, ctx));
         };

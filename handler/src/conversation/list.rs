@@ -15,9 +15,9 @@ use crate::outbox::Outbox;
 use crate::reply::{Reply, json};
 use crate::sql::{Columns, Rows, Statement};
 
-/// Conversations in one answer that has a `limit`.
+/// The most conversations in one answer to a request with a `limit`.
 pub const PAGE_CONVERSATIONS_MAX: i64 = 1_000;
-/// Bytes of JSON of all conversations at once, where no `limit` was given.
+/// The most bytes of JSON in an answer to a request without a `limit`.
 pub const CONVERSATIONS_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 const LIMIT: Field = Field::optional(
@@ -30,15 +30,16 @@ const LIMIT: Field = Field::optional(
 const BEFORE: Field =
     Field::optional("before", Kind::Conversation).wrong("expected before as integer");
 
-/// `get_conversations {limit?, before?}` → [`Listed`] ones, the most recently active first: by the latest message or, before
-/// there is one, by the making. `before`: the id of the last one of the page before. With a `limit`, fewer where they would
-/// pass `ANSWER_BYTES_MAX`: the last page is an empty one.
+/// `get_conversations {limit?, before?}` → a list of [`Listed`], the most recently active first: by
+/// the latest message or, before there is one, by creation. `before` is the id of the last
+/// conversation of the previous page. With a `limit`, the answer has fewer conversations if more
+/// would exceed `ANSWER_BYTES_MAX`; the page after the last one is empty.
 pub struct GetConversations {
     limit: Option<i64>,
     before: Option<i64>,
 }
 
-/// `unread` counts the messages of others after `read_id`, at most `UNREAD_MAX`.
+/// `unread` counts the messages of others after `read_id`, up to `UNREAD_MAX`.
 #[derive(Serialize)]
 struct Listed<'a> {
     id: i64,
@@ -50,7 +51,8 @@ struct Listed<'a> {
 }
 
 impl<'a> Listed<'a> {
-    /// `None`: it comes after more bytes than there may be.
+    /// Returns `None` if the contents up to and including this conversation's exceed the allowed
+    /// bytes.
     fn read(mut columns: Columns<'a>) -> Option<Self> {
         let is_beyond = columns.flag();
         let has_message = columns.flag();
@@ -99,7 +101,7 @@ impl Operation for GetConversations {
     }
 
     fn statements(&self, ctx: &Context) -> Vec<Statement> {
-        // What is counted and looked up is so for the page alone.
+        // Unread messages are counted, and latest messages looked up, only for this page.
         let page = Statement::new(
             concat!(
                 "with page as materialized (
@@ -123,7 +125,7 @@ impl Operation for GetConversations {
             [
                 ctx.user_id.into(),
                 self.before.into(),
-                // SQLite takes a negative limit for none.
+                // SQLite treats a negative limit as no limit.
                 self.limit.unwrap_or(-1).into(),
                 (self.bytes_max() as i64).into(),
                 UNREAD_MAX.into(),
@@ -145,7 +147,7 @@ impl Operation for GetConversations {
                 let mut budget = AnswerBudget::new(i64::MAX);
                 listed.map_while(|text| budget.take(text)).collect()
             }
-            // Whoever asks without a limit knows no pages, and gets all or nothing.
+            // A client that sends no limit does not know pages, and gets all conversations or none.
             None => {
                 let mut left = CONVERSATIONS_BYTES_MAX;
                 let listed = listed.map_while(|text| {

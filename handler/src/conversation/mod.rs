@@ -11,10 +11,11 @@ use serde::Serialize;
 use crate::error::Error;
 use crate::operation::Context;
 
-/// Unread messages are counted up to this number, which stands for as many or more.
+/// Unread messages are counted up to this number, which stands for itself and every higher number.
 pub const UNREAD_MAX: i64 = 100;
 
-/// The number of messages that others have sent after `page.read_id` in `page.id`, at most `$max` of them; `?1` is the caller.
+/// The number of messages that others have sent after `page.read_id` in `page.id`, up to `$max`.
+/// `?1` is the caller.
 macro_rules! unread_column {
     ($max:literal) => {
         concat!(
@@ -28,10 +29,11 @@ macro_rules! unread_column {
 }
 pub(crate) use unread_column;
 
-/// The rev of a conversation that was just made, and of its first members.
+/// The rev of a new conversation and of its first members.
 pub(crate) const FIRST_REV: i64 = 1;
 
-/// The `members_rev` of the conversation whose id is `$id`: its rev at the latest change of its members.
+/// The `members_rev` of the conversation with the id `$id`: its rev at the latest change of its
+/// members.
 macro_rules! members_rev {
     ($id:literal) => {
         concat!(
@@ -43,14 +45,14 @@ macro_rules! members_rev {
 }
 pub(crate) use members_rev;
 
-/// A conversation with its members, in the order of joining.
+/// A conversation with its members, in the order in which they joined.
 #[derive(Serialize)]
 pub struct Conversation<'a> {
     pub id: i64,
     pub name: &'a str,
     pub rev: i64,
     pub members: &'a [String],
-    /// What each member has read up to.
+    /// The id of the last message that each member has read, by username.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub read: Option<BTreeMap<&'a str, i64>>,
 }

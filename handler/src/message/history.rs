@@ -11,7 +11,7 @@ use crate::outbox::Outbox;
 use crate::reply::{Reply, json};
 use crate::sql::{Rows, Statement};
 
-/// Messages in one answer.
+/// The most messages in one answer.
 pub const HISTORY_MESSAGES_MAX: i64 = 100;
 
 const BEFORE: Field = Field::optional("before", Kind::Position).wrong("expected before as integer");
@@ -25,25 +25,27 @@ const LIMIT: Field = Field::optional(
     },
 );
 
-/// `get_messages {conversation_id, before? | after?, limit?}` → `{conversation_id, messages, has_more}`, newest first: as
-/// many [`Message`]s as `limit` and `ANSWER_BYTES_MAX` allow, and at least one where there is one.
+/// `get_messages {conversation_id, before? | after?, limit?}` → `{conversation_id, messages,
+/// has_more}`, newest first: as many [`Message`]s as `limit` and `ANSWER_BYTES_MAX` allow, and at
+/// least one if there is any.
 pub struct GetMessages {
     bound: Bound,
     limit: i64,
 }
 
 enum Bound {
-    /// The latest ones.
+    /// The latest messages.
     None,
-    /// The latest ones before this id.
+    /// The latest messages before this id.
     Before(i64),
-    /// The ones that follow this id directly.
+    /// The messages that directly follow this id.
     After(i64),
 }
 
-/// The rev of the last message of conversation `?1` whose id is below `?2` (`"<"`), or not above it (`"<="`); 0 where
-/// there is none. `?2` is mostly a message of the conversation, and `$exact` is it then. Anything else is searched for among
-/// the revs: `last` is not below `low` and not above `high`.
+/// The rev of the last message of conversation `?1` whose id is less than `?2` (`"<"`), or at most
+/// `?2` (`"<="`); 0 if there is none. Usually `?2` is a message of the conversation, and the result
+/// is `$exact`. Otherwise a binary search over the revs finds the last message; its rev is at least
+/// `low` and at most `high`.
 macro_rules! last_rev {
     ($exact:literal, $compare:literal) => {
         concat!(
@@ -63,7 +65,7 @@ macro_rules! last_rev {
     };
 }
 
-/// A page of the messages of conversation `?1`, for its member `?3`, at most `?4` of them.
+/// A page of at most `?4` messages of conversation `?1`, for its member `?3`.
 macro_rules! page {
     ($bound:expr, $order:literal) => {
         concat!(
@@ -123,7 +125,7 @@ impl MemberEvent for GetMessages {
                 guard.conversation_id.into(),
                 bound.into(),
                 ctx.user_id.into(),
-                // One more than is asked for tells whether there are more.
+                // One message more than was asked for shows whether there are more.
                 (self.limit + 1).into(),
             ],
         )]

@@ -12,8 +12,8 @@ use serde::Serialize;
 use crate::error::Error;
 use crate::sql::Columns;
 
-/// The columns of a `Message`, of a `messages` row called `m`. A `client_id` that is no text is a request's id, given by
-/// the host where the client gave none.
+/// The columns of a `Message`, from a `messages` row called `m`. A `client_id` that is not text is
+/// the id of a request, which the host stored because the client sent no `client_id`.
 macro_rules! message_columns {
     () => {
         "m.id, m.conversation_id, coalesce(m.changed_rev, m.rev), cast(m.reply_id as integer), cast(m.sent_at as integer), \
@@ -23,7 +23,8 @@ macro_rules! message_columns {
 }
 pub(crate) use message_columns;
 
-/// A message in its present state. `rev` is that of its latest change; `sent_at` is Unix seconds.
+/// A message in its present state. `rev` is the rev of its latest change; `sent_at` is in Unix
+/// seconds.
 #[derive(Serialize)]
 pub struct Message<'a> {
     pub id: i64,
@@ -38,7 +39,7 @@ pub struct Message<'a> {
 }
 
 impl<'a> Message<'a> {
-    /// From `message_columns!()`.
+    /// Reads the columns of `message_columns!()`.
     pub(crate) fn read(columns: &mut Columns<'a>) -> Self {
         Message {
             id: columns.integer(),

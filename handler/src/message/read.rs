@@ -12,19 +12,21 @@ use crate::outbox::{Audience, Outbox, Output};
 use crate::reply::{Reply, json, push};
 use crate::sql::{Rows, Statement};
 
-/// Members up to which everyone hears who has read what.
+/// The most members that a conversation may have for its members to see who has read what.
 pub const READ_RECEIPT_MEMBERS_MAX: i64 = 100;
 
 const MESSAGE_ID: Field =
     Field::required("message_id", Kind::Message).wrong("expected message_id as integer");
 
-/// `mark_read {conversation_id, message_id}` → [`Read`]. Only forward: an older message is answered with what is read
-/// already. Told to the caller's other sockets, and to all members of a conversation of at most `READ_RECEIPT_MEMBERS_MAX`.
+/// `mark_read {conversation_id, message_id}` → [`Read`]. The position only moves forward: for an
+/// older message, the answer is the position already stored. The change is sent to the caller's
+/// other sockets, and to all members if the conversation has at most `READ_RECEIPT_MEMBERS_MAX`
+/// members.
 pub struct MarkRead {
     message_id: i64,
 }
 
-/// Read up to there.
+/// The user has read the messages up to `message_id`.
 #[derive(Serialize)]
 struct Read<'a> {
     conversation_id: i64,

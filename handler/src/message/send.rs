@@ -16,10 +16,10 @@ use crate::outbox::{Audience, Outbox, Output};
 use crate::reply::{Reply, json, push};
 use crate::sql::{Rows, Statement};
 
-/// Longest content of a message, in bytes of UTF-8.
+/// The longest content of a message, in bytes of UTF-8.
 pub const CONTENT_BYTES_MAX: usize = 64 * 1024;
 
-/// Longest `client_id`, in characters.
+/// The longest `client_id`, in characters.
 pub const CLIENT_ID_CHARS_MAX: usize = 64;
 
 const CONTENT: Field = Field::required("content", Kind::Text(Length::bytes(1, CONTENT_BYTES_MAX)))
@@ -33,15 +33,15 @@ const CLIENT_ID: Field = Field::optional(
     Kind::ClientId(Length::characters(1, CLIENT_ID_CHARS_MAX)),
 );
 
-/// `send_message {conversation_id, content, reply_id?, client_id?}` → the [`Message`], to every member. The same `client_id`
-/// again → a [`Duplicate`], to the caller alone.
+/// `send_message {conversation_id, content, reply_id?, client_id?}` → the [`Message`], sent to
+/// every member. If the same `client_id` is sent again → a [`Duplicate`], sent only to the caller.
 pub struct SendMessage {
     content: String,
     reply_id: Option<i64>,
     client_id: Option<String>,
 }
 
-/// The message that was stored before.
+/// The message that was already stored.
 #[derive(Serialize)]
 struct Duplicate<'a> {
     #[serde(flatten)]
@@ -53,7 +53,7 @@ impl MemberEvent for SendMessage {
     const TYPE: &'static str = "send_message";
     const FIELDS: &'static [Field] = &[CONVERSATION_ID, CONTENT, REPLY_ID, CLIENT_ID];
     const ACCESS: Access = Access::Write;
-    /// Where the message is stored, nothing else is asked.
+    /// If the message is stored, no other statement is needed.
     const IS_GUARDED_FIRST: bool = false;
 
     fn read(fields: &Fields) -> Result<Self, Error> {
@@ -70,7 +70,8 @@ impl MemberEvent for SendMessage {
             Some(client_id) => client_id.as_str().into(),
             None => ctx.request_key(),
         };
-        /// "or fail": SQLite keeps no copy of the pages that the statement changes. It has one row: there is nothing to undo.
+        /// With "or fail", SQLite keeps no copy of the pages that the statement changes. The
+        /// statement inserts one row, so there is nothing to undo.
         macro_rules! insert {
             ($($guard:literal)*) => {
                 concat!(
@@ -83,7 +84,7 @@ impl MemberEvent for SendMessage {
                 )
             };
         }
-        // Most messages need no more than to be stored.
+        // Most messages only need to be stored.
         let insert = match (&self.reply_id, &key) {
             (None, Value::Null) => insert!(),
             _ => insert!(
@@ -103,7 +104,7 @@ impl MemberEvent for SendMessage {
                 key.clone(),
             ],
         );
-        /// changes() is 1 where the statement before has stored the message, and 0 where it has not.
+        /// changes() is 1 if the previous statement has stored the message, and 0 if not.
         macro_rules! raise_rev {
             () => {
                 "update conversations set rev = rev + 1, activity = last_insert_rowid()
@@ -118,7 +119,7 @@ impl MemberEvent for SendMessage {
             [conversation_id.into()],
         );
         let mut statements = vec![insert, raise_rev];
-        // Why it was not stored, where there can be more than one reason.
+        // Find out why the message was not stored, if there can be more than one reason.
         if self.reply_id.is_some() || self.client_id.is_some() || ctx.is_repeat {
             statements.push(guard.statement(ctx));
             statements.push(Statement::new(

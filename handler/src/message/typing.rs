@@ -1,4 +1,4 @@
-//! `typing`: who is about to say something. Never stored.
+//! `typing`: who is writing a message. It is never stored.
 
 use serde::Serialize;
 
@@ -13,7 +13,7 @@ use crate::sql::{Rows, Statement};
 
 const ON: Field = Field::required("on", Kind::Flag).wrong("expected on as boolean");
 
-/// `typing {conversation_id, on}` → [`Typed`], to every member whose socket keeps up.
+/// `typing {conversation_id, on}` → [`Typed`], sent to every member whose socket keeps up.
 pub struct Typing {
     on: bool,
 }

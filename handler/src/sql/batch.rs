@@ -1,4 +1,5 @@
-//! Statements as one transactional batch: the one way to run them on a remote database in a single request.
+//! Statements as one transactional batch: the only way to run them on a remote database in a single
+//! request.
 //!
 //! libsql's batch takes no parameters, so they are rendered as literals.
 
@@ -8,8 +9,8 @@ use crate::sql::literal::render;
 use crate::sql::row::{Row, Rows};
 use crate::sql::statement::Statement;
 
-/// Runs statements in one transaction, in one request: the rows of each. After an error nothing of it is stored, or,
-/// where the answer got lost, all of it is.
+/// Runs statements in one transaction, in one request, and returns the rows of each. After an error
+/// nothing is stored or, if only the answer got lost, everything is.
 pub async fn run_batch<'a>(
     db: &Connection,
     statements: impl IntoIterator<Item = &'a Statement>,
@@ -22,12 +23,12 @@ pub async fn run_batch<'a>(
     run_script(db, &sql).await
 }
 
-/// As [`run_batch`], of statements that are one text already, with semicolons between them.
+/// Like [`run_batch`], for statements that are already one text, separated by semicolons.
 pub async fn run_script(db: &Connection, sql: &str) -> Result<Vec<Rows>, libsql::Error> {
     let mut batch = db.execute_transactional_batch(sql).await?;
     let mut results = Vec::new();
     while let Some(found) = batch.next_stmt_row() {
-        // A statement that was not run would be an error of the batch.
+        // If a statement was not run, the batch has failed, so `None` is a statement without rows.
         let mut rows = Vec::new();
         if let Some(mut found) = found {
             let columns = found.column_count();

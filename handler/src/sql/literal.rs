@@ -6,9 +6,9 @@ use libsql::Value;
 
 use crate::sql::statement::Statement;
 
-/// Appends the statement with its parameters in their places.
+/// Appends the statement with its parameters in place.
 pub fn render(statement: &Statement, sql: &mut String) {
-    // In our own texts a question mark is always a parameter.
+    // In our own statements a question mark is always a parameter.
     let mut pieces = statement.sql.split('?');
     sql.push_str(pieces.next().unwrap_or_default());
     for piece in pieces {
@@ -23,11 +23,12 @@ pub fn render(statement: &Statement, sql: &mut String) {
     }
 }
 
-/// Appends a literal that no content can break out of.
+/// Appends a literal. No value can end it early and inject SQL.
 pub fn literal(value: &Value, sql: &mut String) {
     match value {
         Value::Null => sql.push_str("null"),
-        // In parentheses, because two minus signs would begin a comment. The lowest integer has no literal of its own.
+        // In parentheses, because two minus signs would start a comment. The lowest integer has no
+        // literal.
         Value::Integer(i64::MIN) => sql.push_str("(-9223372036854775807 - 1)"),
         Value::Integer(number) if *number < 0 => push(sql, format_args!("({number})")),
         Value::Integer(number) => push(sql, format_args!("{number}")),
@@ -37,18 +38,20 @@ pub fn literal(value: &Value, sql: &mut String) {
     }
 }
 
-/// Appends a literal of text, which need not be UTF-8.
+/// Appends a text literal. The text need not be UTF-8.
 pub fn text_literal(bytes: &[u8], sql: &mut String) {
-    // The plus takes away the affinity that a cast has and a parameter has not: with it '1' would be 1.
+    // The plus removes the affinity that a cast has and a parameter does not: with it, '1' would
+    // become 1.
     sql.push_str("+cast(");
     blob(bytes, sql);
     sql.push_str(" as text)");
 }
 
-/// As an integer times powers of two, because SQLite does not read decimals to the last bit.
+/// Writes the number as an integer times powers of two, because SQLite does not read decimals
+/// exactly to the last bit.
 fn real(number: f64, sql: &mut String) {
     if number.is_nan() {
-        // SQLite has no such number.
+        // SQLite has no NaN.
         return sql.push_str("null");
     }
     if number.is_infinite() {
@@ -65,7 +68,7 @@ fn real(number: f64, sql: &mut String) {
         integer /= 2;
         power += 1;
     }
-    // The plus as in `text_literal`.
+    // For the plus, see `text_literal`.
     push(sql, format_args!("(+cast({integer} as real)"));
     if number.is_sign_negative() {
         sql.push_str(" * cast(-1 as real)");

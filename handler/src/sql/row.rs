@@ -1,11 +1,11 @@
-//! What a statement returned.
+//! The rows that a statement returned.
 
 use std::borrow::Cow;
 use std::slice::Iter;
 
 use libsql::Value;
 
-/// What one statement returned.
+/// The rows that one statement returned.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Rows(pub Vec<Row>);
 
@@ -33,16 +33,16 @@ impl Rows {
 pub struct Row(pub Vec<Value>);
 
 impl Row {
-    /// Its columns, from the first on.
+    /// The columns of the row, starting with the first.
     pub fn columns(&self) -> Columns<'_> {
         Columns(self.0.iter())
     }
 }
 
-/// The columns of a row, read one after the other in the order in which the statement names them, so that the list of
-/// columns and what reads it can stand side by side.
+/// The columns of a row, read one after the other in the order in which the statement names them.
+/// So the list of columns and the code that reads it can stand side by side.
 ///
-/// Reading never fails: what is not there or not of the type reads as 0 or as empty text.
+/// Reading never fails: a value that is missing or has the wrong type reads as 0 or as empty text.
 pub struct Columns<'a>(Iter<'a, Value>);
 
 impl<'a> Columns<'a> {
@@ -66,14 +66,15 @@ impl<'a> Columns<'a> {
         self.str().into_owned()
     }
 
-    /// As `text`, borrowed where it is valid UTF-8.
+    /// Like `text`, but borrowed if it is valid UTF-8.
     pub fn str(&mut self) -> Cow<'a, str> {
         self.optional_str().unwrap_or_default()
     }
 
     pub fn optional_str(&mut self) -> Option<Cow<'a, str>> {
         match self.0.next() {
-            // Mostly it is valid, and this check is several times faster than the lossy one.
+            // It is usually valid, and this check is several times faster than the lossy
+            // conversion.
             Some(Value::Blob(bytes)) => Some(match std::str::from_utf8(bytes) {
                 Ok(text) => text.into(),
                 Err(_) => String::from_utf8_lossy(bytes),

@@ -9,7 +9,7 @@ use crate::sql::batch::run_batch;
 use crate::sql::row::Rows;
 use crate::sql::statement::{Statement, run};
 
-/// In order; the first is version 1. A shipped migration is never edited.
+/// The migrations in order; the first leads to version 1. A shipped migration is never edited.
 const MIGRATIONS: [&str; 5] = [
     include_str!("../../migrations/0001_chat.sql"),
     include_str!("../../migrations/0002_revs.sql"),
@@ -18,13 +18,15 @@ const MIGRATIONS: [&str; 5] = [
     include_str!("../../migrations/0005_changes.sql"),
 ];
 
-/// The version that this program brings a database to.
+/// The schema version that this program brings a database to.
 pub const VERSION: i64 = MIGRATIONS.len() as i64;
 
-/// Takes the last of them back, for a release that does not know it. Nothing that users have written is lost by it.
+/// Undoes the last migration, for a release that does not know it. Nothing that users have written
+/// is lost.
 const UNDO: &str = include_str!("../../migrations/0005_undo.sql");
 
-/// The tables that a file of the first backend has, and the columns that this one needs of them.
+/// The tables that a file of the first backend has, and the columns of them that this program
+/// needs.
 const ADOPTED: [(&str, &[&str]); 5] = [
     (
         "users",
@@ -54,7 +56,7 @@ const ADOPTED: [(&str, &[&str]); 5] = [
     ),
 ];
 
-/// Why a database cannot be used; nothing in it was changed.
+/// Why a database cannot be used. Nothing in it was changed.
 #[derive(Debug)]
 pub enum SchemaError {
     /// A later version of this program wrote it.
@@ -62,12 +64,13 @@ pub enum SchemaError {
         found: i64,
         known: i64,
     },
-    /// It has tables, and this one of ours is not among them or lacks this column: some other program's.
+    /// It has tables, but this one is missing or lacks this column: it is another program's
+    /// database.
     Foreign {
         table: &'static str,
         column: &'static str,
     },
-    /// It has the table `copying`: a copy into it was begun and is not complete.
+    /// It has the table `copying`: a copy into this database was started and is not complete.
     Copying,
     Database(libsql::Error),
 }
@@ -92,7 +95,7 @@ impl fmt::Display for SchemaError {
     }
 }
 
-/// The database's error is in the text, so it is not its source as well.
+/// The database's error is in the text, so it is not also the `source`.
 impl std::error::Error for SchemaError {}
 
 impl From<libsql::Error> for SchemaError {
@@ -101,34 +104,36 @@ impl From<libsql::Error> for SchemaError {
     }
 }
 
-/// Whether this program can use the database: empty, the first backend's, or its own; its version, 0 where it is not its
-/// own yet. Changes nothing.
+/// Checks whether this program can use the database: it must be empty, the first backend's, or this
+/// program's own. Returns its version, or 0 if it is not this program's yet. Changes nothing.
 pub async fn check(db: &Connection) -> Result<i64, SchemaError> {
     found_version(&Local(db)).await
 }
 
-/// As [`check`], of a remote database.
+/// Like [`check`], for a remote database.
 pub async fn check_remote(db: &Connection) -> Result<i64, SchemaError> {
     found_version(&Remote(db)).await
 }
 
-/// Brings a local database to the version this program knows: each migration in a transaction of its own, recorded in the
-/// table `migrations`. `now` is Unix seconds. Any number of processes may do it at once.
+/// Brings a local database to the version that this program knows. Each migration runs in a
+/// transaction of its own and is recorded in the table `migrations`. `now` is in Unix seconds. Any
+/// number of processes may do this at the same time.
 pub async fn migrate(db: &Connection, now: i64) -> Result<(), SchemaError> {
     migrate_through(&Local(db), now).await
 }
 
-/// As [`migrate`], on a remote database.
+/// Like [`migrate`], for a remote database.
 pub async fn migrate_remote(db: &Connection, now: i64) -> Result<(), SchemaError> {
     migrate_through(&Remote(db), now).await
 }
 
-/// Takes a local database back by one version, where it has this program's own. Returns the version it has then.
+/// Takes a local database back by one version if it has this program's version. Returns its version
+/// afterwards.
 pub async fn downgrade(db: &Connection) -> Result<i64, SchemaError> {
     downgrade_through(&Local(db)).await
 }
 
-/// As [`downgrade`], on a remote database.
+/// Like [`downgrade`], for a remote database.
 pub async fn downgrade_remote(db: &Connection) -> Result<i64, SchemaError> {
     downgrade_through(&Remote(db)).await
 }
@@ -149,7 +154,7 @@ async fn migrate_through(db: &impl Database, now: i64) -> Result<(), SchemaError
         let Some(migration) = MIGRATIONS.get(version as usize) else {
             return Ok(());
         };
-        // First what only one process can do.
+        // The script starts with a statement that succeeds in only one process.
         let create = match version {
             0 => {
                 "create table migrations (version integer primary key, applied_at integer not null);"
@@ -168,7 +173,7 @@ async fn migrate_through(db: &impl Database, now: i64) -> Result<(), SchemaError
     }
 }
 
-/// The version of a database that this program can use; 0 where it was never migrated.
+/// The version of a database that this program can use; 0 if it was never migrated.
 async fn found_version(db: &impl Database) -> Result<i64, SchemaError> {
     let columns = db
         .read(Statement::new(
@@ -210,7 +215,7 @@ async fn found_version(db: &impl Database) -> Result<i64, SchemaError> {
     Ok(0)
 }
 
-/// What a migration needs of a database.
+/// The operations that migrations need from a database.
 trait Database {
     async fn read(&self, statement: Statement) -> Result<Rows, libsql::Error>;
 
@@ -233,7 +238,8 @@ impl Database for Local<'_> {
         let script = format!("begin immediate; {script}; commit");
         let applied = self.0.execute_batch(&script).await;
         if applied.is_err() && !self.0.is_autocommit() {
-            // The error is what matters; a rollback that fails leaves the transaction to end with the connection.
+            // The first error is what matters. If the rollback fails, the transaction ends with the
+            // connection.
             let _ = self.0.execute_batch("rollback").await;
         }
         applied.map(drop)

@@ -1,15 +1,16 @@
-//! A statement, and the one safe way to run it on a libsql connection.
+//! A statement, and the only safe way to run it on a libsql connection.
 
 use libsql::Value;
 use libsql::params::Params;
 
 use crate::sql::row::{Row, Rows};
 
-/// SQL with its parameters (`?1`, …). The text is static, so that a store may keep it prepared.
+/// SQL with its parameters (`?1`, …). The text is static, so that a store may keep the statement
+/// prepared.
 ///
-/// Text columns are selected as `cast(… as blob)`: libsql 0.10 reads a text value up to its first NUL and panics on
-/// invalid UTF-8, where a blob arrives whole. Integer columns that a file of the first backend may have filled with
-/// anything are selected as `cast(… as integer)`.
+/// Text columns are selected as `cast(… as blob)`: libsql 0.10 reads a text value only up to its
+/// first NUL and panics on invalid UTF-8, but a blob arrives whole. Integer columns in which a file
+/// of the first backend may hold anything are selected as `cast(… as integer)`.
 #[derive(Debug, Clone)]
 pub struct Statement {
     pub sql: &'static str,
@@ -27,15 +28,16 @@ impl Statement {
 
 /// Runs a prepared statement to its end and leaves it reset, whatever happens.
 ///
-/// Without the reset before, a statement keeps its old parameters; without stepping to the end, the row of an
-/// `insert … returning` stays uncommitted; without the reset after, a `select` pins its snapshot.
+/// Without the reset before, a statement keeps its old parameters. Without stepping to the end, the
+/// row of an `insert … returning` stays uncommitted. Without the reset after, a `select` keeps its
+/// snapshot open.
 pub async fn run(
     statement: &mut libsql::Statement,
     parameters: Vec<Value>,
 ) -> Result<Rows, libsql::Error> {
     let statement = ResetOnDrop(statement);
     statement.0.reset();
-    // As a list of any other type it would be copied.
+    // A list of any other type would be copied.
     let parameters = Params::Positional(parameters);
     let mut found = statement.0.query(parameters).await?;
     let columns = found.column_count();

@@ -12,14 +12,14 @@ use crate::reply::Reply;
 use crate::sql::{Rows, Statement};
 use crate::user::{Profile, profile_columns};
 
-/// Contacts that a user may have.
+/// The most contacts that a user may have.
 pub const CONTACTS_MAX: i64 = 10_000;
 
 const CONTACT_USERNAME: Field = Field::required("contact_username", Kind::User)
     .wrong("invalid contact_username, expected a string");
 
-/// Whether the caller (`?1`) and the user `u` can have one more each; `?3` is `CONTACTS_MAX`. One who has the other already gets
-/// no more.
+/// Whether the caller (`?1`) and the user `u` can each have one more contact; `?3` is
+/// `CONTACTS_MAX`. If `u` already has the caller as a contact, `u` gets no more.
 macro_rules! has_room {
     () => {
         "(select count(*) from contacts where user_id = ?1) < ?3
@@ -85,7 +85,8 @@ impl Operation for AddContact {
                 ),
                 parameters(),
             ),
-            // The other direction, which may be there. changes() is 1 where the statement before has added the contact.
+            // The other direction, which may already exist. changes() is 1 if the previous
+            // statement has added the contact.
             Statement::new(
                 "insert into contacts (user_id, contact_id)
                  select id, ?1 from users where username = ?2 and changes() = 1
@@ -106,7 +107,7 @@ impl Operation for AddContact {
         let mut columns = row.columns();
         let contact = Profile::read(&mut columns);
         let (is_there, has_room) = (columns.flag(), columns.flag());
-        // After a lost answer it is there because this request has added it.
+        // After a lost answer, the contact exists because this request has added it.
         if is_there && !ctx.is_repeat {
             return Err(Error::Conflict(format!("'{name}' is already a contact")));
         }

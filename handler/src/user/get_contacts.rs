@@ -1,4 +1,4 @@
-//! `get_contacts`: those of the caller, in the order of adding.
+//! `get_contacts`: the caller's contacts, in the order in which they were added.
 
 use serde::Serialize;
 
@@ -15,7 +15,7 @@ use crate::user::{Profile, profile_columns};
 /// `get_contacts` → [`Contacts`].
 pub struct GetContacts;
 
-/// Usernames, and the profiles in the same order.
+/// The usernames, and the profiles in the same order.
 #[derive(Serialize)]
 struct Contacts<'a> {
     message: &'static str,

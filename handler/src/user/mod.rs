@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::sql::Columns;
 
-/// The columns of a `Profile`, of a `users` row called `u`.
+/// The columns of a `Profile`, from a `users` row called `u`.
 macro_rules! profile_columns {
     () => {
         "cast(u.username as blob), cast(u.fullname as blob), \
@@ -28,7 +28,7 @@ pub struct Profile {
 }
 
 impl Profile {
-    /// From `profile_columns!()`.
+    /// Reads the columns of `profile_columns!()`.
     pub(crate) fn read(columns: &mut Columns) -> Self {
         Profile {
             username: columns.text(),

@@ -1,4 +1,5 @@
-//! HTTP bodies: judged as `serde_json::Value` and the documented rules judge them, in the documented order.
+//! HTTP bodies: the parser agrees with `serde_json::Value` and the documented rules, in the
+//! documented order.
 #![no_main]
 
 use handler::Error;
@@ -28,7 +29,7 @@ fn check(body: &[u8], names: &[&str], has_limits: bool, found: Result<Vec<String
     }
 }
 
-/// `None` where serde_json has limits that ours has not.
+/// `None` if the body exceeds a limit that serde_json has and our reader does not.
 fn expected(body: &[u8], names: &[&str], has_limits: bool) -> Option<Result<Vec<String>, String>> {
     let object = match serde_json::from_slice(body) {
         Ok(Value::Object(object)) => object,

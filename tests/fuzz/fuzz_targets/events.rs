@@ -1,5 +1,5 @@
-//! Events: whatever the text, the reply is JSON with the right `type` and `ref`, and a database that was consistent
-//! stays so; never an internal error.
+//! Events: whatever the text, the reply is JSON with the right `type` and `ref`, the database stays
+//! consistent, and there is never an internal error.
 #![no_main]
 
 use std::cell::LazyCell;
@@ -16,10 +16,11 @@ use libsql::{Connection, Database};
 use serde_json::{Value, json};
 
 const USERS: [&str; 4] = ["alice", "bob", "carol", "dave"];
-/// Events of one input. The users take turns.
+/// The most events of one input. The users send them in turn.
 const EVENTS_MAX: usize = 16;
 
-// Input that begins like an object is one event for each line; any other, the choices for events that are nearly right.
+// An input that starts like an object is one event for each line. Any other input is a source of
+// choices for events that are nearly right.
 fuzz_target!(init: write_dictionary(), |input: &[u8]| {
     let texts = match std::str::from_utf8(input) {
         Ok(text) if text.starts_with('{') => text.lines().map(String::from).collect(),
@@ -37,7 +38,7 @@ fuzz_target!(init: write_dictionary(), |input: &[u8]| {
     });
 });
 
-/// The words of the protocol, for tests/fuzz/run.
+/// Writes the words of the protocol to a dictionary for tests/fuzz/run.
 fn write_dictionary() {
     let types = EVENTS
         .iter()
@@ -72,7 +73,7 @@ fn write_dictionary() {
     written.expect("the folder that tests/fuzz/run makes");
 }
 
-/// Those of all events.
+/// The fields of all events.
 fn fields() -> impl Iterator<Item = &'static Field> {
     EVENTS.iter().flat_map(|event| event.fields)
 }
@@ -83,13 +84,13 @@ thread_local! {
 
 struct Chat {
     db: Connection,
-    /// Keeps the database in memory.
+    /// Keeps the in-memory database alive.
     _database: Database,
 }
 
 impl Chat {
-    /// Conversation 1 of alice and bob, who are contacts, with messages 1 and 2; conversation 2 of bob and carol, with
-    /// message 3. dave is in none.
+    /// A chat with conversation 1 of alice and bob, who are contacts, with messages 1 and 2, and
+    /// conversation 2 of bob and carol, with message 3. dave is in no conversation.
     async fn new() -> Self {
         let database = libsql::Builder::new_local(":memory:").build().await;
         let database = database.expect("a database");
@@ -142,13 +143,13 @@ impl Chat {
     }
 }
 
-/// Of the user whose turn it is.
+/// The context of the user whose turn it is.
 fn context(index: usize) -> Context {
     let user = index % USERS.len();
     Context::new(user as i64 + 1, USERS[user].into(), 0)
 }
 
-// Every input finds the same world. To restore it is faster than to make it.
+// Every input starts with the same chat. Restoring it is faster than creating it.
 const KEEP: &str = "attach ':memory:' as kept;
     create table kept.contacts as select * from contacts;
     create table kept.conversations as select * from conversations;
@@ -161,7 +162,7 @@ const RESTORE: &str = "begin;
     delete from messages; insert into messages select * from kept.messages;
     commit";
 
-/// What has to be the same wherever it is kept.
+/// Counts contradictions between tables.
 const FAULTS: &str = "select
     (select count(*) from conversations c
         where rev <> 1 + (select count(*) from messages where conversation_id = c.id)
@@ -211,15 +212,15 @@ fn check(chat: &Chat, index: usize, text: &str) {
     }
 }
 
-/// What `serde_json::Value` says of an event.
+/// What `serde_json::Value` reads in an event.
 struct Expected {
     kind: String,
     reference: Value,
-    /// The error, where the envelope is wrong.
+    /// The error, if the envelope is wrong.
     refusal: Option<String>,
 }
 
-/// `None` where serde_json has limits that ours has not.
+/// `None` if the text exceeds a limit that serde_json has and our reader does not.
 fn expected(text: &str) -> Option<Expected> {
     let fields = match serde_json::from_str(text) {
         Ok(Value::Object(fields)) => fields,
@@ -239,7 +240,7 @@ fn expected(text: &str) -> Option<Expected> {
     let reference = fields.get("ref").unwrap_or(&Value::Null);
     let is_reference = match reference {
         Value::Null => true,
-        // Ours takes -0 for an integer, and -0.0 not; here both are the same.
+        // Our reader accepts -0 as an integer, but not -0.0. For serde_json both are the same.
         Value::Number(number) if number.is_f64() && number.as_f64() == Some(0.0) => return None,
         Value::Number(number) => number.is_i64(),
         Value::String(text) => text.chars().count() <= REF_CHARS_MAX,
@@ -261,7 +262,7 @@ fn expected(text: &str) -> Option<Expected> {
     })
 }
 
-/// What was sent, as JSON; an object that says what it is.
+/// Reads what was sent as JSON, and checks its type and its `ref`.
 fn read(sent: &str, kind: &str, reference: Option<&Value>) -> Value {
     let sent: Value = serde_json::from_str(sent).expect("JSON");
     assert_eq!(sent["type"], kind);
@@ -271,7 +272,7 @@ fn read(sent: &str, kind: &str, reference: Option<&Value>) -> Value {
     sent
 }
 
-/// Runs an operation; one that changed something once more, as after a lost answer.
+/// Runs an operation. If it changed something, runs it again, as after a lost answer.
 fn handled(chat: &Chat, index: usize, operation: &EventOperation) -> Result<Reply, Error> {
     let mut ctx = context(index);
     ctx.request_id = Some(index.to_be_bytes());
@@ -289,7 +290,7 @@ fn handled(chat: &Chat, index: usize, operation: &EventOperation) -> Result<Repl
     );
     assert!(
         outcome.is_ok() || outbox.is_empty(),
-        "{outcome:?} has told somebody"
+        "{outcome:?} has told others"
     );
     for output in &outbox {
         if let Output::Push { event, .. } = output {
@@ -304,7 +305,7 @@ fn handled(chat: &Chat, index: usize, operation: &EventOperation) -> Result<Repl
     outcome
 }
 
-/// Events with fields of their own, mostly, and values that are more or less right.
+/// Generates events, mostly with their own fields, and with values that are more or less right.
 fn made(u: &mut Unstructured) -> arbitrary::Result<Vec<String>> {
     let all: Vec<&Field> = fields().collect();
     let mut events = Vec::new();
@@ -328,7 +329,7 @@ fn made(u: &mut Unstructured) -> arbitrary::Result<Vec<String>> {
     Ok(events)
 }
 
-/// One that the field may have, mostly.
+/// A value that the field usually accepts.
 fn value_of(field: &Field, u: &mut Unstructured) -> arbitrary::Result<String> {
     if u.ratio(1, 8)? {
         return value(u);
@@ -352,7 +353,7 @@ fn value_of(field: &Field, u: &mut Unstructured) -> arbitrary::Result<String> {
     })
 }
 
-/// Of a conversation.
+/// A rev of a conversation, as a member of `revs`.
 fn rev(u: &mut Unstructured) -> arbitrary::Result<String> {
     Ok(format!(
         r#""{}":{}"#,
@@ -361,7 +362,7 @@ fn rev(u: &mut Unstructured) -> arbitrary::Result<String> {
     ))
 }
 
-/// Any.
+/// Any value.
 fn value(u: &mut Unstructured) -> arbitrary::Result<String> {
     Ok(match u.int_in_range(0..=10)? {
         0 => "null".into(),

@@ -1,4 +1,5 @@
-//! The frame decoder: pieces do not matter, memory is bounded, and tungstenite reads the same messages.
+//! The frame decoder: the result does not depend on how a stream is cut, memory is bounded, and
+//! tungstenite reads the same messages.
 #![no_main]
 
 use std::io::{self, Read, Write};
@@ -9,18 +10,20 @@ use libfuzzer_sys::fuzz_target;
 use tungstenite::error::{Error, ProtocolError};
 use tungstenite::protocol::{Role, WebSocket, WebSocketConfig};
 
-// By its file, because the package `host` has a hundred dependencies more to instrument.
+// Included by its file, because the package `host` has a hundred more dependencies to instrument.
 #[allow(dead_code)]
 #[path = "../../../host/src/socket/frame.rs"]
 mod frame;
 
-/// What a decoder holds at most: the fragments of the longest message, and a control frame without its last byte.
+/// The most bytes that a decoder holds: the fragments of the longest message, and a control frame
+/// without its last byte.
 const HELD_BYTES_MAX: usize = MESSAGE_BYTES_MAX + 2 + 4 + 125 - 1;
 
-/// A stream is `bytes` with `fill` put in at `at`, many times, so that short inputs make long frames.
+/// A stream is `bytes` with `fill` inserted at `at`, many times, so that short inputs make long
+/// frames.
 #[derive(Debug, Arbitrary)]
 struct Input<'a> {
-    /// Sizes of pieces, in turns.
+    /// The sizes of pieces, used in turn.
     sizes: [u8; 4],
     at: u8,
     fill: u8,
@@ -32,7 +35,7 @@ struct Input<'a> {
 impl Input<'_> {
     fn stream(&self) -> Vec<u8> {
         let (before, after) = self.bytes.split_at(self.bytes.len().min(self.at.into()));
-        // Mostly a few; up to twice the longest message.
+        // Usually a few bytes; at most twice the longest message.
         let count = usize::from(self.count) << self.scale.saturating_sub(242);
         [before, &vec![self.fill; count], after].concat()
     }
@@ -50,7 +53,7 @@ enum Decoded {
 fuzz_target!(|input: Input| {
     let stream = input.stream();
     let (messages, violation) = ours(&stream, std::iter::repeat(stream.len()));
-    // Long streams in larger pieces, so that there are never more than some thousands.
+    // Long streams have larger pieces, so that there are never more than some thousands.
     let sizes = input
         .sizes
         .iter()
@@ -91,19 +94,23 @@ fn ours(stream: &[u8], sizes: impl Iterator<Item = usize>) -> (Vec<Decoded>, Opt
             assert_eq!(violation, None, "a second violation");
             violation = Some(found);
         }
-        assert!(decoder.held_bytes() <= HELD_BYTES_MAX, "too much is held");
+        assert!(
+            decoder.held_bytes() <= HELD_BYTES_MAX,
+            "the decoder holds too much"
+        );
     }
     (messages, violation)
 }
 
-/// Each is stricter than the other in something; up to there they read the same.
+/// Checks that both decoders read the same messages. Each is stricter than the other in some
+/// respects; up to there they must agree.
 fn agree(ours: &[Decoded], violation: Option<Violation>, stream: &[u8]) {
     let (theirs, error) = theirs(stream);
     let common = ours.len().min(theirs.len());
     assert_eq!(ours[..common], theirs[..common], "{violation:?}, {error}");
     let reason = violation.map(|violation| (violation.code, violation.reason));
-    // Theirs goes on after binary messages and lengths in too many bytes (which a control frame has no room for), and reads
-    // a bad close code as 1002.
+    // tungstenite continues after binary messages and after lengths in too many bytes (which a
+    // control frame has no room for), and reads a bad close code as 1002.
     let ours_is_stricter = matches!(
         reason,
         Some(
@@ -121,7 +128,8 @@ fn agree(ours: &[Decoded], violation: Option<Violation>, stream: &[u8]) {
         "only tungstenite reads {:?}; {violation:?}",
         theirs[common]
     );
-    // Theirs says that a text is not UTF-8 before its last fragment is there, ours goes on up to there.
+    // tungstenite reports that a text is not UTF-8 before its last fragment has arrived; our
+    // decoder reports it then.
     let theirs_is_earlier = matches!(error, Error::Utf8(_))
         && !ours[common..]
             .iter()
@@ -131,7 +139,8 @@ fn agree(ours: &[Decoded], violation: Option<Violation>, stream: &[u8]) {
         "only our decoder reads {:?}; {error}",
         ours[common]
     );
-    // What theirs refuses, ours does; but the end of the stream is no fault, and bad UTF-8 may be one later.
+    // Our decoder refuses everything that tungstenite refuses. But the end of the stream is not a
+    // fault, and bad UTF-8 may only become one later.
     let is_refused = !matches!(
         error,
         Error::ConnectionClosed
@@ -144,7 +153,7 @@ fn agree(ours: &[Decoded], violation: Option<Violation>, stream: &[u8]) {
     );
 }
 
-/// The messages that tungstenite reads, and why it stopped.
+/// Returns the messages that tungstenite reads, and why it stopped.
 fn theirs(stream: &[u8]) -> (Vec<Decoded>, Error) {
     let config = WebSocketConfig::default()
         .read_buffer_size(4096)
@@ -167,7 +176,7 @@ fn theirs(stream: &[u8]) -> (Vec<Decoded>, Error) {
     }
 }
 
-/// Reads from the stream; what is written is lost.
+/// Reads from the stream; discards what is written.
 struct Wire<'a>(&'a [u8]);
 
 impl Read for Wire<'_> {

@@ -1,5 +1,5 @@
-//! Parameters as literals: SQLite reads the same from them as from bound parameters, and libsql cuts a batch of such
-//! statements where they end.
+//! Parameters as literals: SQLite reads the same values from them as from bound parameters, and
+//! libsql splits a batch of such statements at their ends.
 #![no_main]
 
 use std::cell::LazyCell;
@@ -12,8 +12,9 @@ use libfuzzer_sys::fuzz_target;
 use libsql::{Connection, Database, Value};
 use sqlite3_parser::lexer::sql::Parser;
 
-/// The first: each parameter's type and its value, as a blob where it is text, because libsql cuts text at a NUL. The others:
-/// each parameter beside each, and among what an expression has around it.
+/// The first statement selects each parameter's type and its value; text is selected as a blob,
+/// because libsql cuts text at a NUL. The others combine the parameters with each other and with
+/// the parts of expressions.
 const STATEMENTS: [&str; 4] = [
     "select typeof(?1), iif(typeof(?1) = 'text', cast(?1 as blob), ?1), typeof(?2), iif(typeof(?2) = 'text', cast(?2 as blob), ?2),
          typeof(?11), iif(typeof(?11) = 'text', cast(?11 as blob), ?11), 'end'",
@@ -36,7 +37,7 @@ impl Parameter<'_> {
         match self {
             Parameter::Null => Value::Null,
             Parameter::Integer(number) => Value::Integer(*number),
-            // SQLite has no such number.
+            // SQLite has no NaN.
             Parameter::Real(number) if number.is_nan() => Value::Null,
             Parameter::Real(number) => Value::Real(*number),
             Parameter::Text(text) => Value::Text(text.to_string()),
@@ -95,7 +96,7 @@ fuzz_target!(|parameters: [Parameter; 3]| {
     );
 });
 
-/// A parameter's columns of the first statement.
+/// The columns of a parameter in the first statement.
 fn exact(value: &Value) -> [Value; 2] {
     let (kind, value) = match value {
         Value::Text(text) => ("text", Value::Blob(text.clone().into())),

@@ -1,13 +1,14 @@
-//! What the targets share.
+//! Functions that the targets share.
 
 use futures_util::FutureExt;
 
-/// What comes of a future that never waits, as those on a database in memory.
+/// Returns the result of a future that never waits, such as one on a database in memory.
 pub fn now<T>(future: impl Future<Output = T>) -> T {
     future.now_or_never().expect("it never waits")
 }
 
-/// Whether `Value` refuses JSON that our reader may take: it looks into what nobody asks for, too.
+/// Whether `Value` refuses JSON that our reader may accept, because `Value` also parses values that
+/// nobody uses.
 pub fn is_value_limit(error: &serde_json::Error) -> bool {
     let text = error.to_string();
     [

@@ -1,4 +1,4 @@
-//! Two hosts over one database, and what can happen to them and to the bus between them.
+//! Two hosts over one database, and the faults of the hosts and of the bus between them.
 
 use std::ffi::OsStr;
 
@@ -9,7 +9,7 @@ use tests::host::{Log, login, ready, register, request, run};
 use tests::servers::shared_sqld;
 use tests::{Client, Gateway, Nats, Process, soon, until};
 
-/// Real programs, a bus of their own, a database of their own.
+/// Two processes of the real program, with a bus and a database of their own.
 struct Cluster {
     gateway: Gateway,
     nats: Nats,
@@ -47,7 +47,7 @@ async fn online(client: &mut Client) -> Value {
     contacts["profiles"][0]["is_online"].clone()
 }
 
-/// Waits until the client is told to catch up once more.
+/// Waits until the client has been told once more to catch up.
 async fn hinted(client: &mut Client, before: usize) {
     soon("a hint", async {
         while client.hints == before {
@@ -57,8 +57,8 @@ async fn hinted(client: &mut Client, before: usize) {
     .await;
 }
 
-/// Takes a user out of a conversation as an event will that does so, and tells no host of it: what is left of one that was killed
-/// between its commit and its packet.
+/// Removes a user from a conversation as a future event will, but tells no host. This is the state
+/// that a host leaves if it is killed between its commit and its packet.
 async fn leave_unheard(cluster: &Cluster, conversation: i64, username: &str) {
     let database = libsql::Builder::new_remote(cluster.gateway.url(), String::new()).build();
     let db = database.await.expect("a client").connect().expect("one");
@@ -87,7 +87,7 @@ async fn one_who_has_left_hears_nothing_though_no_host_was_told() {
         assert_eq!(client.push().await["data"]["content"], "before");
     }
     leave_unheard(&cluster, conversation, "bob").await;
-    // Both hosts commit to the conversation before they know.
+    // Both hosts commit to the conversation before they know of the change.
     alice.send(conversation, "by alice").await;
     assert_eq!(carol.push().await["data"]["content"], "by alice");
     carol.send(conversation, "by carol").await;
@@ -98,7 +98,7 @@ async fn one_who_has_left_hears_nothing_though_no_host_was_told() {
     for client in &mut bob {
         assert_eq!(client.pushes_so_far().await, [] as [Value; 0]);
     }
-    // Nor does a device that connects now; and the others go on hearing each other.
+    // A device that connects now hears nothing either, and the others still hear each other.
     bob[0] = cluster.hosts[0].connect("bob").await;
     alice.send(conversation, "after").await;
     assert_eq!(carol.push().await["data"]["content"], "after");
@@ -142,7 +142,7 @@ async fn a_killed_hosts_users_go_offline_once() {
     let profile = both.ok(json!({ "type": "self" })).await;
     assert_eq!(profile["is_online"], true, "online through the other host");
     assert_eq!(alice.pushes_so_far().await, [] as [Value; 0], "one push");
-    // Who comes back comes to another host.
+    // Clients that come back connect to the other host.
     let _bob = cluster.hosts[0].connect("bob").await;
     assert_eq!(alice.push().await["data"]["is_online"], true);
 }
@@ -158,7 +158,7 @@ async fn a_host_that_was_believed_dead_and_was_not_is_known_again() {
     cluster.hosts[1].signal(Signal::CONT);
     assert_eq!(alice.push().await["data"]["is_online"], true);
     assert_eq!(online(&mut alice).await, true);
-    // Its sockets never noticed, and hear what they have missed.
+    // The host's sockets stayed open, and hear what they have missed.
     let conversation = alice.converse(&["bob"]).await;
     assert_eq!(bob.push().await["data"]["id"], conversation);
     bob.close().await;
@@ -179,13 +179,13 @@ async fn a_lost_bus_is_told_and_made_good() {
         cluster.readiness(0).await == (503, "the bus is not available".into())
     })
     .await;
-    // Local delivery goes on, and so do commits.
+    // Local delivery and commits go on.
     let first = alice.send(before, "first").await;
     assert_eq!(near.push().await["data"]["id"], first);
     let meanwhile = alice.converse(&["near", "far"]).await;
     assert_eq!(near.push().await["data"]["id"], meanwhile);
     let history = far.history(before).await;
-    assert_eq!(history[0]["id"], first, "the database has it");
+    assert_eq!(history[0]["id"], first, "the database has the message");
 
     let hints = far.hints;
     cluster.nats.restart().await;
@@ -197,7 +197,7 @@ async fn a_lost_bus_is_told_and_made_good() {
     let sync = json!({ "type": "sync", "revs": { before.to_string(): 1 } });
     let missed = far.ok(sync).await;
     assert_eq!(missed["conversations"][0]["messages"][0]["id"], first);
-    // What was made while the bus was lost is heard from here on.
+    // The other host now knows the conversation that was created while the bus was lost.
     let second = alice.send(meanwhile, "second").await;
     let heard = far.push().await;
     assert_eq!(
@@ -216,7 +216,7 @@ async fn a_bus_that_stalls_delays_nobody_here() {
     bob.push().await;
     let hints = idle.hints;
     cluster.nats.signal(Signal::STOP);
-    // Far more than any buffer on the way holds: 60 MB.
+    // 60 MB: far more than all buffers on the way can hold.
     let content = "x".repeat(60_000);
     for _ in 0..50 {
         for id in alice.send_many(conversation, &content, 20).await {
@@ -235,7 +235,8 @@ async fn a_member_who_is_just_connecting_elsewhere_hears_of_everything() {
     let mut alice = cluster.join(0, "alice").await;
     register(cluster.hosts[0].address, "bob").await;
     let cookie = login(cluster.hosts[1].address, "bob").await;
-    // While bob connects, again and again, he becomes a member: by the bus, by the database, in either order.
+    // While bob connects, he becomes a member. His host hears of it from the bus or from the
+    // database, in either order.
     for round in 0..60 {
         let (conversation, mut bob) = tokio::join!(
             alice.converse(&["bob"]),
@@ -278,12 +279,12 @@ async fn secrets_are_used_and_never_logged() {
     let log = std::fs::read_to_string(log).expect("a log");
     assert!(
         log.contains("async_nats") && log.contains("DEBUG"),
-        "all is logged"
+        "everything is logged"
     );
     for secret in ["a-word-of-the-bus", "a-token-of-the-database"] {
         assert!(!log.contains(secret), "{secret}");
     }
-    // Without them there is no bus.
+    // Without the user and password, the host has no bus.
     let variables = [
         ("DBPATH", url),
         ("NATS_URL", format!("nats://{}", nats.address)),
@@ -319,7 +320,7 @@ async fn hosts_of_other_databases_on_the_same_bus_are_not_heard() {
     let mut stranger = other.join("stranger").await;
     let mut alice = cluster.join(0, "alice").await;
     let mut bob = cluster.join(1, "bob").await;
-    // The same ids of users and conversations.
+    // Both databases have the same ids of users and conversations.
     assert_eq!(stranger.converse(&[]).await, alice.converse(&["bob"]).await);
     bob.push().await;
     alice.send(1, "for bob").await;

@@ -81,7 +81,7 @@ async fn a_full_disk_makes_sends_unavailable_until_there_is_room() {
         for _ in 0..20 {
             let reply = alice.receive().await;
             if reply["success"] == true {
-                // The log had a piece of a page left.
+                // The write-ahead log still had room within a page.
                 stored.push(heard(&reply["data"]));
                 continue;
             }
@@ -94,7 +94,7 @@ async fn a_full_disk_makes_sends_unavailable_until_there_is_room() {
     let newest = stored.last().expect("a message").0;
     let history = alice.history(conversation).await;
     assert_eq!(history[0]["id"], newest, "reads go on");
-    // It tries a smaller write than these, for which there may be room a few times more.
+    // The readiness check writes less than a message, so there may be room for it a few times more.
     until("not ready", async || {
         let ready = request(host.address, "GET", "/readyz", &[], "").await;
         (ready.status, ready.body.as_str()) == (503, "the database is not available")
@@ -119,7 +119,7 @@ async fn a_full_disk_makes_sends_unavailable_until_there_is_room() {
     assert_eq!(
         (&offline["data"]["username"], &offline["data"]["is_online"]),
         (&json!("carol"), &json!(false)),
-        "what could not be stored then is now"
+        "what could not be stored before is stored now"
     );
     ready(host.address).await;
     host.signal(Signal::STOP);
@@ -127,7 +127,7 @@ async fn a_full_disk_makes_sends_unavailable_until_there_is_room() {
     assert_eq!(
         contents.len(),
         stored.len(),
-        "what was refused is not there"
+        "refused messages are not stored"
     );
     host.signal(Signal::CONT);
     host.stop().await;
@@ -154,7 +154,7 @@ async fn where_it_cannot_write_it_says_so_and_does_not_start() {
     register(host.address, "alice").await;
     host.stop().await;
     refuse(&folder_read_only, data.folder(), reason).await;
-    // The file alone.
+    // Only the file is read-only.
     let file_read_only = mounted(read_only, &file).expect("as before");
     refuse(&file_read_only, &file, "readonly database").await;
 }

@@ -1,4 +1,4 @@
-//! Data files that are locked by others, damaged, or no database at all.
+//! Data files that are locked by other processes, damaged, or not databases at all.
 
 use std::fs;
 
@@ -77,7 +77,7 @@ async fn a_damaged_page_fails_the_events_that_need_it_and_no_others() {
     let cookie = login(host.address, "alice").await;
     let mut alice = Client::connect(host.address, &cookie).await;
     let (damaged, sound) = (alice.converse(&[]).await, alice.converse(&[]).await);
-    // Each in a page of its own.
+    // Each message is in a page of its own.
     for count in 0..10 {
         alice
             .send(damaged, &format!("needle {count} {}", "x".repeat(2500)))
@@ -108,7 +108,7 @@ async fn a_damaged_page_fails_the_events_that_need_it_and_no_others() {
         let get = json!({ "type": "get_messages", "conversation_id": conversation, "limit": 1 });
         assert_eq!(alice.ok(get).await["messages"][0]["id"], id);
     }
-    assert_eq!(data.logged("malformed"), 1, "once");
+    assert_eq!(data.logged("malformed"), 1, "logged once");
     host.stop().await;
 }
 
@@ -121,18 +121,21 @@ async fn a_panic_fails_the_event_that_it_happens_in_and_no_other() {
     for conversation in [damaged, sound] {
         alice.send(conversation, "hello").await;
     }
-    // libsql panics on text that is not UTF-8 in a column of numbers.
+    // libsql panics on text that is not UTF-8 in a numeric column.
     let update = format!(
         "pragma busy_timeout = 60000;
          update conversations set rev = cast(x'ff' as text) where id = {damaged};"
     );
     let db = data.open().await;
     db.execute_batch(&update).await.expect("written");
-    // More often than there are threads that could be gone.
+    // More often than there are threads that a panic could end.
     for round in 1..=20 {
         let get = json!({ "type": "get_conversation_info", "id": damaged });
         assert_internal(&alice.request(get).await);
-        until("its line", async || data.logged("an event failed") == round).await;
+        until("a line in the log", async || {
+            data.logged("an event failed") == round
+        })
+        .await;
     }
     assert_eq!(data.logged(": panic why="), 20);
     assert_eq!(alice.history(sound).await.as_array().map(Vec::len), Some(1));
@@ -150,7 +153,7 @@ async fn of_a_damaged_write_ahead_log_what_is_before_the_damage_counts() {
     let conversation = alice.converse(&[]).await;
     let first = alice.send(conversation, "first").await;
     host.kill().await;
-    // As a power failure may leave it: something at the end that was never written whole.
+    // As a power failure may leave it: the end of the file is garbage.
     let mut bytes = fs::read(data.wal()).expect("a log");
     bytes.extend([0xa5; 10_000]);
     fs::write(data.wal(), bytes).expect("written");
@@ -159,7 +162,7 @@ async fn of_a_damaged_write_ahead_log_what_is_before_the_damage_counts() {
     assert_eq!(ids(&alice.history(conversation).await), [first]);
     let second = alice.send(conversation, "second").await;
     host.stop().await;
-    // And one that is none.
+    // And a log that is only garbage.
     fs::write(data.wal(), [0xa5; 10_000]).expect("written");
     let host = data.start().await;
     let mut alice = Client::connect(host.address, &cookie).await;

@@ -21,7 +21,7 @@ struct Streamer {
     name: String,
     cookie: String,
     conversation: i64,
-    /// It calls its messages by client_ids, and sends those again that were not answered.
+    /// The client sends client_ids, and sends unanswered messages again.
     has_client_ids: bool,
     count: usize,
     unanswered: VecDeque<String>,
@@ -30,8 +30,9 @@ struct Streamer {
 impl Streamer {
     const WINDOW: usize = 10;
 
-    /// Sends at most `count` new messages, until all are answered or the connection ends. Whatever message it is answered or
-    /// told goes to `told`. Returns the code of the close frame, where there was one.
+    /// Sends at most `count` new messages, until all are answered or the connection ends. Every
+    /// message that it receives, as a reply or a push, goes to `told`. Returns the code of the
+    /// close frame, if there was one.
     async fn stream(
         &mut self,
         Client { mut socket, .. }: Client,
@@ -60,7 +61,7 @@ impl Streamer {
                     event["client_id"] = json!(content);
                 }
                 self.unanswered.push_back(content);
-                // Where the host has closed or is gone, what it said before is still read.
+                // If the host has closed the socket or is gone, what it sent before is still read.
                 if socket.send(Message::text(event.to_string())).await.is_err() {
                     break;
                 }
@@ -94,7 +95,7 @@ impl Streamer {
     }
 }
 
-/// Streamers of a new database; the first two are in one conversation, and so on.
+/// Streamers for a new database. Each two in turn share a conversation.
 async fn streamers(address: SocketAddr, count: usize) -> Vec<Streamer> {
     let mut streamers = Vec::new();
     for index in 0..count {
@@ -120,7 +121,7 @@ async fn streamers(address: SocketAddr, count: usize) -> Vec<Streamer> {
     streamers
 }
 
-/// Connects all of them, then lets them stream until they have their answers or the host is gone.
+/// Connects all streamers, then lets them stream until they have their answers or the host is gone.
 async fn start(
     streamers: Vec<Streamer>,
     address: SocketAddr,
@@ -166,7 +167,7 @@ async fn killed_at_any_moment_it_has_what_it_acknowledged() {
         for _ in 0..random.usize(0..200) {
             acknowledged.push(soon("an answer", told.recv()).await.expect("they stream"));
         }
-        // A commit takes less: the moment is any in it.
+        // A commit takes less than this, so the kill may come at any moment of it.
         sleep(Duration::from_micros(random.u64(0..5_000))).await;
         host.kill().await;
         streamers = running

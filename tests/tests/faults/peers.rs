@@ -31,7 +31,8 @@ fn sockets_of(process: &Process) -> usize {
         .count()
 }
 
-/// Opens a socket and answers its pings, for as long as it lives. `is_abrupt`: it ends with a reset.
+/// Opens a socket and answers its pings for as long as it lives. If `is_abrupt`, the socket ends
+/// with a reset.
 async fn stay(address: SocketAddr, cookie: String, is_abrupt: bool) -> std::io::Result<()> {
     let mut stream = TcpStream::connect(address).await?;
     if is_abrupt {
@@ -44,7 +45,7 @@ async fn stay(address: SocketAddr, cookie: String, is_abrupt: bool) -> std::io::
     stream.write_all(handshake.as_bytes()).await?;
     let mut buffer = [0; 512];
     while stream.read(&mut buffer).await? > 0 {
-        // A pong, whatever came.
+        // A pong, whatever was received.
         stream.write_all(&[0x8a, 0x80, 0, 0, 0, 0]).await?;
     }
     Err(ErrorKind::UnexpectedEof.into())
@@ -59,7 +60,7 @@ async fn ten_thousand_sockets_may_go_at_once() {
         maximum,
     };
     setrlimit(Resource::Nofile, raised).expect("up to the maximum");
-    // Other tests of this process need some too.
+    // Other tests of this process need file descriptors too.
     let allowed = maximum
         .map_or(usize::MAX, |most| most as usize)
         .saturating_sub(1000);
@@ -94,7 +95,7 @@ async fn ten_thousand_sockets_may_go_at_once() {
             cookies[index % USERS].clone(),
             index % 2 == 0,
         ));
-        // No more on their way than the system lets wait.
+        // Do not start more connections than the system's queue holds.
         while index % 100 == 0 && open_sockets().await + 500 < index {
             sleep(LOOK).await;
         }
@@ -110,7 +111,8 @@ async fn ten_thousand_sockets_may_go_at_once() {
     let gone = tokio::spawn(async move { while crowd.join_next().await.is_some() {} });
     let mut offline = BTreeSet::new();
     while offline.len() < USERS {
-        // It is served all the while, if sometimes only when it asks again: the departures are writes too.
+        // Alice is served all the time, although she may have to try again, because the departures
+        // are writes too.
         until("a send", async || {
             let event = json!({ "type": "send_message", "conversation_id": conversation, "content": "still here" });
             let reply = alice.request(event).await;
@@ -146,7 +148,7 @@ async fn a_peer_that_vanished_without_a_word_is_offline_after_a_heartbeat() {
     assert_eq!(alice.push().await["data"]["is_online"], true);
     alice.send(conversation, "before").await;
     let rev = bob.push().await["data"]["rev"].clone();
-    // It is there and answers pings, and nothing of that arrives.
+    // Bob's client is alive and answers pings, but no answer arrives.
     let bob = tokio::spawn(async move { while let Some(Ok(_)) = bob.socket.next().await {} });
     proxy.swallow();
     let missed = alice.send(conversation, "into the void").await;
@@ -161,7 +163,8 @@ async fn a_peer_that_vanished_without_a_word_is_offline_after_a_heartbeat() {
     assert_eq!(ids(&sync["conversations"][0]["messages"]), [missed]);
 }
 
-/// Sends `start`, and behind it a byte now and then, until the server ends it; returns what that answers.
+/// Sends `start`, then single bytes now and then, until the server ends the connection. Returns the
+/// server's answer.
 async fn trickle(address: SocketAddr, start: &'static str, byte: Option<u8>) -> String {
     let stream = TcpStream::connect(address).await.expect("the host listens");
     let (mut reads, mut writes) = stream.into_split();
@@ -172,11 +175,11 @@ async fn trickle(address: SocketAddr, start: &'static str, byte: Option<u8>) -> 
         {
             sleep(LOOK).await;
         }
-        // Not closed before the server has ended it.
+        // Returned, so that this half stays open until the server has ended the connection.
         writes
     });
     let mut answer = Vec::new();
-    // It may end with a reset, because what it was sent is not read any more.
+    // The connection may end with a reset, because the server no longer reads what is sent.
     let _ = reads.read_to_end(&mut answer).await;
     drop(trickling);
     String::from_utf8(answer).expect("text")
@@ -206,7 +209,7 @@ async fn requests_that_trickle_are_ended_and_others_are_served() {
         slow.spawn(async move { (trickle(address, start, byte).await, expected) });
     }
     let mut served = 0;
-    soon("the end of all that are slow", async {
+    soon("the end of all slow requests", async {
         while !slow.is_empty() {
             let id = alice.send(conversation, "meanwhile").await;
             assert_eq!(bob.push().await["data"]["id"], id);
@@ -222,7 +225,7 @@ async fn requests_that_trickle_are_ended_and_others_are_served() {
     assert!(served > 1, "{served}");
 }
 
-/// Resident memory of a process.
+/// The resident memory of a process.
 fn memory_bytes(process: &Process) -> i64 {
     let status = fs::read_to_string(format!("/proc/{}/status", process.id())).expect("it runs");
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -248,7 +251,7 @@ async fn a_client_that_never_reads_costs_little_and_catches_up() {
         }
         ids[9]
     };
-    // Until the database's cache is full.
+    // Fill the database's cache.
     for _ in 0..100 {
         send(&mut alice, &mut bob).await;
     }
@@ -258,7 +261,7 @@ async fn a_client_that_never_reads_costs_little_and_catches_up() {
     let mut most = before;
     let mut last = 0;
     let mut told = Vec::new();
-    // 60 MB: far more than may wait for it.
+    // 60 MB: far more than may wait for one socket.
     for _ in 0..100 {
         last = send(&mut alice, &mut bob).await;
         most = most.max(memory_bytes(&host));
@@ -270,7 +273,7 @@ async fn a_client_that_never_reads_costs_little_and_catches_up() {
         most - before < 20 * 1024 * 1024,
         "from {before} to {most} bytes"
     );
-    // Where it does not read even then, it is cut off.
+    // If the client still does not read, the connection is cut.
     loop {
         match soon("a frame or the end", sloth.socket.next()).await {
             Some(Ok(Message::Text(_) | Message::Ping(_))) => {}

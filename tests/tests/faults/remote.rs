@@ -1,4 +1,4 @@
-//! A remote database with faults, each produced for real between the host and a libSQL server.
+//! Faults of a remote database, each produced for real between the host and a libSQL server.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tests::host::{PASSWORD, Site, ready, request};
 use tests::servers::shared_sqld;
 use tests::{Client, Fault, Form, Gateway, Host, Place, Sqld, World, soon};
 
-/// Everything a conversation has, by content.
+/// The contents of a conversation's messages.
 async fn contents(client: &mut Client, conversation: i64) -> Vec<String> {
     let history = client.history(conversation).await;
     let messages = history.as_array().expect("a list");
@@ -19,7 +19,7 @@ async fn contents(client: &mut Client, conversation: i64) -> Vec<String> {
     contents.map(str::to_owned).collect()
 }
 
-/// A host that gives up soon.
+/// A host with a short timeout for the database.
 async fn impatient() -> Host {
     Host::start_with(Form::Remote, |config| {
         config.store_timeout = Duration::from_secs(2);
@@ -38,7 +38,7 @@ async fn a_send_whose_answer_is_lost_is_stored_once_and_acknowledged() {
             "type": "send_message", "conversation_id": conversation, "content": content, "client_id": client_id,
         })
     };
-    // The statement that sends, and no other.
+    // Only the statement that stores a message contains this.
     let insert = "INTO messages";
     for (round, fault) in [
         Fault::LoseAnswer,
@@ -58,23 +58,21 @@ async fn a_send_whose_answer_is_lost_is_stored_once_and_acknowledged() {
             assert_eq!(sent["content"], content);
             assert_eq!(sent["duplicate"], Value::Null, "{sent}");
             let heard = bob.push().await;
-            assert_eq!(
-                heard["data"], sent,
-                "{fault:?}: others hear of it, and the same"
-            );
+            assert_eq!(heard["data"], sent, "{fault:?}: others hear the same");
             assert_eq!(contents(&mut bob, conversation).await[0], content);
         }
     }
     let stored = contents(&mut bob, conversation).await;
-    assert_eq!(stored.len(), 10, "each once: {stored:?}");
+    assert_eq!(stored.len(), 10, "each is stored once: {stored:?}");
     assert_eq!(bob.pushes_so_far().await, [] as [Value; 0]);
     let revs = bob.history(conversation).await;
-    assert_eq!(revs[0]["rev"], 11, "and no rev is lost");
-    // What the host calls a message without a client_id is nobody else's business.
+    assert_eq!(revs[0]["rev"], 11, "no rev is lost");
+    // The id that the host gives a message without a client_id is not sent to clients.
     assert_eq!(revs[1]["client_id"], Value::Null);
 }
 
-/// Every operation that writes, with its answer lost: the same reply, once in the database.
+/// Every operation that writes, with its answer lost: the reply is the same, and the change is
+/// stored once.
 #[tokio::test]
 async fn every_change_survives_the_loss_of_its_answer() {
     let host = Host::start_as(Form::Remote).await;
@@ -86,7 +84,7 @@ async fn every_change_survives_the_loss_of_its_answer() {
     let answer = host.http("POST", "/register", &[], body.clone()).await;
     assert_eq!((answer.status, answer.body.as_str()), (201, "registered"));
     let answer = host.http("POST", "/register", &[], body).await;
-    assert_eq!(answer.status, 409, "it is registered");
+    assert_eq!(answer.status, 409, "the user is already registered");
 
     host.register("bob").await;
     lose("INSERT INTO presence");
@@ -120,14 +118,15 @@ async fn every_change_survives_the_loss_of_its_answer() {
     assert_eq!(bob.ok(read).await["message_id"], id);
     assert_eq!(alice.push().await["type"], "mark_read");
 
-    // Counted once for each of two sockets, up and down, or bob would be offline too early or never.
+    // Each of two sockets is counted once when it opens and once when it closes. Otherwise bob
+    // would be offline too early or never.
     lose("INSERT INTO presence");
     host.connect("bob").await.close().await;
     let profile = alice.ok(json!({ "type": "get_contacts" })).await;
     assert_eq!(profile["profiles"][0]["is_online"], true);
     lose("INSERT INTO presence");
     bob.close().await;
-    // That he is online may have been told twice.
+    // Alice may have been told twice that bob is online.
     while alice.push().await["data"]["is_online"] != false {}
     assert_eq!(gateway.faults_left(), 0, "every fault was met");
 }
@@ -148,14 +147,14 @@ async fn one_event_is_one_request_and_waiting_ones_share_it() {
     ] {
         let before = gateway.requests();
         alice.ok(event.clone()).await;
-        // Another one may be the host's own sign of life.
+        // A second request may be the host's own sign of life.
         let requests = gateway.requests() - before;
         assert!((1..=2).contains(&requests), "{event}: {requests}");
     }
     let connections = gateway.connections();
     assert!(
         connections <= 17,
-        "one for each thread, kept: {connections}"
+        "at most one lasting connection for each thread: {connections}"
     );
     gateway.delay(Duration::from_millis(100));
     let before = gateway.requests();
@@ -179,12 +178,12 @@ async fn what_cannot_be_stored_in_time_is_refused_and_the_host_recovers() {
     let mut alice = host.join("alice").await;
     let conversation = alice.converse(&[]).await;
     let send = json!({ "type": "send_message", "conversation_id": conversation, "content": "x", "client_id": "x" });
-    // For longer than anybody waits.
+    // The faults last longer than anyone waits.
     for fault in [
         Fault::Status(429),
         Fault::Status(503),
         Fault::LoseRequest,
-        // A token that is not taken any more.
+        // As if the token were no longer accepted.
         Fault::Status(401),
     ] {
         for _ in 0..200 {
@@ -222,7 +221,7 @@ async fn an_outcome_that_stays_unknown_is_settled_by_sending_again() {
     let (mut alice, mut bob) = (host.join("alice").await, host.join("bob").await);
     let conversation = alice.converse(&["bob"]).await;
     bob.push().await;
-    // It is stored, its answer is lost, and then nothing gets through.
+    // The message is stored, its answer is lost, and then nothing gets through.
     host.gateway().fault("INTO messages", Fault::LoseAnswer);
     for _ in 0..200 {
         host.gateway()
@@ -233,7 +232,7 @@ async fn an_outcome_that_stays_unknown_is_settled_by_sending_again() {
     assert_eq!(refused["code"], "unavailable");
     host.gateway().clear_faults();
     ready(host.address).await;
-    // Who has missed the push is told to ask.
+    // Clients that missed the push are told to sync.
     soon("a hint", async {
         while bob.hints == 0 {
             bob.pushes_so_far().await;
@@ -269,7 +268,7 @@ async fn a_host_starts_before_its_database_and_serves_when_that_comes() {
     ready(host.address).await;
     let mut alice = host.join("alice").await;
     let conversation = alice.converse(&[]).await;
-    // Lost in the middle: what was acknowledged stays, and the socket too.
+    // The database is lost while the host runs: acknowledged messages and the socket remain.
     alice.send(conversation, "before").await;
     sqld.kill();
     let send =
@@ -391,13 +390,13 @@ async fn one_event_runs_on_a_remote_database_without_a_server() {
     };
     let send = json!({ "type": "send_message", "conversation_id": conversation, "content": "x" });
     let (status, _, errors) = event(send).await;
-    assert_eq!(status.code(), Some(1), "a host serves it");
+    assert_eq!(status.code(), Some(1), "a host serves the database");
     assert!(errors.contains("a server is running"), "{errors}");
     let (status, output, errors) = event(json!({ "type": "self" })).await;
     assert_eq!(status.code(), Some(0), "{errors}");
     let reply: Value = serde_json::from_str(&output).expect("JSON");
     assert_eq!(reply["reply"]["data"]["username"], "alice");
-    // Whoever asks over HTTP meets the same database.
+    // The host still answers HTTP.
     let answer = request(host.address, "GET", "/misc/ping", &[], "").await;
     assert_eq!(answer.body, "pong");
 }
@@ -413,7 +412,8 @@ async fn who_is_online_is_right_after_an_outcome_that_stayed_unknown() {
     let mut alice = host.join("alice").await;
     let (phone, laptop) = (host.join("bob").await, host.connect("bob").await);
     alice.add_contact("bob").await;
-    // The first close is counted, its answer is lost, and then nothing gets through for longer than it is tried.
+    // The first close is counted, its answer is lost, and then nothing gets through for longer than
+    // the host tries.
     let outage = || {
         gateway.fault("INSERT INTO presence", Fault::LoseAnswer);
         for _ in 0..100 {
@@ -424,7 +424,7 @@ async fn who_is_online_is_right_after_an_outcome_that_stayed_unknown() {
         let contacts = alice.ok(json!({ "type": "get_contacts" })).await;
         contacts["profiles"][0]["is_online"] == true
     };
-    // While all is counted again, for longer than that takes.
+    // Checks for longer than the new count of all sockets takes.
     let stays_online = async |alice: &mut Client| {
         gateway.clear_faults();
         ready(host.address).await;
@@ -440,7 +440,7 @@ async fn who_is_online_is_right_after_an_outcome_that_stayed_unknown() {
     })
     .await;
     stays_online(&mut alice).await;
-    // The same with a socket that opens: it is refused, and may have been counted.
+    // The same with a socket that opens: it is refused, but may have been counted.
     outage();
     let cookie = tests::host::login(host.address, "bob").await;
     let refused = Client::connect(host.address, &cookie).await.closed().await;
@@ -459,14 +459,15 @@ async fn an_answer_that_the_server_holds_too_large_is_refused_alone() {
         let conversation = alice.converse(&[]).await;
         alice.send(conversation, &content).await;
     }
-    // sqld answers with 10 MB at most.
+    // sqld's answers have at most 10 MB.
     let all = json!({ "type": "get_conversations" });
     assert_eq!(alice.request(all).await["code"], "too_large");
     let page = json!({ "type": "get_conversations", "limit": 100 });
     assert!(!alice.ok(page).await.as_array().expect("a list").is_empty());
 }
 
-/// Parameters are literals there, and compare all the same: a text is equal to no number.
+/// On a remote database, parameters are rendered as literals. They must still compare as parameters
+/// do: a text equals no number.
 #[tokio::test]
 async fn parameters_compare_as_on_a_local_database() {
     struct Compare;

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::Value;
 use tests::Data;
 
-/// A message that a client was answered or told: its id, conversation, rev and content.
+/// A message that a client received in a reply or a push: its id, conversation, rev and content.
 pub type Heard = (i64, i64, i64, String);
 
 pub fn heard(data: &Value) -> Heard {
@@ -61,7 +61,7 @@ pub async fn check(file: &Path, heard: &[Heard]) -> BTreeSet<String> {
         assert_eq!(
             stored.get(&message.0),
             Some(message),
-            "what was heard of is lost"
+            "a message that was heard is lost"
         );
     }
     let contents: BTreeSet<_> = stored.values().map(|message| message.3.clone()).collect();

@@ -32,14 +32,14 @@ async fn without_file_descriptors_it_serves_whom_it_has_and_then_accepts_again()
     }
     let named = "Too many open files";
     until("a line in the log", async || data.logged(named) > 0).await;
-    // Time for many more attempts.
+    // Enough time for many more attempts to accept.
     let started = Instant::now();
     while started.elapsed() < Duration::from_secs(1) {
         let id = alice.send(conversation, "still here").await;
         assert_eq!(bob.push().await["data"]["id"], id);
         assert_eq!(bob.history(conversation).await[0]["id"], id);
     }
-    assert_eq!(data.logged(named), 1, "once");
+    assert_eq!(data.logged(named), 1, "logged once");
     drop(crowd);
     let mut carol = host.join("carol").await;
     carol.converse(&["alice"]).await;
@@ -101,8 +101,8 @@ async fn when_the_clock_jumps_order_and_connections_stay() {
     );
     assert_eq!(ids(&json!(sent)), [1, 2, 3, 4, 5, 6]);
     let list = alice.ok(json!({ "type": "get_conversations" })).await;
-    assert_eq!(ids(&list), [second, first], "by what happened last");
-    // A login that was made later than now, by this clock, holds.
+    assert_eq!(ids(&list), [second, first], "by the latest activity");
+    // A login token that was issued in the future, by this clock, is valid.
     let mut bob = Client::connect(host.address, &cookie).await;
     assert_eq!(ids(&bob.history(first).await), [5, 3, 1]);
     let sync = bob
@@ -116,7 +116,7 @@ async fn when_the_clock_jumps_order_and_connections_stay() {
     alice.send(first, "still connected").await;
     assert_eq!(bob.push().await["data"]["id"], 7);
 
-    // The file says that a host was alive in the future.
+    // By this clock, the file says that a host was alive in the future.
     host.kill().await;
     fs::write(&clock, "-9000").expect("written");
     let host = Process::start_in(&script, &variables, Log::Test).await;
@@ -124,7 +124,7 @@ async fn when_the_clock_jumps_order_and_connections_stay() {
     let contacts = bob.ok(json!({ "type": "get_contacts" })).await;
     assert_eq!(contacts["profiles"][0]["is_online"], false);
     assert_eq!(bob.send(first, "after").await, 8);
-    // And a login is over when its hour is.
+    // And a login token expires after its hour.
     fs::write(&clock, "+3700").expect("written");
     let mut late = Client::connect(host.address, &cookie).await;
     assert_eq!(late.closed().await, (1000, "invalid login-token".into()));

@@ -1,4 +1,5 @@
-//! Nothing is lost and nothing comes twice, whatever happens to connections, hosts, the bus and the database.
+//! No message is lost or stored twice, whatever happens to connections, hosts, the bus and the
+//! database.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -23,11 +24,11 @@ use crate::stored::rows;
 const CLIENTS: usize = 20;
 const CONVERSATIONS: usize = 10;
 const ROUNDS: usize = 4;
-/// Messages of each client in each round.
+/// The number of messages that each client sends in each round.
 const MESSAGES: usize = 12;
 const SEED: u64 = 20_250_213;
 
-/// Where it happens: one host on a file, or two over a libSQL server and a bus.
+/// The hosts and their data: one host on a file, or two on a libSQL server with a bus.
 struct Stage {
     hosts: Vec<Process>,
     place: Place,
@@ -84,10 +85,11 @@ impl Stage {
         self.hosts[index % self.hosts.len()].address
     }
 
-    /// Kills a host, each in turn, and starts it again; before that, with several, the bus or the database.
+    /// Kills a host, a different one each round, and starts it again. Before that, if there are
+    /// servers, it kills and restarts the bus or the database.
     async fn disaster(&mut self, round: usize) {
         if let Place::Servers(servers) = &mut self.place {
-            // The rest of the system goes on for a while without it.
+            // For a while, the rest of the system runs without the server.
             let outage = Duration::from_millis(700);
             if round.is_multiple_of(2) {
                 servers.nats.kill();
@@ -128,8 +130,8 @@ impl Stage {
     }
 }
 
-/// A client of the seed, which knows no ref, rev or client_id: sends and listens until its connection ends. Returns what
-/// it was answered and told, as (id, content).
+/// A client of the first backend, which knows no ref, rev or client_id. It sends and listens until
+/// its connection ends. Returns what it received in replies and pushes, as (id, content).
 async fn plain(
     mut client: Client,
     conversation_id: i64,
@@ -150,7 +152,8 @@ async fn plain(
         {
             return heard;
         }
-        // Its own reply is the next send_message with its content; everything before it is from others.
+        // Its own reply is the next send_message with its content; everything before it is from
+        // others.
         loop {
             let Some(Ok(frame)) = soon("a frame or the end", client.socket.next()).await else {
                 return heard;
@@ -189,7 +192,7 @@ async fn nor_with_two_hosts_a_bus_and_a_server_that_fall() {
     torture(Form::Cluster).await;
 }
 
-/// What a client knows of its conversations, as `Stage::stored` has it.
+/// What a client knows about its conversations, in the form of `Stage::stored`.
 fn known(memory: &Memory) -> BTreeMap<i64, BTreeMap<i64, (i64, String)>> {
     let text = |message: &Value| message["content"].as_str().expect("content").to_owned();
     let rev = |message: &Value| message["rev"].as_i64().expect("a rev");
@@ -210,7 +213,7 @@ async fn torture(form: Form) {
         register(stage.address(0), name).await;
         cookies.push(login(stage.address(0), name).await);
     }
-    // Conversation 1 has everyone, the others some.
+    // Conversation 1 has all users as members, the others have some.
     let mut founder = Client::connect(stage.address(0), &cookies[0]).await;
     let mut members: BTreeMap<i64, Vec<usize>> = BTreeMap::new();
     for index in 0..CONVERSATIONS {
@@ -246,8 +249,8 @@ async fn torture(form: Form) {
             ReferenceClient::start(proxy.address, cookie.clone(), SEED + index as u64)
         })
         .collect();
-    // A client gets no more than the latest hundred messages of a conversation that it has never seen: they see theirs
-    // before anyone writes.
+    // A client gets only the latest hundred messages of a conversation that it has never seen. So
+    // each client syncs before anyone writes.
     for client in &clients {
         soon("the first sync", client.settle()).await;
     }
@@ -281,7 +284,7 @@ async fn torture(form: Form) {
                     .insert(content.clone());
                 client.send(conversation_id, content);
             }
-            // Spreads the sends over the life of the host; nothing is judged by it.
+            // Spreads the sends over the life of the host. No assertion depends on this time.
             sleep(Duration::from_millis(random.u64(10..60))).await;
         }
         until("plain clients took part", async || {
@@ -298,7 +301,7 @@ async fn torture(form: Form) {
         }
     }
     proxies.iter().for_each(Proxy::calm);
-    // First all is sent, then all is known.
+    // First every message is sent, then every client knows all of them.
     for client in &clients {
         soon("sending all", client.settle()).await;
     }
@@ -311,7 +314,8 @@ async fn torture(form: Form) {
             .map(|(id, _)| (*id, all[id].clone()))
             .collect();
         let mut memory = soon("knowing all", client.settle()).await;
-        // A host may have died with something unsaid, which the other one finds out soon.
+        // A host may have died before it told the other host of a commit. The other host finds out
+        // soon.
         let told = async {
             while form == Form::Cluster && known(&memory) != own {
                 sleep(Duration::from_millis(50)).await;
@@ -343,7 +347,7 @@ async fn torture(form: Form) {
             "revs without gaps"
         );
     }
-    // What plain clients were told is stored, and came in order, once.
+    // Everything that the plain clients received is stored and came once, in order.
     let plain_stored = &all[&plain_conversation];
     for heard in &plain_heard {
         assert!(
@@ -354,7 +358,7 @@ async fn torture(form: Form) {
             assert_eq!(&plain_stored[id].1, content);
         }
     }
-    // The test did what it is for.
+    // Check that the test did cause faults.
     println!(
         "{connections} connections, {gaps} gaps, {duplicates} messages sent again after they were stored"
     );

@@ -1,4 +1,4 @@
-//! The operations without an event: accounts, tokens, presence.
+//! The operations that are not events: accounts, tokens, presence.
 
 use handler::account::login::{Account, Credentials, FindAccount, ReplacePasswordHash};
 use handler::account::register::{Register, Registration};
@@ -198,7 +198,8 @@ fn tokens() {
     assert_eq!(key.verify(python, NOW).as_deref(), Some("hizz"));
 }
 
-/// A token of these parts, each any JSON, signed with this secret whatever the header says.
+/// A token of these parts, each any JSON, signed with this secret and algorithm whatever the header
+/// says.
 fn token(header: &str, claims: &str, secret: &str, algorithm: Algorithm) -> String {
     let key = EncodingKey::from_secret(secret.as_bytes());
     let part = |text: &str| {
@@ -246,12 +247,12 @@ fn claims_of_tokens() {
         (r#"{"username":"a","exp":1e999}"#, None),
         (r#"{"username":"a","exp":9223372036854775808}"#, None),
         (r#"{"username":"a","exp":18446744073709551616}"#, None),
-        // Twice the same is once too many.
+        // A claim that occurs twice makes the token invalid.
         (r#"{"username":"a","username":"a","exp":1000001}"#, None),
         (r#"{"username":"a","exp":1000001,"exp":1000001}"#, None),
         (r#"{"username":"a","exp":1,"exp":1000001}"#, None),
         (r#"{"username":"a","\u0065xp":1000001}"#, Some("a")),
-        // What others may add: not before, issued at, for whom.
+        // Claims that other programs may add: not before, issued at, audience.
         (r#"{"username":"a","exp":1000001,"nbf":1000000}"#, Some("a")),
         (r#"{"username":"a","exp":1000001,"nbf":null}"#, Some("a")),
         (r#"{"username":"a","exp":1000003,"nbf":1000001}"#, None),
@@ -312,14 +313,14 @@ fn headers_and_signatures_of_tokens() {
         (r#"{"alg":"HS256","alg":"none"}"#, "secret", HS256, false),
         (r#"{"typ":"JWT"}"#, "secret", HS256, false),
         (r#"[]"#, "secret", HS256, false),
-        // A key that the token brings along. "b3RoZXI" is "other".
+        // A key in the token itself. "b3RoZXI" is "other".
         (
             r#"{"alg":"HS256","jwk":{"kty":"oct","alg":"HS256","k":"b3RoZXI"}}"#,
             "other",
             HS256,
             false,
         ),
-        // What has to be understood, and is not.
+        // Critical extensions, which `verify` does not support.
         (
             r#"{"alg":"HS256","crit":["x"],"x":1}"#,
             "secret",
@@ -380,7 +381,8 @@ fn forms_of_tokens() {
         format!("{header}.{}.{signature}", "A".repeat(5_000_000)),
         format!("{}.{claims}.{signature}", "A".repeat(5_000_000)),
     ];
-    // The last character stands for four bits and two that are not used: others in its place could be read as the same.
+    // The last character encodes four bits and two unused ones. So other last characters could
+    // decode to the same signature.
     for last in ('A'..='Z')
         .chain('a'..='z')
         .chain('0'..='9')
@@ -486,7 +488,7 @@ async fn a_dead_hosts_users_went_offline_when_it_was_last_seen() {
     let set = async |sql: &str| {
         world.db.execute(sql, ()).await.expect("updated");
     };
-    // The first backend died with dave online; the file has its own idea of when.
+    // The first backend died while dave was online; the file says when that was.
     set("update users set is_online = 1, last_online = 77 where id = 4").await;
     world.run("", &started(LOCAL)).await.0.expect("started");
     set(&format!("{seen_at} 5")).await;
@@ -502,7 +504,7 @@ async fn a_dead_hosts_users_went_offline_when_it_was_last_seen() {
         .integer("select seen_at > 1700000000 from hosts")
         .await;
     assert_eq!(found, 1, "by the database's clock");
-    // Killed here, when bob had just come, and started again much later.
+    // The host was killed just after bob connected, and started again much later.
     set(&format!("{seen_at} {}", NOW + 20)).await;
     set(&format!(
         "update users set last_online = {} where id = 2",
@@ -514,7 +516,7 @@ async fn a_dead_hosts_users_went_offline_when_it_was_last_seen() {
     assert_eq!(
         outbox.len(),
         2,
-        "one push for each, to the other: {outbox:?}"
+        "each gets one push about the other: {outbox:?}"
     );
     world.run("", &started(LOCAL)).await.0.expect("started");
     for (id, last_online) in [(1, NOW + 20), (2, NOW + 25), (3, NOW), (4, 77)] {
@@ -587,7 +589,7 @@ async fn a_host_is_dead_when_its_lease_has_run_out_and_not_before() {
     };
     assert_eq!(world.run("", &alive()).await.0, Ok(others(1, &[])));
     let (_, outbox) = world.run("", &gone("elsewhere", expired)).await;
-    assert_eq!(outbox, [], "it lives");
+    assert_eq!(outbox, [], "the host is alive");
 
     let seen_at = "update hosts set seen_at = unixepoch() - 31 where id = 'elsewhere'";
     world.db.execute(seen_at, ()).await.expect("updated");
@@ -598,7 +600,7 @@ async fn a_host_is_dead_when_its_lease_has_run_out_and_not_before() {
     let (_, outbox) = world.run("", &gone("elsewhere", expired)).await;
     assert_eq!(outbox.len(), 1, "one push: {outbox:?}");
     let (outcome, outbox) = world.run("", &gone("elsewhere", expired)).await;
-    assert_eq!((outcome, outbox), (Ok(()), vec![]), "once");
+    assert_eq!((outcome, outbox), (Ok(()), vec![]), "only the first time");
     assert_eq!(world.run("", &alive()).await.0, Ok(others(0, &[])));
 }
 
@@ -620,7 +622,7 @@ async fn a_host_that_was_believed_dead_makes_its_users_known_again() {
         .0
         .expect("gone");
     assert_eq!(world.integer(online).await, 0);
-    // It lives, has three sockets, and two of them close meanwhile.
+    // It is alive and has three sockets, two of which now close.
     let lease = lease::take_lease(LOCAL, 7, false);
     for statement in lease {
         let mut prepared = world.db.prepare(statement.sql).await.expect("SQL");
@@ -645,7 +647,7 @@ async fn a_host_that_was_believed_dead_makes_its_users_known_again() {
         users: vec![(1, 3), (4, 1)],
     };
     let (_, outbox) = world.run("", &returned(6, 1)).await;
-    assert_eq!(outbox, [], "of a lease that was lost");
+    assert_eq!(outbox, [], "a report under a lost lease");
     let (outcome, outbox) = world.run("", &returned(7, 1)).await;
     assert_eq!(outcome, Ok(()));
     let told = parsed(&outbox);
@@ -658,7 +660,7 @@ async fn a_host_that_was_believed_dead_makes_its_users_known_again() {
         1
     );
     let (_, outbox) = world.run("", &returned(7, 1)).await;
-    assert_eq!(outbox, [], "said again");
+    assert_eq!(outbox, [], "the same report again");
     let (_, outbox) = world.run("alice", &disconnected()).await;
     assert_eq!(parsed(&outbox), parsed(&status(false)));
     assert_eq!(

@@ -1,5 +1,5 @@
-//! What a caller has no part in does not exist for them: every event, with every id in every field that takes one, in two
-//! worlds of which one lacks all that.
+//! To a caller, whatever the caller has no part in does not exist. The tests send every event, with
+//! every id in every field that takes one, in two worlds, one of which lacks all those things.
 
 use std::collections::BTreeSet;
 
@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 use tests::example::value;
 use tests::{Example, Place, World};
 
-/// Every event as alice may ask for it, with as many fields as it takes.
+/// Every event as alice may send it, with as many fields as it takes.
 fn examples() -> Vec<Example> {
     Example::fullest(Example::all(value))
 }
 
-/// What there is of a kind, and what there is not.
+/// Values of a field that exist, and values that do not.
 fn values(field: &Field) -> Vec<Value> {
     let nowhere = [99, 0, -1, i64::MAX, i64::MIN];
     let conversations = || (1..=3).chain(nowhere);
@@ -53,7 +53,7 @@ fn conversation_of(message_id: i64) -> Option<i64> {
     }
 }
 
-/// The examples with one field changed, to each value that it can have, and what that is.
+/// The examples with one field changed to each of its values, and the kind of that field.
 fn variants() -> Vec<(Kind, Example)> {
     let mut variants = Vec::new();
     for example in examples() {
@@ -66,7 +66,8 @@ fn variants() -> Vec<(Kind, Example)> {
     variants
 }
 
-/// Whether it names a conversation that the caller is not in, or a message that is not in the conversation it names.
+/// Whether the example names a conversation that the caller is not in, or a message that is not in
+/// the conversation it names.
 fn is_foreign(example: &Example, caller: &str) -> bool {
     let conversation_id = example.event()["conversation_id"].as_i64();
     example.fields.iter().any(|(field, value)| {
@@ -113,10 +114,10 @@ async fn a_message_of_another_conversation_or_of_another_sender_does_not_exist()
     }
 }
 
-/// The same comes of each event whether or not there is what is deleted, wherever the database is. One that is foreign to the
-/// caller is refused; one that is refused changes nothing and tells nobody.
+/// Each event has the same outcome whether or not the deleted things exist, in memory and on a
+/// server. A foreign event is refused; a refused event changes nothing and tells nobody.
 async fn check(caller: &str, deletion: &str, mut asked: Vec<Example>) {
-    // Those that change something come after those that must not.
+    // Events that may change something run after those that must not.
     asked.sort_by_key(|asked| !is_foreign(asked, caller));
     for place in [Place::Memory, Place::Remote] {
         let mut with = State::new(world(place, "").await).await;
@@ -148,7 +149,7 @@ impl State {
         State { world, rows }
     }
 
-    /// The reply to an event, who is told, and the rows that come and go.
+    /// The reply to an event, its outputs, and the rows that were added or removed.
     async fn outcome(&mut self, caller: &str, event: &str) -> (String, Outbox, BTreeSet<String>) {
         let (reply, outbox) = self.world.answer(caller, event).await;
         let before = std::mem::replace(&mut self.rows, self.world.dump().await);
@@ -156,8 +157,9 @@ impl State {
     }
 }
 
-/// As `World`, and: conversation 3 of alice and carol has message 4 from alice, conversation 1 has message 5 from bob,
-/// conversation 2 has message 6 from carol, each with a `client_id`. Then some of it is deleted.
+/// Like `World`, with conversation 3 of alice and carol with message 4 from alice, message 5 from
+/// bob in conversation 1, and message 6 from carol in conversation 2, each with a `client_id`. Then
+/// some of it is deleted.
 async fn world(place: Place, deletion: &str) -> World {
     let world = World::new_at(place).await;
     let send = |conversation_id: i64, client_id: &str| {
@@ -177,7 +179,7 @@ async fn world(place: Place, deletion: &str) -> World {
         let (reply, _) = world.event(user, &event.to_string()).await;
         assert_eq!(reply["success"], true, "{reply}");
     }
-    // What comes next gets the same id whatever is deleted, and the epoch is no other.
+    // New rows get the same ids whatever was deleted, and the epoch is the same.
     let last = "update community set id = 'the same'; insert into conversations (id, name) values (9, 'last');
         insert into messages (id, sender_id, conversation_id, content) values (9, 2, 9, 'last');";
     let script = format!("{last}{deletion}");

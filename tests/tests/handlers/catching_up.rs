@@ -1,4 +1,4 @@
-//! Two ways to know what happened agree: taking in every push, and one `sync` from nothing.
+//! Two ways to find out what happened agree: applying every push, and one `sync` from nothing.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use tests::World;
 
 const USERS: [&str; 4] = ["alice", "bob", "carol", "dave"];
 
-/// Something a user does; numbers choose among what there is.
+/// Something a user does; the numbers select conversations, messages and users.
 #[derive(Debug, Clone)]
 enum Action {
     Create {
@@ -28,7 +28,7 @@ enum Action {
     AddContact {
         user: usize,
     },
-    /// A message is changed, by what no event does yet.
+    /// A message is changed directly in the database; no event does this yet.
     Change {
         message: usize,
     },
@@ -83,10 +83,10 @@ impl Action {
     }
 }
 
-/// What a user knows: of each conversation its rev, and its messages by id.
+/// What a user knows about each conversation: its rev, and its messages by id.
 type Knowledge = BTreeMap<i64, (i64, BTreeMap<i64, Value>)>;
 
-/// Takes a push or a reply in, as one that can only come next or be known.
+/// Applies a push or a reply, which must either come next or be known already.
 fn take_in(knowledge: &mut Knowledge, event: &Value) {
     let data = &event["data"];
     let Some(rev) = data["rev"].as_i64() else {
@@ -108,7 +108,7 @@ fn take_in(knowledge: &mut Knowledge, event: &Value) {
     }
 }
 
-/// Everything, by `sync` alone, in pages of `limit`; beginning with what is known.
+/// Everything that `sync` alone finds, in pages of `limit`, starting from what is known.
 async fn synced(world: &World, user: &str, mut knowledge: Knowledge, limit: i64) -> Knowledge {
     loop {
         let revs: BTreeMap<_, _> = knowledge
@@ -127,13 +127,13 @@ async fn synced(world: &World, user: &str, mut knowledge: Knowledge, limit: i64)
             .sum();
         assert!(
             count as i64 <= limit,
-            "{count} messages, {limit} were asked for"
+            "{count} messages, but the limit was {limit}"
         );
         for conversation in conversations {
             let id = conversation["id"].as_i64().expect("an id");
             let rev = conversation["rev"].as_i64().expect("a rev");
             let (known, messages) = knowledge.entry(id).or_default();
-            assert!(rev > *known, "every page takes a client further");
+            assert!(rev > *known, "every page brings news");
             *known = rev;
             for message in conversation["messages"].as_array().expect("messages") {
                 messages.insert(message["id"].as_i64().expect("an id"), message.clone());
@@ -142,14 +142,11 @@ async fn synced(world: &World, user: &str, mut knowledge: Knowledge, limit: i64)
         if data["more"] == false {
             return knowledge;
         }
-        assert!(
-            !conversations.is_empty(),
-            "more, and nothing to show for it"
-        );
+        assert!(!conversations.is_empty(), "`more` with an empty page");
     }
 }
 
-/// Changes a message, if there is one of this id.
+/// Changes the message with this id, if it exists.
 async fn change(world: &World, id: usize) {
     let conversation = format!("(select conversation_id from messages where id = {id})");
     let sql = format!(
@@ -176,7 +173,8 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         runtime.block_on(async {
             let world = World::new().await;
-            // Everyone starts knowing everything, has seen every push since, and one of them was away for a while.
+            // At the start, everyone knows everything. From then on, everyone sees every push, but
+            // bob also keeps what he knew at one point, as if he had been away since.
             let mut online = BTreeMap::new();
             for user in USERS {
                 online.insert(user, synced(&world, user, Knowledge::new(), 1000).await);
@@ -187,7 +185,7 @@ proptest! {
                 if let Action::Change { message } = action {
                     change(&world, *message).await;
                     for user in USERS {
-                        // Nobody is told: they ask.
+                        // Nobody is told of this change, so they sync.
                         let known = online.remove(user).expect("a user");
                         online.insert(user, synced(&world, user, known, limit).await);
                     }

@@ -1,10 +1,10 @@
-//! Conversations that are too large for a script, and a creation that is repeated.
+//! Conversations that are too large for a script, and a repeated creation.
 
 use handler::{Event, Outbox, handle};
 use serde_json::{Value, json};
 use tests::World;
 
-/// After a lost answer: in the same order, too, although bob has the lower id.
+/// After a lost answer, the members also come in the same order, although bob has the lower id.
 #[tokio::test]
 async fn a_creation_that_is_repeated_is_told_the_same() {
     let world = World::new().await;
@@ -42,7 +42,7 @@ async fn a_name_made_of_many_members_stays_short() {
 async fn all_conversations_at_once_have_a_bound() {
     let world = World::new().await;
     let ask = async |event: Value| world.event("dave", &event.to_string()).await.0;
-    // Six times as long in JSON.
+    // This is six times as long in JSON.
     let content = "\u{1}".repeat(64 * 1024);
     for count in 1..=43 {
         let made = ask(json!({ "type": "create_conversation", "members": [] })).await;

@@ -1,4 +1,5 @@
-//! What every event has to keep of what it declares, and of what holds for every operation: made from the list of events.
+//! Every event behaves as it declares, and every operation keeps the rules for all operations. The
+//! tests walk the list of events.
 
 use handler::account::deleted::FindDeletedAccounts;
 use handler::account::login::{FindAccount, ReplacePasswordHash};
@@ -89,7 +90,7 @@ async fn an_event_whose_answer_was_lost_is_found_again() {
 
 const HOST: &str = "local";
 
-/// Does the same with every operation that is no event.
+/// Does the same with every operation that is not an event.
 macro_rules! for_each_operation {
     (|$operation:ident| $work:block) => {{
         macro_rules! each {
@@ -179,8 +180,8 @@ async fn another_operation_whose_answer_was_lost_is_found_again() {
     }
 }
 
-/// Runs an operation of somebody who is online twice, the second time as one that was committed and whose answer was lost: it changes nothing more, and comes to the
-/// same.
+/// Runs an operation of an online user twice. The second run is a repeat, as if the first had been
+/// committed but its answer lost. It must change nothing more and have the same outcome.
 async fn check_repeat<O>(place: Place, username: &str, operation: &O, what: &str)
 where
     O: Operation<Output: PartialEq + std::fmt::Debug>,
@@ -209,7 +210,7 @@ where
     );
 }
 
-/// Fails for a statement that walks through a table instead of an index, or that would hand out text in a form that
+/// Fails if a statement scans a table instead of using an index, or returns text in a form that
 /// libsql cuts at the first NUL.
 async fn check_statements<O: Operation>(world: &World, operation: &O) {
     let mut ctx = world.context("alice").await;
@@ -240,7 +241,8 @@ async fn check_statements<O: Operation>(world: &World, operation: &O) {
     }
 }
 
-/// Common tables, lists and constants are walked through; tables never, save small ones: as many hosts as there are, one chat.
+/// Common table expressions, lists and constants may be scanned. Tables may not, except small ones:
+/// `hosts` has a row for each host, `community` one row.
 fn is_scan(step: &str) -> bool {
     const TABLES: [&str; 8] = [
         "users",

@@ -46,7 +46,7 @@ async fn history_is_paged_by_a_hundred() {
 #[tokio::test]
 async fn any_integer_bounds_a_page() {
     let world = World::new().await;
-    // In two conversations, with ids and revs of other things between them.
+    // Messages in two conversations, with gaps between their ids and their revs.
     let sql = "with recursive n(i) as (select 4 union all select i + 1 from n where i < 60)
         insert into messages (id, sender_id, conversation_id, content, rev)
         select 3 * i, 1, 1 + i % 2, '', 2 * i from n where i % 7 > 1;

@@ -1,4 +1,4 @@
-//! The handlers alone, without a host: scripts, tables, properties, and what has to hold of every operation.
+//! The handlers alone, without a host: scripts, tables, properties, and rules for every operation.
 
 mod accounts;
 mod authorization;

@@ -1,4 +1,4 @@
-//! Usernames and full names can have any characters.
+//! Usernames and full names can contain any characters.
 
 use handler::account::register::Register;
 use serde_json::json;

@@ -1,4 +1,5 @@
-//! Scripts of the events: what is sent and all that comes of it, in memory and on a libSQL server.
+//! Scripts of the events: what is sent and everything that happens then, in memory and on a libSQL
+//! server.
 //!
 //! `scripts/` has a file for each event. Blank lines divide a script into blocks. Each block starts
 //! in a new [`World`], where the time is always 1000000.
@@ -11,15 +12,15 @@
 //! alice → typing {"conversation_id": 1, "on": 1} ✗ invalid: expected on as boolean
 //! ```
 //!
-//! - `→` sends a frame. The lines after it are everything that comes of it, in order: first the
+//! - `→` sends a frame. The lines after it are everything that happens then, in order: first the
 //!   reply, then the pushes.
-//! - `typing {…}` is short for `{"type": "typing", …}` where it is sent, and for
-//!   `{"type": "typing", "success": true, "data": {…}}` where it is received. Any other text is the
-//!   frame itself.
+//! - `typing {…}` is short for `{"type": "typing", …}` in a sent frame, and for `{"type": "typing",
+//!   "success": true, "data": {…}}` in a received one. Any other text is the frame itself.
 //! - `alice, bob ← …` is a push to every socket of both, except the one that asked. `the same` is
 //!   the reply without its `ref`.
-//! - `alice, bob join 3`: from here on, pushes to conversation 3 reach them; `leave`: no more.
-//! - `✗ code: text` after a frame is its reply: the frame is refused, and nothing else comes of it.
+//! - `alice, bob join 3`: from now on, pushes to conversation 3 reach them; `leave`: they no longer
+//!   do.
+//! - `✗ code: text` after a frame is its reply: the frame is refused, and nothing else happens.
 //! - `sql …` changes the database.
 //! - `$name = "text" * 3`, or `$name = ` and any part of a line, defines what `$name` stands for in
 //!   the lines below.
@@ -32,7 +33,7 @@ use serde_json::{Map, Value, json};
 use tests::{Place, World};
 use tokio::task::JoinSet;
 
-/// Those that are not about one event.
+/// Scripts that are not about one event.
 const OTHERS: [&str; 1] = ["envelope"];
 
 fn names() -> impl Iterator<Item = &'static str> {
@@ -58,7 +59,7 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/handlers/scripts")
 }
 
-/// Runs a script in memory and remotely: everything that is not as it says.
+/// Runs a script in memory and on a server; returns every difference.
 async fn failures(name: &'static str) -> String {
     let script = Script::read(name);
     let mut failures = String::new();
@@ -80,7 +81,7 @@ async fn failures(name: &'static str) -> String {
 
 #[derive(Default)]
 struct Script {
-    /// What each `$name` stands for.
+    /// The text of each `$name`.
     texts: BTreeMap<String, String>,
     blocks: Vec<Vec<Step>>,
 }
@@ -99,7 +100,7 @@ enum Action {
     },
 }
 
-/// What comes of a frame, in order. The names say who gets a frame (`1: alice ←`) or joins a
+/// The outcomes of a frame, in order. The names say who gets a frame (`1: alice ←`) or joins a
 /// conversation (`2: alice, bob join`).
 #[derive(Default)]
 struct Outcomes(Map<String, Value>);
@@ -115,7 +116,7 @@ impl Outcomes {
         self.push(&users.join(", "), verb, json!(change.conversation_id));
     }
 
-    /// The first of them, as others get it.
+    /// The first outcome, as others receive it.
     fn reply_without_ref(&self) -> Option<Value> {
         let mut reply = self.0.values().next()?.clone();
         reply.as_object_mut()?.remove("ref");
@@ -135,7 +136,7 @@ impl Script {
         script
     }
 
-    /// None if it makes no sense.
+    /// Returns `None` if the line makes no sense.
     fn read_line(&mut self, line: usize, text: &str) -> Option<()> {
         if text.is_empty() {
             self.blocks.push(Vec::new());
@@ -167,7 +168,7 @@ impl Script {
         Some(text.repeat(times.parse().ok()?))
     }
 
-    /// With each `$name` replaced by what it stands for.
+    /// Replaces each `$name` by its text.
     fn expanded(&self, text: &str) -> Option<String> {
         let mut pieces = text.split('$');
         let mut expanded = pieces.next()?.to_owned();
@@ -182,7 +183,7 @@ impl Script {
 }
 
 impl Action {
-    /// None if the line is not an action.
+    /// Returns `None` if the line is not an action.
     fn read(text: &str) -> Option<Self> {
         if let Some(sql) = text.strip_prefix("sql ") {
             return Some(Action::Sql(sql.to_owned()));
@@ -206,7 +207,7 @@ impl Action {
         })
     }
 
-    /// How it differs from what is expected.
+    /// Runs the action; returns how the result differs from the expected one.
     async fn run(&self, world: &World) -> Vec<String> {
         match self {
             Action::Sql(sql) => {
@@ -233,7 +234,7 @@ fn split<'a>(text: &'a str, mark: &str) -> Option<(&'a str, &'a str)> {
     users.chars().all(is_name).then_some((users, rest))
 }
 
-/// The type that the reply to a frame has, and the frame.
+/// The type of the reply to a frame, and the frame itself.
 fn sent_frame(text: &str) -> Option<(&str, String)> {
     let (kind, fields) = text.split_once(' ').unwrap_or((text, "{}"));
     if !handler::EVENTS.iter().any(|event| event.kind == kind) {
@@ -246,7 +247,7 @@ fn sent_frame(text: &str) -> Option<(&str, String)> {
     Some((kind, frame))
 }
 
-/// Adds what a line expects. None if it makes no sense.
+/// Adds the outcome that a line expects. Returns `None` if the line makes no sense.
 fn read_outcome(text: &str, outcomes: &mut Outcomes) -> Option<()> {
     for verb in ["join", "leave"] {
         if let Some((users, id)) = split(text, &format!(" {verb} ")) {
@@ -268,7 +269,7 @@ fn read_outcome(text: &str, outcomes: &mut Outcomes) -> Option<()> {
     Some(())
 }
 
-/// All that comes of a frame.
+/// All outcomes of a frame.
 async fn outcomes(world: &World, user: &str, frame: &str) -> Outcomes {
     let json = |text: &str| serde_json::from_str::<Value>(text).expect("JSON");
     let (reply, outbox) = world.answer(user, frame).await;
@@ -287,7 +288,7 @@ async fn outcomes(world: &World, user: &str, frame: &str) -> Outcomes {
     outcomes
 }
 
-/// A line for each value that differs, with the path to it.
+/// One line for each value that differs, with the path to it.
 fn differences(path: &str, expected: Option<&Value>, came: Option<&Value>) -> Vec<String> {
     match (expected, came) {
         _ if expected == came => Vec::new(),
@@ -313,7 +314,7 @@ fn differences(path: &str, expected: Option<&Value>, came: Option<&Value>) -> Ve
                 })
             };
             vec![format!(
-                "{path}: expected {}, came {}",
+                "{path}: expected {}, got {}",
                 shown(expected),
                 shown(came)
             )]

@@ -1,10 +1,11 @@
-//! The files of the sources import each other in one direction: no circles.
+//! The source files import each other in one direction only: there are no circles.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Files of a crate, each with those that it names, both relative to the crate's `src`.
+/// The files of a crate, each with the files that it imports. Paths are relative to the crate's
+/// `src`.
 type Graph = BTreeMap<String, BTreeSet<String>>;
 
 #[test]
@@ -93,7 +94,7 @@ fn graph_of(files: &BTreeMap<String, String>) -> Graph {
         let own = module(file);
         let paths = paths(text).into_iter();
         let paths = paths.filter_map(|path| absolute(&own, &path, &modules));
-        // The longest beginning of a path that is a module: what follows is an item of its file.
+        // The longest prefix of a path that is a module; the rest is an item of its file.
         let used = paths.filter_map(|path| {
             let lengths = (0..=path.len()).rev();
             lengths
@@ -117,7 +118,7 @@ fn module(file: &str) -> Vec<String> {
     parts
 }
 
-/// A path from the root of the crate; `None` where it leads to another crate.
+/// The path from the root of the crate; `None` if it leads to another crate.
 fn absolute(
     own: &[String],
     path: &[String],
@@ -143,7 +144,8 @@ fn absolute(
     }
 }
 
-/// All paths with `::` in a source, those in braces one by one; tests, comments and texts aside.
+/// All paths with `::` in a source file, those in braces one by one, without its tests, comments
+/// and string literals.
 fn paths(text: &str) -> Vec<Vec<String>> {
     let text = text
         .split("#[cfg(test)]\nmod tests")
@@ -167,7 +169,7 @@ fn paths(text: &str) -> Vec<Vec<String>> {
     paths
 }
 
-/// Reads what a path or a tree of paths leads to, from a word on; returns the word after it.
+/// Reads a path or a tree of paths, starting at a word; returns the index of the word after it.
 fn tree(words: &[String], mut at: usize, before: &[String], paths: &mut Vec<Vec<String>>) -> usize {
     let mut path = before.to_vec();
     loop {
@@ -202,7 +204,8 @@ fn is_name(word: &str) -> bool {
     word.starts_with(|first: char| first.is_alphabetic() || first == '_')
 }
 
-/// Names, `::`, and other characters each for itself; without comments and texts.
+/// Names, `::`, and every other character as a word of its own, without comments and string
+/// literals.
 fn words(text: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut rest = text;
@@ -236,7 +239,7 @@ fn words(text: &str) -> Vec<String> {
     words
 }
 
-/// Files that reach each other, a list for each circle of them.
+/// The files that reach each other, one list for each circle.
 fn circles(graph: &Graph) -> BTreeSet<Vec<&str>> {
     let files = graph.keys().map(String::as_str);
     let reached: BTreeMap<_, _> = files.map(|file| (file, reached(graph, file))).collect();
@@ -249,7 +252,7 @@ fn circles(graph: &Graph) -> BTreeSet<Vec<&str>> {
     circles.filter(|circle| !circle.is_empty()).collect()
 }
 
-/// What a file uses, and what that uses, and so on.
+/// The files that a file uses, directly and indirectly.
 fn reached<'a>(graph: &'a Graph, file: &'a str) -> BTreeSet<&'a str> {
     let mut reached = BTreeSet::new();
     let mut open = vec![file];

@@ -1,4 +1,5 @@
-//! `sync` with too much for a script: its limits and its pages; and that a new epoch is another.
+//! `sync` with more data than fits a script: its limits and pages. Also, a new epoch differs from
+//! the old one.
 
 use handler::sync::SYNC_REVS_MAX;
 use serde_json::{Map, json};
@@ -8,7 +9,7 @@ use tests::{Place, World};
 async fn revs_have_a_bound() {
     for place in [Place::Memory, Place::Remote] {
         let world = World::new_at(place).await;
-        // One of them is hers, and nothing of it is new.
+        // Only one of these conversations is alice's, and nothing in it is new.
         let known = async |count: usize| {
             let revs: Map<_, _> = (1..=count).map(|id| (id.to_string(), json!(3))).collect();
             let event = json!({ "type": "sync", "revs": revs });
@@ -56,7 +57,7 @@ async fn sync_gives_an_unknown_conversation_its_latest_hundred_and_pages_the_res
                 let (reply, _) = world.event("alice", &event.to_string()).await;
                 let conversation = &reply["data"]["conversations"][0];
                 let page = tests::host::ids(&conversation["messages"]);
-                assert!(!page.is_empty(), "every page takes a client further");
+                assert!(!page.is_empty(), "every page brings news");
                 assert!(page.len() <= limit);
                 ids.extend(page);
                 rev = conversation["rev"].as_i64().expect("a rev");
@@ -64,7 +65,8 @@ async fn sync_gives_an_unknown_conversation_its_latest_hundred_and_pages_the_res
                 if reply["data"]["more"] == false {
                     break;
                 }
-                // Cut short, it has the rev of its last message, which here is its id.
+                // A conversation that is cut short has the rev of its last message, which in this
+                // test equals its id.
                 assert_eq!(ids.last(), Some(&rev));
             }
             assert_eq!(rev, 303);
@@ -96,7 +98,7 @@ async fn large_conversations_come_in_pages_too() {
             revs.insert(conversation["id"].to_string(), conversation["rev"].clone());
         }
         pages += 1;
-        assert!(pages < 20, "it ends");
+        assert!(pages < 20, "the pages end");
         if reply["data"]["more"] == false {
             break;
         }

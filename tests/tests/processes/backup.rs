@@ -1,4 +1,5 @@
-//! The data file as a whole: backed up under load, restored, checked, and the script that keeps backups.
+//! The data file as a whole: backup under load, restore and check, and the script that keeps
+//! backups.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -10,7 +11,7 @@ use tests::host::{ids, login, run, run_in};
 use tests::servers::shared_sqld;
 use tests::{Data, Gateway, Process, ReferenceClient, Sqld, soon};
 
-/// A data file and the names of other files beside it.
+/// A data file, and the paths of other files beside it.
 struct Site {
     data: Data,
 }
@@ -41,7 +42,8 @@ impl Site {
         self.data.start().await
     }
 
-    /// Runs a command of the program on the data file: whether it succeeded, and what it said.
+    /// Runs a command of the program on the data file; returns whether it succeeded, and its
+    /// output.
     async fn host(&self, arguments: &[&str]) -> (bool, String) {
         let (status, output, errors) = run(arguments, &[("DBPATH", &self.text("chat.db"))]).await;
         (status.success(), output + &errors)
@@ -57,7 +59,7 @@ impl Site {
         names
     }
 
-    /// Two users with a conversation, in which each has said something.
+    /// Starts a host with two users and a conversation in which each has sent a message.
     async fn fill(&self) -> Process {
         let host = self.start().await;
         let (mut alice, mut bob) = (host.join("alice").await, host.join("bob").await);
@@ -85,7 +87,7 @@ async fn a_backup_of_a_busy_server_has_what_was_acknowledged_and_serves_it() {
         }
     });
     let mut bob = host.connect("bob").await;
-    // Under way.
+    // Wait until the flood is under way.
     while bob.push().await["type"] != "send_message" {}
     let acknowledged = bob.send(1, "acknowledged before the backup").await;
     let backup = site.text("backup.db");
@@ -98,7 +100,7 @@ async fn a_backup_of_a_busy_server_has_what_was_acknowledged_and_serves_it() {
     let later = bob.send(1, "after the backup").await;
     flood.abort();
     host.stop().await;
-    // Password hashes are in it.
+    // The backup contains password hashes.
     use std::os::unix::fs::PermissionsExt;
     let mode = fs::metadata(&backup)
         .expect("a backup")
@@ -127,13 +129,13 @@ async fn a_backup_of_a_busy_server_has_what_was_acknowledged_and_serves_it() {
     assert_eq!(
         found,
         (1..=last).collect::<Vec<_>>(),
-        "all up to one of them"
+        "all messages up to one of them"
     );
     assert!(
         (acknowledged..later).contains(&last),
         "{acknowledged} {last} {later}"
     );
-    // Members, order of joining, contacts and passwords too.
+    // Members, their order, contacts and passwords are restored too.
     let info = json!({ "type": "get_conversation_info", "id": 1 });
     assert_eq!(bob.ok(info).await["members"], json!(["alice", "bob"]));
     bob.send(1, "the chat goes on").await;
@@ -197,7 +199,7 @@ async fn clients_forget_what_a_restored_backup_does_not_have() {
     for content in ["the third once more", "the fourth once more", "a fifth"] {
         alice.send(1, content).await;
     }
-    // It had revs and ids that now belong to other messages.
+    // The device knew revs and ids that now belong to other messages.
     let expected = alice.history(1).await;
     soon("what the server has", async {
         loop {
@@ -220,7 +222,7 @@ async fn clients_forget_what_a_restored_backup_does_not_have() {
 async fn a_terminal_shows_how_far_it_is() {
     let site = Site::new();
     let host = site.fill().await;
-    // `script` has a terminal for the program.
+    // `script` runs the program in a terminal.
     let on_terminal = r#"script --quiet --return --command "$0 backup '$1'" /dev/null"#;
     let data = site.text("chat.db");
     let arguments = [site.text("backup.db")];
@@ -231,7 +233,7 @@ async fn a_terminal_shows_how_far_it_is() {
         output.contains("\rbackup: 100 % of 0.1 MB\r\n"),
         "{output:?}"
     );
-    // Elsewhere it would only be in the way.
+    // Without a terminal, no progress is shown.
     let (is_done, said) = site.host(&["backup", &site.text("another.db")]).await;
     assert!(is_done && !said.contains('%'), "{said}");
     host.stop().await;
@@ -245,7 +247,7 @@ async fn what_is_replaced_stays_and_can_be_put_back() {
     assert!(site.host(&["backup", &backup]).await.0);
     let mut alice = host.connect("alice").await;
     let lost = alice.send(1, "after the backup").await;
-    // What it has committed is in its write-ahead log only.
+    // Its commits are only in its write-ahead log.
     host.kill().await;
     let (is_done, said) = site.host(&["restore", &backup]).await;
     assert!(is_done, "{said}");
@@ -276,7 +278,7 @@ async fn restores_that_are_killed_leave_one_file_or_the_other() {
     let data = site.text("chat.db");
     let mut was_replaced = false;
     for milliseconds in (0..60).step_by(3) {
-        // The shell's `timeout` kills it in the middle, at the end never.
+        // `timeout` kills the restore at various moments, unless it ends first.
         let script = format!(r#"timeout -s KILL 0.{:03} "$0" "$@""#, milliseconds + 1);
         let variables = [("DBPATH", data.as_str())];
         run_in(&script, &["restore", &backup], &variables).await;
@@ -312,7 +314,7 @@ async fn what_cannot_be_done_is_refused_and_changes_nothing() {
     let before = fs::read(site.data()).expect("the data");
     let damaged = site.path("damaged.db");
     let mut bytes = fs::read(&backup).expect("the backup");
-    // In the middle of a page of the last table or index.
+    // This is in the middle of a page of the last table or index.
     let at = bytes.len() - 2000;
     bytes[at..].fill(0xa5);
     fs::write(&damaged, bytes).expect("written");
@@ -363,7 +365,7 @@ async fn execute(path: &Path, sql: &str) {
     db.execute(sql, ()).await.expect("executed");
 }
 
-/// `deploy/backup`, run in the folder of the data file with what follows its name.
+/// Runs `deploy/backup` with these arguments in the folder of the data file.
 async fn script(site: &Site, arguments: &str) -> (bool, String) {
     let script = format!(
         r#"cd {} && CHAT="$0" exec {}/../deploy/backup {arguments}"#,
@@ -409,7 +411,7 @@ async fn the_script_keeps_the_latest_backups() {
         "{said}"
     );
 
-    // Where no new one can be made, none is removed.
+    // If no new backup can be made, no old one is removed.
     host.stop().await;
     fs::rename(site.data(), site.path("elsewhere.db")).expect("renamed");
     let (is_done, said) = script(&site, "backups 1").await;
@@ -439,7 +441,8 @@ async fn a_server_says_whether_it_is_healthy() {
     assert!(!is_ready && said.contains("readyz"), "{said}");
 }
 
-/// The tables and indexes of a database with their columns; servers write the texts that made them in ways of their own.
+/// The tables and indexes of a database with their columns. The SQL that created them is not
+/// compared, because servers store it in different forms.
 async fn schema(db: &libsql::Connection) -> Vec<String> {
     let mut rows = db
         .query(
@@ -457,7 +460,7 @@ async fn schema(db: &libsql::Connection) -> Vec<String> {
     lines
 }
 
-/// The schema of the previous release, as that one makes it.
+/// The schema of the previous release, made by its migrations.
 async fn previous_schema() -> Vec<String> {
     let db = open(Path::new(":memory:")).await;
     let script = concat!(
@@ -471,7 +474,8 @@ async fn previous_schema() -> Vec<String> {
     schema(&db).await
 }
 
-/// An upgrade and the way back, on a database to which `db` connects and on which `start` starts the program.
+/// Tests an upgrade and the way back, on the database that `db` connects to and that `start` starts
+/// the program on.
 async fn upgrade_and_back(
     database: &str,
     db: libsql::Connection,
@@ -495,7 +499,7 @@ async fn upgrade_and_back(
         assert!(is_done && said.contains("schema version 4"), "{said}");
         assert_eq!(schema(&db).await, previous_schema().await);
     }
-    // What the previous release does meanwhile.
+    // The previous release writes to it meanwhile.
     let sql = "insert into messages (sender_id, conversation_id, content, rev) values (1, 1, 'by the previous one', 3);
                update conversations set rev = 3, activity = 2 where id = 1";
     db.execute_batch(sql).await.expect("written");

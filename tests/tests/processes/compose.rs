@@ -1,6 +1,7 @@
-//! What deploy/ says, run as plain processes: the services of compose.yaml with their environment, commands and health checks,
-//! the Caddyfile, and the secrets of make-secrets. In place of containers, each service has a loopback address of its own,
-//! which the others find by its name.
+//! Runs the contents of deploy/ as plain processes: the services of compose.yaml with their
+//! environment, commands and health checks, the Caddyfile, and the secrets of make-secrets. Instead
+//! of a container, each service has a loopback address of its own, which the others find by its
+//! name.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -27,7 +28,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 const CLIENTS: usize = 10;
-/// Between two looks at what must happen.
+/// The time between two checks of a condition.
 const LOOK: Duration = Duration::from_millis(50);
 
 #[derive(Deserialize)]
@@ -76,7 +77,7 @@ fn deploy() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy")
 }
 
-/// compose.yaml, with `${NAME:-default}` filled in.
+/// Reads compose.yaml and fills in each `${NAME:-default}`.
 fn compose(variables: &[(&str, &str)]) -> Compose {
     let text = fs::read_to_string(deploy().join("compose.yaml")).expect("compose.yaml");
     let mut pieces = text.split("${");
@@ -91,7 +92,7 @@ fn compose(variables: &[(&str, &str)]) -> Compose {
     serde_saphyr::from_str(&filled).expect("YAML of these shapes")
 }
 
-/// The services of a profile that run.
+/// The running services of a profile.
 struct Running {
     folder: TempDir,
     services: BTreeMap<String, Service>,
@@ -100,8 +101,8 @@ struct Running {
 }
 
 impl Running {
-    /// Starts the profile as `compose up` does: a service after those it depends on. `variables` are the operator's, who gives
-    /// all services addresses of this network.
+    /// Starts the profile as `compose up` does: each service after those it depends on. `variables`
+    /// are the operator's variables. All services get addresses of this network.
     async fn up(profile: &str, network: [u8; 3], variables: &[(&str, &str)]) -> Self {
         let mut services = compose(variables).services;
         services.retain(|_, service| service.profiles.iter().any(|name| name == profile));
@@ -148,7 +149,8 @@ impl Running {
         running
     }
 
-    /// Starts a service and waits until its health check finds it healthy; one that ends by itself, until it has.
+    /// Starts a service and waits until its health check succeeds. A service without one ends by
+    /// itself; this waits for its end.
     async fn start(&mut self, name: &str) {
         let service = &self.services[name];
         let mut command = service.entrypoint.clone();
@@ -181,7 +183,8 @@ impl Running {
         self.processes.insert(name.to_owned(), process);
     }
 
-    /// Runs a command in place of the container's: with its environment, its address, and files in place of what it mounts.
+    /// Runs a command as in the service's container: with its environment, its address, and files
+    /// in place of its mounts.
     fn run(&self, name: &str, command: &[String]) -> Child {
         let service = &self.services[name];
         let address = self.addresses[name].to_string();
@@ -223,7 +226,7 @@ impl Running {
         let mut environment = service.environment.clone();
         environment.insert("PATH".to_owned(), "/usr/local/bin:/usr/bin:/bin".to_owned());
         if command[0] == "caddy" {
-            // Its image has these.
+            // The image sets these.
             environment.insert("XDG_DATA_HOME".to_owned(), "/data".to_owned());
             environment.insert("XDG_CONFIG_HOME".to_owned(), "/config".to_owned());
         }
@@ -253,7 +256,7 @@ impl Running {
         self.folder.path().join("backups/copy.db")
     }
 
-    /// SIGTERM as `compose stop` sends it: how it ended, and after how long.
+    /// Sends SIGTERM as `compose stop` does; returns the exit status and the time until the end.
     async fn stop(&mut self, name: &str) -> (ExitStatus, Duration) {
         let process = self.processes.remove(name).expect("it runs");
         let begin = Instant::now();
@@ -261,7 +264,8 @@ impl Running {
         (ended(name, process).await, begin.elapsed())
     }
 
-    /// `compose restart`, for a host: it has to drain in good order, within its grace.
+    /// Restarts a host as `compose restart` does. The host must shut down normally within its grace
+    /// period.
     async fn restart(&mut self, name: &str) {
         let (status, time) = self.stop(name).await;
         assert_eq!(status.code(), Some(0), "{name}");
@@ -277,7 +281,8 @@ impl Running {
         fs::read_to_string(self.folder.path().join(format!("{name}.log"))).expect("a log")
     }
 
-    /// A door into Caddy's HTTPS port for clients that speak no TLS. Caddy sees them come from `client`.
+    /// A proxy to Caddy's HTTPS port, for clients that do not use TLS. Caddy sees connections from
+    /// the address `client`.
     async fn door(&self, client: Ipv4Addr) -> SocketAddr {
         let caddy = self.addresses["caddy"];
         let authority = self
@@ -316,7 +321,7 @@ impl Running {
                 let connect = connect.clone();
                 tokio::spawn(async move {
                     if let Ok(mut encrypted) = connect().await {
-                        // Ends as connections end.
+                        // Any end of the connection is fine.
                         let _ = copy_bidirectional(&mut plain, &mut encrypted).await;
                     }
                 });
@@ -354,7 +359,7 @@ async fn ended(name: &str, mut process: Child) -> ExitStatus {
     .await
 }
 
-/// The programs that images have, as tests/setup installs them.
+/// The command for a program of an image, as tests/setup installs it.
 fn in_image(name: &str) -> Vec<String> {
     let path = |program: PathBuf| program.display().to_string();
     match name {
@@ -366,17 +371,20 @@ fn in_image(name: &str) -> Vec<String> {
     }
 }
 
-/// How this user may have mounts of its own.
+/// The option of `unshare` with which this user may mount.
 fn mount_option() -> &'static str {
     let may = |option: &&str| {
         let mut command = Command::new("unshare");
         command.args([option, "mount", "--bind", "/etc/hosts", "/etc/hosts"]);
         command.status().is_ok_and(|status| status.success())
     };
-    ["-m", "-rm"].into_iter().find(may).expect("a user who may")
+    ["-m", "-rm"]
+        .into_iter()
+        .find(may)
+        .expect("a user who may mount")
 }
 
-/// A network of loopback addresses that no other test has.
+/// A random network of loopback addresses, so that no other test uses it.
 fn network() -> [u8; 3] {
     [127, fastrand::u8(1..255), fastrand::u8(1..255)]
 }
@@ -452,7 +460,7 @@ async fn single_serves_and_keeps_its_file() {
     assert!(running.back_up("single").await.is_file());
     running.restart("single").await;
     assert_eq!(alice.closed().await.0, 1001);
-    // The same secret: the cookie is still good.
+    // The secret is the same, so the cookie is still valid.
     let mut alice = Client::connect(address, &cookie).await;
     assert_eq!(alice.history(conversation_id).await[0]["content"], "hello");
 }
@@ -474,7 +482,7 @@ async fn remote_serves_and_its_database_stays_durable() {
         .insert("backup".to_owned(), Ipv4Addr::LOCALHOST);
     assert!(running.back_up("backup").await.is_file());
 
-    // Without the token nobody is answered.
+    // The database refuses requests without the token.
     let database = running.address("database", 8080);
     let host = [("host", "database"), ("content-type", "application/json")];
     let query = r#"{"requests":[{"type":"execute","stmt":{"sql":"select 1"}}]}"#;
@@ -499,7 +507,7 @@ async fn remote_serves_and_its_database_stays_durable() {
 async fn cluster_loses_nothing_while_each_host_is_restarted_under_load() {
     let network = network();
     let [a, b, c] = network;
-    // The name by which clients know it is the address of the door, which is Caddy's.
+    // Clients use the address of the proxy as the domain name, which is Caddy's address.
     let services = compose(&[]).services;
     let cluster = services.iter().filter(|(_, service)| {
         let profiles = &service.profiles;
@@ -507,7 +515,7 @@ async fn cluster_loses_nothing_while_each_host_is_restarted_under_load() {
     });
     let place = cluster.into_iter().position(|(name, _)| name == "caddy");
     let domain = Ipv4Addr::new(a, b, c, place.expect("caddy") as u8 + 1).to_string();
-    // Here Caddy asks hosts from 127.0.0.1.
+    // In this test, Caddy connects to the hosts from 127.0.0.1.
     let variables = [("DOMAIN", domain.as_str()), ("SUBNET", "127.0.0.0/8")];
     let mut running = Running::up("cluster", network, &variables).await;
     assert_eq!(running.addresses["caddy"].to_string(), domain);
@@ -530,7 +538,7 @@ async fn cluster_loses_nothing_while_each_host_is_restarted_under_load() {
     let logs = running.log("host-1") + &running.log("host-2");
     assert!(
         logs.contains(&format!("\"{from}\"")),
-        "hosts believe Caddy whom it asks for"
+        "hosts trust Caddy's client address"
     );
     let mut founder = Client::connect(door, &cookies[0]).await;
     let others: Vec<_> = names[1..].iter().map(String::as_str).collect();
@@ -550,7 +558,7 @@ async fn cluster_loses_nothing_while_each_host_is_restarted_under_load() {
             let count = line.strip_prefix("chat_sockets ")?;
             count.parse::<usize>().ok()
         });
-        // Half of them, or nearly: connections that come at once are not counted exactly.
+        // About half of the clients: connections that come at once are not spread exactly.
         assert!(sockets > Some(1), "{name} has {sockets:?} of {CLIENTS}");
     }
 
@@ -565,15 +573,15 @@ async fn cluster_loses_nothing_while_each_host_is_restarted_under_load() {
                 while !over.load(Ordering::Relaxed) {
                     client.send(conversation_id, format!("{name} {count}"));
                     count += 1;
-                    // The pace of the load; nothing is judged by it.
+                    // The pace of the load. No assertion depends on it.
                     sleep(Duration::from_millis(40)).await;
                 }
                 count
             })
         })
         .collect();
-    // Who has no connection yet notices nothing: each request is answered. (Without a body: Debian's Caddy is one of those
-    // that the Caddyfile speaks of.)
+    // New connections are not affected: each request is answered. (The request has no body, because
+    // Debian's Caddy has the problem that the Caddyfile describes.)
     let visitor = tokio::spawn({
         let (over, cookie) = (over.clone(), cookies[0].clone());
         async move {
@@ -587,7 +595,7 @@ async fn cluster_loses_nothing_while_each_host_is_restarted_under_load() {
     running.restart("host-1").await;
     running.restart("host-2").await;
     over.store(true, Ordering::Relaxed);
-    visitor.await.expect("every request is answered");
+    visitor.await.expect("an answer to every request");
     let mut counts = Vec::new();
     for sender in senders {
         counts.push(sender.await.expect("no panic"));
@@ -636,6 +644,9 @@ async fn cluster_loses_nothing_while_each_host_is_restarted_under_load() {
             .filter_map(|(_, content)| content.strip_prefix(&format!("{name} ")));
         let own: Vec<_> = own.collect();
         let sent: Vec<_> = (0..count).map(|number| number.to_string()).collect();
-        assert_eq!(own, sent, "{name}'s, each once, in the order of sending");
+        assert_eq!(
+            own, sent,
+            "{name}'s messages, each once, in the order of sending"
+        );
     }
 }

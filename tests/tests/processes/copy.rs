@@ -48,7 +48,8 @@ async fn integer(place: &str, sql: &str) -> i64 {
     }
 }
 
-/// What each table has: types, bytes and numbers of every column, in the order of rowids. Without those of running hosts.
+/// The contents of each table: types, bytes and numbers of every column, in the order of rowids.
+/// The tables of running hosts must be empty and are left out.
 async fn contents(place: &str) -> BTreeMap<String, Vec<String>> {
     let db = open(place).await;
     let text = |value: &libsql::Value| value.as_text().expect("text").clone();
@@ -74,7 +75,7 @@ async fn contents(place: &str) -> BTreeMap<String, Vec<String>> {
     contents
 }
 
-/// A chat in a file: alice and bob have two messages, and nobody serves it.
+/// A chat in a file: alice and bob have two messages, and no host serves it.
 async fn chat() -> (TempDir, String) {
     let host = Host::start().await;
     let (mut alice, mut bob) = (host.join("alice").await, host.join("bob").await);
@@ -90,7 +91,7 @@ async fn chat() -> (TempDir, String) {
     (folder, file.to_str().expect("text").to_owned())
 }
 
-/// Adds so many messages to the conversation of a chat.
+/// Adds this many messages to the conversation of a chat.
 async fn add_messages(file: &str, count: u32) {
     let sql = format!(
         "with recursive n(n) as (select 3 union all select n + 1 from n where n < {count} + 2)
@@ -101,7 +102,7 @@ async fn add_messages(file: &str, count: u32) {
     execute(file, &sql).await;
 }
 
-/// What no client has sent, and a file may hold all the same.
+/// Rows that no client can send, but that a file may contain.
 const NASTY: &str = "
     insert into users (id, username, fullname, password, is_online, last_online, created_at) values
         (-9223372036854775808, 'a' || char(0) || 'b', '', 'x', 1, 9223372036854775807, -9223372036854775808),
@@ -132,21 +133,21 @@ async fn copy(arguments: &[&str]) -> (Option<i32>, String, String) {
     (status.code(), output, errors)
 }
 
-/// Copies to the end.
+/// Copies a database completely.
 async fn copied(from: &str, to: &str) -> String {
     let (code, output, errors) = copy(&[from, to]).await;
     assert_eq!(code, Some(0), "{errors}");
     output
 }
 
-/// It is refused, and says why.
+/// Asserts that the copy is refused for this reason.
 async fn refused(arguments: &[&str], reason: &str) {
     let (code, _, errors) = copy(arguments).await;
     assert_eq!(code, Some(1), "{errors}");
     assert!(errors.contains(reason), "{reason:?} is not in {errors:?}");
 }
 
-/// A host does not start on an incomplete copy.
+/// Asserts that a host does not start on an incomplete copy.
 async fn not_served(place: &str) {
     let (status, _, errors) = run(&[], &[("DBPATH", place)]).await;
     assert_eq!(status.code(), Some(1), "{errors}");
@@ -169,7 +170,7 @@ async fn a_chat_moves_to_a_server_and_back() {
     let output = copied(&from, &gateway.url()).await;
     assert!(
         std::fs::read(&from).expect("a file") == before,
-        "FROM is read only"
+        "FROM is only read"
     );
     let line = output.lines().find(|line| line.starts_with("messages "));
     let there: Vec<&str> = line.expect("a line").split_whitespace().collect();
@@ -177,7 +178,10 @@ async fn a_chat_moves_to_a_server_and_back() {
     let output = copied(&gateway.url(), &back).await;
     let line = output.lines().find(|line| line.starts_with("messages "));
     let here: Vec<&str> = line.expect("a line").split_whitespace().collect();
-    assert_eq!(here, there, "one content has one checksum, wherever it is");
+    assert_eq!(
+        here, there,
+        "the same content has the same checksum, wherever it is"
+    );
 
     execute(
         &from,
@@ -212,7 +216,7 @@ async fn a_host_serves_the_copy() {
         if let (Form::File, Site::Folder(folder)) = (form, &site)
             && !folder.path().join("data/chat.db").exists()
         {
-            // What was written on the server goes back.
+            // What was written on the server is copied back.
             copied(&gateway.url(), &path(folder, "data/chat.db")).await;
         }
         let host = Host::start_at(form, site, |_| {}).await;
@@ -230,7 +234,8 @@ async fn a_host_serves_the_copy() {
     }
 }
 
-/// Starts a copy, and kills it when that many requests more have been made.
+/// Starts a copy and kills it after this many more requests. Returns `None` if the copy was
+/// complete before.
 async fn killed(
     from: &str,
     to: &str,
@@ -266,7 +271,7 @@ async fn one_that_is_killed_at_any_moment_goes_on() {
         (&gateway.url(), &back),
     ] {
         let mut kills = 0;
-        // Later each time, so that it is done in the end.
+        // The kill comes later each time, so that the copy completes in the end.
         for requests in (2..).step_by(5) {
             let signal = [Signal::KILL, Signal::TERM, Signal::INT][kills % 3];
             let Some(output) = killed(from, to, &gateway, requests, signal).await else {
@@ -287,7 +292,7 @@ async fn one_that_is_killed_at_any_moment_goes_on() {
             }
         }
         assert!(kills > 5, "only {kills} times");
-        // It is complete already, or is made so.
+        // The copy is complete already, or this completes it.
         copied(from, to).await;
     }
     assert!(contents(&gateway.url()).await == contents(&from).await);
@@ -309,7 +314,7 @@ async fn lost_requests_and_answers_are_asked_for_again() {
         gateway.fault("max (rowid)", fault);
     }
     copied(&from, &gateway.url()).await;
-    assert_eq!(gateway.faults_left(), 0, "they were met");
+    assert_eq!(gateway.faults_left(), 0, "every fault was met");
     assert!(contents(&gateway.url()).await == contents(&from).await);
     for fault in [
         Fault::LoseAnswer,
@@ -321,7 +326,7 @@ async fn lost_requests_and_answers_are_asked_for_again() {
     }
     let back = path(&folder, "back.db");
     copied(&gateway.url(), &back).await;
-    assert_eq!(gateway.faults_left(), 0, "they were met");
+    assert_eq!(gateway.faults_left(), 0, "every fault was met");
     assert!(contents(&back).await == contents(&from).await);
 }
 
@@ -335,19 +340,19 @@ async fn what_is_not_the_same_is_found_by_its_checksum() {
     assert!(output.is_some(), "it was killed");
     let last = integer(&url, "select coalesce(max(id), 0) from messages").await;
     assert!((1..40_000).contains(&last), "in the middle: {last}");
-    // One letter of one message, and no other count.
+    // This changes one letter of one message, but no count.
     let tamper = "update messages set content = 'message 4 ' where id = 4";
     open(&url).await.execute(tamper, ()).await.expect("changed");
     for _ in 0..2 {
         refused(&[&from, &url], "not the same as in FROM: messages.").await;
         not_served(&url).await;
     }
-    // The same of FROM.
+    // A restart copies FROM again.
     let (code, ..) = copy(&["--restart", &from, &url]).await;
     assert_eq!(code, Some(0));
     assert!(contents(&url).await == contents(&from).await);
 
-    // What changes in FROM meanwhile is found too, and a complete copy is compared and left as it is.
+    // Later changes in FROM are found too. A complete copy is compared but not changed.
     let before = contents(&url).await;
     execute(
         &from,
@@ -392,7 +397,8 @@ async fn databases_that_are_served_are_refused() {
     refused(&[&url, &other], "a server is running on it").await;
     refused(&[&file, &url], "a server is running on it").await;
     assert_eq!(host.end(Signal::TERM).await.code(), Some(0));
-    // Nobody has used it, so it counts as empty. FROM is what a killed host has left.
+    // No client has used this database, so it counts as empty. FROM is the file that a killed host
+    // has left.
     copied(&file, &url).await;
     let host = Process::start_on(&gateway, None, 30).await;
     assert_eq!(host.connect("bob").await.send(1, "three").await, 3);
@@ -441,7 +447,7 @@ async fn databases_that_do_not_fit_are_refused_and_left_as_they_are() {
             "an incomplete copy of another chat",
         ),
         ("select 1", "", "there is another chat in it"),
-        // With its version it is ours, whatever it lacks.
+        // With its schema version it counts as a chat database, whatever it lacks.
         (foreign, "", "there is another chat in it"),
         (
             "create virtual table words using fts5 (word)",
@@ -484,7 +490,7 @@ async fn a_table_that_cannot_be_copied_is_an_error() {
     assert!(!Path::new(&to).exists());
 }
 
-/// sqld would store null in place of its text.
+/// sqld would store null instead of the row's text.
 #[tokio::test]
 async fn a_row_that_is_too_long_for_a_server_is_named() {
     let (_folder, from) = chat().await;

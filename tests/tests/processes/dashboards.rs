@@ -1,4 +1,5 @@
-//! `deploy/`: alerts and dashboard are what Prometheus understands, and name what the program exports.
+//! The alerts and the dashboard of `deploy/` are valid for Prometheus, and name only metrics that
+//! the program exports.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -12,7 +13,7 @@ use tests::host::{Log, register, request};
 use tests::servers::{free_address, installed, shared_sqld};
 use tests::{Gateway, Process};
 
-/// Names of series, each with its labels and their values.
+/// The names of series, each with its labels and their values.
 type Exported = BTreeMap<String, BTreeSet<(String, String)>>;
 
 /// Labels that Prometheus adds.
@@ -94,7 +95,7 @@ async fn metrics_of_a_file() -> String {
     scrape(&metrics).await
 }
 
-/// Of one of several hosts, which is not ready.
+/// The metrics of one of several hosts, which is not ready.
 async fn metrics_without_the_bus() -> String {
     let database = Gateway::start(shared_sqld().await).await.url();
     let (metrics, bus) = (free_address().to_string(), free_address());
@@ -126,7 +127,8 @@ fn read_series(text: &str, exported: &mut Exported) {
     }
 }
 
-/// What is used in the text of an expression, or of many: names, with what labels are to be. All begin alike.
+/// The series that the text of one or more expressions uses: names, with the labels they select.
+/// All names begin with `chat_` or `process_`.
 fn uses(text: &str) -> impl Iterator<Item = (&str, impl Iterator<Item = (&str, &str)>)> {
     let starts = text
         .match_indices("chat_")
@@ -155,7 +157,7 @@ fn deploy(file: &str) -> PathBuf {
     tests.join("../deploy").join(file)
 }
 
-/// Runs Prometheus's own checks.
+/// Runs a check of Prometheus's own tool.
 fn promtool(arguments: &[&str], input: &str) {
     let mut child = Command::new(installed("promtool"))
         .args(arguments)

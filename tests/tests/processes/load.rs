@@ -1,5 +1,5 @@
-//! The load program: each scenario runs, finds nothing wrong, and says what it has measured. Nothing here is about
-//! speed.
+//! The load program: each scenario runs, finds no error, and prints its measurement. These tests do
+//! not judge speed.
 
 use std::process::Stdio;
 
@@ -8,12 +8,12 @@ use tests::host::{Log, SECRET};
 use tests::{Data, Process, TlsProxy, soon};
 use tokio::process::Command;
 
-/// Runs the program; its last line, and standard error.
+/// Runs the program; returns whether it succeeded, its last line, and standard error.
 async fn run(arguments: &str) -> (bool, String, String) {
     run_with(arguments, "").await
 }
 
-/// With a secret in the environment, where it is not empty.
+/// Runs the program with a secret in the environment, unless the secret is empty.
 async fn run_with(arguments: &str, secret: &str) -> (bool, String, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_load"))
         .args(arguments.split_whitespace())
@@ -31,7 +31,7 @@ async fn run_with(arguments: &str, secret: &str) -> (bool, String, String) {
     (output.status.success(), last, errors)
 }
 
-/// Runs a scenario; its last figure.
+/// Runs a scenario; returns its last figure.
 async fn figure(arguments: &str) -> Value {
     let (is_success, last, errors) = run(arguments).await;
     assert!(is_success, "load {arguments}: {errors}");
@@ -95,7 +95,7 @@ async fn a_running_host() {
     let options = "--seconds 0.2 --rounds 1";
     let sends = figure(&format!("sends --pairs 2 {options} {url}")).await;
     assert!(sends["server_cpu"].is_number(), "{sends}");
-    // And again on the same file, without logins.
+    // Again on the same file, without logins.
     let again = format!("sends --pairs 2 {options} {url}");
     let (is_success, _, errors) = run_with(&again, SECRET).await;
     assert!(is_success, "{errors}");
@@ -119,7 +119,7 @@ async fn a_host_behind_tls() {
         authority.display()
     );
     figure(&format!("sends --pairs 2 --in-flight 8 {options}")).await;
-    // Frames of many records.
+    // Frames of many TLS records.
     figure(&format!("sends --pairs 1 --bytes 60000 {options}")).await;
     figure(&format!(
         "fan-out --groups 2 --members 5 --burst 4 {options}"
@@ -127,7 +127,8 @@ async fn a_host_behind_tls() {
     .await;
     figure(&format!("history --sockets 2 --messages 50 {options}")).await;
     let idle = "idle --sockets 20 --members 10 --pings 2 --settle-seconds 0.1";
-    // A host that has served others may have less memory afterwards: the figure may be anything.
+    // A host that has served other sockets may use less memory afterwards, so the figure can be
+    // anything.
     let (is_success, _, errors) =
         run(&format!("{idle} {options} --server-pid {}", host.id())).await;
     assert!(is_success, "{errors}");

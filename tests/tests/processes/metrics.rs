@@ -1,4 +1,4 @@
-//! What an operator sees of the real program: metrics and log.
+//! What an operator sees of the real program: its metrics and its log.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -10,7 +10,7 @@ use tests::host::{Log, ORIGIN, PASSWORD, login, register, request};
 use tests::{Client, Data, LOOK, Process, soon, until};
 use tokio::time::sleep;
 
-/// The program with metrics, its log in a file.
+/// Starts the program with metrics, and its log in a file.
 async fn start(data: &Data, format: &str) -> (Process, SocketAddr) {
     let (file, log) = (data.file(), data.log());
     let variables = [
@@ -28,7 +28,7 @@ async fn start(data: &Data, format: &str) -> (Process, SocketAddr) {
     (process, address.parse().expect("an address"))
 }
 
-/// The lines with this text, once there are so many.
+/// Waits until this many lines contain the text; returns them.
 async fn logged(log: &Path, text: &str, count: usize) -> Vec<String> {
     soon("a line in the log", async {
         loop {
@@ -46,7 +46,7 @@ async fn logged(log: &Path, text: &str, count: usize) -> Vec<String> {
     .await
 }
 
-/// Each series with its value.
+/// The value of each series.
 async fn scrape(address: SocketAddr) -> HashMap<String, f64> {
     let answer = request(address, "GET", "/metrics", &[], "").await;
     assert_eq!(answer.status, 200);
@@ -170,7 +170,7 @@ async fn what_happens_is_counted() {
         1.0,
     );
 
-    // The address of the metrics has nothing else, and that of the chat has no metrics.
+    // The metrics' address serves nothing else, and the chat's address serves no metrics.
     for (address, path) in [
         (metrics, "/"),
         (metrics, "/misc/ping"),
@@ -274,7 +274,7 @@ async fn lines_of_json_name_the_request_and_who_came_in() {
         (&span["name"], &span["id"], &span["path"]),
         (&json!("request"), &json!(id), &json!("/auth/login"))
     );
-    // Each answer has an id of its own, and one that is the server's fault has a line.
+    // Each answer has an id of its own. An answer that is the server's fault is logged.
     let db = data.open().await;
     db.execute_batch("pragma busy_timeout = 60000; begin immediate")
         .await
@@ -284,7 +284,7 @@ async fn lines_of_json_name_the_request_and_who_came_in() {
     assert_eq!(answer.status, 503);
     let failed = answer.header("x-request-id").expect("an id");
     assert_ne!(failed, id);
-    // One line for the operator who watches registrations, one for the answer.
+    // One line is for the operator who watches registrations, and one for the answer.
     let lines = logged(&log, failed, 2).await;
     let answered = lines
         .iter()

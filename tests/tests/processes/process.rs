@@ -1,4 +1,4 @@
-//! The real program: killed, stopped, started on files of all kinds, and run without a server.
+//! The real program: killed, stopped, started on all kinds of files, and run without a server.
 
 use std::ffi::OsStr;
 use std::os::fd::AsRawFd;
@@ -65,7 +65,7 @@ async fn signals_stop_it_in_good_order() {
         }
         let first = alice.receive().await;
         assert_eq!(first["success"], true);
-        // One that never reads its close frame must not hold it up.
+        // A client that never reads its close frame must not delay the stop.
         let _stalled = host.connect("alice").await;
         let watch = tokio::spawn(async move { (alice.closed().await, alice) });
         assert_eq!(host.end(signal).await.code(), Some(0));
@@ -80,7 +80,8 @@ async fn signals_stop_it_in_good_order() {
     }
 }
 
-/// The tables of reference-behaviour.md, with a user whose hash argon2-cffi 25.1 wrote: hizz, "xyz".
+/// The tables of reference-behaviour.md, with a user (hizz, password "xyz") whose hash was written
+/// by argon2-cffi 25.1.
 const FIRST_BACKEND: &str = "
     create table users(id integer primary key, username text not null unique, fullname text not null, password text not null,
         is_online integer not null default 0, last_online integer default (unixepoch()), created_at integer default (unixepoch()));
@@ -124,7 +125,7 @@ async fn a_file_of_the_first_backend_is_adopted_in_place() {
         "{new:?}"
     );
     log_in().await;
-    assert_eq!(value(&db, stored).await, new, "once");
+    assert_eq!(value(&db, stored).await, new, "replaced only once");
 
     let contacts = hizz.ok(json!({ "type": "get_contacts" })).await;
     assert_eq!(
@@ -141,7 +142,7 @@ async fn a_file_of_the_first_backend_is_adopted_in_place() {
     );
     assert_eq!(history[1]["content"], "from the first backend");
     assert_eq!(hizz.send(7, "from the second").await, 43);
-    // Its messages have revs in the order of their ids, and sync works from the start.
+    // The old messages have revs in the order of their ids, and sync works from the start.
     let sync = hizz.ok(json!({ "type": "sync", "revs": { "7": 1 } })).await;
     let conversation = &sync["conversations"][0];
     assert_eq!(
@@ -291,7 +292,8 @@ async fn one_event_runs_without_a_server() {
     };
     let create = json!({ "type": "create_conversation", "members": ["bob"] });
     let get = json!({ "type": "get_messages", "conversation_id": 1, "ref": 5 });
-    // Beside a server an event may read; clients would not hear of one that writes.
+    // While a server runs, an event may read. One that writes is refused, because clients would not
+    // hear of it.
     assert_eq!(
         event("alice", get.clone()).await[0]["reply"]["code"],
         "not_found"
@@ -411,13 +413,14 @@ async fn a_service_manager_hears_when_it_is_ready_alive_and_stopping() {
         words.push(heard().await);
     }
     words.dedup();
-    // The first sign of life may come before the others.
+    // The first sign of life may come before the other words.
     words.sort();
     words.dedup();
     assert_eq!(words, ["READY=1\n", "STOPPING=1\n", "WATCHDOG=1\n"]);
 }
 
-/// With a listening socket, as systemd hands it over, but that it has another number than 3.
+/// Starts the program with a listening socket as systemd does, except that the socket's number is
+/// not 3.
 const HANDED_OVER: &str =
     r#"LISTEN_FDS=1 LISTEN_PID=$$ LISTEN_FDS_FIRST_FD=$LISTENER exec "$0" "$@""#;
 
@@ -428,7 +431,7 @@ async fn a_listener_that_is_handed_over_outlives_the_program() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
     let address = listener.local_addr().expect("an address");
     let start = async || {
-        // Inherited from here on.
+        // From here on, the socket is inherited.
         fcntl_setfd(&listener, FdFlags::empty()).expect("set");
         let number = listener.as_raw_fd().to_string();
         let variables = [
@@ -443,7 +446,7 @@ async fn a_listener_that_is_handed_over_outlives_the_program() {
     assert_eq!(host.address, address);
     register(address, "alice").await;
     host.end(Signal::TERM).await;
-    // Nobody is there: who comes now waits.
+    // No program runs: connections made now wait.
     let waiting = tokio::spawn(async move { login(address, "alice").await });
     let _host = start().await;
     soon("an answer", waiting).await.expect("logged in");
@@ -472,7 +475,7 @@ async fn ask_while_it_stops() -> (String, Duration) {
     let host = data.start().await;
     let address = host.address;
     let mut early = TcpStream::connect(address).await.expect("connected");
-    // Connections are accepted in their order.
+    // Connections are accepted in order, so `early` is accepted once this one is answered.
     assert_eq!(
         request(address, "GET", "/misc/ping", &[], "").await.status,
         200

@@ -1,4 +1,4 @@
-//! `deploy/smoke`: it passes on the real program, and where something is wrong it says what.
+//! `deploy/smoke` passes on the real program, and reports what is wrong if something is.
 
 use std::ffi::OsStr;
 use std::net::SocketAddr;
@@ -14,13 +14,13 @@ use tokio::process::Command;
 
 const PROGRAM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/smoke");
 
-/// Runs it: its exit code, and what it wrote, standard error last.
+/// Runs `deploy/smoke`; returns its exit code and its output, standard error last.
 async fn smoke(arguments: &str) -> (Option<i32>, String) {
     smoke_with(arguments, &[]).await
 }
 
 async fn smoke_with(arguments: &str, variables: &[(&str, &OsStr)]) -> (Option<i32>, String) {
-    // Its first line names it.
+    // The script's first line needs node.
     installed("node");
     let output = Command::new(PROGRAM)
         .args(arguments.split_whitespace())
@@ -37,12 +37,12 @@ async fn smoke_with(arguments: &str, variables: &[(&str, &OsStr)]) -> (Option<i3
     (output.status.code(), text)
 }
 
-/// The host, with limits.
+/// Starts the host with limits.
 async fn start(data: &Data) -> Process {
     let file = data.file();
     let variables = [
         ("DBPATH", file.as_os_str()),
-        // Fewer than it would send if it were let.
+        // Fewer events than the script would send without a limit.
         ("EVENTS_PER_SECOND", "5".as_ref()),
         ("SOCKETS_PER_USER", "100".as_ref()),
         ("LOGINS_PER_MINUTE", "300".as_ref()),
@@ -55,7 +55,7 @@ async fn start(data: &Data) -> Process {
 async fn a_chat_that_works() {
     let data = Data::create();
     let host = start(&data).await;
-    // A second one finds nothing of the first in its way.
+    // A second run is not affected by the first.
     for run in 1..=2 {
         let (code, text) = smoke(&format!("http://{}", host.address)).await;
         assert_eq!(code, Some(0), "{text}");
@@ -71,7 +71,7 @@ async fn a_chat_that_works() {
     for run in 1..=2 {
         let row = rows.next().await.expect("a row").expect("a row");
         let row = [0, 1, 2].map(|column| row.get::<i64>(column).expect("a number"));
-        // As many as it says, those that were missed, and the last.
+        // The messages that it reports, the missed ones, and the last one.
         assert_eq!(row, [run, 100 + 5 + 1, 2]);
     }
 }
@@ -116,7 +116,8 @@ async fn what_is_not_a_chat() {
     assert!(text.starts_with("Usage: deploy/smoke"), "{text}");
 }
 
-/// A server that answers whatever comes with this, and where it is empty with nothing, on connections that stay.
+/// A server that sends this text on each connection, or nothing if it is empty, and keeps the
+/// connections open.
 async fn answering(answer: &'static str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
@@ -130,12 +131,12 @@ async fn answering(answer: &'static str) -> SocketAddr {
     address
 }
 
-/// What happens to a push on its way from the host.
+/// A fault of a push on its way from the host.
 #[derive(Clone, Copy)]
 enum Fault {
     Lose,
     Double,
-    /// It arrives behind the next one.
+    /// It arrives after the next push.
     Swap,
 }
 
@@ -144,7 +145,7 @@ async fn what_is_lost_doubled_or_swapped_is_found() {
     let data = Data::create();
     let host = data.start().await;
     let (talk, meanwhile) = ("100 messages, both ways", "and nothing came twice");
-    // Of the push that the text is in.
+    // The fault of the push that contains the text, and the check and the reason that are reported.
     let faults = [
         ("message 7:", Fault::Lose, talk, "did not come"),
         ("message 7:", Fault::Double, talk, "came more than once"),
@@ -178,7 +179,7 @@ async fn what_is_lost_doubled_or_swapped_is_found() {
     futures_util::future::join_all(runs).await;
 }
 
-/// A proxy to the host in which pushes with this text meet the fault.
+/// A proxy to the host that applies the fault to pushes with this text.
 async fn tampering(host: SocketAddr, text: &'static str, fault: Fault) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
@@ -237,7 +238,7 @@ async fn tamper(
     Ok(())
 }
 
-/// The length of the frame that begins here, its head included.
+/// The length of the frame that begins here, including its head.
 fn frame_bytes(bytes: &[u8]) -> Option<usize> {
     match *bytes {
         [_, length @ ..=125, ..] => Some(2 + usize::from(length)),

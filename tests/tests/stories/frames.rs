@@ -13,7 +13,7 @@ const PING: u8 = 9;
 const PONG: u8 = 10;
 const FIN: u8 = 0x80;
 
-/// A client's frame: `first` is the first byte, the length takes its shortest form.
+/// A client's frame. `first` is the first byte; the length is encoded in its shortest form.
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let length = match payload.len() {
         n @ ..126 => vec![n as u8],
@@ -37,7 +37,8 @@ fn masked(first: u8, length: &[u8], payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// What a stream decodes to: each message as text, and the code of the violation that ended it.
+/// The result of decoding a stream: each message as text, and the code of the violation that ended
+/// it.
 #[derive(Debug, PartialEq, Clone)]
 struct Decoded {
     messages: Vec<String>,
@@ -73,7 +74,8 @@ fn decode(stream: &[u8], pieces: impl Iterator<Item = usize>) -> Decoded {
     decoded
 }
 
-/// The stream decodes to this in one piece, byte by byte, and in pieces of three.
+/// Checks that the stream decodes to this result in one piece, byte by byte, and in pieces of
+/// three.
 fn check(stream: &[u8], messages: &[&str], violation: Option<u16>) {
     let expected = Decoded {
         messages: messages.iter().map(|m| m.to_string()).collect(),
@@ -129,7 +131,8 @@ fn fragments() {
         &["text "],
         None,
     );
-    // 5.4: control frames may come between fragments; 8.1: a character may be cut by them.
+    // 5.4: control frames may come between fragments; 8.1: a character may be split between
+    // fragments.
     let stream = parts(&[
         (TEXT, b"\xf0\x9f"),
         (FIN | PING, b"p"),
@@ -171,7 +174,7 @@ fn heads_that_break_a_rule() {
     check(&[FIN | TEXT, 1, b'x'], &[], Some(1002)); // 5.1: not masked.
     check(&frame(FIN | BINARY, b"x"), &[], Some(1003));
     check(&frame(BINARY, b"x"), &[], Some(1003));
-    // 5.2: the length in more bytes than it needs, or with its highest bit set.
+    // 5.2: the length uses more bytes than it needs, or its highest bit is set.
     check(
         &masked(FIN | TEXT, &[126, 0, 125], &[0; 125]),
         &[],
@@ -208,7 +211,7 @@ fn close_frames() {
     }
     check(&frame(FIN | CLOSE, b"\x03"), &[], Some(1002));
     check(&coded(1000, b"\xff"), &[], Some(1007));
-    // 5.5.1: nothing counts after it.
+    // 5.5.1: everything after a close frame is ignored.
     let stream = [coded(1000, b""), frame(FIN | TEXT, b"late"), vec![0xff; 20]].concat();
     check(&stream, &["close Some(1000)"], None);
 }
@@ -263,7 +266,7 @@ fn a_message_has_a_bounded_number_of_fragments() {
     }
 }
 
-/// What is sent decodes with a reader that is not ours: heads by the book.
+/// Checks the bytes of sent frames, with heads as RFC 6455 defines them.
 #[test]
 fn frames_to_send() {
     assert_eq!(&text_frame("hi")[..], b"\x81\x02hi");
@@ -275,7 +278,8 @@ fn frames_to_send() {
         &text_frame(&"x".repeat(65_536))[..10],
         [0x81, 127, 0, 0, 0, 0, 0, 1, 0, 0]
     );
-    // A reason that is too long is cut between characters: 2 + 122 bytes, for the 123rd is half an "é".
+    // A reason that is too long is cut between characters: it takes 2 + 122 bytes, because the
+    // 123rd byte would be half an "é".
     let long = close_frame(1000, &format!("x{}", "é".repeat(100)));
     assert_eq!((long[1], long.len()), (125, 127));
     let longer = close_frame(1000, &"é".repeat(100));
@@ -302,7 +306,7 @@ fn any_frame() -> impl Strategy<Value = Vec<u8>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
-    /// However a stream is cut, it decodes to the same; and never a panic.
+    /// A stream decodes to the same result however it is cut, without a panic.
     #[test]
     fn pieces_do_not_matter(frames in vec(any_frame(), 0..8), sizes in vec(1usize..50, 1..20)) {
         let stream = frames.concat();

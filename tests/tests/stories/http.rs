@@ -1,4 +1,4 @@
-//! HTTP: each row of the reference behaviour, and what a browser and a careless client meet.
+//! HTTP: each row of the reference behaviour, and the cases of browsers and careless clients.
 
 use std::time::Duration;
 
@@ -72,7 +72,7 @@ async fn register_and_login() {
             (202, "login successful"),
         ),
     ] {
-        // Whatever the body is said to be.
+        // The content type makes no difference.
         for content_type in [
             "application/x-www-form-urlencoded",
             "text/plain",
@@ -217,7 +217,7 @@ async fn cors_is_for_the_configured_origins() {
             answer.header("access-control-allow-credentials"),
             Some("true")
         );
-        // Errors too: a page could not read them otherwise.
+        // Errors have the headers too; otherwise a page could not read them.
         let answer = host
             .http("POST", "/auth/login", &[("origin", origin)], "x")
             .await;
@@ -316,7 +316,7 @@ async fn handshakes_by_the_book() {
         let answer = host.http("GET", "/ws", &headers, "").await;
         assert_eq!(answer.status, status, "{headers:?}");
         match status {
-            // RFC 6455 section 1.3's own example.
+            // The example of RFC 6455 section 1.3.
             101 => assert_eq!(
                 answer.header("sec-websocket-accept"),
                 Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")
@@ -433,5 +433,5 @@ async fn a_login_storm_is_refused_in_part_and_delays_nobody() {
             other => panic!("{other:?}"),
         }
     }
-    assert!(refused > 0, "64 may wait, and 200 came at once");
+    assert!(refused > 0, "64 logins may wait, and 200 came at once");
 }

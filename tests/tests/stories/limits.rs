@@ -1,4 +1,5 @@
-//! Limits: what one client may take, what it gets beyond that, and that all others are served meanwhile.
+//! Limits: how much one client may use, the answer it gets beyond that, and that all others are
+//! served meanwhile.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -18,7 +19,7 @@ async fn host_with(limits: impl Fn(&mut Limits)) -> Host {
     Host::start_with(Form::File, |config| limits(&mut config.limits)).await
 }
 
-/// A request through a proxy, for a client at this address.
+/// A POST request through a proxy, for a client at this address.
 async fn post_from(host: &Host, client: &str, path: &str, body: &Value) -> Http {
     let headers = [("x-forwarded-for", client)];
     host.http("POST", path, &headers, body.to_string()).await
@@ -28,7 +29,7 @@ fn credentials(username: &str, password: &str) -> Value {
     json!({ "username": username, "password": password, "fullname": username })
 }
 
-/// Refused, with the time after which it makes sense to try again.
+/// Checks that the request was refused; returns the seconds after which to try again.
 fn retry_after(answer: &Http) -> u64 {
     let expected = (429, "too many requests, try again later");
     assert_eq!((answer.status, answer.body.as_str()), expected);
@@ -46,14 +47,15 @@ async fn guesses_of_a_password_are_slowed_down_where_they_come_from() {
             let answer = post_from(&host, "192.0.2.1", "/auth/login", &wrong).await;
             assert_eq!(answer.status, 401);
         }
-        // Whether there is such a user is not told by this either.
+        // The refusal does not tell whether the user exists.
         let refused = post_from(&host, "192.0.2.1", "/auth/login", &wrong).await;
         assert!((1..=31).contains(&retry_after(&refused)), "{refused:?}");
     }
     let right = credentials("alice", PASSWORD);
     let refused = post_from(&host, "192.0.2.1", "/auth/login", &right).await;
     retry_after(&refused);
-    // The user herself, elsewhere, and the other users of that address.
+    // The user herself can log in from elsewhere, and other users from that address are not
+    // affected.
     let answer = post_from(&host, "192.0.2.2", "/auth/login", &right).await;
     assert_eq!(answer.status, 202);
     let other = credentials("bob", "wrong");
@@ -89,7 +91,7 @@ async fn an_address_has_a_rate_of_logins_and_of_registrations() {
 }
 
 #[tokio::test]
-async fn who_is_no_trusted_proxy_speaks_for_itself_alone() {
+async fn an_untrusted_client_cannot_claim_another_address() {
     let host = Host::start_with(Form::File, |config| {
         config.limits.logins_per_minute = 3;
         config.trusted_proxies.clear();
@@ -103,7 +105,8 @@ async fn who_is_no_trusted_proxy_speaks_for_itself_alone() {
     }
 }
 
-/// Alice's cookie, and what she gets who opens a socket with it from this address.
+/// Opens a socket with this cookie from this address; returns the client, or the close code and
+/// reason.
 async fn visit(address: SocketAddr, cookie: &str, from: &str) -> Result<Client, (u16, String)> {
     let headers = [("cookie", cookie), ("x-forwarded-for", from)];
     let mut client = Client::connect_with(address, &headers).await;
@@ -115,7 +118,7 @@ async fn visit(address: SocketAddr, cookie: &str, from: &str) -> Result<Client, 
     }
 }
 
-/// The same, until there is a place.
+/// Like `visit`, but tries again until a place is free.
 async fn visit_when_free(address: SocketAddr, cookie: &str, from: &str) -> Client {
     soon("a place", async {
         loop {
@@ -129,7 +132,8 @@ async fn visit_when_free(address: SocketAddr, cookie: &str, from: &str) -> Clien
 
 #[tokio::test]
 async fn sockets_have_places_in_all_for_a_user_and_for_an_address() {
-    // The limit; who comes from where, the last one in vain; and what that one is told.
+    // The limit; the users and their addresses, of which the last is refused; and the close code
+    // and reason.
     type Case<'a> = (fn(&mut Limits), [(&'a str, &'a str); 4], (u16, &'a str));
     let cases: [Case; 3] = [
         (
@@ -180,7 +184,7 @@ async fn sockets_have_places_in_all_for_a_user_and_for_an_address() {
             let refused = visit(host.address, &cookies[last], last_from).await;
             assert_eq!(refused.err(), Some((code, reason.to_owned())));
         }
-        // Those who are there are served, accounts too, and a place that becomes free is taken.
+        // Open sockets are served, logins too, and a place that becomes free is taken.
         for client in &mut clients {
             client.ok(json!({ "type": "self" })).await;
         }
@@ -196,7 +200,8 @@ async fn events_beyond_the_rate_are_refused_in_their_order_then_the_socket_is_cl
     let host = host_with(|limits| limits.events_per_second = 2).await;
     let mut alice = host.join("alice").await;
     let conversation = alice.converse(&[]).await;
-    // Ten seconds' worth at once, of which two are used up; malformed ones count as well.
+    // The limit allows ten seconds' worth at once, of which two events are used up. Malformed
+    // events count as well.
     let flood = host.connect("alice").await;
     let event = json!({ "type": "send_message", "conversation_id": conversation, "content": "x" });
     let mut frames = Vec::new();
@@ -208,7 +213,7 @@ async fn events_beyond_the_rate_are_refused_in_their_order_then_the_socket_is_cl
     frames.insert(5, Ok(Message::text("nonsense")));
     let (mut sink, mut received) = flood.socket.split();
     let sent = async {
-        // The end of it may meet a closed socket.
+        // The socket may be closed before all frames are sent.
         let _ = sink.send_all(&mut stream::iter(frames)).await;
     };
     let received = async {
@@ -239,11 +244,11 @@ async fn events_beyond_the_rate_are_refused_in_their_order_then_the_socket_is_cl
         .iter()
         .filter(|reply| reply["code"] == "rate_limited")
         .collect();
-    // How many more there are depends on how long it took.
+    // The exact numbers depend on how long it took.
     assert!(done >= 18 && refused.len() >= 20, "{replies:?}");
     assert_eq!(refused[0]["error"], "too many requests, try again later");
     assert!(refused[0]["retry_after"].as_i64() > Some(0));
-    // A refused one is not stored, and others have been served all the while.
+    // A refused event is not stored, and the other socket is still served.
     let history = alice.history(conversation).await;
     assert_eq!(history.as_array().map(Vec::len), Some(done));
 }
@@ -283,7 +288,7 @@ async fn one_address_has_a_bounded_number_of_requests_under_way() {
     }
     let body = credentials("nobody", "wrong");
     soon("the limit", async {
-        // The last of them may still be on their way.
+        // The last of the slow requests may still be on their way.
         while post_from(&host, "192.0.2.1", "/auth/login", &body)
             .await
             .status
@@ -332,7 +337,7 @@ async fn a_message_that_does_not_end_closes_the_socket() {
     let half_a_frame: &[u8] = &[0x81, 0xfe, 0xff];
     for begun in [fragment, half_a_frame] {
         let mut client = host.connect("alice").await;
-        // One that ends in time.
+        // First a message that ends in time.
         client
             .socket
             .get_mut()
@@ -383,7 +388,7 @@ async fn sockets_of_an_account_that_is_gone_are_closed() {
     .await;
     let mut gone = host.join("gone").await;
     let mut replaced = host.join("replaced").await;
-    // Of any characters.
+    // A username can contain any characters.
     let mut alice = host.join("al\0ice 'é").await;
     let db = open(&host.database()).await;
     db.execute_batch(
@@ -411,7 +416,7 @@ async fn the_head_of_a_request_has_a_limit() {
     }
 }
 
-/// A connection from this address of the loopback network.
+/// Connects from this address of the loopback network.
 async fn connect_from(source: &str, address: SocketAddr) -> TcpStream {
     let socket = TcpSocket::new_v4().expect("a socket");
     let source = format!("{source}:0").parse().expect("an address");
@@ -419,7 +424,7 @@ async fn connect_from(source: &str, address: SocketAddr) -> TcpStream {
     socket.connect(address).await.expect("the host listens")
 }
 
-/// What `GET /misc/ping` is answered; empty where the connection is closed.
+/// The answer to `GET /misc/ping`; empty if the connection is closed.
 async fn ping(mut stream: TcpStream) -> String {
     let ping = b"GET /misc/ping HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
     let mut answer = String::new();
@@ -427,7 +432,7 @@ async fn ping(mut stream: TcpStream) -> String {
         stream.write_all(ping).await?;
         stream.read_to_string(&mut answer).await
     };
-    // A connection that is closed may be reset.
+    // A closed connection may also be reset.
     let _ = soon("an answer", asked).await;
     answer
 }
@@ -440,7 +445,7 @@ async fn connections_of_an_address_that_is_no_proxy_have_a_limit() {
         idle.push(connect_from("127.0.0.9", host.address).await);
     }
     soon("the limit", async {
-        // The last of them may still be on their way to the host.
+        // The last connections may still be on their way to the host.
         while !ping(connect_from("127.0.0.9", host.address).await)
             .await
             .is_empty()
@@ -477,8 +482,9 @@ async fn connections_beyond_what_there_is_room_for_wait() {
                 .expect("the host listens"),
         );
     }
-    // The last one may have had its turn before those that closed a moment ago were gone.
-    let (waiting,) = soon("one that waits", async {
+    // A new connection may still be served while recently closed ones leave room, so try until one
+    // has to wait.
+    let (waiting,) = soon("a connection that waits", async {
         loop {
             let stream = TcpStream::connect(host.address)
                 .await

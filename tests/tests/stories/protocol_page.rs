@@ -8,7 +8,7 @@ use tests::{Client, Host};
 
 const PAGE: &str = include_str!("../../../handler/PROTOCOL.md");
 
-/// Times differ from run to run; that they are integers does not.
+/// Times differ from run to run, so they are only checked to be integers.
 fn without_times(mut event: Value) -> Value {
     match &mut event {
         Value::Object(fields) => {
@@ -86,7 +86,7 @@ fn the_hint_to_catch_up_is_as_shown() {
 
 #[test]
 fn every_event_is_described_with_all_of_its_fields() {
-    // As `kind {a, b?, c? | d?}` at the beginning of a line.
+    // The page writes `kind {a, b?, c? | d?}` at the beginning of a line.
     let described = PAGE.lines().filter_map(|line| {
         let (described, _) = line.strip_prefix('`')?.split_once('`')?;
         let (kind, fields) = described.strip_suffix('}')?.split_once(" {")?;

@@ -1,4 +1,4 @@
-//! Stories over a running host, as its users live them.
+//! Stories over a running host, as its users see it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,7 +17,7 @@ fn contents(messages: &Value) -> Vec<&str> {
         .collect()
 }
 
-/// The same stories, wherever the data is and however many hosts there are.
+/// Runs the same stories on a file, on a remote database, and on two hosts.
 macro_rules! in_every_form {
     ($($story:ident)*) => {
         in_every_form! { @ file File $($story)* }
@@ -121,7 +121,7 @@ async fn two_devices_of_one_user_see_the_same(form: Form) {
     assert_eq!(
         host.pushes_so_far(&mut phone).await,
         [] as [Value; 0],
-        "one copy: the reply"
+        "its only copy is the reply"
     );
     let heard: Vec<_> = host
         .pushes_so_far(&mut bob)
@@ -133,7 +133,7 @@ async fn two_devices_of_one_user_see_the_same(form: Form) {
         heard,
         ["create_conversation", "send_message", "send_message"]
     );
-    // Devices that join later listen to what the user is in already.
+    // Devices that connect later hear of the conversations that the user is already in.
     let mut tablet = host.connect("alice").await;
     bob.send(conversation, "to all three").await;
     for device in [&mut phone, &mut laptop, &mut tablet] {
@@ -163,14 +163,14 @@ async fn contacts_hear_of_the_first_socket_and_of_the_last(form: Form) {
     assert_eq!(
         host.pushes_so_far(&mut alice).await,
         [] as [Value; 0],
-        "neither the second nor its end is news"
+        "contacts do not hear of a second socket or its end"
     );
     assert_eq!(
         host.pushes_so_far(&mut bob_first).await,
         [] as [Value; 0],
-        "nothing unasked at connect"
+        "no pushes at connect"
     );
-    // A connection that breaks off is an end like any other.
+    // A connection that breaks counts as closed.
     drop(bob_first);
     let offline = alice.push().await;
     assert_eq!(
@@ -194,7 +194,7 @@ async fn presence_is_right_after_many_devices_come_and_go_at_once(form: Form) {
         let (address, cookie) = (host.next_address(), cookie.clone());
         tokio::spawn(async move {
             let mut device = Client::connect(address, &cookie).await;
-            // It is open to the server too, and not only to itself.
+            // Now the server, too, considers the socket open.
             device.ok(json!({ "type": "self" })).await;
             if index % 2 == 0 {
                 device.close().await;
@@ -204,7 +204,8 @@ async fn presence_is_right_after_many_devices_come_and_go_at_once(form: Form) {
     for device in devices.collect::<Vec<_>>() {
         device.await.expect("no panic");
     }
-    // From here on they only go. The last push tells the truth, and the database agrees.
+    // From now on, devices only disconnect. The last push must be right, and the database must
+    // agree.
     let mut told = Value::Null;
     loop {
         let contacts = alice.ok(json!({ "type": "get_contacts" })).await;
@@ -249,7 +250,8 @@ async fn everyone_sees_a_conversation_in_the_order_of_its_ids_without_gaps(form:
                 seen.push(event["data"].clone());
             }
             if form == Form::Cluster {
-                // What two hosts commit at once may arrive in either order: a client goes by the revs.
+                // Commits of two hosts at the same time may arrive in either order; a client goes
+                // by the revs.
                 seen.sort_by_key(|message| message["rev"].as_i64());
             }
             (seen, member)
@@ -358,7 +360,7 @@ async fn bad_input_is_answered_and_the_socket_stays_open(form: Form) {
     assert_eq!(
         host.pushes_so_far(&mut bob).await,
         [] as [Value; 0],
-        "nobody heard of it"
+        "nobody was told"
     );
     assert_eq!(
         bob.history(conversation).await,
@@ -441,12 +443,12 @@ async fn a_member_who_does_not_read_harms_nobody_and_is_closed(form: Form) {
     let conversation = alice.converse(&["bob", "sloth"]).await;
     bob.push().await;
     alice.add_contact("sloth").await;
-    // 4 MiB may wait in the queue, and the system's own buffers hold a few more.
+    // 4 MiB may wait in the queue, and the system's own buffers hold some more.
     let content = "x".repeat(60_000);
     let mut last = 0;
     let mut told = Vec::new();
     while told.is_empty() {
-        assert!(last < 1000, "it is never closed");
+        assert!(last < 1000, "the socket is never closed");
         last = alice.send(conversation, &content).await;
         assert_eq!(bob.push().await["data"]["id"], last);
         told = alice.pushes_so_far().await;
@@ -455,7 +457,7 @@ async fn a_member_who_does_not_read_harms_nobody_and_is_closed(form: Form) {
     assert_eq!(sloth.closed().await, (1013, "too slow".into()));
     let mut sloth = host.connect("sloth").await;
     let history = sloth.history(conversation).await;
-    assert_eq!(history[0]["id"], last, "nothing is lost to it");
+    assert_eq!(history[0]["id"], last, "it has lost nothing");
 }
 
 async fn a_client_that_reads_slowly_gets_every_reply(form: Form) {
@@ -466,7 +468,7 @@ async fn a_client_that_reads_slowly_gets_every_reply(form: Form) {
     for _ in 0..100 {
         alice.send(conversation, &content).await;
     }
-    // 40 pages of 1 MB: far more than may wait for a socket.
+    // 40 pages of 1 MB are far more than may wait for a socket.
     let get = json!({ "type": "get_messages", "conversation_id": conversation }).to_string();
     for _ in 0..40 {
         alice.text(&get).await;
@@ -544,7 +546,8 @@ async fn a_silent_client_is_closed_and_an_idle_one_that_answers_is_not(form: For
     host.register("silent").await;
     let mut idle = host.join("idle").await;
     idle.add_contact("silent").await;
-    // tungstenite answers pings while it is polled, as `idle` is from here on, and `silent` is not.
+    // tungstenite answers pings while it is polled. From now on `idle` is polled, and `silent` is
+    // not.
     let idle = tokio::spawn(async move {
         let statuses = [idle.push().await, idle.push().await];
         (idle, statuses)

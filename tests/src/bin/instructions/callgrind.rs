@@ -1,4 +1,4 @@
-//! Runs of this program under valgrind, and what it counted.
+//! Runs this program under valgrind and reads what it counted.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,19 +12,20 @@ use tempfile::TempDir;
 use crate::figures::Figure;
 use crate::paths::{HotPath, PATHS};
 
-/// Runs at a time.
+/// The number of runs at a time.
 const RUNS_MAX: usize = 2;
 
-/// The C library copies and compares with what the processor has; callgrind takes each byte of a `rep stosb` for an instruction.
-/// Without these it goes by what every x86-64 has.
+/// The C library copies and compares with the instructions that the processor offers, and callgrind
+/// counts each byte of a `rep stosb` as an instruction. These settings limit it to what every
+/// x86-64 processor has.
 const TUNABLES: &str = "glibc.cpu.hwcaps=-AVX2,-AVX_Fast_Unaligned_Load,-SSSE3,-ERMS";
 
-/// One run.
+/// One run of a path.
 #[derive(Args)]
 pub struct Run {
     name: String,
     repetitions: u32,
-    /// For a new database.
+    /// The folder for a new database.
     folder: PathBuf,
 }
 
@@ -36,7 +37,7 @@ impl Run {
     }
 }
 
-/// Instructions of one operation of each path, in their order.
+/// Counts the instructions of one operation of each path; returns them in the order of `paths`.
 pub fn count(paths: &[HotPath]) -> Result<Vec<Figure>> {
     let (waiting, counted) = (Mutex::new(paths.iter().enumerate()), Mutex::new(Vec::new()));
     let work = || {
@@ -58,7 +59,8 @@ pub fn count(paths: &[HotPath]) -> Result<Vec<Figure>> {
     counted.into_iter().map(|(_, figure)| figure).collect()
 }
 
-/// A second run that goes the path twice as often has the same beginning and the same end: the difference is the path's alone.
+/// Counts one operation of the path. A second run with twice as many repetitions starts and ends in
+/// the same way, so the difference is due to the path alone.
 fn figure(path: &HotPath) -> Result<Figure> {
     let once = instructions(path.name, path.repetitions)?;
     let twice = instructions(path.name, 2 * path.repetitions)?;
@@ -87,7 +89,7 @@ fn instructions(name: &str, repetitions: u32) -> Result<u64> {
         .arg(folder.path())
         .env("GLIBC_TUNABLES", TUNABLES)
         .output()
-        .context("valgrind, of the Debian package of this name")?;
+        .context("cannot start valgrind (Debian package valgrind)")?;
     let errors = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{}: {errors}", output.status);
     let profile = std::fs::read_to_string(&profile)?;

@@ -1,11 +1,12 @@
-//! What is recorded of the hot paths, in tests/instructions.tsv, and what is said of a change.
+//! The figures of the hot paths that are recorded in tests/instructions.tsv, and how new ones
+//! compare with them.
 
 use std::fmt::Write as _;
 use std::io::ErrorKind;
 
 use anyhow::{Context as _, Result};
 
-/// A path that rises by more has to be explained.
+/// The largest rise that needs no explanation.
 pub const CHANGE_PERCENT_MAX: u64 = 3;
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/instructions.tsv");
@@ -13,36 +14,36 @@ const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/instructions.tsv");
 /// The columns of the file.
 const COLUMNS: &str = "path\tinstructions\twhy";
 
-/// All figures, and what they were counted with.
+/// All figures, and the tools they were counted with.
 #[derive(Debug, Default, PartialEq)]
 pub struct Record {
     pub tools: String,
     pub figures: Vec<Figure>,
 }
 
-/// Of one operation.
+/// The instructions of one operation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Figure {
     pub name: String,
     pub instructions: u64,
-    /// What explains the last change.
+    /// The explanation of the last change.
     pub why: String,
 }
 
-/// How a path compares with what is recorded of it.
+/// How a path compares with its recorded figure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
-    /// As far as `CHANGE_PERCENT_MAX` goes.
+    /// Within `CHANGE_PERCENT_MAX`.
     Same,
     Rose,
     Fell,
     /// Not recorded.
     New,
-    /// Recorded, and not counted.
+    /// Recorded, but not counted.
     Gone,
 }
 
-/// A path, for the table.
+/// A row of the table: one path.
 #[derive(Debug, PartialEq)]
 pub struct Line<'a> {
     pub name: &'a str,
@@ -72,7 +73,7 @@ impl<'a> Line<'a> {
 }
 
 impl Record {
-    /// Empty where there is no file.
+    /// Reads the file; empty if it does not exist.
     pub fn read() -> Result<Self> {
         match std::fs::read_to_string(FILE) {
             Ok(text) => Self::parse(&text).with_context(|| FILE),
@@ -88,7 +89,8 @@ impl Record {
     fn parse(text: &str) -> Result<Self> {
         let mut lines = text.lines();
         let tools = lines.next().and_then(|line| line.strip_prefix("# "));
-        let tools = tools.context("the first line should say what it was counted with")?;
+        let tools =
+            tools.context("the first line should name the tools that it was counted with")?;
         let figures = lines.skip(1).map(|line| {
             let mut columns = line.splitn(3, '\t');
             let mut column = || columns.next().with_context(|| format!("columns: {line}"));
@@ -121,7 +123,7 @@ impl Record {
         self.figures.iter().find(|figure| figure.name == name)
     }
 
-    /// Every path that is counted, then those that are recorded and no more.
+    /// Compares every counted path, then lists recorded paths that no longer exist.
     pub fn compare<'a>(&'a self, counted: &'a [Figure]) -> Vec<Line<'a>> {
         let lines = counted.iter().map(|now| {
             let recorded = self.figure(&now.name).map(|figure| figure.instructions);
@@ -133,8 +135,8 @@ impl Record {
         lines.chain(gone).collect()
     }
 
-    /// What to record from now on, of the paths that are counted. One that has not changed keeps its explanation, and the lower
-    /// number: many small rises are a large one.
+    /// The record to write for the counted paths. A path that has not changed keeps its explanation
+    /// and the lower number, because many small rises add up to a large one.
     pub fn updated(&self, counted: &Record, why: &str) -> Record {
         let is_comparable = self.tools == counted.tools;
         let figures = counted.figures.iter().map(|now| {
@@ -160,7 +162,7 @@ impl Record {
     }
 }
 
-/// For people.
+/// The table as text for people.
 pub fn table(lines: &[Line]) -> String {
     let mut table = format!(
         "{:20}{:>12}{:>12}{:>9}\n",
@@ -183,7 +185,7 @@ pub fn table(lines: &[Line]) -> String {
             Change::Gone => "  gone",
         };
         let (name, recorded, now) = (line.name, number(line.recorded), number(line.now));
-        // Into memory, it does not fail.
+        // Writing to memory cannot fail.
         let _ = writeln!(table, "{name:20}{recorded:>12}{now:>12}{change:>9}{word}");
     }
     table
@@ -267,7 +269,7 @@ mod tests {
         );
         assert_eq!(recorded.updated(&record("1", &counts), "second"), expected);
 
-        // Other compilers: nothing can be compared.
+        // With other compilers, nothing can be compared.
         let counts = counts.map(|(name, instructions, _)| (name, instructions, "second"));
         let expected = record("2", &counts);
         assert_eq!(recorded.updated(&expected, "second"), expected);

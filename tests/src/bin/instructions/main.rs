@@ -1,10 +1,11 @@
-//! Instructions of the hot paths under callgrind: they do not depend on what else the machine is doing.
+//! Counts the instructions of the hot paths under callgrind. The counts do not depend on what else
+//! the machine is doing.
 //!
 //!     cargo run --release -p tests --bin instructions -- check
 //!     cargo run --release -p tests --bin instructions -- record "why"
 //!
-//! `check` compares with what is recorded in tests/instructions.tsv, and fails where a path has risen by more than
-//! `figures::CHANGE_PERCENT_MAX`. `record` writes there what has changed, each with its explanation.
+//! `check` compares them with tests/instructions.tsv, and fails if a path has risen by more than
+//! `figures::CHANGE_PERCENT_MAX`. `record` writes changed counts there, each with its explanation.
 
 mod callgrind;
 mod figures;
@@ -18,23 +19,23 @@ use figures::{Change, Record};
 use mimalloc::MiMalloc;
 use paths::PATHS;
 
-/// The host's.
+/// The host's allocator.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 const RECORD: &str = "cargo run --release -p tests --bin instructions -- record";
 
-/// Instructions of the hot paths, compared with those that are recorded.
+/// Counts the instructions of the hot paths and compares them with the recorded ones.
 #[derive(Parser)]
 enum Arguments {
-    /// Fails where a path takes more instructions than recorded.
+    /// Fails if a path takes more instructions than recorded.
     Check,
-    /// Records those that have changed.
+    /// Records the counts that have changed.
     Record {
-        /// What explains the change: one line.
+        /// The explanation of the change, one line.
         why: String,
     },
-    /// Goes one of the paths so many times: what callgrind is to count.
+    /// Runs one of the paths this many times, for callgrind to count.
     #[command(hide = true)]
     Run(callgrind::Run),
 }
@@ -45,7 +46,7 @@ fn main() -> Result<ExitCode> {
         Arguments::Record { why } => record(&why),
         Arguments::Run(run) => {
             run.run()?;
-            // Its database stays open: to close it takes the longer, the more was stored.
+            // The database stays open: closing it takes longer the more was stored.
             exit(0)
         }
     }
@@ -73,7 +74,12 @@ fn check() -> Result<ExitCode> {
             false,
         ),
         (Change::New, "are not recorded", true, true),
-        (Change::Gone, "are recorded, and are no more", true, true),
+        (
+            Change::Gone,
+            "are recorded, but no longer exist",
+            true,
+            true,
+        ),
     ] {
         let changed = lines.iter().filter(|line| line.change == change);
         let names: Vec<_> = changed.map(|line| line.name).collect();
@@ -81,7 +87,7 @@ fn check() -> Result<ExitCode> {
             continue;
         }
         let names = names.join(", ");
-        eprintln!("instructions: {text}: {names}. Where it is meant: {RECORD} \"why\"");
+        eprintln!("instructions: {text}: {names}. If this is intended: {RECORD} \"why\"");
         if is_failure {
             code = ExitCode::FAILURE;
         }
@@ -105,8 +111,8 @@ fn count() -> Result<Record> {
     })
 }
 
-/// What the counts depend on beside the code: the compilers of Rust and of SQLite. The latter names its distribution, whose C
-/// library and valgrind they are.
+/// The tools that the counts depend on besides the code: the compilers of Rust and of SQLite. The
+/// version of the latter names its distribution, which also determines the C library and valgrind.
 fn tools() -> Result<String> {
     let version = |program: &str| {
         let output = Command::new(program).arg("--version").output();

@@ -1,4 +1,5 @@
-//! The hot paths, each with the code of the host and of the handler that it consists of, on input as clients send it.
+//! The hot paths, each with the code of the host and of the handler that it consists of, on input
+//! as clients send it.
 
 use std::hint::black_box;
 use std::path::Path;
@@ -13,16 +14,17 @@ use host::frame::{Decoder, Message, text_frame};
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
-/// One of them.
+/// A hot path.
 pub struct HotPath {
     pub name: &'static str,
-    /// So many that what happens once in a while, as a page that is split, weighs what it does in the long run.
+    /// The number of repetitions. It is high enough that rare work, such as splitting a page, has
+    /// its long-term share.
     pub repetitions: u32,
-    /// Goes it so many times. The folder is empty.
+    /// Runs the path this many times. The folder is empty.
     pub run: fn(&Path, u32) -> Result<()>,
 }
 
-/// All of them.
+/// All hot paths.
 pub const PATHS: [HotPath; 11] = [
     path("decode", 2000, decode),
     path("decode_32", 200, decode_32),
@@ -50,18 +52,18 @@ const SEND_CLIENT_ID: &str = r#"{"type":"send_message","conversation_id":1,"cont
 const GET: &str = r#"{"type":"get_messages","conversation_id":1,"limit":100,"ref":1208}"#;
 const PING: &str = r#"{"type":"ping","ref":1209}"#;
 
-/// Messages of a group, and of a page.
+/// The number of messages in a group of commits, and in a page.
 const GROUP: usize = 64;
 const PAGE: usize = 100;
-/// Messages of one user that arrive with one read.
+/// The number of messages of one user that arrive with one read.
 const BURST: usize = 32;
 
-/// A read that brings one message.
+/// A read with one message.
 fn decode(_: &Path, repetitions: u32) -> Result<()> {
     decode_frames(&frame(SEND), repetitions)
 }
 
-/// A read that brings many.
+/// A read with many messages.
 fn decode_32(_: &Path, repetitions: u32) -> Result<()> {
     decode_frames(&frame(SEND).repeat(BURST), repetitions)
 }
@@ -70,7 +72,7 @@ fn decode_frames(frames: &[u8], repetitions: u32) -> Result<()> {
     let mut decoder = Decoder::default();
     let mut input = frames.to_vec();
     for _ in 0..repetitions {
-        // It was decoded in place.
+        // The input was decoded in place.
         input.copy_from_slice(frames);
         let decoded = decoder.feed(black_box(&mut input), |message| {
             black_box(&message);
@@ -88,7 +90,7 @@ fn plan_client_id(_: &Path, repetitions: u32) -> Result<()> {
     plan_event(SEND_CLIENT_ID, repetitions)
 }
 
-/// From the text to the statements.
+/// From the text of an event to its statements.
 fn plan_event(text: &str, repetitions: u32) -> Result<()> {
     let ctx = caller();
     for _ in 0..repetitions {
@@ -128,7 +130,7 @@ fn encode(folder: &Path, repetitions: u32) -> Result<()> {
     Ok(())
 }
 
-/// A group of messages, from their statements to the commit that is on disk.
+/// A group of messages, from their statements to the commit on disk.
 fn commit_64(folder: &Path, repetitions: u32) -> Result<()> {
     let (mut database, ctx) = (database(folder)?, caller());
     let send = operation(SEND)?;
@@ -150,7 +152,7 @@ fn read_100(folder: &Path, repetitions: u32) -> Result<()> {
     Ok(())
 }
 
-/// The shortest way through the host, from the frame that comes to the frame that goes.
+/// The shortest way through the host, from the received frame to the sent frame.
 fn ping(_: &Path, repetitions: u32) -> Result<()> {
     let ctx = caller();
     let frame = frame(PING);
@@ -171,13 +173,13 @@ fn ping(_: &Path, repetitions: u32) -> Result<()> {
     Ok(())
 }
 
-/// An event, and the rows that the database has answered it with.
+/// An event, and the rows with which the database has answered it.
 struct Concluded {
     envelope: Envelope,
     operation: EventOperation,
     rows: Vec<Rows>,
     ctx: Context,
-    /// To be closed when the process ends.
+    /// Kept, so that it is closed only when the process ends.
     _database: LocalDatabase,
 }
 
@@ -218,7 +220,7 @@ fn operation(text: &str) -> Result<EventOperation> {
     Ok(Event::parse(text).operation?)
 }
 
-/// The first user of `database`, at a time that stays.
+/// The first user of `database`, at a fixed time.
 fn caller() -> Context {
     Context::new(1, "alexandra".into(), 1_750_000_000)
 }
@@ -227,7 +229,7 @@ fn file(folder: &Path) -> std::path::PathBuf {
     folder.join("chat.db")
 }
 
-/// Two users in a conversation with a page of messages, and more.
+/// A database with two users in a conversation that has one message more than a page.
 fn database(folder: &Path) -> Result<LocalDatabase> {
     let ctx = caller();
     let mut database = LocalDatabase::open_writer(&file(folder), ctx.now)?;
@@ -252,7 +254,7 @@ fn frame(text: &str) -> Vec<u8> {
     let mut frame = Frame::message(text.to_owned(), OpCode::Data(Data::Text), true);
     frame.header_mut().mask = Some([0x37, 0xfa, 0x21, 0x3d]);
     let mut bytes = Vec::new();
-    // Into memory, it does not fail.
+    // Writing to memory cannot fail.
     let _ = frame.format(&mut bytes);
     bytes
 }

@@ -1,4 +1,4 @@
-//! Those who attack: a program of its own, at a low priority. Each attack is for ever.
+//! The attackers: a process of its own, at a low priority. Each attack runs until it is killed.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -23,17 +23,17 @@ pub struct Attackers {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Attack {
-    /// 20 sockets that send far more messages than they may, and come back when they are closed.
+    /// 20 sockets that send far more messages than allowed, and reconnect when they are closed.
     Events,
     /// 1,000 sockets of as many users, all from one address.
     ManyEvents,
-    /// 20 that send what is no JSON.
+    /// 20 sockets that send invalid JSON.
     Nonsense,
-    /// 20 that send 1 MiB of numbers in each event.
+    /// 20 sockets that send 1 MiB of numbers in each event.
     Large,
-    /// 20 that send pings.
+    /// 20 sockets that send pings.
     Pings,
-    /// 20 that send a message in endless fragments of a byte.
+    /// 20 sockets that send a message in endless one-byte fragments.
     Fragments,
     /// Wrong passwords for one username, from one address.
     Logins,
@@ -45,26 +45,26 @@ pub enum Attack {
     RegistrationsFromEverywhere,
     /// Connections that are opened and dropped.
     Connects,
-    /// Sockets with a token that is none.
+    /// Sockets with an invalid token.
     BadTokens,
-    /// Sockets of one user, more than it may have.
+    /// Sockets of one user, more than allowed.
     ManySockets,
-    /// Heads that come a byte at a time, through a proxy.
+    /// Request heads that arrive one byte at a time, through a proxy.
     Slowloris,
-    /// The same from one address.
+    /// The same, from one address.
     SlowlorisAlone,
-    /// 50 sockets that read nothing of a busy conversation.
+    /// 50 sockets that read nothing in a busy conversation.
     Deaf,
-    /// 20 that ask for 1 MB of history, as often as they may.
+    /// 20 sockets that request 1 MB of history, as often as allowed.
     Pages,
-    /// 20 that ask for all that they have missed, as often as they may.
+    /// 20 sockets that request everything that they have missed, as often as allowed.
     Syncs,
-    /// The same with 1 MiB of revs.
+    /// The same, with 1 MiB of revs.
     LargeSyncs,
 }
 
 impl Attack {
-    /// As the command line has it.
+    /// The name of the attack on the command line.
     pub fn name(self) -> String {
         let value = self.to_possible_value();
         value.map_or_else(String::new, |value| value.get_name().to_owned())
@@ -72,7 +72,8 @@ impl Attack {
 }
 
 const SOCKETS: usize = 20;
-/// Attackers have addresses of their own up to this one; from here on they are counted anew and have one together.
+/// Attackers below this index have addresses of their own. From this index on, they share one
+/// address, and the users are counted from 0 again.
 const ONE_ADDRESS: usize = ATTACKERS;
 
 pub async fn attack(attackers: Attackers) {
@@ -105,7 +106,7 @@ pub async fn attack(attackers: Attackers) {
             swarm(SOCKETS, |index| flood(address, index, frames.clone())).await;
         }
         Attack::Fragments => {
-            // The first is of text and not the last.
+            // The first fragment of a text message.
             let mut frames = frame(TEXT & 0x0f, b"{");
             frames.extend(frame(0, b" ").repeat(2000));
             swarm(SOCKETS, |index| flood(address, index, frames.clone())).await;
@@ -175,7 +176,7 @@ pub async fn attack(attackers: Attackers) {
     }
 }
 
-/// So many attackers at once, each of whom begins again whenever it ends.
+/// Runs this many attackers at once. Each starts again whenever it ends.
 async fn swarm<F>(count: usize, attacker: impl Fn(usize) -> F + Clone)
 where
     F: Future<Output = anyhow::Result<()>>,
@@ -184,9 +185,10 @@ where
         let attacker = attacker.clone();
         async move {
             loop {
-                // How it ended is in the metrics of the host.
+                // The host's metrics show how it ended.
                 let _ = attacker(index).await;
-                // It may have been refused at once; this is an attack on the host and not on this program.
+                // It may have been refused at once. Without a pause, this program would mostly load
+                // itself.
                 sleep(Duration::from_millis(1)).await;
             }
         }
@@ -194,7 +196,7 @@ where
     futures_util::future::join_all(attackers).await;
 }
 
-/// An attacker's socket.
+/// Opens an attacker's socket.
 async fn connect(address: SocketAddr, index: usize) -> anyhow::Result<Socket> {
     let cookie = cookie(&format!("attacker-{}", index % ATTACKERS));
     let from = Ipv4Addr::from_bits(0xcb00_7100 + index.min(ONE_ADDRESS) as u32);
@@ -202,7 +204,7 @@ async fn connect(address: SocketAddr, index: usize) -> anyhow::Result<Socket> {
     Socket::connect_with(address, &headers).await
 }
 
-/// Sends these frames again and again, and takes what comes, until it is closed.
+/// Sends these frames again and again, and reads what arrives, until the socket is closed.
 async fn flood(address: SocketAddr, index: usize, frames: Vec<u8>) -> anyhow::Result<()> {
     let Socket {
         mut source,
@@ -210,7 +212,7 @@ async fn flood(address: SocketAddr, index: usize, frames: Vec<u8>) -> anyhow::Re
     } = connect(address, index).await?;
     let write = async {
         while sink.write_all(&frames).await.is_ok() {}
-        // The reason comes the other way.
+        // The other direction brings the reason.
         std::future::pending::<()>().await;
     };
     let read = async {
@@ -223,7 +225,7 @@ async fn flood(address: SocketAddr, index: usize, frames: Vec<u8>) -> anyhow::Re
     }
 }
 
-/// Sends this frame whenever the last was answered, within the rate of a socket.
+/// Sends this frame whenever the last one was answered, within the rate of a socket.
 async fn pace(address: SocketAddr, index: usize, frame: Vec<u8>) -> anyhow::Result<()> {
     let mut socket = connect(address, index).await?;
     let mut ticks = tokio::time::interval(Duration::from_millis(20));
@@ -234,7 +236,7 @@ async fn pace(address: SocketAddr, index: usize, frame: Vec<u8>) -> anyhow::Resu
     }
 }
 
-/// Keeps a socket open, and reads.
+/// Keeps a socket open and reads from it.
 async fn stay(address: SocketAddr, index: usize) -> anyhow::Result<()> {
     let mut socket = connect(address, index).await?;
     loop {
@@ -242,7 +244,7 @@ async fn stay(address: SocketAddr, index: usize) -> anyhow::Result<()> {
     }
 }
 
-/// Keeps one for a while, and does not read.
+/// Keeps a socket open for a while without reading from it.
 async fn deaf(address: SocketAddr, index: usize) -> anyhow::Result<()> {
     let _socket = connect(address, index).await?;
     sleep(Duration::from_secs(4)).await;
@@ -266,7 +268,7 @@ fn newcomer() -> serde_json::Value {
     json!({ "username": username, "password": PASSWORD, "fullname": "new" })
 }
 
-/// Posts as fast as answers come, 200 at once.
+/// Posts as fast as answers arrive, 200 requests at once.
 async fn posts(
     address: SocketAddr,
     path: &str,
@@ -289,7 +291,7 @@ async fn posts(
     swarm(200, post).await;
 }
 
-/// A head of which a byte comes each second.
+/// Sends a request head, one byte each second.
 async fn trickle(address: SocketAddr, from: Ipv4Addr) -> anyhow::Result<()> {
     let socket = TcpSocket::new_v4()?;
     socket.bind((from, 0).into())?;

@@ -1,4 +1,4 @@
-//! What ordinary users get while others go to every limit and beyond.
+//! What ordinary users experience while others go to every limit and beyond.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
@@ -25,30 +25,31 @@ use crate::socket::Socket;
 
 #[derive(Args)]
 pub struct Attacks {
-    /// Length of a round.
+    /// Length of a round, in seconds.
     #[arg(long, default_value_t = 5)]
     seconds: u64,
-    /// Of each attack, each after a quiet one.
+    /// Rounds of each attack, each after a quiet round.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
-    /// This attack alone.
+    /// Only this attack.
     #[arg(long)]
     only: Option<Attack>,
 }
 
-/// Ordinary users: pairs, of which one sends to the other.
+/// The number of pairs of ordinary users. One user of each sends to the other.
 const PAIRS: usize = 8;
 const SEND_INTERVAL: Duration = Duration::from_millis(50);
-/// Those who attack, each a member of two conversations with all others and of one alone.
+/// The number of attackers. Each has a conversation of its own; the first 100 are also in the busy
+/// and the long one.
 pub const ATTACKERS: usize = 1000;
 pub const BUSY_CONVERSATION: i64 = 2001;
 /// A page of its history is 100 messages of 10 KB.
 pub const LONG_CONVERSATION: i64 = 2002;
-/// Whose password is guessed, and who logs in meanwhile.
+/// The user whose password is guessed, and who logs in meanwhile.
 pub const VISITOR: &str = "visitor";
-/// From the start of an attack until it is taken to have reached its limit.
+/// The time from the start of an attack until it is assumed to have its full effect.
 const BUILD_UP: Duration = Duration::from_secs(2);
-/// What was sent and has not arrived then is lost.
+/// What has been sent and has not arrived after this time is lost.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 pub fn cookie(username: &str) -> String {
@@ -59,14 +60,15 @@ pub fn cookie(username: &str) -> String {
 
 pub async fn attacks(arguments: Attacks) -> anyhow::Result<()> {
     println!(
-        "{PAIRS} pairs send 20 messages a second each, whatever comes back; milliseconds from the time a message is due. \
-         Attackers run at the lowest priority (nice 19) of the same machine, so that what is measured is the host."
+        "{PAIRS} pairs send 20 messages a second each, whatever comes back. Times are milliseconds from when a message is due. \
+         Attackers run on the same machine at the lowest priority (nice 19), so that the host is measured and not they."
     );
     let chosen = Attack::value_variants().iter();
     let chosen = chosen.filter(|attack| arguments.only.is_none_or(|only| only == **attack));
     for attack in chosen {
         let (mut quiet, mut attacked) = (Rounds::default(), Rounds::default());
-        // A file of its own for each, so that none suffers from what another has stored.
+        // Each attack has a file of its own, so that it does not suffer from what another has
+        // stored.
         let host = AttackedHost::start().await?;
         for _ in 0..arguments.rounds {
             let length = Duration::from_secs(arguments.seconds);
@@ -86,7 +88,7 @@ pub async fn attacks(arguments: Attacks) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What ordinary users got in a round.
+/// What ordinary users experienced in a round.
 #[derive(Default)]
 struct Round {
     replies: Vec<Duration>,
@@ -96,7 +98,7 @@ struct Round {
     failures: BTreeMap<String, usize>,
     host_cpus: f64,
     host_mib: f64,
-    /// What has risen in the host's metrics.
+    /// The host's metrics that have risen.
     seen: BTreeMap<String, f64>,
 }
 
@@ -135,7 +137,7 @@ impl Rounds {
             *self.failures.entry(what).or_default() += count;
         }
         for (what, count) in round.seen {
-            // How many there are at once is no counter.
+            // The number of open connections is not a counter.
             let is_gauge = what == "http_connections";
             let seen = self.seen.entry(what).or_default();
             *seen = match is_gauge {
@@ -183,7 +185,7 @@ impl Rounds {
     }
 }
 
-/// The real program with the limits that it has by itself.
+/// The real program with its default limits.
 struct AttackedHost {
     process: Process,
     metrics: SocketAddr,
@@ -198,11 +200,11 @@ impl AttackedHost {
         let variables = [
             ("DBPATH", file.as_os_str()),
             ("METRICS_ADDR", OsStr::new("127.0.0.1:0")),
-            // Whoever comes from another address of this machine is no proxy.
+            // Clients from other addresses of this machine are not proxies.
             ("TRUSTED_PROXIES", OsStr::new("127.0.0.1")),
             ("LOG_LEVEL", OsStr::new("info")),
         ];
-        // The limits that tests turn off.
+        // Tests turn these limits off.
         let script = format!(r#"unset {}; exec "$0" "$@""#, LIMITS.join(" "));
         let process = Process::start_in(&script, &variables, Log::File(log.clone())).await;
         let metrics = soon("the address of the metrics", async {
@@ -235,7 +237,7 @@ impl AttackedHost {
         let (id, started) = (Some(self.process.id()), Instant::now());
         let (used, end) = (cpu_seconds(id)?, started + length);
         let chats = pairs.into_iter().enumerate().map(|(index, pair)| {
-            // Not all at the same time.
+            // The pairs do not all send at the same time.
             let first = started + SEND_INTERVAL * index as u32 / PAIRS as u32;
             tokio::spawn(chat(pair, first, end))
         });
@@ -247,7 +249,7 @@ impl AttackedHost {
             host_mib: resident_kib(self.process.id())? / 1024.0,
             ..Round::default()
         };
-        // While it is still attacked: how many connections it holds is no counter.
+        // This is read during the attack, because the number of open connections is not a counter.
         let after = self.counted().await?;
         for (what, count) in after {
             let risen = count - before.get(&what).copied().unwrap_or_default();
@@ -272,12 +274,12 @@ impl AttackedHost {
         if let Some(mut attackers) = attackers {
             attackers.kill().await?;
         }
-        // What they have left behind is dealt with.
+        // Give the host time to deal with what the attackers have left behind.
         sleep(Duration::from_secs(1)).await;
         Ok(round)
     }
 
-    /// This program again, at the lowest priority.
+    /// Starts this program again as the attackers, at the lowest priority.
     fn attackers(&self, attack: Attack) -> anyhow::Result<tokio::process::Child> {
         let mut command = Command::new("nice");
         command.args(["-n", "19"]).arg(std::env::current_exe()?);
@@ -285,7 +287,7 @@ impl AttackedHost {
         Ok(command.kill_on_drop(true).spawn()?)
     }
 
-    /// The metrics that tell of refusals.
+    /// The metrics that show refusals.
     async fn counted(&self) -> anyhow::Result<HashMap<String, f64>> {
         const TOLD: [&str; 5] = [
             "chat_events_total",
@@ -307,7 +309,7 @@ impl AttackedHost {
     }
 }
 
-/// The users, and what the attackers ask for.
+/// Fills a file with the users and the conversations that the attackers use.
 async fn populate(path: &Path) -> anyhow::Result<()> {
     let db = Floor::open_file(path).await?;
     let hash = password::hash(PASSWORD, [7; 16]);
@@ -352,7 +354,7 @@ impl Pair {
         let mut sender = Socket::connect(address, &cookie(first)).await?;
         let mut receiver = Socket::connect(address, &cookie(second)).await?;
         let create = json!({ "type": "create_conversation", "members": [second] });
-        // The host knows of the receiver when it has answered.
+        // When the host has answered, it knows the receiver.
         receiver.send(r#"{"type": "ping"}"#).await?;
         receiver.receive().await?;
         sender.send(&create.to_string()).await?;
@@ -369,8 +371,8 @@ impl Pair {
 
 type Chatted = (Vec<Duration>, Vec<Duration>, Vec<String>);
 
-/// One of a pair sends on time, whether or not the last message was answered; times to the replies and to the pushes,
-/// and refusals.
+/// The sender of a pair sends on time, whether or not the last message was answered. Returns the
+/// times to the replies and to the pushes, and the refusals.
 async fn chat(mut pair: Pair, first: Instant, end: Instant) -> anyhow::Result<Chatted> {
     let event = json!({
         "type": "send_message", "conversation_id": pair.conversation_id, "content": "x".repeat(64),
@@ -387,7 +389,7 @@ async fn chat(mut pair: Pair, first: Instant, end: Instant) -> anyhow::Result<Ch
             }
             reply = pair.sender.receive() => {
                 let reply = reply?;
-                let sent = *due.get(replies.len()).context("a reply to nothing")?;
+                let sent = *due.get(replies.len()).context("a reply without a request")?;
                 replies.push(sent.elapsed());
                 match Place::of(reply) {
                     Ok(place) => drop(replied.insert(place.id, sent)),
@@ -409,13 +411,15 @@ async fn chat(mut pair: Pair, first: Instant, end: Instant) -> anyhow::Result<Ch
     }
     let mut pushes = Vec::new();
     for (id, sent) in replied {
-        let pushed = pushed.get(&id).context("another message was delivered")?;
+        let pushed = pushed
+            .get(&id)
+            .context("a different message was delivered")?;
         pushes.push(*pushed - sent);
     }
     Ok((replies, pushes, refused))
 }
 
-/// Twice a second somebody logs in and opens a socket; the time of each, and failures.
+/// Twice a second, a user logs in and opens a socket. Returns the times of both, and the failures.
 async fn visit(address: SocketAddr, end: Instant) -> Chatted {
     let (mut logins, mut connects, mut failures) = (vec![], vec![], vec![]);
     let body = json!({ "username": VISITOR, "password": PASSWORD }).to_string();
@@ -429,7 +433,7 @@ async fn visit(address: SocketAddr, end: Instant) -> Chatted {
         match timeout(PATIENCE, login).await {
             Ok(answer) if answer.status == 202 => logins.push(started.elapsed()),
             Ok(answer) => failures.push(format!("login: {}", answer.status)),
-            Err(_) => failures.push(format!("login: nothing in {PATIENCE:?}")),
+            Err(_) => failures.push(format!("login: no answer in {PATIENCE:?}")),
         }
         let started = Instant::now();
         let connect = async {
@@ -441,7 +445,7 @@ async fn visit(address: SocketAddr, end: Instant) -> Chatted {
         match timeout(PATIENCE, connect).await {
             Ok(Ok(())) => connects.push(started.elapsed()),
             Ok(Err(error)) => failures.push(format!("new socket: {error}")),
-            Err(_) => failures.push(format!("new socket: nothing in {PATIENCE:?}")),
+            Err(_) => failures.push(format!("new socket: no answer in {PATIENCE:?}")),
         }
     }
     (logins, connects, failures)

@@ -1,4 +1,4 @@
-//! Sockets that are opened with a login token, until presence is stored, and closed.
+//! Opens sockets with a login token, waits until presence is stored, and closes them.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ pub struct Connects {
     /// Handshakes under way at any time.
     #[arg(long, default_value_t = 64)]
     concurrent: usize,
-    /// They take turns; each is in a conversation of ten.
+    /// Users, which take turns; each is in a conversation of ten.
     #[arg(long, default_value_t = 1000)]
     users: usize,
     #[command(flatten)]
@@ -31,7 +31,7 @@ pub async fn connects(arguments: Connects) -> Result<Vec<Measurement>> {
     } = arguments;
     ensure!(
         concurrent > 0 && users > 0,
-        "--concurrent and --users are at least 1"
+        "--concurrent and --users must be at least 1"
     );
     ensure_files(concurrent)?;
     let crowd = Crowd {
@@ -52,7 +52,8 @@ pub async fn connects(arguments: Connects) -> Result<Vec<Measurement>> {
     Ok(vec![measurement])
 }
 
-/// Sockets opened a second. A pong tells that the host knows the socket, and so that presence is stored.
+/// Returns the sockets opened a second. A pong shows that the host knows the socket, and so that
+/// presence is stored.
 fn round(site: &Site, concurrent: usize, length: Duration, turn: &mut usize) -> Result<f64> {
     let mut swarm = site.swarm()?;
     let ping = text(r#"{"type":"ping"}"#);

@@ -1,4 +1,5 @@
-//! Messages to many: each is alone in its group's writes, because the next is sent when the reply to the last has come.
+//! Messages to many members. Each message is the only one under way in its group, because the next
+//! one is sent after the reply to it.
 
 use std::time::{Duration, Instant};
 
@@ -19,10 +20,10 @@ pub struct FanOut {
     groups: usize,
     #[arg(long, default_value_t = 50)]
     members: usize,
-    /// Messages that are sent together; the next ones when all members have got all.
+    /// Messages that are sent together; the next ones follow when all members have received these.
     #[arg(long, default_value_t = 1)]
     burst: usize,
-    /// Length of a message.
+    /// Length of a message, in bytes.
     #[arg(long, default_value_t = 64)]
     bytes: usize,
     #[command(flatten)]
@@ -39,7 +40,7 @@ pub async fn fan_out(arguments: FanOut) -> Result<Vec<Measurement>> {
     } = arguments;
     ensure!(
         groups * members * burst > 0,
-        "--groups, --members and --burst are at least 1"
+        "--groups, --members and --burst must be at least 1"
     );
     ensure!(groups <= usize::from(u16::MAX), "--groups is too large");
     let crowd = Crowd {
@@ -51,10 +52,10 @@ pub async fn fan_out(arguments: FanOut) -> Result<Vec<Measurement>> {
     // Both sets of sockets are open at the same time.
     ensure_files(2 * crowd.users())?;
     let mut rooms = Rooms::new(&site, bytes, burst)?;
-    // A message to each, whose length is that of the floor's frames.
+    // One message to each group; the floor's frames get the length of its push.
     rooms.round(Duration::ZERO)?;
     let mut writes = RawWrites::start(crowd, rooms.payload_bytes)?;
-    // And one there, so that all are connected.
+    // One round there as well, so that all sockets are connected.
     writes.round(Duration::ZERO)?;
     let rounds = interleave(
         &common,
@@ -75,19 +76,19 @@ pub async fn fan_out(arguments: FanOut) -> Result<Vec<Measurement>> {
         .with("frame_bytes", frame_bytes);
     Ok(vec![match (burst, members) {
         (1, ..=500) => measurement.aims(Goal::RatioAtLeast(0.9)),
-        // Nothing is promised of larger ones.
+        // Larger groups have no target.
         (1, _) => measurement,
         _ => measurement.aims(Goal::RatioAtLeast(4.0)),
     }])
 }
 
-/// The groups with their members' sockets, of the users' numbers.
+/// The groups with their members' sockets, which have the users' numbers.
 struct Rooms {
     swarm: Swarm,
     crowd: Crowd,
     frames: Vec<Vec<u8>>,
     burst: usize,
-    /// Of each socket.
+    /// The order of messages on each socket.
     orders: Vec<Order>,
     payload_bytes: usize,
 }
@@ -120,7 +121,7 @@ impl Rooms {
             self.crowd,
             self.burst,
             length,
-            // The first member is the sender, and gets the reply.
+            // The first member is the sender and gets the reply.
             |swarm, group| swarm.send(group * members, &frames[group]),
             |index, payload| {
                 *payload_bytes = payload.len();
@@ -130,8 +131,9 @@ impl Rooms {
     }
 }
 
-/// Deliveries a second: each group begins anew when its first socket, which is the sender, has got as much as was begun; all
-/// the others get it meanwhile, and every one of them before the end. In bursts it begins anew when all have got all.
+/// Returns the deliveries a second. Each group sends again when its first socket, the sender, has
+/// received everything sent so far. The others receive it meanwhile, and every delivery must arrive
+/// before the end. With bursts, a group sends again when all its members have received everything.
 fn rounds(
     swarm: &mut Swarm,
     crowd: Crowd,
@@ -154,12 +156,12 @@ fn rounds(
     let is_done = swarm.run(end + PATIENCE, |swarm, index, payload| {
         take(index, payload)?;
         count += 1;
-        ensure!(count <= expected, "more has come than was sent");
+        ensure!(count <= expected, "more has arrived than was sent");
         let group = index / members;
         if index % members < awaited {
             ensure!(
                 missing[group] > 0,
-                "group {group} has got more than was sent"
+                "group {group} has received more than was sent"
             );
             missing[group] -= 1;
             if missing[group] == 0 {
@@ -179,7 +181,7 @@ fn rounds(
     Ok(count as f64 / started.elapsed().as_secs_f64())
 }
 
-/// The floor: a bare writer and as many sockets.
+/// The floor: a bare writer with the same number of sockets.
 struct RawWrites {
     swarm: Swarm,
     crowd: Crowd,
@@ -198,7 +200,7 @@ impl RawWrites {
         ])?;
         let mut swarm = Swarm::new(0)?;
         for index in 0..crowd.users() as u32 {
-            // The writer is told which socket it is.
+            // This tells the writer which socket it is.
             swarm.open_bare(server.address, &index.to_le_bytes())?;
             if index % 256 == 255 {
                 swarm.run(Instant::now(), |_, _, _| Ok(false))?;

@@ -1,4 +1,4 @@
-//! What sends are measured against: the same statements with nothing around them.
+//! What sends are measured against: the same statements without a host.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -23,10 +23,10 @@ impl Floor {
         Ok(Floor { db })
     }
 
-    /// A database without anything.
+    /// A database with only its schema.
     pub async fn open_file(path: &Path) -> anyhow::Result<libsql::Connection> {
         let db = libsql::Builder::new_local(path).build().await?.connect()?;
-        // As the host's store sets them.
+        // The same settings as in the host's store.
         db.execute_batch(
             "pragma busy_timeout = 2000; pragma journal_mode = wal; pragma synchronous = full; pragma foreign_keys = off;
              pragma cache_size = -32768;",
@@ -44,7 +44,7 @@ impl Floor {
         })
     }
 
-    /// Of both.
+    /// The operation that creates a conversation of both users.
     pub fn conversation() -> Result<handler::EventOperation, handler::Error> {
         let create = json!({ "type": "create_conversation", "members": ["b"] });
         Event::parse(&create.to_string()).operation
@@ -55,7 +55,8 @@ impl Floor {
     }
 }
 
-/// The statements of `send_message`, 64 to a request, with nothing around them.
+/// Runs the statements of `send_message` alone, 64 messages a request; returns the messages a
+/// second.
 pub async fn raw_batches(
     db: &libsql::Connection,
     length: Duration,
@@ -74,8 +75,9 @@ pub async fn raw_batches(
     Ok(f64::from(count) / started.elapsed().as_secs_f64())
 }
 
-/// The statements of `send_message`, kept prepared, 64 to a commit, with nothing around them; to so many conversations in
-/// turn: each has pages of its own to be changed.
+/// Runs the prepared statements of `send_message` alone, 64 messages a commit; returns the messages
+/// a second. They go to this many conversations in turn, because each conversation has its own
+/// pages to change.
 pub async fn raw_commits(
     conversations: usize,
     length: Duration,

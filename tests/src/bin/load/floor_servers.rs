@@ -1,4 +1,4 @@
-//! What sockets are measured against: servers, in processes of their own, that do nothing but read and write.
+//! What sockets are measured against: servers, in processes of their own, that only read and write.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use crate::frame::host_frame;
 
-/// This program again, as one of the floors; it ends with this value.
+/// This program, started again as one of the floors. It ends when this value is dropped.
 pub struct FloorServer {
     pub address: SocketAddr,
     child: Child,
@@ -61,14 +61,15 @@ pub struct FloorEcho {
 fn listen() -> Result<TcpListener> {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
     socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
-    // All of them come at once.
+    // All sockets connect at once.
     socket.listen(4096)?;
     let listener = TcpListener::from(socket);
     println!("{}", listener.local_addr()?);
     Ok(listener)
 }
 
-/// One thread: for each group named on the control connection, a frame to each socket of it, in a write of its own.
+/// Uses one thread. For each group named on the control connection, it writes a frame to each of
+/// the group's sockets, in a write of its own.
 pub fn floor_writes(arguments: &FloorWrites) -> Result<()> {
     let FloorWrites {
         sockets,
@@ -91,7 +92,7 @@ pub fn floor_writes(arguments: &FloorWrites) -> Result<()> {
     }
     let mut control = control.context("no control connection")?;
     let streams: Option<Vec<_>> = streams.into_iter().collect();
-    let streams = streams.context("a socket came twice")?;
+    let streams = streams.context("a socket connected twice")?;
     let frame = host_frame(payload_bytes);
     let (mut buffer, mut held) = (vec![0; 4096], 0);
     loop {
@@ -111,7 +112,8 @@ pub fn floor_writes(arguments: &FloorWrites) -> Result<()> {
     }
 }
 
-/// A thread for each core: for each request, told by its length, a frame; all that have come at once in one write.
+/// Uses one thread for each core. It answers each request, recognised by its length, with a frame;
+/// all requests that have arrived at once are answered in one write.
 pub fn floor_echo(arguments: &FloorEcho) -> Result<()> {
     let listener = listen()?;
     let threads = std::thread::available_parallelism()?.get();
@@ -166,7 +168,7 @@ fn echo(streams: Vec<TcpStream>, request_bytes: usize, frame: &[u8]) -> Result<(
             }
             let frames = frame.repeat(held[index] / request_bytes);
             held[index] %= request_bytes;
-            // They are few, and the other side reads.
+            // One write is enough: there are few frames, and the other side reads.
             let sent = stream.write(&frames)?;
             ensure!(sent == frames.len(), "the other side does not read");
         }

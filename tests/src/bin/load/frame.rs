@@ -1,6 +1,6 @@
-//! WebSocket frames, as far as this program needs them.
+//! The parts of WebSocket frames that this program needs.
 
-/// Opcodes, with the bit of the last fragment.
+/// Opcodes, with the bit of a final fragment.
 pub const TEXT: u8 = 0x81;
 pub const PING: u8 = 0x89;
 pub const CLOSE: u8 = 0x88;

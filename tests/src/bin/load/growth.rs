@@ -1,4 +1,4 @@
-//! What operations cost as the database grows.
+//! The cost of operations as the database grows.
 
 use std::path::Path;
 use std::time::Instant;
@@ -18,24 +18,25 @@ pub struct Growth {
     /// Messages in the small database.
     #[arg(long, default_value_t = 10_000)]
     small: i64,
-    /// Messages in the large one.
+    /// Messages in the large database.
     #[arg(long, default_value_t = 10_000_000)]
     large: i64,
-    /// Each operation is run so often, in the one database and in the other in turn.
+    /// Runs of each operation in each database, in turn.
     #[arg(long, default_value_t = 21)]
     rounds: usize,
 }
 
-/// Conversations in all.
+/// The number of all conversations.
 const CONVERSATIONS: i64 = 5_000;
-/// Those of the user in few of them.
+/// The conversations of the user who is in few of them.
 const FEW: std::ops::RangeInclusive<i64> = 15..=19;
-/// The one of them that all is about. Each of them has a full page of history, whatever the size.
+/// The conversation that the measured operations use. Each conversation of `FEW` has a full page of
+/// history, whatever the size of the database.
 const LONG: i64 = 17;
-/// Users that nobody knows yet.
+/// The number of users who are nobody's contact yet.
 const STRANGERS: usize = 1000;
 
-/// A user, and in how many conversations it is.
+/// A user, and the number of the user's conversations.
 #[derive(Clone, Copy)]
 struct Caller {
     id: i64,
@@ -70,7 +71,7 @@ pub async fn growth(arguments: Growth) -> Result<Vec<Measurement>> {
     } = arguments;
     ensure!(
         (1..=STRANGERS).contains(&rounds),
-        "--rounds is 1 to {STRANGERS}"
+        "--rounds must be from 1 to {STRANGERS}"
     );
     let folder = tempfile::TempDir::new()?;
     let mut databases = Vec::new();
@@ -79,7 +80,8 @@ pub async fn growth(arguments: Growth) -> Result<Vec<Measurement>> {
         let file = folder.path().join(format!("{}.db", databases.len()));
         populate(&file, messages).await?;
         let db = Floor::open_file(&file).await?;
-        // What the disk takes for a sync does not depend on the size, and would hide what does.
+        // The time of a disk sync does not depend on the size of the database, and would hide what
+        // does.
         db.execute_batch("pragma synchronous = off").await?;
         databases.push(db);
     }
@@ -107,19 +109,20 @@ pub async fn growth(arguments: Growth) -> Result<Vec<Measurement>> {
     Ok(measurements)
 }
 
-/// One operation, as it is repeated.
+/// An operation that is repeated.
 enum Step {
     Event(Example),
-    /// What was done before.
+    /// A repetition of the step before it.
     Again(Example),
-    /// With what the user has of each conversation in each of the databases.
+    /// `sync` with the revs that the user has, for each of the databases.
     Sync([Value; 2]),
     Connect,
     Disconnect,
 }
 
 impl Step {
-    /// Every event with what it needs, some of them with more, and what is no event.
+    /// Every event with its required fields, some events with more fields, and the operations that
+    /// are not events.
     async fn all(databases: &[libsql::Connection], caller: Caller) -> Result<Vec<(String, Step)>> {
         let mut steps = Vec::new();
         let examples = handler::EVENTS
@@ -152,7 +155,7 @@ impl Step {
         Ok(steps)
     }
 
-    /// How many seconds it took; what has to be done before does not count.
+    /// Returns the seconds that the operation took, without its preparation.
     async fn run(
         &self,
         db: &libsql::Connection,
@@ -184,7 +187,7 @@ impl Step {
                 .as_secs_f64());
             }
         };
-        // Everything is unread before, and each round has names of its own.
+        // Everything is unread before, and each round uses values of its own.
         let unread = "update members set read_id = 0 where conversation_id = ?1 and user_id = ?2";
         db.execute(unread, [LONG, caller.id]).await?;
         let event = event.to_string().replace(ROUND, &round.to_string());
@@ -195,7 +198,7 @@ impl Step {
     }
 }
 
-/// Events that are measured with one of their optional fields as well.
+/// Events that are also measured with one of their optional fields.
 const MORE: [(&str, &str); 4] = [
     ("get_conversations", "limit"),
     ("get_messages", "before"),
@@ -203,13 +206,13 @@ const MORE: [(&str, &str); 4] = [
     ("send_message", "client_id"),
 ];
 
-/// Stands for the number of the round.
+/// A placeholder for the number of the round.
 const ROUND: &str = "{round}";
 
 fn value(field: &Field) -> Value {
     match field.kind {
         Kind::Conversation => json!(LONG),
-        // The first message of it, as `populate` numbers them.
+        // The conversation's first message, as `populate` numbers them.
         Kind::Message | Kind::Position => json!(LONG),
         Kind::User => json!(format!("s{ROUND}")),
         Kind::Users => json!(["b", "s0"]),
@@ -226,7 +229,8 @@ fn is_asked_of_database(example: &Example) -> bool {
     operation.is_ok_and(|operation| operation.access() != Access::None)
 }
 
-/// What the user has of each conversation: all but the latest change of three of them, or of the one.
+/// The user's rev of each conversation. For three conversations, of which a user may be in only
+/// one, it lacks the latest change.
 async fn revs_of(db: &libsql::Connection, caller: Caller) -> Result<Value> {
     let mut revs = serde_json::Map::new();
     let of_user = "select c.id, c.rev from members m join conversations c on c.id = m.conversation_id where m.user_id = ?1";
@@ -239,13 +243,13 @@ async fn revs_of(db: &libsql::Connection, caller: Caller) -> Result<Value> {
     Ok(revs.into())
 }
 
-/// Makes a file with so many messages, spread over all conversations.
+/// Makes a file with this many messages, spread over all conversations.
 pub async fn populate(file: &Path, messages: i64) -> Result<()> {
     let db = Floor::open_file(file).await?;
     for register in Floor::users() {
         handle(&db, &Context::anonymous(0), &register, &mut Vec::new()).await?;
     }
-    // Indexes are sorted once, at the end; a file that is not finished is not used.
+    // Indexes are built once, at the end. An unfinished file is not used.
     let mut indexes = Vec::new();
     let on_messages = "select name, sql from sqlite_master where type = 'index' and tbl_name = 'messages' and sql is not null";
     let mut rows = db.query(on_messages, ()).await?;

@@ -18,7 +18,7 @@ use crate::swarm::{PATIENCE, Swarm};
 pub struct History {
     #[arg(long, default_value_t = 50)]
     sockets: usize,
-    /// Of a page, at most 100.
+    /// Messages of a page, at most 100.
     #[arg(long, default_value_t = 100)]
     messages: usize,
     #[command(flatten)]
@@ -31,8 +31,11 @@ pub async fn history(arguments: History) -> Result<Vec<Measurement>> {
         messages,
         common,
     } = arguments;
-    ensure!(sockets > 0, "--sockets is at least 1");
-    ensure!((1..=100).contains(&messages), "--messages is 1 to 100");
+    ensure!(sockets > 0, "--sockets must be at least 1");
+    ensure!(
+        (1..=100).contains(&messages),
+        "--messages must be from 1 to 100"
+    );
     let crowd = Crowd {
         groups: sockets,
         members: 1,
@@ -68,7 +71,7 @@ struct Readers {
     questions: Vec<Vec<u8>>,
     conversation_ids: Vec<i64>,
     messages: usize,
-    /// The page that each socket gets, every time.
+    /// The page that each socket gets every time.
     pages: Vec<Vec<u8>>,
 }
 
@@ -100,7 +103,7 @@ impl Readers {
             }
             ensure!(
                 page == payload,
-                "socket {index} got another page than before"
+                "socket {index} got a different page than before"
             );
             count += 1;
             match Instant::now() < end {
@@ -114,7 +117,7 @@ impl Readers {
     }
 }
 
-/// Whether a page has so many messages of the conversation, without gaps, the newest first.
+/// Checks that a page has this many messages of the conversation, without gaps, newest first.
 fn check(page: &[u8], conversation_id: i64, messages: usize) -> Result<()> {
     let page: Value = serde_json::from_slice(page)?;
     let list = page["data"]["messages"].as_array();
@@ -137,14 +140,16 @@ fn check(page: &[u8], conversation_id: i64, messages: usize) -> Result<()> {
     Ok(())
 }
 
-/// Pages a second through libsql alone, on as many threads as the host has readers: statements stepped, values read.
+/// Returns the pages a second through libsql alone, on as many threads as the host has readers. It
+/// steps the statements and reads the values.
 fn raw_pages(file: &Path, ids: &[i64], messages: usize, length: Duration) -> Result<f64> {
     let threads = std::thread::available_parallelism()?.get().clamp(1, 4);
     let read = |thread: usize| -> Result<f64> {
         let runtime = tokio::runtime::Builder::new_current_thread().build()?;
         runtime.block_on(async {
             let db = Floor::open_file(file).await?;
-            // A new file numbers users and conversations from 1, and each user has one.
+            // A new file numbers users and conversations from 1, and each user has one
+            // conversation.
             let operations = ids.iter().map(|id| {
                 let operation = Event::parse(&question(*id, messages).to_string()).operation?;
                 anyhow::Ok(operation.statements(&Context::new(*id, "".into(), 0)))
@@ -185,7 +190,7 @@ fn raw_pages(file: &Path, ids: &[i64], messages: usize, length: Duration) -> Res
     })
 }
 
-/// Runs the statement to its end and reads every value; how many rows there were.
+/// Runs the statement to its end and reads every value; returns the number of rows.
 async fn step(statement: &mut libsql::Statement, parameters: Vec<libsql::Value>) -> Result<usize> {
     statement.reset();
     let mut found = statement.query(parameters).await?;

@@ -1,4 +1,4 @@
-//! The memory of a host whose sockets say nothing.
+//! The memory of a host with idle sockets.
 
 use std::time::{Duration, Instant};
 
@@ -14,22 +14,22 @@ use crate::swarm::{PATIENCE, Swarm};
 
 #[derive(Args)]
 pub struct Idle {
-    /// Each of a user of its own; in conversations of `--members`.
+    /// Idle sockets. Each belongs to a user of its own, in conversations of `--members`.
     #[arg(long, default_value_t = 19_000)]
     sockets: usize,
     #[arg(long, default_value_t = 100)]
     members: usize,
-    /// That each sends between the two measurements.
+    /// Pings that each socket sends between the two measurements.
     #[arg(long, default_value_t = 5)]
     pings: usize,
-    /// Time for the host to become quiet, before each measurement.
+    /// Time for the host to become quiet before each measurement.
     #[arg(long, default_value_t = 2.0)]
     settle_seconds: f64,
     #[command(flatten)]
     common: Common,
 }
 
-/// `--rounds` and `--seconds` have no meaning: memory that a host has taken once it may keep.
+/// `--rounds` and `--seconds` have no effect, because a host may keep memory once it has taken it.
 pub async fn idle(arguments: Idle) -> Result<Vec<Measurement>> {
     let Idle {
         sockets,
@@ -40,7 +40,7 @@ pub async fn idle(arguments: Idle) -> Result<Vec<Measurement>> {
     } = arguments;
     ensure!(
         sockets > 0 && members > 0,
-        "--sockets and --members are at least 1"
+        "--sockets and --members must be at least 1"
     );
     ensure_files(sockets)?;
     let crowd = Crowd {
@@ -55,7 +55,7 @@ pub async fn idle(arguments: Idle) -> Result<Vec<Measurement>> {
         .context("--server-pid is needed, to see the memory of the host at --url")?;
     let settle = Duration::try_from_secs_f64(settle_seconds).context("--settle-seconds")?;
     let memory = async |swarm: &mut Option<Swarm>| {
-        // Sockets that are idle answer pings all the same.
+        // Idle sockets still answer pings.
         match swarm {
             Some(swarm) => drop(swarm.run(Instant::now() + settle, unexpected)?),
             None => tokio::time::sleep(settle).await,
@@ -63,7 +63,7 @@ pub async fn idle(arguments: Idle) -> Result<Vec<Measurement>> {
         anyhow::Ok([resident_kib(pid)?, anonymous_kib(pid)?])
     };
     let empty = memory(&mut None).await?;
-    // The first one brings the program's code into memory: it is not counted.
+    // The first socket brings the program's code into memory, so it is not counted.
     drop(site.connect_first(1)?);
     let warm = memory(&mut None).await?;
     let meter = Meter::start(Some(pid))?;
@@ -80,7 +80,7 @@ pub async fn idle(arguments: Idle) -> Result<Vec<Measurement>> {
         let name = format!("idle socket, {what}, of {sockets}");
         let [all, anonymous] = [0, 1].map(|kind| (kib[kind] - warm[kind]) / sockets as f64);
         Measurement::new(name, "KiB", vec![all])
-            // The rest is pages of the database's files.
+            // The rest of the memory is pages of the database's files.
             .with("anonymous_kib", anonymous)
             .aims(Goal::AtMost(2.0))
             .used(usage)
@@ -96,16 +96,17 @@ pub async fn idle(arguments: Idle) -> Result<Vec<Measurement>> {
 
 fn unexpected(_: &mut Swarm, index: usize, payload: &[u8]) -> Result<bool> {
     let text = String::from_utf8_lossy(payload);
-    anyhow::bail!("an idle socket, {index}, got {text}")
+    anyhow::bail!("the idle socket {index} got {text}")
 }
 
-/// Every socket sends pings, and the first of each group a message to all of it; all that comes of it comes.
+/// Every socket sends pings, and the first of each group sends a message to the group. Everything
+/// that they cause must arrive.
 fn traffic(swarm: &mut Swarm, site: &Site, sockets: usize, pings: usize) -> Result<()> {
     let members = site.crowd.members;
     let order = |id: &i64| vec![Order::after(*id, site.crowd.rev()); members];
     let mut orders: Vec<_> = site.conversation_ids.iter().flat_map(order).collect();
     let frames = text(r#"{"type":"ping"}"#).repeat(pings);
-    // In parts, as many clients would not do it at the same instant.
+    // In parts, because many clients would not do it at the same instant.
     for part in (0..sockets).collect::<Vec<_>>().chunks(10 * members) {
         let mut missing = part.len() * (1 + pings);
         for &index in part {

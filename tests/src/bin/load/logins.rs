@@ -1,4 +1,4 @@
-//! Logins: a password's hash each, on purpose slow.
+//! Logins. Each hashes a password, which is slow on purpose.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -24,7 +24,7 @@ pub struct Logins {
 
 pub async fn logins(arguments: Logins) -> Result<Vec<Measurement>> {
     let Logins { concurrent, common } = arguments;
-    ensure!(concurrent > 0, "--concurrent is at least 1");
+    ensure!(concurrent > 0, "--concurrent must be at least 1");
     let crowd = Crowd {
         groups: concurrent,
         members: 1,
@@ -54,14 +54,14 @@ pub async fn logins(arguments: Logins) -> Result<Vec<Measurement>> {
     Ok(vec![measurement])
 }
 
-/// Users that log in with the right password, and when they have, again.
+/// Users that log in with the right password, again and again.
 pub struct Storm {
     is_over: Arc<AtomicBool>,
     users: JoinSet<Result<Vec<Duration>>>,
 }
 
 impl Storm {
-    /// It rages when this returns: each has sent its first password.
+    /// Starts the logins. When this returns, each user has sent the first password.
     pub async fn start(site: &Site, concurrent: usize) -> Result<Self> {
         let is_over = Arc::new(AtomicBool::new(false));
         let mut users = JoinSet::new();
@@ -82,7 +82,7 @@ impl Storm {
         Ok(Storm { is_over, users })
     }
 
-    /// How long each login took.
+    /// Ends the logins; returns how long each took.
     pub async fn end(mut self) -> Result<Vec<Duration>> {
         self.is_over.store(true, Ordering::Relaxed);
         let mut times = Vec::new();
@@ -93,7 +93,7 @@ impl Storm {
     }
 }
 
-/// Passwords compared a second, on as many threads as the host has for them.
+/// Returns the passwords compared a second, on as many threads as the host uses for them.
 fn raw_hashes(length: Duration) -> Result<f64> {
     let stored = password::hash(PASSWORD, [7; 16]);
     let threads = std::thread::available_parallelism()?.get().div_ceil(2);

@@ -1,4 +1,4 @@
-//! What the system says: time and memory of processes, the disk, the limit of open files.
+//! Figures of the system: CPU time and memory of processes, the disk, the limit of open files.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -8,7 +8,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::measurement::median;
 
-/// CPU time of a process, or of this one, so far, from proc_pid_stat(5); ticks are hundredths of a second on Linux.
+/// The CPU time so far of a process, or of this one, from proc_pid_stat(5). Ticks are hundredths of
+/// a second on Linux.
 pub fn cpu_seconds(id: Option<u32>) -> Result<f64> {
     let id = id.unwrap_or_else(std::process::id);
     let stat = std::fs::read_to_string(format!("/proc/{id}/stat"))?;
@@ -21,7 +22,8 @@ pub fn cpu_seconds(id: Option<u32>) -> Result<f64> {
     Ok(ticks.sum::<Result<f64, _>>()? / 100.0)
 }
 
-/// CPU time of everything on this machine so far, and what other machines have taken of it, from proc_stat(5).
+/// The CPU time so far of everything on this machine, including the time that other virtual
+/// machines took from it, from proc_stat(5).
 pub fn machine_cpu_seconds() -> Result<f64> {
     let stat = std::fs::read_to_string("/proc/stat")?;
     let line = stat.lines().next().unwrap_or_default();
@@ -33,17 +35,17 @@ pub fn machine_cpu_seconds() -> Result<f64> {
     Ok((user + nice + system + irq + softirq + steal) / 100.0)
 }
 
-/// Memory of a process.
+/// The resident memory of a process.
 pub fn resident_kib(id: u32) -> Result<f64> {
     memory_kib(id, "VmRSS:")
 }
 
-/// That of it which is no file's.
+/// The part of the resident memory that does not belong to files.
 pub fn anonymous_kib(id: u32) -> Result<f64> {
     memory_kib(id, "RssAnon:")
 }
 
-/// A line of proc_pid_status(5).
+/// The value of a line of proc_pid_status(5).
 fn memory_kib(id: u32, name: &str) -> Result<f64> {
     let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix(name));
@@ -51,7 +53,8 @@ fn memory_kib(id: u32, name: &str) -> Result<f64> {
     Ok(kib.with_context(|| format!("no {name}"))?.parse()?)
 }
 
-/// The disk under temporary files: the median seconds of an fdatasync after 4 KiB were appended, over this time.
+/// The median seconds of an fdatasync after appending 4 KiB, measured over this time on the disk of
+/// temporary files.
 pub fn disk_sync_seconds(length: Duration) -> Result<f64> {
     let mut file = tempfile::tempfile()?;
     let (started, mut times) = (Instant::now(), Vec::new());
@@ -64,7 +67,8 @@ pub fn disk_sync_seconds(length: Duration) -> Result<f64> {
     Ok(median(&times))
 }
 
-/// Every socket is an open file, and shells allow 1,024 unless asked for more.
+/// Raises the limit of open files. Every socket is an open file, and shells allow only 1,024 by
+/// default.
 pub fn raise_file_limit() -> Result<()> {
     let maximum = getrlimit(Resource::Nofile).maximum;
     let raised = Rlimit {
@@ -74,7 +78,7 @@ pub fn raise_file_limit() -> Result<()> {
     Ok(setrlimit(Resource::Nofile, raised)?)
 }
 
-/// An error where so many sockets are more than this process may have.
+/// Fails if this process may not open this many sockets.
 pub fn ensure_files(sockets: usize) -> Result<()> {
     let maximum = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
     ensure!(

@@ -1,33 +1,35 @@
-//! Figures of the chat, each beside something it is measured against in the same run, round by round.
+//! Measures the chat. Each figure is compared with a floor that is measured in the same run, round
+//! by round.
 //!
 //!     load sends --pairs 100 --in-flight 1 --seconds 5 --rounds 3
 //!
-//! Without `--url` a scenario starts the host itself, on a new file with its users in it; with `--url http://HOST:PORT`
-//! or `https://HOST` it goes to a running one. All sockets of this program are on one thread, which does no more than it must. Checked of
-//! everything that should arrive: that it arrives once, in order; where it does not, the program says so and
-//! exits with 1. Each figure is a line for people and a line of JSON: medians, every round, the floor, CPUs in use.
+//! Without `--url`, a scenario starts the host itself, on a new file that contains its users. With
+//! `--url http://HOST:PORT` or `https://HOST`, it uses a running host. All sockets of this program
+//! are on one thread, which does no more than it must. The program checks that everything that
+//! should arrive does arrive, once and in order; otherwise it says so and exits with 1. Each figure
+//! is a line for people and a line of JSON: medians, every round, the floor, CPUs in use.
 //!
-//! | | measures | beside it |
+//! | | measures | the floor |
 //! |---|---|---|
-//! | `sends` | durable sends a second: each sender of a pair keeps `--in-flight` messages unanswered | the same statements in bare commits of 64 |
-//! | `latency` | sends at a steady `--rate`: from the time a message was due to its reply | fdatasync of 4 KiB on the same disk |
-//! | `latency --logins 4` | the p99 of that while so many log in | the p99 while nobody does |
-//! | `fan-out` | deliveries a second to `--groups` of `--members`, each message when the last has arrived everywhere; `--burst` | a write to each of as many sockets |
-//! | `pings` | the shortest way through the host, `--sockets` with `--in-flight` each | a bare TCP echo |
+//! | `sends` | durable sends a second; each sender of a pair keeps `--in-flight` messages unanswered | the same statements in bare commits of 64 |
+//! | `latency` | sends at a steady `--rate`: the time from when a message was due to its reply | fdatasync of 4 KiB on the same disk |
+//! | `latency --logins 4` | the p99 of that time while this many users log in | the p99 without logins |
+//! | `fan-out` | deliveries a second to `--groups` of `--members`, each message after the reply to the last; with `--burst`, each burst after the last has arrived everywhere | a write to each of as many sockets |
+//! | `pings` | pings, the shortest way through the host; `--sockets` with `--in-flight` each | a bare TCP echo |
 //! | `history` | pages of `--messages` | the same queries without a server |
 //! | `connects` | sockets opened a second, presence stored | |
 //! | `idle` | memory of an idle socket, before and after traffic | |
 //! | `logins` | logins a second | bare hashes on as many threads |
 //! | `mix` | something of everything, at a steady `--rate` | |
 //! | `start` | time to serve a file of `--messages`; memory of an empty host | |
-//! | `growth` | each operation in a database of `--large` messages | of `--small` messages |
-//! | `report` | all with a target: a table, `--json FILE`, `--svg FILE` | |
-//! | `remote` | sends over a libSQL server, with `--hosts` joined by a bus, which it all starts; `--delay-ms` before each request | bare batches of 64, one request each, through the same delay |
+//! | `growth` | each operation in a database of `--large` messages | the same with `--small` messages |
+//! | `report` | all scenarios with a target: a table, `--json FILE`, `--svg FILE` | |
+//! | `remote` | sends over a libSQL server, with `--hosts` joined by a bus; it starts all of them; `--delay-ms` before each request | bare batches of 64, one request each, through the same delay |
 //!
 //!     load attacks --seconds 5 --rounds 3
 //!
-//! What a few ordinary users get while others go to every limit and beyond, in turns with quiet rounds. It starts the
-//! host, with the limits that it has by itself. `--only` one of the attacks.
+//! What a few ordinary users experience while others go to every limit and beyond, in turns with
+//! quiet rounds. It starts the host with its default limits. `--only` selects one of the attacks.
 
 mod attackers;
 mod attacks;
@@ -59,16 +61,16 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use measurement::Measurement;
 
-/// Figures of the chat, each beside something it is measured against.
+/// Measures the chat; each figure is compared with a floor.
 #[derive(Parser)]
 enum Arguments {
     #[command(flatten)]
     Scenario(Scenario),
-    /// All scenarios that have a target, as a table.
+    /// Runs all scenarios that have a target, and prints a table.
     Report(report::Report),
-    /// What ordinary users get while others go to every limit.
+    /// What ordinary users experience while others go to every limit.
     Attacks(attacks::Attacks),
-    /// One of those attacks, for ever.
+    /// One of those attacks, without end.
     #[command(hide = true)]
     Attack(attackers::Attackers),
     /// A bare writer.

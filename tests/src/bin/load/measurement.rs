@@ -1,4 +1,4 @@
-//! Figures of several rounds beside their floor, for people and for programs.
+//! Figures of several rounds and of their floors, for people and for programs.
 
 use std::time::Duration;
 
@@ -15,35 +15,36 @@ pub struct Measurement {
     pub unit: &'static str,
     /// The figure, by round.
     pub rounds: Vec<f64>,
-    /// What it is measured against, in the same unit unless it says another.
+    /// The floor's name and figures, in the same unit unless the name says another.
     pub floor: Option<(&'static str, Vec<f64>)>,
     pub target: Option<Goal>,
     pub usage: Usage,
-    /// What else is worth to be known.
+    /// Further figures.
     pub more: Map<String, Value>,
 }
 
-/// What a figure should be.
+/// The target of a figure.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Goal {
-    /// Of its floor.
+    /// The ratio to the floor.
     RatioAtLeast(f64),
     RatioAtMost(f64),
     AtLeast(f64),
     AtMost(f64),
 }
 
-/// CPUs in use while the figure was measured, medians.
+/// The CPUs in use while the figure was measured; medians of the rounds.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Usage {
     pub client_cpu: f64,
     pub server_cpu: Option<f64>,
-    /// By all others on this machine, where it is known which is the host. They harm a figure and its floor unequally,
-    /// in either direction, so that a ratio beside them does not count.
+    /// The CPUs used by all other processes, if the host's process is known. They affect a figure
+    /// and its floor unequally, in either direction, so a ratio measured beside them does not
+    /// count.
     pub others_cpu: Option<f64>,
 }
 
-/// CPUs that others may use beside a measurement.
+/// The CPUs that other processes may use during a measurement.
 const OTHERS_CPU_MAX: f64 = 0.2;
 
 impl Usage {
@@ -52,7 +53,7 @@ impl Usage {
             .is_none_or(|others| others <= OTHERS_CPU_MAX)
     }
 
-    /// Of several rounds.
+    /// The medians of several rounds.
     fn medians(rounds: &[Usage]) -> Usage {
         let of = |cpus: fn(&Usage) -> Option<f64>| {
             let known: Vec<_> = rounds.iter().filter_map(cpus).collect();
@@ -117,7 +118,7 @@ impl Measurement {
         self
     }
 
-    /// The median of a further figure.
+    /// Adds the median of a further figure.
     pub fn beside(self, name: &str, rounds: &[f64]) -> Self {
         self.with(name, median(rounds))
     }
@@ -126,7 +127,7 @@ impl Measurement {
         median(&self.rounds)
     }
 
-    /// Of each round to the floor's round before it.
+    /// The ratio of each round to the floor's round before it.
     pub fn ratio(&self) -> Option<Spread> {
         let (_, floors) = self.floor.as_ref()?;
         let ratios = self.rounds.iter().zip(floors);
@@ -134,7 +135,7 @@ impl Measurement {
         Some(Spread::of(&ratios))
     }
 
-    /// Whether the target is met, where there is one.
+    /// Whether the target is met, if there is one.
     pub fn is_met(&self) -> Option<bool> {
         let ratio = self.ratio().map_or(f64::NAN, |ratio| ratio.median);
         Some(match self.target? {
@@ -192,7 +193,7 @@ impl Measurement {
             text += &format!(", others {others:.2}");
         }
         if !self.usage.is_quiet() {
-            text += " (the machine is not quiet, this does not count)";
+            text += " (the machine is not quiet; this figure does not count)";
         }
         text
     }
@@ -217,7 +218,7 @@ impl Measurement {
     }
 }
 
-/// What the rounds gave.
+/// The results of the rounds.
 pub struct Rounds<T> {
     pub figures: Vec<T>,
     pub floors: Vec<f64>,
@@ -231,14 +232,14 @@ impl<T> Rounds<T> {
     }
 }
 
-/// Runs the rounds, each after one of the floor, so that both see the same machine.
+/// Runs the rounds, each after a round of the floor, so that both see the same machine.
 pub async fn interleave<T>(
     common: &Common,
     pid: Option<u32>,
     mut floor: impl AsyncFnMut(Duration) -> Result<f64>,
     mut figure: impl AsyncFnMut(Duration) -> Result<T>,
 ) -> Result<Rounds<T>> {
-    ensure!(common.rounds > 0, "--rounds is at least 1");
+    ensure!(common.rounds > 0, "--rounds must be at least 1");
     let length = common.length()?;
     let (mut figures, mut floors) = (vec![], vec![]);
     let mut usages = Vec::new();
@@ -255,12 +256,12 @@ pub async fn interleave<T>(
     })
 }
 
-/// Of what has no floor.
+/// For scenarios without a floor.
 pub async fn no_floor(_: Duration) -> Result<f64> {
     Ok(f64::NAN)
 }
 
-/// CPU time from here on, of this program, the host and all others.
+/// Measures CPU time from its start: of this program, the host and all others.
 pub struct Meter {
     pid: Option<u32>,
     started: std::time::Instant,
@@ -289,7 +290,7 @@ impl Meter {
         Ok(Usage {
             client_cpu: client / elapsed,
             server_cpu: server.map(|server| server / elapsed),
-            // Each clock has ticks of its own.
+            // These clocks tick separately, so the difference can be negative.
             others_cpu: server.map(|server| ((machine - client - server) / elapsed).max(0.0)),
         })
     }
@@ -326,7 +327,7 @@ pub fn median(values: &[f64]) -> f64 {
     sorted.get(sorted.len() / 2).copied().unwrap_or_default()
 }
 
-/// With three digits, or those before the point and commas.
+/// The number with three digits, or all digits before the point, with commas.
 pub fn number(value: f64) -> String {
     if !value.is_finite() {
         return "–".into();

@@ -1,4 +1,4 @@
-//! Something of everything, as users would do it, at a steady rate.
+//! A mix of all events, as users would send them, at a steady rate.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -21,14 +21,15 @@ pub struct Mix {
     groups: usize,
     #[arg(long, default_value_t = 10)]
     members: usize,
-    /// Events a second, new sockets included, of all users together.
+    /// Events a second of all users together, including new sockets.
     #[arg(long, default_value_t = 2000.0)]
     rate: f64,
     #[command(flatten)]
     common: Common,
 }
 
-/// How often each is, of a hundred. A `connect` is a further socket of the user, which is closed when it has its pong.
+/// The share of each event, in percent. A `connect` is a further socket of the user, which is
+/// closed after its pong.
 const SHARES: [(&str, u8); 7] = [
     ("send_message", 20),
     ("mark_read", 20),
@@ -39,7 +40,7 @@ const SHARES: [(&str, u8); 7] = [
     ("connect", 3),
 ];
 
-/// Messages of each conversation at the beginning.
+/// The number of messages in each conversation at the beginning.
 const MESSAGES: usize = 100;
 
 pub async fn mix(arguments: Mix) -> Result<Vec<Measurement>> {
@@ -51,7 +52,7 @@ pub async fn mix(arguments: Mix) -> Result<Vec<Measurement>> {
     } = arguments;
     ensure!(
         groups * members > 0 && rate > 0.0,
-        "--groups, --members and --rate are more than 0"
+        "--groups, --members and --rate must be more than 0"
     );
     let crowd = Crowd {
         groups,
@@ -79,9 +80,9 @@ pub async fn mix(arguments: Mix) -> Result<Vec<Measurement>> {
 struct Users {
     swarm: Swarm,
     orders: Vec<Order>,
-    /// What each socket has asked and is not answered, with the time when it was due.
+    /// The unanswered requests of each socket, with the time when each was due.
     asked: Vec<VecDeque<(&'static str, Instant)>>,
-    /// Sockets that are being opened, since when.
+    /// Sockets that are being opened, with the time when each was due.
     opening: BTreeMap<usize, Instant>,
 }
 
@@ -145,7 +146,7 @@ impl Users {
             chance = chance.wrapping_sub(*share);
             is_drawn
         });
-        let (mut kind, _) = *drawn.context("the shares are a hundred in all")?;
+        let (mut kind, _) = *drawn.context("the shares add up to a hundred")?;
         if kind == "connect" {
             let ping = text(r#"{"type":"ping"}"#);
             let index = self.swarm.open(&site.target, &site.cookies[user], &ping)?;
@@ -153,7 +154,7 @@ impl Users {
             return Ok(());
         }
         if kind == "mark_read" && self.orders[user].id() == 0 {
-            // There is nothing yet that this socket knows.
+            // This socket does not know a message yet.
             kind = "ping";
         }
         let event = self.event(kind, user, id);
@@ -162,7 +163,7 @@ impl Users {
         Ok(())
     }
 
-    /// Replies are known by their `ref`.
+    /// An event with a `ref`, which identifies its reply.
     fn event(&self, kind: &str, user: usize, id: i64) -> Value {
         match kind {
             "send_message" => {
@@ -175,7 +176,7 @@ impl Users {
                 json!({ "type": kind, "ref": 1, "conversation_id": id, "on": fastrand::bool() })
             }
             "get_messages" => json!({ "type": kind, "ref": 1, "conversation_id": id, "limit": 50 }),
-            // A client that has missed the latest.
+            // A client that has missed the latest messages.
             "sync" => {
                 let rev = self.orders[user].rev() - 10;
                 json!({ "type": kind, "ref": 1, "revs": { id.to_string(): rev } })
@@ -198,7 +199,7 @@ impl Users {
                 }
             };
             if index >= orders.len() {
-                // Others talk before it has its pong.
+                // Pushes from others may arrive before the pong.
                 if ensure_pong(payload).is_ok()
                     && let Some(due) = opening.remove(&index)
                 {
@@ -211,12 +212,14 @@ impl Users {
                 orders[index].take(payload)?;
             }
             if payload.ends_with(br#","ref":1}"#) {
-                let (kind, due) = asked[index].pop_front().context("a reply to nothing")?;
+                let (kind, due) = asked[index]
+                    .pop_front()
+                    .context("a reply without a request")?;
                 let prefix = format!(r#"{{"type":"{kind}","success":true"#);
                 let text = || String::from_utf8_lossy(payload).into_owned();
                 ensure!(
                     payload.starts_with(prefix.as_bytes()),
-                    "to {kind}: {}",
+                    "the reply to {kind}: {}",
                     text()
                 );
                 arrived(kind, due, times);

@@ -1,9 +1,9 @@
-//! Checks of what a receiver gets: nothing lost, nothing twice, nothing out of order.
+//! Checks what a receiver gets: nothing is lost, repeated or out of order.
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-/// A message, as far as its place goes.
+/// The place of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
     pub id: i64,
@@ -12,8 +12,8 @@ pub struct Place {
 }
 
 impl Place {
-    /// Of a reply to `send_message` or of its push, without parsing more than it takes: this program shares the machine
-    /// with the host.
+    /// Reads the place from a reply to `send_message` or from its push. It parses no more than
+    /// needed, because this program shares the machine with the host.
     pub fn of(event: &[u8]) -> Result<Place> {
         if let Some(place) = Self::scan(event) {
             return Ok(place);
@@ -57,7 +57,7 @@ fn digits(bytes: &[u8]) -> Option<(i64, &[u8])> {
     Some((digits.iter().try_fold(0, add)?, rest)).filter(|_| count > 0)
 }
 
-/// What one socket has got of one conversation. It hears of every message in it.
+/// What one socket has received of one conversation. It receives every message in it.
 #[derive(Debug, Clone)]
 pub struct Order {
     conversation_id: i64,
@@ -66,7 +66,7 @@ pub struct Order {
 }
 
 impl Order {
-    /// From here on the revs above this one come.
+    /// Expects the revs after this one.
     pub fn after(conversation_id: i64, rev: i64) -> Self {
         Order {
             conversation_id,
@@ -75,7 +75,7 @@ impl Order {
         }
     }
 
-    /// The next message: its rev is the next one and its id a higher one.
+    /// Takes the next message, which must have the next rev and a higher id.
     pub fn take(&mut self, event: &[u8]) -> Result<()> {
         let Place {
             id,
@@ -84,7 +84,7 @@ impl Order {
         } = Place::of(event)?;
         ensure!(
             conversation_id == self.conversation_id,
-            "a message of conversation {conversation_id} to a socket of {}",
+            "a message of conversation {conversation_id} on a socket for conversation {}",
             self.conversation_id
         );
         let (last, last_id) = (self.rev, self.id);
@@ -108,7 +108,7 @@ impl Order {
         self.rev
     }
 
-    /// The latest message; 0 before there was one.
+    /// The id of the latest message; 0 before the first one.
     pub fn id(&self) -> i64 {
         self.id
     }

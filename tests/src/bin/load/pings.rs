@@ -16,7 +16,7 @@ use crate::swarm::{PATIENCE, Swarm, ensure_pong};
 pub struct Pings {
     #[arg(long, default_value_t = 50)]
     sockets: usize,
-    /// Pings of each socket that are not answered yet.
+    /// Pings that each socket keeps unanswered.
     #[arg(long, default_value_t = 10)]
     in_flight: usize,
     #[command(flatten)]
@@ -33,7 +33,7 @@ pub async fn pings(arguments: Pings) -> Result<Vec<Measurement>> {
     } = arguments;
     ensure!(
         sockets * in_flight > 0,
-        "--sockets and --in-flight are at least 1"
+        "--sockets and --in-flight must be at least 1"
     );
     ensure_files(2 * sockets)?;
     let crowd = Crowd {
@@ -50,7 +50,7 @@ pub async fn pings(arguments: Pings) -> Result<Vec<Measurement>> {
     for _ in 0..sockets {
         echo.open_bare(server.address, &[])?;
     }
-    // So that all are connected.
+    // One round, so that all sockets are connected.
     round(&mut echo, sockets, 1, &ping, Duration::ZERO, |_| Ok(()))?;
     let rounds = interleave(
         &common,
@@ -67,7 +67,8 @@ pub async fn pings(arguments: Pings) -> Result<Vec<Measurement>> {
     Ok(vec![measurement])
 }
 
-/// Replies a second. The requests for all replies that a socket has got at once leave in one write.
+/// Returns the replies a second. For all replies that a socket gets at once, it sends the next
+/// requests in one write.
 fn round(
     swarm: &mut Swarm,
     sockets: usize,
@@ -91,7 +92,7 @@ fn round(
         } else {
             ensure!(
                 missing[index] > 0,
-                "socket {index} has got more than it asked for"
+                "socket {index} has received more replies than it sent requests"
             );
             missing[index] -= 1;
             in_all -= 1;

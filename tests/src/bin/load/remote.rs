@@ -16,7 +16,7 @@ use crate::site::Site;
 pub struct Remote {
     #[arg(long, default_value_t = 1)]
     hosts: usize,
-    /// Put before every request to the database.
+    /// Delay before every request to the database.
     #[arg(long, default_value_t = 0)]
     delay_ms: u64,
     #[command(flatten)]
@@ -35,7 +35,10 @@ pub async fn remote(arguments: Remote) -> Result<Vec<Measurement>> {
         bytes,
         common,
     } = sends;
-    ensure!(count > 0 && pairs > 0, "--hosts and --pairs are at least 1");
+    ensure!(
+        count > 0 && pairs > 0,
+        "--hosts and --pairs must be at least 1"
+    );
     ensure!(common.url.is_none(), "remote starts all hosts itself");
     let sqld = Sqld::start().await;
     let gateway = Gateway::start(&sqld).await;
@@ -55,7 +58,7 @@ pub async fn remote(arguments: Remote) -> Result<Vec<Measurement>> {
     let targets = [first.into(), last.into()];
     let cookies = site.cookies.iter().enumerate();
     swarm.join(cookies.map(|(index, cookie)| (&targets[index % 2], &**cookie)))?;
-    // A database of its own for what is measured beside.
+    // The floor has a database of its own.
     let beside = Gateway::start(&sqld).await;
     for gateway in [&gateway, &beside] {
         gateway.delay(Duration::from_millis(delay_ms));

@@ -1,4 +1,4 @@
-//! All scenarios that have a target, each on a host of its own: a table, JSON, a drawing.
+//! All scenarios that have a target, each on a host of its own: a table, JSON, and a drawing.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,10 +14,10 @@ use crate::{Scenario, run};
 
 #[derive(Args)]
 pub struct Report {
-    /// These scenarios alone: names of subcommands.
+    /// Only these scenarios: names of subcommands.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
-    /// Length of a round, and of one of its floor.
+    /// Length of a round, and of a round of its floor, in seconds.
     #[arg(long, default_value_t = 5.0)]
     seconds: f64,
     #[arg(long, default_value_t = 3)]
@@ -36,7 +36,7 @@ pub struct Report {
     svg: Option<PathBuf>,
 }
 
-/// As in the arguments of this program.
+/// Command lines of this program.
 const COMMANDS: [&str; 14] = [
     "sends --pairs 100 --in-flight 1",
     "sends --pairs 100 --in-flight 8",
@@ -54,14 +54,14 @@ const COMMANDS: [&str; 14] = [
     "growth",
 ];
 
-/// A scenario's command line, and what came of it.
+/// A scenario's command line and its results.
 struct Line {
     command: String,
     measurements: Vec<Measurement>,
 }
 
 impl Line {
-    /// What stands in the table: of operations that grow, the worst.
+    /// The measurements in the table; of `growth`, only the worst.
     fn shown(&self) -> Vec<Measurement> {
         if !self.command.starts_with("growth") {
             return self.measurements.clone();
@@ -117,7 +117,7 @@ pub async fn report(arguments: Report) -> Result<()> {
         eprintln!("load {command}");
         let words = std::iter::once("load").chain(command.split(' '));
         let Command { scenario } = Command::try_parse_from(words)?;
-        // Each has a host of its own, which is gone afterwards.
+        // Each scenario has a host of its own, which ends with it.
         let measurements = Box::pin(run(scenario)).await;
         let measurements = measurements.with_context(|| format!("load {command}"))?;
         for measurement in &measurements {
@@ -145,7 +145,7 @@ pub async fn report(arguments: Report) -> Result<()> {
     let count = met.iter().filter(|is_met| **is_met).count();
     let disturbed = shown.iter().filter(|shown| !shown.usage.is_quiet()).count();
     if disturbed > 0 {
-        eprintln!("{disturbed} figures do not count: others used the machine meanwhile");
+        eprintln!("{disturbed} figures do not count: other processes used the machine meanwhile");
     }
     println!(
         "{}",
@@ -154,7 +154,7 @@ pub async fn report(arguments: Report) -> Result<()> {
     Ok(())
 }
 
-/// Where it was measured.
+/// The machine and the version that were measured.
 struct Conditions {
     cores: usize,
     kernel: String,
@@ -189,7 +189,7 @@ impl Conditions {
     }
 }
 
-/// In Markdown.
+/// The table in Markdown.
 fn table(lines: &[Line], conditions: &Conditions) -> String {
     let mut table = format!(
         "{}. Medians of the rounds; of the ratios also the smallest and the largest.\n\n\

@@ -1,4 +1,4 @@
-//! Durable sends in pairs: as fast as replies come, and at a steady rate.
+//! Durable sends in pairs: as fast as replies arrive, or at a steady rate.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -18,10 +18,10 @@ use crate::swarm::{PATIENCE, Swarm};
 pub struct Sends {
     #[arg(long, default_value_t = 100)]
     pub pairs: usize,
-    /// Messages of each sender that are not answered yet.
+    /// Messages that each sender keeps unanswered.
     #[arg(long, default_value_t = 1)]
     pub in_flight: usize,
-    /// Length of a message.
+    /// Length of a message, in bytes.
     #[arg(long, default_value_t = 64)]
     pub bytes: usize,
     #[command(flatten)]
@@ -35,17 +35,17 @@ pub struct Latencies {
     /// Messages a second, of all pairs together.
     #[arg(long, default_value_t = 1000.0)]
     rate: f64,
-    /// So many log in at any time, in every second round.
+    /// Users that log in at any time, in every second round.
     #[arg(long, default_value_t = 0)]
     logins: usize,
-    /// Length of a message.
+    /// Length of a message, in bytes.
     #[arg(long, default_value_t = 64)]
     bytes: usize,
     #[command(flatten)]
     common: Common,
 }
 
-/// Pairs of users, of which one sends to the other.
+/// Pairs of users; one user of each pair sends to the other.
 pub fn pairs_of(pairs: usize) -> Crowd {
     Crowd {
         groups: pairs,
@@ -63,7 +63,7 @@ pub async fn sends(arguments: Sends) -> Result<Vec<Measurement>> {
     } = arguments;
     ensure!(
         pairs > 0 && in_flight > 0,
-        "--pairs and --in-flight are at least 1"
+        "--pairs and --in-flight must be at least 1"
     );
     let site = Site::make(&common, pairs_of(pairs)).await?;
     let mut talk = Pairs::new(site.connected()?, &site, bytes);
@@ -87,7 +87,7 @@ pub async fn sends(arguments: Sends) -> Result<Vec<Measurement>> {
     Ok(vec![with_latencies(measurement, &rounds.figures)])
 }
 
-/// The medians of the rounds' latencies, as further figures.
+/// Adds the medians of the rounds' latencies as further figures.
 pub fn with_latencies(measurement: Measurement, rounds: &[Sent]) -> Measurement {
     let of = |latency: fn(&Sent) -> f64| rounds.iter().map(latency).collect::<Vec<_>>();
     measurement
@@ -107,13 +107,13 @@ pub async fn latency(arguments: Latencies) -> Result<Vec<Measurement>> {
     } = arguments;
     ensure!(
         pairs > 0 && rate > 0.0,
-        "--pairs and --rate are more than 0"
+        "--pairs and --rate must be more than 0"
     );
     let site = Site::make(&common, pairs_of(pairs)).await?;
     let mut talk = Pairs::new(site.connected()?, &site, bytes);
     if logins > 0 {
         let mut quiet = Vec::new();
-        // The quiet round is what the stormy one is measured against; `talk` is for both.
+        // The round without logins is the floor of the round with logins; both use `talk`.
         let talk = std::cell::RefCell::new(&mut talk);
         let mut counts = Vec::new();
         let rounds = interleave(
@@ -163,7 +163,7 @@ pub async fn latency(arguments: Latencies) -> Result<Vec<Measurement>> {
     Ok(vec![p50, p99])
 }
 
-/// Pairs with their sockets: those of the sender and the receiver are beside each other.
+/// Pairs with their sockets: the sender's and the receiver's sockets have consecutive numbers.
 pub struct Pairs {
     swarm: Swarm,
     pairs: Vec<Pair>,
@@ -172,11 +172,12 @@ pub struct Pairs {
 struct Pair {
     frame: Vec<u8>,
     orders: [Order; 2],
-    /// When the messages were due that have not arrived at the sender, as replies, and at the receiver, as pushes.
+    /// The due times of the messages that have not arrived yet: as replies at the sender, and as
+    /// pushes at the receiver.
     missing: [VecDeque<Instant>; 2],
 }
 
-/// A round.
+/// The results of a round.
 pub struct Sent {
     pub per_second: f64,
     pub replies: Latency,
@@ -196,7 +197,7 @@ impl Pairs {
         }
     }
 
-    /// Each sender keeps so many in flight.
+    /// Each sender keeps this many messages in flight.
     pub fn closed(&mut self, length: Duration, in_flight: usize) -> Result<Sent> {
         let started = Instant::now();
         let mut round = Round::default();
@@ -216,14 +217,14 @@ impl Pairs {
         round.end(is_done, started)
     }
 
-    /// Messages are sent when they are due, whatever comes back, by one pair after the other.
+    /// The pairs send in turn, each message when it is due, whatever comes back.
     pub fn open(&mut self, length: Duration, rate: f64) -> Result<Sent> {
         let started = Instant::now();
         let mut round = Round::default();
         let count = (length.as_secs_f64() * rate).ceil() as u32;
         for number in 0..count {
             let due = started + Duration::from_secs_f64(f64::from(number) / rate);
-            // What is late leaves at once, after a look at what has come.
+            // A late message is sent at once, after reading what has arrived.
             self.swarm.run(due, |_, index, payload| {
                 round.take(&mut self.pairs, index, payload)?;
                 Ok(false)
@@ -241,7 +242,7 @@ impl Pairs {
     }
 }
 
-/// What came so far.
+/// The results so far.
 #[derive(Default)]
 struct Round {
     missing: usize,
@@ -258,12 +259,15 @@ impl Round {
         self.missing += 2;
     }
 
-    /// Whether it is a reply.
+    /// Takes a reply or a push; returns whether it is a reply.
     fn take(&mut self, pairs: &mut [Pair], index: usize, payload: &[u8]) -> Result<bool> {
         let (pair, side) = (&mut pairs[index / 2], index % 2);
         pair.orders[side].take(payload)?;
         let Some(due) = pair.missing[side].pop_front() else {
-            anyhow::bail!("more than was sent: {}", String::from_utf8_lossy(payload));
+            anyhow::bail!(
+                "more messages arrived than were sent: {}",
+                String::from_utf8_lossy(payload)
+            );
         };
         self.times[side].push(due.elapsed());
         self.missing -= 1;

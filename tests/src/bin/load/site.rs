@@ -1,4 +1,4 @@
-//! Where the load goes: a running chat, or one that is started for it; with users in groups.
+//! The chat under load: a running one, or one that is started for it, with users in groups.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -27,29 +27,30 @@ use crate::machine::ensure_files;
 use crate::swarm::{PATIENCE, Swarm, Target};
 use crate::tls::Tls;
 
-/// What every scenario is told.
+/// The arguments of every scenario.
 #[derive(Args, Clone)]
 pub struct Common {
-    /// A running chat, http://HOST:PORT or https://HOST:PORT, instead of one that is started on a new file. Its limits
-    /// have to be off for users, addresses, logins and registrations. Floors are measured on this machine all the same,
-    /// without TLS.
+    /// A running chat, http://HOST:PORT or https://HOST:PORT, instead of one that is started on a
+    /// new file. Its limits for users, addresses, logins and registrations must be off. Floors are
+    /// still measured on this machine, without TLS.
     #[arg(long)]
     pub url: Option<String>,
-    /// PEM file of authorities to believe besides the system's, for https.
+    /// PEM file of authorities to trust besides the system's, for https.
     #[arg(long)]
     pub ca: Option<PathBuf>,
-    /// What the chat at --url signs tokens with: spares the logins. JWTSECRET in the environment is as good.
+    /// The secret with which the chat at --url signs tokens; makes logins unnecessary. JWTSECRET in
+    /// the environment does the same.
     #[arg(long)]
     pub secret: Option<String>,
-    /// Process of the host at --url, where it runs on this machine: for its CPU and memory.
+    /// Process id of the host at --url, if it runs on this machine, to measure its CPU and memory.
     #[arg(long)]
     pub server_pid: Option<u32>,
-    /// Length of a round, and of one of its floor.
+    /// Length of a round, and of a round of its floor, in seconds.
     #[arg(long, default_value_t = 5.0)]
     pub seconds: f64,
     #[arg(long, default_value_t = 3)]
     pub rounds: usize,
-    /// Loopback addresses to connect from, in turn, where the chat is on this machine.
+    /// Loopback addresses to connect from, in turn, if the chat is on this machine.
     #[arg(long, default_value_t = 8)]
     pub sources: usize,
 }
@@ -65,7 +66,7 @@ impl Common {
 pub struct Crowd {
     pub groups: usize,
     pub members: usize,
-    /// In each conversation, from its first member.
+    /// Messages in each conversation, sent by its first member.
     pub messages: usize,
 }
 
@@ -74,12 +75,12 @@ impl Crowd {
         self.groups * self.members
     }
 
-    /// Of a group.
+    /// The users of a group.
     pub fn members_of(&self, group: usize) -> Range<usize> {
         group * self.members..(group + 1) * self.members
     }
 
-    /// The rev of its conversation.
+    /// The rev of each group's conversation.
     pub fn rev(&self) -> i64 {
         1 + self.messages as i64
     }
@@ -89,11 +90,11 @@ impl Crowd {
 pub struct Site {
     pub target: Target,
     pub crowd: Crowd,
-    /// Of each user.
+    /// The cookie of each user.
     pub cookies: Vec<String>,
-    /// Of each user.
+    /// The username of each user.
     pub names: Vec<String>,
-    /// Of each group.
+    /// The conversation of each group.
     pub conversation_ids: Vec<i64>,
     pub pid: Option<u32>,
     sources: usize,
@@ -108,7 +109,7 @@ impl Site {
         }
     }
 
-    /// Starts a host on a file that has the crowd in it.
+    /// Starts a host on a file that contains the crowd.
     async fn start(common: &Common, crowd: Crowd) -> Result<Site> {
         let folder = tempfile::TempDir::new()?;
         let file = folder.path().join("chat.db");
@@ -127,9 +128,9 @@ impl Site {
         })
     }
 
-    /// Makes the crowd in a running chat.
+    /// Creates the crowd in a running chat.
     pub async fn join(common: &Common, target: Target, crowd: Crowd) -> Result<Site> {
-        // Names of this run alone, so that it can run again on the same database.
+        // The names are unique to this run, so that the program can run again on the same database.
         let run = std::time::UNIX_EPOCH.elapsed()?.as_millis();
         let run = format!("load-{run:x}-{}", std::process::id());
         let names: Vec<_> = (0..crowd.users()).map(|user| name(&run, user)).collect();
@@ -166,7 +167,7 @@ impl Site {
         Ok(site)
     }
 
-    /// Makes the conversations, and what is said in them, through sockets of the groups' first members.
+    /// Creates the conversations and their messages through sockets of the groups' first members.
     fn converse(&mut self) -> Result<()> {
         let mut swarm = self.swarm()?;
         let firsts = (0..self.crowd.groups).map(|group| self.crowd.members_of(group).start);
@@ -199,17 +200,17 @@ impl Site {
         creation(&self.names[self.crowd.members_of(group)])
     }
 
-    /// Without sockets so far.
+    /// A swarm without sockets.
     pub fn swarm(&self) -> Result<Swarm> {
         Swarm::new(self.sources)
     }
 
-    /// A socket for each user, of the same number.
+    /// A swarm with a socket for each user, which has the user's number.
     pub fn connected(&self) -> Result<Swarm> {
         self.connect_first(self.cookies.len())
     }
 
-    /// A socket for each of the first users.
+    /// A swarm with a socket for each of the first users.
     pub fn connect_first(&self, count: usize) -> Result<Swarm> {
         let mut swarm = self.swarm()?;
         ensure_files(count)?;
@@ -219,7 +220,8 @@ impl Site {
     }
 }
 
-/// The host on this file, without the limits that count users and addresses; its log is a file in the folder.
+/// Starts the host on this file, without the limits for users and addresses. Its log is a file in
+/// the folder.
 pub async fn start_host(file: &Path, folder: &Path) -> Process {
     let variables = [
         ("DBPATH", file.as_os_str()),
@@ -240,7 +242,7 @@ fn parse(url: &str, authorities: Option<&Path>) -> Result<Target> {
     let port = authority.port_u16().unwrap_or(default_port);
     let addresses = (name, port).to_socket_addrs();
     let addresses: Vec<_> = addresses.with_context(|| format!("--url {url}"))?.collect();
-    // What listens on localhost may do so for the older addresses alone.
+    // A server on localhost may listen only on IPv4.
     let address = addresses.iter().find(|address| address.is_ipv4());
     Ok(Target {
         address: *address
@@ -266,7 +268,7 @@ fn creation(names: &[String]) -> Value {
     json!({ "type": "create_conversation", "members": names, "name": "load" })
 }
 
-/// The frame of a message of so many bytes.
+/// The frame that sends a message of this many bytes.
 pub fn message(conversation_id: i64, bytes: usize) -> Vec<u8> {
     let content = "x".repeat(bytes);
     let event =
@@ -274,7 +276,8 @@ pub fn message(conversation_id: i64, bytes: usize) -> Vec<u8> {
     text(&event.to_string())
 }
 
-/// Makes a file with the crowd in it, all in one transaction; the ids of its conversations. All users have `PASSWORD`.
+/// Makes a file that contains the crowd, in one transaction. Returns the ids of its conversations.
+/// All users have `PASSWORD`.
 pub async fn populate(file: &Path, crowd: Crowd) -> Result<Vec<i64>> {
     let db = Floor::open_file(file).await?;
     let mut prepared = Prepared::default();
@@ -320,12 +323,12 @@ pub async fn populate(file: &Path, crowd: Crowd) -> Result<Vec<i64>> {
     Ok(ids)
 }
 
-/// Statements by their text.
+/// Prepared statements by their text.
 #[derive(Default)]
 struct Prepared(HashMap<&'static str, libsql::Statement>);
 
 impl Prepared {
-    /// Runs an operation in a transaction that is under way.
+    /// Runs an operation in the present transaction.
     async fn run<O: Operation>(
         &mut self,
         db: &libsql::Connection,
@@ -364,7 +367,7 @@ pub async fn login(target: &Target, username: &str) -> Result<String> {
     Ok(format!("login-token={token}"))
 }
 
-/// One request on a connection of its own; the whole answer.
+/// Sends one request on a connection of its own; returns the whole answer.
 pub async fn http(target: &Target, method: &str, path: &str, body: &str) -> Result<String> {
     let request = format!(
         "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",

@@ -1,4 +1,4 @@
-//! A WebSocket client that does no more than it must: it shares the machine with the host.
+//! A WebSocket client that does no more than it must, because it shares the machine with the host.
 
 use std::net::SocketAddr;
 
@@ -9,7 +9,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use crate::frame::{PING, PONG, TEXT, frame, head};
 
-/// Frames with a mask of zeros, whole frames back.
+/// Sends frames with a mask of zeros, and returns whole frames.
 pub struct Socket {
     pub source: Source,
     pub sink: OwnedWriteHalf,
@@ -20,7 +20,7 @@ impl Socket {
         Self::connect_with(address, &format!("Cookie: {cookie}\r\n")).await
     }
 
-    /// `headers`: lines of the handshake.
+    /// Connects with these lines of headers in the handshake.
     pub async fn connect_with(address: SocketAddr, headers: &str) -> anyhow::Result<Self> {
         let mut stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
@@ -53,7 +53,7 @@ impl Socket {
         Ok(())
     }
 
-    /// The payload of the next text frame; answers pings.
+    /// The payload of the next text frame. Pings are answered meanwhile.
     pub async fn receive(&mut self) -> anyhow::Result<&[u8]> {
         loop {
             match self.source.next().await? {
@@ -65,17 +65,18 @@ impl Socket {
     }
 }
 
-/// What comes from the host.
+/// The host's side of the connection.
 pub struct Source {
     stream: OwnedReadHalf,
     input: Vec<u8>,
-    /// Bytes at the start of `input` that belong to the frame returned last, and those of them before its payload.
+    /// `taken`: bytes at the start of `input` that belong to the frame returned last. `head`: those
+    /// of them before its payload.
     taken: usize,
     head: usize,
 }
 
 impl Source {
-    /// The first byte of the next frame, which `payload` has.
+    /// Reads the next frame; returns its first byte. `payload` has the rest.
     pub async fn next(&mut self) -> anyhow::Result<u8> {
         self.input.drain(..self.taken);
         self.taken = 0;

@@ -1,4 +1,4 @@
-//! How long a host takes from its start to its first answer, and what it needs then.
+//! How long a host takes from its start to its first answer, and its memory then.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ pub struct Start {
     /// Messages in the file.
     #[arg(long, default_value_t = 10_000_000)]
     messages: i64,
-    /// Kept, and used again: without one the file is made anew, among temporary files.
+    /// A file to use, and to keep for the next run. Without it, a temporary file is made.
     #[arg(long)]
     file: Option<PathBuf>,
     #[arg(long, default_value_t = 5)]
@@ -30,14 +30,14 @@ pub async fn start(arguments: Start) -> Result<Vec<Measurement>> {
         file,
         rounds,
     } = arguments;
-    ensure!(rounds > 0, "--rounds is at least 1");
+    ensure!(rounds > 0, "--rounds must be at least 1");
     let folder = tempfile::TempDir::new()?;
     let file = file.unwrap_or_else(|| folder.path().join("start.db"));
     if !file.exists() {
         populate(&file, messages).await?;
     }
     let (mut cold, mut warm, mut memory) = (vec![], vec![], vec![]);
-    // The first also makes the program, where it has changed.
+    // The first start also builds the program, if it has changed.
     drop(start_host(&folder.path().join("first.db"), folder.path()).await);
     for round in 0..rounds {
         let empty = folder.path().join(format!("empty-{round}.db"));
@@ -46,7 +46,8 @@ pub async fn start(arguments: Start) -> Result<Vec<Measurement>> {
         host.kill().await;
         let opened = std::fs::File::open(&file)?;
         opened.sync_all()?;
-        fadvise(&opened, 0, None, Advice::DontNeed).context("the file stays in memory")?;
+        fadvise(&opened, 0, None, Advice::DontNeed)
+            .context("the file cannot be removed from memory")?;
         for times in [&mut cold, &mut warm] {
             let started = Instant::now();
             let host = start_host(&file, folder.path()).await;

@@ -1,11 +1,11 @@
-//! Ratios to the floor, drawn.
+//! A drawing of the ratios to the floor.
 
 use std::fmt::Write;
 
 use crate::measurement::{Goal, Measurement};
 
 const WIDTH: f64 = 980.0;
-/// Where the bars begin, and how long the axis is.
+/// The start of the bars, and the length of the axis.
 const LEFT: f64 = 470.0;
 const AXIS: f64 = 320.0;
 const TOP: f64 = 64.0;
@@ -13,8 +13,9 @@ const ROW: f64 = 30.0;
 /// The ends of the axis, as powers of two.
 const POWERS: std::ops::RangeInclusive<i32> = -4..=4;
 
-/// A bar for each measurement with a floor, from 1, the floor itself, to its ratio, on an axis of powers of two; a mark
-/// where its target is. Readable on light and on dark.
+/// Draws a bar for each measurement with a floor. A bar goes from 1, the floor itself, to the
+/// ratio, on an axis of powers of two; a mark shows its target. The drawing is readable on light
+/// and on dark backgrounds.
 pub fn draw(measurements: &[Measurement], conditions: &str) -> String {
     let rows = measurements.iter().filter_map(|measurement| {
         let goal = match measurement.target {
@@ -66,7 +67,7 @@ pub fn draw(measurements: &[Measurement], conditions: &str) -> String {
         } else {
             "met"
         };
-        // A figure at its floor is seen too.
+        // A figure at its floor must be visible too.
         let length = (to - from).max(2.0);
         let name = escape(&measurement.name);
         let _ = write!(
@@ -112,7 +113,7 @@ pub fn draw(measurements: &[Measurement], conditions: &str) -> String {
     svg
 }
 
-/// Where a ratio is on the axis; what is beyond its ends is at them.
+/// The position of a ratio on the axis. A ratio beyond the axis is at its end.
 fn at(ratio: f64) -> f64 {
     let (first, last) = (f64::from(*POWERS.start()), f64::from(*POWERS.end()));
     LEFT + AXIS * (ratio.log2().clamp(first, last) - first) / (last - first)

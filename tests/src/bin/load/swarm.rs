@@ -1,5 +1,5 @@
-//! All sockets of this program, on one thread: what a message costs here is its system calls, because the program
-//! shares the machine with the host.
+//! All sockets of this program, on one thread. A message costs little more than its system calls
+//! here, because the program shares the machine with the host.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
@@ -14,9 +14,9 @@ use rustix::io::Errno;
 use crate::frame::{CLOSE, PING, PONG, TEXT, frame, head, text};
 use crate::tls::{Session, Tls};
 
-/// What has not come then is lost.
+/// What has not arrived after this time is lost.
 pub const PATIENCE: Duration = Duration::from_secs(15);
-/// Handshakes under way at once.
+/// The most handshakes under way at once.
 const HANDSHAKES: usize = 64;
 const READ_BYTES: usize = 256 * 1024;
 
@@ -24,7 +24,7 @@ const READ_BYTES: usize = 256 * 1024;
 #[derive(Debug, Clone)]
 pub struct Target {
     pub address: SocketAddr,
-    /// For the header of that name.
+    /// The value of the `host` header.
     pub host: String,
     pub tls: Option<Tls>,
 }
@@ -39,14 +39,14 @@ impl From<SocketAddr> for Target {
     }
 }
 
-/// Sockets by number. They are read and written while `run` runs.
+/// Sockets by number. They are read and written only while `run` runs.
 pub struct Swarm {
     epoll: OwnedFd,
     connections: Vec<Connection>,
-    /// Numbers of closed ones, to be used again.
+    /// Numbers of closed sockets, to be used again.
     free: Vec<usize>,
     closing: Vec<usize>,
-    /// Those that have been given something to send.
+    /// Sockets with something to send.
     unsent: Vec<usize>,
     ready: Vec<epoll::Event>,
     buffer: Vec<u8>,
@@ -58,7 +58,7 @@ pub struct Swarm {
 struct Connection {
     stream: Option<TcpStream>,
     tls: Option<Box<Session>>,
-    /// Sent when the handshake is done; `None` from then on.
+    /// Frames to send when the handshake is done; `None` afterwards.
     greeting: Option<Vec<u8>>,
     /// The beginning of a frame.
     input: Vec<u8>,
@@ -69,8 +69,8 @@ struct Connection {
 }
 
 impl Swarm {
-    /// `sources`: so many loopback addresses to connect from, in turn, where the target is this machine. Each has some
-    /// 28,000 ports, and limits by address count each for itself.
+    /// `sources` is the number of loopback addresses to connect from, in turn, if the target is
+    /// this machine. Each has some 28,000 ports, and limits by address count each on its own.
     pub fn new(sources: usize) -> Result<Self> {
         Ok(Swarm {
             epoll: epoll::create(CreateFlags::CLOEXEC)?,
@@ -88,12 +88,12 @@ impl Swarm {
         })
     }
 
-    /// When this program last looked whether something has come.
+    /// The time when this program last checked for input.
     pub fn now(&self) -> Instant {
         self.now
     }
 
-    /// Begins a WebSocket's handshake; `greeting`, frames, is sent when it is done.
+    /// Starts a WebSocket's handshake. `greeting` (frames) is sent when it is done.
     pub fn open(&mut self, target: &Target, cookie: &str, greeting: &[u8]) -> Result<usize> {
         let handshake = format!(
             "GET /ws HTTP/1.1\r\nHost: {}\r\nCookie: {cookie}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
@@ -109,7 +109,7 @@ impl Swarm {
         )
     }
 
-    /// Connects to what sends frames without a handshake: a floor.
+    /// Connects to a floor, which sends frames without a handshake.
     pub fn open_bare(&mut self, address: SocketAddr, first: &[u8]) -> Result<usize> {
         self.connect(address, None, None, first)
     }
@@ -165,7 +165,7 @@ impl Swarm {
         Ok(index)
     }
 
-    /// Opens a socket for each cookie, in their order, and waits until the host knows of all.
+    /// Opens a socket for each cookie, in their order, and waits until the host knows all of them.
     pub fn join<'a>(
         &mut self,
         sockets: impl IntoIterator<Item = (&'a Target, &'a str)>,
@@ -198,7 +198,8 @@ impl Swarm {
         Ok(())
     }
 
-    /// Frames for this socket: they leave when the handling of what has come from a socket is over, in one write.
+    /// Queues frames for this socket. They are sent in one write when the present input of a socket
+    /// has been handled.
     pub fn send(&mut self, index: usize, frames: &[u8]) {
         let connection = &mut self.connections[index];
         match &mut connection.tls {
@@ -211,7 +212,7 @@ impl Swarm {
         }
     }
 
-    /// Closes the socket; nothing more is heard of it.
+    /// Closes the socket. Nothing more is received from it.
     pub fn close(&mut self, index: usize) {
         let connection = &mut self.connections[index];
         if !connection.is_closing {
@@ -220,8 +221,9 @@ impl Swarm {
         }
     }
 
-    /// Hands each text frame (and frame of a floor) that comes to `receive`, until that says that it has all, which is
-    /// true, or until the time has come. An error where a socket is closed by the other side.
+    /// Passes each received text frame (and frame of a floor) to `receive`, until that returns true
+    /// because it has everything, or until the time is over. Returns whether `receive` has
+    /// everything. Fails if the other side closes a socket.
     pub fn run(
         &mut self,
         until: Instant,
@@ -250,7 +252,7 @@ impl Swarm {
                     is_done = self.read(index, &mut receive)?;
                     self.flush()?;
                 }
-                // What else is ready will still be.
+                // Other events remain ready.
                 if is_done {
                     break;
                 }
@@ -265,7 +267,7 @@ impl Swarm {
     fn flush(&mut self) -> Result<()> {
         for index in std::mem::take(&mut self.closing) {
             let connection = &mut self.connections[index];
-            // What is closed leaves the epoll by itself.
+            // A closed socket leaves the epoll by itself.
             connection.stream = None;
             connection.output.clear();
             self.free.push(index);
@@ -343,14 +345,14 @@ impl Swarm {
             None => &buffer[..count],
             Some(tls) => {
                 tls.open(&buffer[..count], &mut opened)?;
-                // The handshake goes on.
+                // Continue the handshake.
                 self.send(index, b"");
                 &opened
             }
         };
         let mut input = std::mem::take(&mut self.connections[index].input);
         let is_done;
-        // What comes whole, as nearly all does, is not copied.
+        // A frame that arrives whole, as nearly all do, is not copied.
         match input.is_empty() {
             true => {
                 let taken;
@@ -369,7 +371,7 @@ impl Swarm {
         Ok(is_done)
     }
 
-    /// The bytes that were whole frames, and whether `receive` has all.
+    /// Returns the number of bytes in whole frames, and whether `receive` has everything.
     fn take(
         &mut self,
         index: usize,
@@ -411,7 +413,7 @@ impl Swarm {
     }
 }
 
-/// Whether this answers a ping.
+/// Fails unless this is the answer to a ping.
 pub fn ensure_pong(payload: &[u8]) -> Result<()> {
     ensure!(
         payload == br#"{"type":"ping","success":true,"data":"pong"}"#,

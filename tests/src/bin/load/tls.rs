@@ -1,4 +1,5 @@
-//! TLS 1.3 to a chat behind a proxy: what is sealed here, others carry.
+//! TLS 1.3 to a chat behind a proxy. This module encrypts and decrypts; others do the input and
+//! output.
 
 use std::io::{Read, Write};
 use std::path::Path;
@@ -13,7 +14,7 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore};
 
-/// Whom to speak with, and whom to believe that it is them.
+/// The name of the server, and the authorities to trust.
 #[derive(Debug, Clone)]
 pub struct Tls {
     config: Arc<ClientConfig>,
@@ -21,7 +22,7 @@ pub struct Tls {
 }
 
 impl Tls {
-    /// Believes the system's authorities, and those in this PEM file.
+    /// Trusts the system's authorities and those in this PEM file.
     pub fn new(host: &str, authorities: Option<&Path>) -> Result<Self> {
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
@@ -57,11 +58,12 @@ impl Tls {
 
 const UNTRUSTED: &str = "TLS (--ca names a private authority)";
 
-/// One connection.
+/// The TLS of one connection.
 pub struct Session(ClientConnection);
 
 impl Session {
-    /// Appends to `output` what has to be sent: these bytes sealed or, until the handshake is done, its part.
+    /// Encrypts these bytes and appends to `output` what has to be sent: until the handshake is
+    /// done, its next part.
     pub fn seal(&mut self, plain: &[u8], output: &mut Vec<u8>) {
         let written = self.0.writer().write_all(plain);
         written.expect("its buffer has no limit");
@@ -70,7 +72,7 @@ impl Session {
         }
     }
 
-    /// Appends to `plain` what is in the bytes that have come.
+    /// Decrypts the received bytes and appends the result to `plain`.
     pub fn open(&mut self, mut sealed: &[u8], plain: &mut Vec<u8>) -> Result<()> {
         while !sealed.is_empty() {
             ensure!(self.0.read_tls(&mut sealed)? > 0, "the host ended TLS");
