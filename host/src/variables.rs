@@ -45,7 +45,7 @@ const GROUPS: [Group; 6] = [
         secret("FROM_DB_AUTH_TOKEN", "", "for `chatapp copy` between two servers: the token for FROM"),
     ]),
     ("Network", &[
-        plain("HOST", "127.0.0.1", "localhost or the IP address to listen on; 0.0.0.0 or :: for all"),
+        plain("HOST", "127.0.0.1", "the address to listen on; 0.0.0.0 or :: for all"),
         plain("PORT", "8000", "the port to listen on; 0 lets the system choose one"),
         plain("TRUSTED_PROXIES", "127.0.0.0/8,::1", "proxies whose X-Forwarded-For is believed"),
     ]),
@@ -58,7 +58,7 @@ const GROUPS: [Group; 6] = [
         plain("SOCKETS_MAX", "50000", "open sockets in all"),
         plain("SOCKETS_PER_USER", "100", "open sockets of one user"),
         plain("SOCKETS_PER_ADDRESS", "5000", "open sockets from one address"),
-        plain("EVENTS_PER_SECOND", "50", "events of one socket; all sockets of a user together: four times that"),
+        plain("EVENTS_PER_SECOND", "50", "events of one socket"),
         plain("LOGINS_PER_MINUTE", "300", "logins from one address"),
         plain("REGISTRATIONS_PER_HOUR", "300", "registrations from one address"),
     ]),
@@ -68,7 +68,7 @@ const GROUPS: [Group; 6] = [
         plain("LEASE_SECONDS", "30", "a host that is silent for so long counts as dead"),
     ]),
     ("Log and metrics", &[
-        plain("LOG_LEVEL", "info", "off, error, warn, info, debug, trace; or by target: warn,host=debug"),
+        plain("LOG_LEVEL", "info", "off, error, warn, info, debug, trace; by target: warn,host=debug"),
         plain("LOG_FORMAT", "text", "text or json"),
         plain("METRICS_ADDR", "", "the address and port of GET /metrics, such as 127.0.0.1:9464"),
     ]),
@@ -117,7 +117,7 @@ pub fn help() -> String {
             }
             line(name, &help);
             if variable.is_secret {
-                let help = format!("in place of {name}: a file with its text");
+                let help = format!("a file with the text of {name}");
                 line(&file_of(name), &help);
             }
         }
