@@ -486,7 +486,7 @@ pub async fn refuse(file: &Path, reason: &str) {
     refuse_in(PLAINLY, file, &[], reason).await;
 }
 
-/// Like the function above, started as by `Process::start_in`.
+/// Like `refuse`, but starts the program as `Process::start_in` does.
 pub async fn refuse_in(script: &str, file: &Path, variables: &[(&str, &str)], reason: &str) {
     let before = std::fs::read(file).ok();
     let database = ("DBPATH", file.to_str().expect("text"));
@@ -511,7 +511,7 @@ pub fn spawn(arguments: &[&str]) -> Child {
         .expect("the program starts")
 }
 
-/// Like the function above, started as by `Process::start_in`.
+/// Like `run`, but starts the program as `Process::start_in` does.
 pub async fn run_in(
     script: &str,
     arguments: &[&str],

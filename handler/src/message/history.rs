@@ -25,9 +25,9 @@ const LIMIT: Field = Field::optional(
     },
 );
 
-/// `get_messages {conversation_id, before? | after?, limit?}` → `{conversation_id, messages,
-/// has_more}`, newest first: as many [`Message`]s as `limit` and `ANSWER_BYTES_MAX` allow, and at
-/// least one if there is any.
+/// `get_messages {conversation_id, before? | after?, limit?}`
+/// → `{conversation_id, messages, has_more}`, newest first: as many [`Message`]s as `limit` and
+/// `ANSWER_BYTES_MAX` allow, and at least one if there is any.
 pub struct GetMessages {
     bound: Bound,
     limit: i64,

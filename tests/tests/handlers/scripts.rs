@@ -14,8 +14,9 @@
 //!
 //! - `→` sends a frame. The lines after it are everything that happens then, in order: first the
 //!   reply, then the pushes.
-//! - `typing {…}` is short for `{"type": "typing", …}` in a sent frame, and for `{"type": "typing",
-//!   "success": true, "data": {…}}` in a received one. Any other text is the frame itself.
+//! - `typing {…}` is short for `{"type": "typing", …}` in a sent frame, and for
+//!   `{"type": "typing", "success": true, "data": {…}}` in a received one. Any other text is the
+//!   frame itself.
 //! - `alice, bob ← …` is a push to every socket of both, except the one that asked. `the same` is
 //!   the reply without its `ref`.
 //! - `alice, bob join 3`: from now on, pushes to conversation 3 reach them; `leave`: they no longer

@@ -61,7 +61,7 @@ pub fn cookie(username: &str) -> String {
 pub async fn attacks(arguments: Attacks) -> anyhow::Result<()> {
     println!(
         "{PAIRS} pairs send 20 messages a second each, whatever comes back. Times are milliseconds from when a message is due. \
-         Attackers run on the same machine at the lowest priority (nice 19), so that the host is measured and not they."
+         Attackers run on the same machine at the lowest priority (nice 19), so that the figures are those of the host."
     );
     let chosen = Attack::value_variants().iter();
     let chosen = chosen.filter(|attack| arguments.only.is_none_or(|only| only == **attack));
