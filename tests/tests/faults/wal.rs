@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 
 use crate::stored::rows;
 
-/// README.md, "Limits".
+/// deploy/limits.md.
 const LOG_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 fn length(data: &Data) -> u64 {

@@ -80,7 +80,7 @@ impl User {
 
 #[tokio::test]
 async fn two_users_talk() {
-    let data = Data::new();
+    let data = Data::create();
     let host = data.start().await;
     let server = format!("http://{}", host.address);
     for name in ["alice", "bob", "carol"] {
@@ -117,7 +117,7 @@ async fn two_users_talk() {
 
 #[tokio::test]
 async fn mistakes_are_a_line() {
-    let data = Data::new();
+    let data = Data::create();
     let host = data.start().await;
     let server = format!("http://{}", host.address);
     register(host.address, "alice").await;

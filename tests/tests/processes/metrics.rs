@@ -200,7 +200,7 @@ async fn floods_are_counted() {
 
 #[tokio::test]
 async fn a_refused_origin_is_logged_with_the_variable() {
-    let data = Data::new();
+    let data = Data::create();
     let (host, metrics) = start(&data, "text").await;
     let long = format!("http://{}", "x".repeat(200));
     let preflight = ("access-control-request-method", "POST");

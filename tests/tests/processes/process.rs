@@ -244,7 +244,7 @@ async fn a_mistyped_variable_is_warned_of() {
     assert_eq!(status.code(), Some(1));
     assert!(errors.contains(hint), "{errors}");
     assert!(!errors.contains("do not show"), "{errors}");
-    let data = Data::new();
+    let data = Data::create();
     let path = data.file();
     let path = path.to_str().expect("text");
     let (status, output, _) = run(&["check"], &[("JWT_SECRET", "x"), ("DBPATH", path)]).await;
