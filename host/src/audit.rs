@@ -11,12 +11,12 @@ use crate::limits::rates::Rate;
 use crate::limits::refusal::Refusal;
 use crate::metrics::METRICS;
 
-/// Refusals that are logged per second, and at once after a pause, so that a flood of requests does
-/// not flood the log. All refusals are counted.
+/// Refusals that are logged a second, and at once after a pause: whoever floods the server does not flood its log. All are
+/// counted.
 const LINES_PER_SECOND: u32 = 10;
 const LINES_AT_ONCE: u32 = 100;
 
-/// Counts and logs a refusal. `username` is what the client claims.
+/// Something was refused to this client. `username` is whom it says it is.
 pub fn refused(refusal: Refusal, address: IpAddr, username: Option<&str>) {
     static LINES: Lazy<Rate> = Lazy::new(|| Rate::per_second(LINES_PER_SECOND, LINES_AT_ONCE));
     let reason = refusal.name();
@@ -26,7 +26,7 @@ pub fn refused(refusal: Refusal, address: IpAddr, username: Option<&str>) {
     }
 }
 
-/// Cuts a username to the longest that exists; a client may send one as long as a request.
+/// A name that is no user's may be as long as a request.
 fn short(username: &str) -> &str {
     let chars = username.char_indices();
     let end = chars.map(|(index, _)| index).nth(USERNAME_CHARS_MAX);
