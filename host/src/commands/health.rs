@@ -1,4 +1,5 @@
-//! `chatapp health`: asks a running server whether it is ready, where there is no other program that could.
+//! `chatapp health`: asks a running server whether it is ready, for systems without a program that
+//! can ask.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
