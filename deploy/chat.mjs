@@ -9,19 +9,22 @@ import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { createInterface } from "node:readline";
 
-const server = process.env.SERVER ?? "http://127.0.0.1:8000";
+const server = (process.env.SERVER ?? "http://127.0.0.1:8000").replace(/\/+$/, "");
 const [username, password, other] = process.argv.slice(2);
 
 const print = (line) => console.log(line.replace(/\p{Cc}/gu, " ")); // no control characters of others in this terminal
 const end = (line) => process.exit(console.error(line) ?? 1);
 
 if (other === undefined) end("usage: node deploy/chat.mjs USERNAME PASSWORD OTHER");
+if (!/^https?:\/\//.test(server)) end(`SERVER is "${server}": expected http://… or https://…`);
 const { WebSocket } = await import("ws").catch(() => end("no package ws: npm install --no-save --prefix deploy ws"));
 
 // The cookie of the login opens the socket.
 const body = JSON.stringify({ username, password });
-const login = await fetch(`${server}/auth/login`, { method: "POST", body }).catch(() =>
-  end(`no server at ${server}: start one with cargo run -p host`));
+const login = await fetch(`${server}/auth/login`, { method: "POST", body }).catch(({ cause }) =>
+  end(cause?.code === "ECONNREFUSED"
+    ? `no server at ${server}: start one with cargo run -p host`
+    : `${server}: ${cause?.message}`));
 if (!login.ok) end(`login: ${await login.text()}`);
 const cookie = login.headers.get("set-cookie").split(";")[0];
 const socket = new WebSocket(`${server.replace(/^http/, "ws")}/ws`, { headers: { cookie } });
@@ -71,6 +74,8 @@ async function chat() {
   };
   const { messages } = await request("get_messages", { conversation_id, limit: 20 });
   for (const message of [...messages.reverse(), ...early]) onMessage(message);
+
+  if (process.stdin.isTTY) print(`-- you are ${username}, talking to ${other}: type a line and press Enter; Ctrl-D ends`);
 
   const sent = [];
   const send = (content) => {

@@ -93,6 +93,15 @@ enum Command {
     },
 }
 
+/// The variables of commands on a database at rest.
+const AT_REST: [&str; 5] = [
+    "DBPATH",
+    "DB_AUTH_TOKEN",
+    "DB_AUTH_TOKEN_FILE",
+    "LOG_LEVEL",
+    "LOG_FORMAT",
+];
+
 fn main() -> ExitCode {
     match run() {
         Ok(code) => code,
@@ -108,12 +117,24 @@ fn run() -> anyhow::Result<ExitCode> {
     // It removes its variables, which is only safe while there is one thread.
     let inherited = ListenFd::from_env().take_tcp_listener(0)?;
     let arguments = Arguments::parse();
-    // A copy names its own databases; what a server would use does not matter to it.
-    let is_copy = matches!(arguments.command, Some(Command::Copy { .. }));
     let variable = |name: &str| std::env::var_os(name);
+    let is_used = |name: &str| match &arguments.command {
+        // A copy names its own databases; what a server would use does not matter to it.
+        Some(Command::Copy { .. }) => false,
+        // These work on a database at rest; how a server would be reached does not matter to them.
+        Some(
+            Command::Backup { .. }
+            | Command::Restore { .. }
+            | Command::Downgrade
+            | Command::Check { file: Some(_) },
+        ) => AT_REST.contains(&name),
+        Some(Command::Check { file: None } | Command::Event { .. } | Command::Health) | None => {
+            true
+        }
+    };
     let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     let mistyped = variables::mistyped(names);
-    let read = Config::read(|name| variable(name).filter(|_| !is_copy));
+    let read = Config::read(|name| variable(name).filter(|_| is_used(name)));
     if read.is_err() {
         // Perhaps this is why: there is no log yet.
         for warning in &mistyped {
@@ -156,6 +177,8 @@ fn run() -> anyhow::Result<ExitCode> {
                 }
             }
             Command::Check { file } => {
+                // They are about serving, not about a backup.
+                let warnings = warnings.iter().filter(|_| file.is_none());
                 for warning in warnings {
                     writeln!(output, "{warning}")?;
                 }

@@ -66,7 +66,11 @@ impl Server {
         let address = config.address;
         let listener = TcpListener::bind(address)
             .await
-            .with_context(|| format!("HOST and PORT: cannot listen on {address}"))?;
+            .with_context(|| {
+                format!(
+                    "HOST and PORT: cannot listen on {address}; if another program does, stop that one or set PORT"
+                )
+            })?;
         Self::open(config, listener).await
     }
 

@@ -376,7 +376,9 @@ pub fn is_served(path: &Path) -> anyhow::Result<bool> {
 pub fn lock(path: &Path) -> anyhow::Result<File> {
     try_lock(path)?.with_context(|| {
         let path = path.display();
-        format!("DBPATH: another server is running on {path}")
+        format!(
+            "DBPATH: another server is running on {path}: stop that one, or set DBPATH to another file"
+        )
     })
 }
 

@@ -2,7 +2,8 @@
 //! backups.
 
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
@@ -295,6 +296,30 @@ async fn restores_that_are_killed_leave_one_file_or_the_other() {
 }
 
 #[tokio::test]
+async fn a_restored_file_keeps_the_owner_and_the_mode_of_the_data_file() {
+    let site = Site::new();
+    let host = site.fill().await;
+    let backup = site.text("backup.db");
+    assert!(site.host(&["backup", &backup]).await.0);
+    host.stop().await;
+    let data = site.data();
+    // Only root can give a file to somebody else.
+    let own = rustix::process::geteuid();
+    let owner = if own.is_root() { 65534 } else { own.as_raw() };
+    chown(&data, Some(owner), None).expect("given away");
+    fs::set_permissions(&data, Permissions::from_mode(0o640)).expect("changed");
+    let (is_done, said) = site.host(&["restore", &backup]).await;
+    assert!(is_done, "{said}");
+    let restored = fs::metadata(&data).expect("a file");
+    assert_eq!((restored.uid(), restored.mode() & 0o777), (owner, 0o640));
+    // A backup is checked whatever a server on this machine would need.
+    let variables = [("DBPATH", "none.db"), ("HOST", "0.0.0.0")];
+    let (status, output, errors) = run(&["check", &backup], &variables).await;
+    assert!(status.success() && errors.is_empty(), "{output}{errors}");
+    assert!(!output.contains("JWTSECRET"), "{output}");
+}
+
+#[tokio::test]
 async fn what_cannot_be_done_is_refused_and_changes_nothing() {
     let site = Site::new();
     let host = site.fill().await;
@@ -314,8 +339,9 @@ async fn what_cannot_be_done_is_refused_and_changes_nothing() {
     let before = fs::read(site.data()).expect("the data");
     let damaged = site.path("damaged.db");
     let mut bytes = fs::read(&backup).expect("the backup");
-    // This is in the middle of a page of the last table or index.
-    let at = bytes.len() - 2000;
+    // This is the page of the last table or index, with its header: an empty page has nothing else
+    // that could be damaged.
+    let at = bytes.len() - 4096;
     bytes[at..].fill(0xa5);
     fs::write(&damaged, bytes).expect("written");
     fs::write(
@@ -334,7 +360,7 @@ async fn what_cannot_be_done_is_refused_and_changes_nothing() {
     let foreign = site.path("foreign.db");
     execute(&foreign, "create table notes (id integer primary key)").await;
     for (file, reason) in [
-        ("damaged.db", "malformed"),
+        ("damaged.db", "damaged: "),
         ("text", "not a database"),
         ("empty", "no host has used it"),
         ("newer.db", "schema version 99"),

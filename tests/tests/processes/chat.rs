@@ -123,10 +123,13 @@ async fn mistakes_are_a_line() {
     register(host.address, "alice").await;
     let nobody = format!("http://{}", free_address());
     let no_server = format!("no server at {nobody}: start one with cargo run -p host\n");
+    let no_scheme = host.address.to_string();
+    let expected = format!("SERVER is \"{no_scheme}\": expected http://… or https://…\n");
     let example = example();
     for (server, arguments, expected) in [
+        (&no_scheme, ["alice", PASSWORD, "bob"], expected.as_str()),
         (
-            &server,
+            &format!("{server}/"),
             ["alice", "wrong", "bob"],
             "login: mismatch username and password\n",
         ),
