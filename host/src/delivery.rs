@@ -69,9 +69,15 @@ impl Delivery {
     }
 
     /// From this delivery on the socket receives its user's pushes.
-    pub fn opened(socket: Arc<Socket>, arrival: Arrival, outbox: Outbox) -> Self {
+    pub fn opened(
+        socket: Arc<Socket>,
+        arrival: Arrival,
+        outbox: Outbox,
+        done: impl FnOnce() + Send + 'static,
+    ) -> Self {
         Delivery {
             outbox,
+            done: Some(Box::new(done)),
             ..Change::Opened(socket, arrival).into()
         }
     }

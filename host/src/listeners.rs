@@ -221,13 +221,6 @@ impl<S, F: Clone> Listeners<S, F> {
         released
     }
 
-    /// Marks a user whose conversations have to be read again.
-    pub fn doubt(&mut self, user_id: i64) {
-        if self.users.contains_key(&user_id) {
-            self.doubted.insert(user_id);
-        }
-    }
-
     pub fn is_doubted(&self) -> bool {
         !self.doubted.is_empty()
     }

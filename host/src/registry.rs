@@ -124,9 +124,11 @@ struct HeldPush {
 /// What was delivered lately, for users who connect or join a moment too late to receive it.
 struct Recent {
     since: Instant,
-    /// Users who joined a conversation through another host while they had no socket here. If one
-    /// of them connects now, the database may have been read before the join.
-    joined: HashSet<i64>,
+    /// By user, the conversations that the user joined through other hosts, each with the
+    /// `members_rev` of the join. For a user who connects now, the database may have been read
+    /// before the join.
+    joined: HashMap<i64, Vec<(i64, i64)>>,
+    joins: usize,
     /// By conversation, the latest `members_rev` of its pushes. A push from one host may arrive
     /// before the join of its reader, which comes from another host.
     pushes: HashMap<i64, i64>,
@@ -136,7 +138,8 @@ impl Default for Recent {
     fn default() -> Self {
         Recent {
             since: Instant::now(),
-            joined: HashSet::new(),
+            joined: HashMap::new(),
+            joins: 0,
             pushes: HashMap::new(),
         }
     }
@@ -144,7 +147,7 @@ impl Default for Recent {
 
 /// Longer than an operation takes.
 const RECENT: Duration = Duration::from_secs(15);
-/// Users who joined, and conversations with pushes, that are remembered together.
+/// Joins, and conversations with pushes, that are remembered together.
 const RECENT_MAX: usize = 100_000;
 /// In builds with assertions, the maps are checked once in this many rounds and at the end, because
 /// a check visits all entries.
@@ -377,13 +380,17 @@ impl Registry {
         }
     }
 
-    /// Remembers users who joined through another host and have no socket here.
+    /// Remembers users who joined through another host. Also those who have a socket here: it may
+    /// be closing, and the next one may have been opened before the join.
     fn remember_join(&mut self, output: &Output) {
-        if let Output::Join(change) = output {
-            let is_elsewhere = |id: &&i64| self.listeners.user(**id).is_none();
-            let users = change.user_ids.iter().filter(is_elsewhere);
-            self.recent.joined.extend(users);
+        let Output::Join(change) = output else {
+            return;
+        };
+        let join = (change.conversation_id, change.members_rev);
+        for user_id in &change.user_ids {
+            self.recent.joined.entry(*user_id).or_default().push(join);
         }
+        self.recent.joins += change.user_ids.len();
     }
 
     fn open(&mut self, socket: Arc<Socket>, arrival: Arrival) {
@@ -392,15 +399,15 @@ impl Registry {
         }
         let Arrival {
             user_id,
-            conversations,
+            mut conversations,
         } = arrival;
+        // A user who has left since hears nothing: pushes are meant for a later `members_rev` then.
+        for recent in [&self.recent, &self.older] {
+            conversations.extend(recent.joined.get(&user_id).into_iter().flatten());
+        }
         METRICS.sockets.inc();
         if self.listeners.arrive(user_id, socket, conversations) {
             METRICS.users.inc();
-        }
-        let recent = [&self.recent, &self.older];
-        if recent.iter().any(|recent| recent.joined.contains(&user_id)) {
-            self.listeners.doubt(user_id);
         }
     }
 
@@ -442,7 +449,7 @@ impl Registry {
         if self.listeners.is_doubted() {
             self.notices.doubted.notify_one();
         }
-        let recent = self.recent.joined.len() + self.recent.pushes.len();
+        let recent = self.recent.joins + self.recent.pushes.len();
         if self.recent.since.elapsed() > RECENT || recent > RECENT_MAX {
             self.older = std::mem::take(&mut self.recent);
         }

@@ -39,7 +39,9 @@ impl Presence {
         }
     }
 
-    /// Registers the socket, in commit order, under the user's id.
+    /// Registers the socket, in commit order, under the user's id. When this returns, the socket
+    /// receives pushes: what other hosts committed before, the socket's requests find in the
+    /// database.
     pub async fn open(
         &self,
         socket: &Arc<Socket>,
@@ -56,9 +58,9 @@ impl Presence {
         let then = move |outcome: Result<Arrival, Error>, outbox| match outcome {
             Ok(arrival) => {
                 let id = arrival.user_id;
-                let user = registered.user.get_or_init(|| User { id, name });
-                let _ = done.send(Ok(user.clone()));
-                Some(Delivery::opened(registered, arrival, outbox))
+                let user = registered.user.get_or_init(|| User { id, name }).clone();
+                let done = move || drop(done.send(Ok(user)));
+                Some(Delivery::opened(registered, arrival, outbox, done))
             }
             Err(error) => {
                 let _ = done.send(Err(error));
