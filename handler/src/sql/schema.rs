@@ -21,8 +21,8 @@ const MIGRATIONS: [&str; 5] = [
 /// The schema version that this program brings a database to.
 pub const VERSION: i64 = MIGRATIONS.len() as i64;
 
-/// Undoes the last migration, for a release that does not know it. Nothing that users have written
-/// is lost.
+/// Undoes the last migration, for a release that does not know it. No message is lost, but what that
+/// release has no place for is.
 const UNDO: &str = include_str!("../../migrations/0005_undo.sql");
 
 /// The tables that a file of the first backend has, and the columns of them that this program
