@@ -128,17 +128,18 @@ impl Guard {
         }
     }
 
-    /// Returns one row if the caller is a member (the role and the conversation's `members_rev`),
-    /// and none otherwise.
+    /// Returns one row if the caller is a member, and none otherwise: the role and, if other hosts
+    /// may use the same database, the conversation's `members_rev`.
     pub fn statement(&self, ctx: &Context) -> Statement {
-        Statement::new(
-            concat!(
+        let sql = match ctx.is_shared() {
+            true => concat!(
                 "select 0, ",
                 members_rev!("?1"),
                 " from members where conversation_id = ?1 and user_id = ?2"
             ),
-            [self.conversation_id.into(), ctx.user_id.into()],
-        )
+            false => "select 0 from members where conversation_id = ?1 and user_id = ?2",
+        };
+        Statement::new(sql, [self.conversation_id.into(), ctx.user_id.into()])
     }
 
     /// Fails with `NotFound` if the caller is not a member, and with `Forbidden` if the caller's
@@ -160,7 +161,8 @@ impl Guard {
         (self.stranger)(self.conversation_id, ctx)
     }
 
-    /// Everyone in the conversation, with the `members_rev` of the guard's rows.
+    /// Everyone in the conversation, with the `members_rev` of the guard's rows; 0 if they have
+    /// none.
     pub fn audience(&self, rows: &Rows) -> Audience {
         let mut columns = rows.first().map(|row| row.columns());
         let mut next = || columns.as_mut().map_or(0, |columns| columns.integer());
