@@ -22,10 +22,11 @@ create unique index changed_messages_by_rev on changed_messages (conversation_id
 
 -- members_rev: the conversation's rev at the latest change of its members. A host uses it to find
 -- out whether it has heard of all changes. A conversation that still has its first members has no
--- row, which counts as 1, its first rev.
+-- row, which counts as 1, its first rev. before: members_rev before that change.
 create table members_changes (
     conversation_id integer primary key,
-    members_rev     integer not null
+    members_rev     integer not null,
+    before          integer not null
 );
 
 -- mentions: a JSON list of the ids of the users whom the message mentions, or null if it mentions
@@ -54,14 +55,22 @@ create table reactions (
 
 -- created_at: Unix seconds, or null for a conversation from before this version.
 -- direct: the smaller and the larger id of the two members, as "1:2", or null for a group.
+-- member_count: so that nothing has to count ten thousand members.
+-- changed_by: the id of the request that changed the name, the members or the roles last, if its
+-- answer could get lost.
 alter table conversations add column created_at integer;
 alter table conversations add column direct text;
+alter table conversations add column member_count integer not null default 0;
+alter table conversations add column changed_by blob;
+
+update conversations set member_count = (select count(*) from members where conversation_id = conversations.id);
 
 -- One direct conversation for each pair, however many are created at once.
 create unique index conversations_direct on conversations (direct) where direct is not null;
 
--- role: 0 member, 1 admin, 2 owner.
+-- role: 0 member, 1 admin, 2 owner. joined_rev: the conversation's rev when the member joined.
 alter table members add column role integer not null default 0;
+alter table members add column joined_rev integer not null default 1;
 
 -- "Who is owner or admin of a conversation": most members are neither.
 create index members_with_role on members (conversation_id, role) where role > 0;

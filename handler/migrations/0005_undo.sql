@@ -10,4 +10,7 @@ alter table messages drop column changed_rev;
 alter table messages drop column mentions;
 alter table conversations drop column created_at;
 alter table conversations drop column direct;
+alter table conversations drop column member_count;
+alter table conversations drop column changed_by;
 alter table members drop column role;
+alter table members drop column joined_rev;

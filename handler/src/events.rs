@@ -1,9 +1,14 @@
 //! The list of all events of the protocol, and the parser that turns a text frame into the
 //! operation that answers it.
 
+use crate::conversation::add::AddMembers;
 use crate::conversation::create::CreateConversation;
 use crate::conversation::info::GetConversationInfo;
+use crate::conversation::leave::LeaveConversation;
 use crate::conversation::list::GetConversations;
+use crate::conversation::remove::RemoveMember;
+use crate::conversation::rename::RenameConversation;
+use crate::conversation::set_role::SetRole;
 use crate::declaration::{Declaration, EventOperation};
 use crate::error::Error;
 use crate::fields::Fields;
@@ -30,6 +35,11 @@ pub const EVENTS: &[Declaration] = &[
     Declaration::of::<CreateConversation>(),
     Declaration::of::<GetConversations>(),
     Declaration::of::<ByMember<GetConversationInfo>>(),
+    Declaration::of::<ByMember<RenameConversation>>(),
+    Declaration::of::<ByMember<AddMembers>>(),
+    Declaration::of::<ByMember<RemoveMember>>(),
+    Declaration::of::<ByMember<LeaveConversation>>(),
+    Declaration::of::<ByMember<SetRole>>(),
     Declaration::of::<ByMember<SendMessage>>(),
     Declaration::of::<ByMember<GetMessages>>(),
     Declaration::of::<ByMember<Typing>>(),
@@ -39,6 +49,9 @@ pub const EVENTS: &[Declaration] = &[
 
 /// The longest string `ref`, in characters.
 pub const REF_CHARS_MAX: usize = 64;
+
+/// As many characters of an unknown type are in the text of the error.
+const SHOWN_TYPE_CHARS_MAX: usize = 64;
 
 /// A received request: how to reply to it, and the operation to run or the error that prevents it.
 pub struct Event {
@@ -59,10 +72,7 @@ impl Event {
             .find(|declared| Some(declared.kind) == kind.as_deref());
         let (kind, operation) = match declared {
             Some(declared) => (declared.kind, declared.read(fields)),
-            None => {
-                let text = "no type field found in the event";
-                ("root", Err(Error::Invalid(text.into())))
-            }
+            None => ("root", Err(unknown(kind.as_deref(), &reference))),
         };
         let (reference, operation) = match reference {
             Ok(reference) => (reference, operation),
@@ -84,6 +94,18 @@ impl Event {
             operation: Err(error),
         }
     }
+}
+
+/// The error for an event of no known type. Clients of the first backend, which send no `ref`, get
+/// the text that they know.
+fn unknown(kind: Option<&str>, reference: &Result<Option<String>, Error>) -> Error {
+    Error::Invalid(match (kind, reference) {
+        (Some(kind), Ok(Some(_))) => {
+            let shown: String = kind.chars().take(SHOWN_TYPE_CHARS_MAX).collect();
+            format!("unknown type {}", json(&shown))
+        }
+        _ => "no type field found in the event".to_owned(),
+    })
 }
 
 /// The JSON text of the `ref` to return.

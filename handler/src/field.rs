@@ -31,6 +31,8 @@ pub enum Kind {
     Position,
     /// A username.
     User,
+    /// The username of a member of the conversation that the event names.
+    Member,
     /// A list of usernames.
     Users,
     /// An object that maps conversation ids to revs.
@@ -43,6 +45,8 @@ pub enum Kind {
         max: i64,
     },
     Flag,
+    /// One of these texts.
+    Choice(&'static [&'static str]),
 }
 
 /// How long a text may be.
@@ -193,8 +197,21 @@ impl Field {
     }
 
     pub fn required_flag(&self, fields: &Fields) -> Result<bool, Error> {
-        self.typed(fields.flag(self.name))?
-            .ok_or_else(|| self.error())
+        self.flag(fields)?.ok_or_else(|| self.error())
+    }
+
+    pub fn flag(&self, fields: &Fields) -> Result<Option<bool>, Error> {
+        self.typed(fields.flag(self.name))
+    }
+
+    /// The place of the text among the kind's choices.
+    pub fn required_choice(&self, fields: &Fields) -> Result<usize, Error> {
+        let text = self.required_text(fields)?;
+        let Kind::Choice(choices) = self.kind else {
+            return Err(self.error());
+        };
+        let place = choices.iter().position(|choice| *choice == text);
+        place.ok_or_else(|| self.error())
     }
 
     #[inline]
@@ -217,9 +234,10 @@ impl Field {
             }
             (None, Kind::Users) => "a list of strings".to_owned(),
             (None, Kind::Revs) => "an object from conversation ids to integers".to_owned(),
-            (None, Kind::User) => "a string".to_owned(),
+            (None, Kind::User | Kind::Member) => "a string".to_owned(),
             (None, Kind::Conversation | Kind::Message | Kind::Position) => "an integer".to_owned(),
             (None, Kind::Flag) => "true or false".to_owned(),
+            (None, Kind::Choice(choices)) => format!("one of {}", choices.join(", ")),
         };
         Error::Invalid(format!("{name} should be {text}"))
     }

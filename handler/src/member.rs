@@ -15,6 +15,31 @@ use crate::sql::{Rows, Statement};
 pub(crate) const CONVERSATION_ID: Field = Field::required("conversation_id", Kind::Conversation)
     .wrong("expected conversation_id as integer");
 
+/// Whether conversation `?1` has an owner. If it has none, as in a file of the first backend, every
+/// member may do what an owner may.
+macro_rules! has_owner {
+    () => {
+        "exists (select 1 from members where conversation_id = ?1 and role > 0 and role = 2)"
+    };
+}
+pub(crate) use has_owner;
+
+/// Whether `?2` may change conversation `?1`, as a member whose role has at least this number.
+macro_rules! may_change {
+    ($least:literal) => {
+        concat!(
+            "exists (select 1 from members mb join conversations c on c.id = mb.conversation_id
+                 where mb.conversation_id = ?1 and mb.user_id = ?2 and c.direct is null
+                     and (mb.role >= ",
+            $least,
+            " or not ",
+            $crate::member::has_owner!(),
+            "))"
+        )
+    };
+}
+pub(crate) use may_change;
+
 /// An event that only a member of the conversation may send.
 pub trait MemberEvent: Send + Sync + Sized + 'static {
     const TYPE: &'static str;
@@ -22,6 +47,10 @@ pub trait MemberEvent: Send + Sync + Sized + 'static {
     const FIELDS: &'static [Field];
     /// The least role that the caller must have.
     const LEAST: Role = Role::Member;
+    /// Whether it changes the conversation's name, members or roles. Direct conversations refuse
+    /// such an event. It records its request in `changed_by`, and so finds out whether it has been
+    /// done already when it is repeated.
+    const CHANGES_GROUP: bool = false;
     const ACCESS: Access;
     /// Whether the guard's statement comes first. An event that cannot afford that extra statement
     /// sets this to `false`. It then guards each of its statements itself, and runs the guard's
@@ -55,8 +84,8 @@ pub trait MemberEvent: Send + Sync + Sized + 'static {
 }
 
 /// An event for the members of a conversation. Its checks run in this order: the conversation's id
-/// is valid; the caller is a member; the caller's role is high enough; the other fields are valid;
-/// the event's own conditions hold. So someone who is not a member learns nothing about the
+/// is valid; the caller is a member; the conversation is not direct, if the event changes it; the
+/// caller's role is high enough; the other fields are valid; the event's own conditions hold. So someone who is not a member learns nothing about the
 /// conversation.
 pub struct ByMember<E> {
     guard: Guard,
@@ -73,6 +102,7 @@ impl<E: MemberEvent> Declared for ByMember<E> {
             guard: Guard {
                 conversation_id: E::FIELDS[0].required_integer(fields)?,
                 least: E::LEAST,
+                changes_group: E::CHANGES_GROUP,
                 stranger: E::stranger,
             },
             event: E::read(fields),
@@ -115,6 +145,7 @@ impl<E: MemberEvent> Operation for ByMember<E> {
 pub struct Guard {
     pub conversation_id: i64,
     least: Role,
+    changes_group: bool,
     stranger: fn(i64, &Context) -> Error,
 }
 
@@ -124,6 +155,7 @@ impl Guard {
         Guard {
             conversation_id,
             least: Role::Member,
+            changes_group: false,
             stranger,
         }
     }
@@ -131,6 +163,9 @@ impl Guard {
     /// Returns one row if the caller is a member, and none otherwise: the role and, if other hosts
     /// may use the same database, the conversation's `members_rev`.
     pub fn statement(&self, ctx: &Context) -> Statement {
+        if self.changes_group {
+            return self.statement_for_change(ctx);
+        }
         let sql = match ctx.is_shared() {
             true => concat!(
                 "select 0, ",
@@ -142,19 +177,61 @@ impl Guard {
         Statement::new(sql, [self.conversation_id.into(), ctx.user_id.into()])
     }
 
+    /// Returns one row if the caller is a member, or has left by this very request: the role,
+    /// whether the conversation is direct, and whether this request has been done already.
+    fn statement_for_change(&self, ctx: &Context) -> Statement {
+        Statement::new(
+            concat!(
+                "select iif(",
+                has_owner!(),
+                ", coalesce(m.role, 0), 2), c.direct is not null, c.changed_by is ?3 and ?3 is not null
+                 from conversations c left join members m on m.conversation_id = c.id and m.user_id = ?2
+                 where c.id = ?1 and (m.user_id is not null or c.changed_by = ?3)"
+            ),
+            [
+                self.conversation_id.into(),
+                ctx.user_id.into(),
+                ctx.request_key(),
+            ],
+        )
+    }
+
     /// Fails with `NotFound` if the caller is not a member, and with `Forbidden` if the caller's
-    /// role is too low.
+    /// role is too low or the conversation cannot be changed. A request that has been done already
+    /// passes.
     pub fn check(&self, rows: &Rows, ctx: &Context) -> Result<(), Error> {
         let Some(row) = rows.first() else {
             return Err(self.stranger(ctx));
         };
-        match Role::of(row.columns().integer()) >= self.least {
+        let mut columns = row.columns();
+        let role = Role::of(columns.integer());
+        if self.changes_group {
+            let (is_direct, is_done) = (columns.flag(), columns.flag());
+            if is_done {
+                return Ok(());
+            }
+            if is_direct {
+                let text = "a direct conversation cannot be changed";
+                return Err(Error::Forbidden(text.into()));
+            }
+        }
+        match role >= self.least {
             true => Ok(()),
             false => Err(Error::Forbidden(format!(
                 "only {} may do this",
                 self.least.who()
             ))),
         }
+    }
+
+    /// Whether this request has been done already, from the rows of an event that changes the
+    /// conversation.
+    pub fn is_done(rows: &Rows) -> bool {
+        rows.first().is_some_and(|row| {
+            let mut columns = row.columns();
+            let (_role, _is_direct) = (columns.integer(), columns.flag());
+            columns.flag()
+        })
     }
 
     pub fn stranger(&self, ctx: &Context) -> Error {

@@ -1,6 +1,6 @@
 //! The role of a member in a conversation.
 
-/// Each role may do what the roles before it may. Nobody is more than a member yet.
+/// Each role may do what the roles before it may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
     Member,
@@ -9,12 +9,23 @@ pub enum Role {
 }
 
 impl Role {
+    /// The names on the wire, in the order of the numbers in the database.
+    pub(crate) const NAMES: &[&str] = &["member", "admin", "owner"];
+
     /// The role with this number in the database.
     pub(crate) fn of(number: i64) -> Self {
         match number {
             2.. => Role::Owner,
             1 => Role::Admin,
             ..=0 => Role::Member,
+        }
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Role::Member => "member",
+            Role::Admin => "admin",
+            Role::Owner => "owner",
         }
     }
 

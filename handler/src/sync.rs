@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::answer_budget::{ANSWER_BYTES_MAX, AnswerBudget};
-use crate::conversation::{UNREAD_MAX, unread_column};
+use crate::conversation::{Conversation, UNREAD_MAX, raw, roles, unread_column};
 use crate::declaration::Declared;
 use crate::error::Error;
 use crate::field::{Field, Kind, Length};
@@ -15,6 +15,7 @@ use crate::message::{Message, message_columns};
 use crate::operation::{Access, Context, Operation};
 use crate::outbox::Outbox;
 use crate::reply::{Reply, json, push};
+use crate::role::Role;
 use crate::sql::{Row, Rows, Statement};
 
 /// The most conversations whose revs a client may send. Each costs a reader some microseconds.
@@ -56,8 +57,8 @@ pub struct Sync {
 }
 
 #[derive(Serialize)]
-struct Answer {
-    conversations: Vec<Changed>,
+struct Answer<'a> {
+    conversations: Vec<Changed<'a>>,
     left: Vec<i64>,
     more: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -65,11 +66,9 @@ struct Answer {
 }
 
 #[derive(Serialize)]
-struct Changed {
-    id: i64,
-    name: String,
-    rev: i64,
-    members: Vec<String>,
+struct Changed<'a> {
+    #[serde(flatten)]
+    conversation: Conversation<'a>,
     read_id: i64,
     unread: i64,
     messages: Vec<Box<RawValue>>,
@@ -120,9 +119,9 @@ macro_rules! page {
              select cast(key as integer) as id, value as rev
              from json_each(iif(?3 is null or ?3 = (select id from community), ?2, '{}'))
          ), changed as materialized (
-             select c.id, c.name, c.rev, mb.read_id, g.rev as since,
+             select c.id, c.name, c.rev, c.direct, c.created_at, mb.read_id, g.rev as since,
                  iif(g.rev is null, min(c.rev, ?5), c.rev - g.rev)
-                     + (select count(*) from members where conversation_id = c.id) / 20 as size
+                     + c.member_count / 20 as size
              from members mb
                  cross join conversations c on c.id = mb.conversation_id
                  left join given g on g.id = c.id and g.rev > 0
@@ -165,7 +164,7 @@ impl Operation for Sync {
                 concat!(
                     page!(),
                     " select (select count(*) from changed) > (select count(*) from page),
-                         page.id, cast(page.name as blob), page.rev, page.read_id, ",
+                         page.id, cast(page.name as blob), page.rev, page.direct is not null, page.created_at, page.read_id, ",
                     unread_column!("?6"),
                     " from page order by page.id"
                 ),
@@ -174,7 +173,7 @@ impl Operation for Sync {
             Statement::new(
                 concat!(
                     page!(),
-                    " select page.id, cast(u.username as blob)
+                    " select page.id, cast(u.username as blob), mb.role
                      from page cross join members mb on mb.conversation_id = page.id
                          cross join users u on u.id = mb.user_id
                      order by page.id, mb.rowid"
@@ -240,7 +239,11 @@ impl Operation for Sync {
         };
         let member = |row: &Row| {
             let mut columns = row.columns();
-            (columns.integer(), columns.text())
+            (
+                columns.integer(),
+                columns.text(),
+                Role::of(columns.integer()),
+            )
         };
         let mut members = members.0.iter().map(member).peekable();
         let message = |row| Message::read(&mut Row::columns(row));
@@ -261,19 +264,25 @@ impl Operation for Sync {
             let mut columns = row.columns();
             let _more = columns.flag();
             let id = columns.integer();
+            let members = std::iter::from_fn(|| members.next_if(|(of, _, _)| *of == id));
+            let (usernames, roles_of): (Vec<String>, Vec<Role>) =
+                members.map(|(_, username, role)| (username, role)).unzip();
+            let names = || usernames.iter().map(String::as_str);
             let mut changed = Changed {
-                id,
-                name: columns.text(),
-                rev: columns.integer(),
-                members: std::iter::from_fn(|| members.next_if(|(of, _)| *of == id))
-                    .map(|(_, username)| username)
-                    .collect(),
+                conversation: Conversation {
+                    id,
+                    name: columns.str(),
+                    rev: columns.integer(),
+                    direct: columns.flag(),
+                    created_at: columns.optional_integer(),
+                    members: Some(raw(json(&usernames))),
+                    roles: roles(names().zip(roles_of)),
+                },
                 read_id: columns.integer(),
                 unread: columns.integer(),
                 messages: Vec::new(),
             };
-            let usernames: usize = changed.members.iter().map(String::len).sum();
-            if !budget.charge(usernames) {
+            if !budget.charge(names().map(str::len).sum()) {
                 answer.more = true;
                 return Ok(Reply::of(&answer));
             }
@@ -290,7 +299,7 @@ impl Operation for Sync {
                         let Some(rev) = last_rev else {
                             return Ok(Reply::of(&answer));
                         };
-                        changed.rev = rev;
+                        changed.conversation.rev = rev;
                         answer.conversations.push(changed);
                         return Ok(Reply::of(&answer));
                     }

@@ -90,11 +90,13 @@ pub fn value(field: &Field) -> Value {
         Kind::Conversation | Kind::Message => json!(1),
         Kind::Position => json!(2),
         Kind::User => json!("dave"),
-        Kind::Users => json!(["bob"]),
+        Kind::Member => json!("bob"),
+        Kind::Users => json!(["dave"]),
         Kind::Revs => json!({ "1": 1 }),
         Kind::ClientId(length) | Kind::Text(length) => text(length.min.max(3)),
         Kind::Integer { max, .. } => json!(max.min(10)),
         Kind::Flag => json!(true),
+        Kind::Choice(choices) => json!(choices.last()),
     }
 }
 
@@ -124,7 +126,8 @@ pub fn wrong_values(field: &Field) -> Vec<Value> {
                 wrong.push(json!(wide));
             }
         }
-        Kind::User => wrong.push(json!(1)),
+        Kind::User | Kind::Member => wrong.push(json!(1)),
+        Kind::Choice(_) => wrong.extend([json!(1), json!(""), json!("nonsense")]),
         Kind::Users => wrong.extend([json!("bob"), json!([1])]),
         Kind::Revs => wrong.extend([json!("{}"), json!({ "x": 1 }), json!({ "1": "1" })]),
         Kind::Flag => wrong.extend([json!(0), json!("true")]),

@@ -2,7 +2,11 @@
 
 use std::collections::HashSet;
 
-use crate::conversation::{Conversation, FIRST_REV};
+use crate::conversation::change::{State, state_columns};
+use crate::conversation::{
+    CONVERSATIONS_MAX, Conversation, FIRST_REV, MEMBERS_MAX, NAME_CHARS_MAX, no_such_user, raw,
+    roles, too_many_conversations, too_many_members,
+};
 use crate::declaration::Declared;
 use crate::error::Error;
 use crate::field::{Field, Kind, Length};
@@ -10,13 +14,8 @@ use crate::fields::Fields;
 use crate::operation::{Access, Context, Operation};
 use crate::outbox::{Audience, MembersChange, Outbox, Output};
 use crate::reply::{Reply, json, push};
+use crate::role::Role;
 use crate::sql::{Rows, Statement};
-
-/// The longest name of a conversation, in characters.
-pub const NAME_CHARS_MAX: usize = 256;
-
-/// The most members of a conversation, including its creator.
-pub const MEMBERS_MAX: usize = 10_000;
 
 /// A name made from usernames stops growing at about this many characters.
 const MADE_NAME_CHARS_MAX: usize = 80;
@@ -26,16 +25,22 @@ const MEMBERS: Field =
 const NAME: Field = Field::optional("name", Kind::Text(Length::characters(1, NAME_CHARS_MAX)))
     .wrong("name value expected as a non zero string")
     .too_large("name");
+const DIRECT: Field = Field::instead_of("name", "direct", Kind::Flag);
 
-/// `create_conversation {members, name?}` → the [`Conversation`], sent to every member.
+/// `create_conversation {members, name? | direct?}` → the [`Conversation`], sent to every member.
+/// The creator is its owner.
+///
+/// A direct conversation has one other member and no owner. If the two have one already, it is the
+/// answer, sent only to the caller.
 pub struct CreateConversation {
     name: Option<String>,
     members: Vec<String>,
+    is_direct: bool,
 }
 
 impl Declared for CreateConversation {
     const TYPE: &'static str = "create_conversation";
-    const FIELDS: &'static [Field] = &[MEMBERS, NAME];
+    const FIELDS: &'static [Field] = &[MEMBERS, NAME, DIRECT];
 
     fn read(fields: &Fields) -> Result<Self, Error> {
         let name = NAME.text(fields)?;
@@ -43,14 +48,21 @@ impl Declared for CreateConversation {
             return Err(MEMBERS.error());
         };
         if items.len() >= MEMBERS_MAX {
-            return Err(Error::TooLarge(format!(
-                "a conversation can have at most {MEMBERS_MAX} members"
-            )));
+            return Err(too_many_members());
         }
         let members: Result<Vec<String>, _> = items.into_iter().map(serde_json::from_str).collect();
         let members =
             members.map_err(|_| Error::Invalid("members should be a list of string".into()))?;
-        Ok(CreateConversation { name, members })
+        let is_direct = DIRECT.flag(fields)?.unwrap_or_default();
+        if is_direct && name.is_some() {
+            let text = "a direct conversation has no name of its own";
+            return Err(Error::Invalid(text.into()));
+        }
+        Ok(CreateConversation {
+            name,
+            members,
+            is_direct,
+        })
     }
 }
 
@@ -93,15 +105,36 @@ impl Operation for CreateConversation {
     fn statements(&self, ctx: &Context) -> Vec<Statement> {
         let usernames = self.usernames(ctx);
         let name = self.name(&usernames);
-        let usernames = json(&usernames);
-        let unknown = Statement::new(
-            "select cast(value as blob) from json_each(?1)
-             where not exists (select 1 from users where username = value) order by key limit 1",
-            [usernames.as_str().into()],
+        let is_direct = i64::from(self.is_direct);
+        // A direct conversation with another number of members is refused.
+        let usernames = match self.is_direct && usernames.len() != 2 {
+            true => "[]".to_owned(),
+            false => json(&usernames),
+        };
+        let list = || usernames.as_str().into();
+        /// The users in `?1` who do not exist, or can be in no more than the `?2` conversations.
+        macro_rules! refused {
+            () => {
+                "from json_each(?1) left join users u on u.username = value
+                 where u.id is null or exists (select 1 from members where user_id = u.id limit 1 offset ?2 - 1)"
+            };
+        }
+        /// The ids of the two users in `?1`.
+        macro_rules! pair {
+            () => {
+                "(select min(u.id) || ':' || max(u.id) from json_each(?1) join users u on u.username = value)"
+            };
+        }
+        let refused = Statement::new(
+            concat!(
+                "select cast(value as blob), u.id is null ",
+                refused!(),
+                " order by u.id is not null, key limit 1"
+            ),
+            [list(), CONVERSATIONS_MAX.into()],
         );
-        if ctx.is_repeat {
-            return vec![
-                unknown,
+        let (created, joined) = match ctx.is_repeat {
+            true => (
                 Statement::new(
                     "select id from conversations where request_id = ?1",
                     [ctx.request_key()],
@@ -111,49 +144,86 @@ impl Operation for CreateConversation {
                      where conversation_id = (select id from conversations where request_id = ?1) order by rowid",
                     [ctx.request_key()],
                 ),
-            ];
+            ),
+            false => (
+                Statement::new(
+                    concat!(
+                        "insert into conversations (name, activity, request_id, created_at, direct, member_count)
+                         select ?3, (select coalesce(max(id), 0) from messages), ?4, ?5, iif(?6, ",
+                        pair!(),
+                        ", null), json_array_length(?1)
+                         where json_array_length(?1) > 0 and not exists (select 1 ",
+                        refused!(),
+                        ") on conflict do nothing returning id"
+                    ),
+                    [
+                        list(),
+                        CONVERSATIONS_MAX.into(),
+                        name.into(),
+                        ctx.request_key(),
+                        ctx.now.into(),
+                        is_direct.into(),
+                    ],
+                ),
+                // changes() is 1 if the previous statement has created the conversation, and 0 if
+                // not.
+                Statement::new(
+                    "insert into members (conversation_id, user_id, role)
+                     select last_insert_rowid(), u.id, iif(key = 0 and not ?2, 2, 0)
+                     from json_each(?1) join users u on u.username = value
+                     where changes() = 1
+                     order by key
+                     returning user_id",
+                    [list(), is_direct.into()],
+                ),
+            ),
+        };
+        let mut statements = vec![refused, created, joined];
+        if self.is_direct {
+            statements.push(Statement::new(
+                concat!(
+                    "select ",
+                    state_columns!(),
+                    " from conversations c where c.direct = ",
+                    pair!()
+                ),
+                [list()],
+            ));
         }
-        vec![
-            unknown,
-            Statement::new(
-                "insert into conversations (name, activity, request_id)
-                 select ?2, (select coalesce(max(id), 0) from messages), ?3
-                 where not exists (select 1 from json_each(?1)
-                     where not exists (select 1 from users where username = value))
-                     and (?3 is null or not exists (select 1 from conversations where request_id = ?3))
-                 returning id",
-                [usernames.as_str().into(), name.into(), ctx.request_key()],
-            ),
-            // changes() is 1 if the previous statement has created the conversation, and 0 if not.
-            Statement::new(
-                "insert into members (conversation_id, user_id)
-                 select last_insert_rowid(), u.id
-                 from json_each(?1) join users u on u.username = value
-                 where changes() = 1
-                 order by key
-                 returning user_id",
-                [usernames.into()],
-            ),
-        ]
+        statements
     }
 
     fn conclude(&self, ctx: &Context, rows: &[Rows], out: &mut Outbox) -> Result<Reply, Error> {
-        let [unknown, created, joined] = rows else {
+        let [refused, created, joined, existing @ ..] = rows else {
             return Err(Error::Internal("three statements, three results".into()));
         };
+        let usernames = self.usernames(ctx);
+        if self.is_direct && usernames.len() != 2 {
+            let text = "a direct conversation has one other member";
+            return Err(Error::Invalid(text.into()));
+        }
         let Some(row) = created.first() else {
-            let name = unknown.texts().concat();
-            return Err(Error::NotFound(format!("'{name}' is not a valid username")));
+            if let Some(row) = existing.first().and_then(Rows::first) {
+                return Ok(Reply::of(&State::read(row).conversation));
+            }
+            let mut columns = refused.first().map(|row| row.columns());
+            let name = columns.as_mut().map(|columns| columns.text());
+            let name = name.unwrap_or_default();
+            return Err(match columns.is_some_and(|mut columns| columns.flag()) {
+                true => no_such_user(&name),
+                false => too_many_conversations(&name),
+            });
         };
         let id = row.columns().integer();
-        let usernames = self.usernames(ctx);
-        let members: Vec<_> = usernames.iter().map(|name| name.to_string()).collect();
+        let owner = (!self.is_direct).then_some((&*ctx.username, Role::Owner));
         let data = json(&Conversation {
             id,
-            name: &self.name(&usernames),
+            name: self.name(&usernames).into(),
             rev: FIRST_REV,
-            members: &members,
-            read: None,
+            direct: self.is_direct,
+            created_at: Some(ctx.now),
+            members: Some(raw(json(&usernames))),
+            roles: roles(owner.into_iter()),
         });
         out.push(Output::Join(MembersChange {
             conversation_id: id,

@@ -1,6 +1,11 @@
 //! `get_conversation_info`.
 
-use crate::conversation::{Conversation, no_such_conversation};
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::conversation::change::LISTED_MEMBERS_MAX;
+use crate::conversation::{Conversation, no_such_conversation, raw, roles};
 use crate::error::Error;
 use crate::field::{Field, Kind};
 use crate::fields::Fields;
@@ -8,14 +13,49 @@ use crate::member::{Guard, MemberEvent};
 use crate::message::read::READ_RECEIPT_MEMBERS_MAX;
 use crate::operation::{Access, Context};
 use crate::outbox::Outbox;
-use crate::reply::Reply;
+use crate::reply::{Reply, json};
+use crate::role::Role;
 use crate::sql::{Row, Rows, Statement};
+use crate::user::{Profile, profile_columns};
 
 const ID: Field = Field::required("id", Kind::Conversation).wrong("id is required as int");
 
-/// `get_conversation_info {id}` → the [`Conversation`]. If it has at most
-/// `READ_RECEIPT_MEMBERS_MAX` members, the answer also says what each of them has read.
+/// `get_conversation_info {id}` → [`Info`].
 pub struct GetConversationInfo;
+
+#[derive(Serialize)]
+struct Info<'a> {
+    #[serde(flatten)]
+    conversation: Conversation<'a>,
+    /// The id of the last message that each member has read, by username, if the conversation has
+    /// at most `READ_RECEIPT_MEMBERS_MAX` members.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    read: Option<BTreeMap<&'a str, i64>>,
+    /// In the order of the members, if there are at most `LISTED_MEMBERS_MAX`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    profiles: Option<Vec<&'a Profile>>,
+}
+
+struct Member {
+    role: Role,
+    read_id: i64,
+    profile: Profile,
+}
+
+impl Member {
+    fn read(row: &Row) -> Self {
+        let mut columns = row.columns();
+        Member {
+            role: Role::of(columns.integer()),
+            read_id: columns.integer(),
+            profile: Profile::read(&mut columns),
+        }
+    }
+
+    fn username(&self) -> &str {
+        &self.profile.username
+    }
+}
 
 impl MemberEvent for GetConversationInfo {
     const TYPE: &'static str = "get_conversation_info";
@@ -30,16 +70,19 @@ impl MemberEvent for GetConversationInfo {
         let parameters = || [guard.conversation_id.into(), ctx.user_id.into()];
         vec![
             Statement::new(
-                "select cast(name as blob), rev from conversations where id = ?1
+                "select cast(name as blob), rev, direct is not null, created_at from conversations where id = ?1
                      and exists (select 1 from members where conversation_id = ?1 and user_id = ?2)",
                 parameters(),
             ),
             Statement::new(
-                "select cast(u.username as blob), m.read_id
-                 from members m join users u on u.id = m.user_id
-                 where m.conversation_id = ?1
-                     and exists (select 1 from members where conversation_id = ?1 and user_id = ?2)
-                 order by m.rowid",
+                concat!(
+                    "select mb.role, mb.read_id, ",
+                    profile_columns!(),
+                    " from members mb join users u on u.id = mb.user_id
+                     where mb.conversation_id = ?1
+                         and exists (select 1 from members where conversation_id = ?1 and user_id = ?2)
+                     order by mb.rowid"
+                ),
                 parameters(),
             ),
         ]
@@ -57,21 +100,32 @@ impl MemberEvent for GetConversationInfo {
         let Some(row) = rows[1].first() else {
             return Err(Self::stranger(id, ctx));
         };
+        let members: Vec<Member> = rows[2].0.iter().map(Member::read).collect();
+        let count = members.len() as i64;
         let mut columns = row.columns();
-        let (name, rev) = (columns.text(), columns.integer());
-        let member = |row: &Row| {
-            let mut columns = row.columns();
-            (columns.text(), columns.integer())
-        };
-        let (members, read_ids): (Vec<_>, Vec<_>) = rows[2].0.iter().map(member).unzip();
-        let few = members.len() as i64 <= READ_RECEIPT_MEMBERS_MAX;
-        let usernames = members.iter().map(String::as_str);
-        Ok(Reply::of(&Conversation {
-            id,
-            name: &name,
-            rev,
-            members: &members,
-            read: few.then(|| usernames.zip(read_ids).collect()),
+        Ok(Reply::of(&Info {
+            conversation: Conversation {
+                id,
+                name: columns.str(),
+                rev: columns.integer(),
+                direct: columns.flag(),
+                created_at: columns.optional_integer(),
+                members: Some(raw(json(
+                    &members.iter().map(Member::username).collect::<Vec<_>>(),
+                ))),
+                roles: roles(
+                    members
+                        .iter()
+                        .map(|member| (member.username(), member.role)),
+                ),
+            },
+            read: (count <= READ_RECEIPT_MEMBERS_MAX).then(|| {
+                let read = members.iter();
+                read.map(|member| (member.username(), member.read_id))
+                    .collect()
+            }),
+            profiles: (count <= LISTED_MEMBERS_MAX)
+                .then(|| members.iter().map(|member| &member.profile).collect()),
         }))
     }
 

@@ -1,9 +1,12 @@
 //! `get_conversations`.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
+use serde_json::value::RawValue;
 
 use crate::answer_budget::{ANSWER_BYTES_MAX, AnswerBudget};
-use crate::conversation::{UNREAD_MAX, no_such_conversation, unread_column};
+use crate::conversation::{UNREAD_MAX, no_such_conversation, raw, unread_column};
 use crate::declaration::Declared;
 use crate::error::Error;
 use crate::field::{Field, Kind};
@@ -14,9 +17,12 @@ use crate::operation::{Access, Context, Operation};
 use crate::outbox::Outbox;
 use crate::reply::{Reply, json};
 use crate::sql::{Columns, Rows, Statement};
+use crate::user::{Profile, profile_columns};
 
 /// The most conversations in one answer to a request with a `limit`.
 pub const PAGE_CONVERSATIONS_MAX: i64 = 1_000;
+/// The most members that are listed, so that a list can be drawn without further requests.
+const LISTED_MEMBERS_MAX: i64 = 10;
 /// The most bytes of JSON in an answer to a request without a `limit`.
 pub const CONVERSATIONS_BYTES_MAX: usize = 16 * 1024 * 1024;
 
@@ -39,12 +45,20 @@ pub struct GetConversations {
     before: Option<i64>,
 }
 
-/// `unread` counts the messages of others after `read_id`, up to `UNREAD_MAX`.
+/// `unread` counts the messages of others after `read_id`, up to `UNREAD_MAX`. `members` are the
+/// usernames if there are at most `LISTED_MEMBERS_MAX`, and `profile` is that of the other member of
+/// a direct conversation.
 #[derive(Serialize)]
 struct Listed<'a> {
     id: i64,
-    name: String,
+    name: Cow<'a, str>,
     rev: i64,
+    direct: bool,
+    member_count: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    members: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    profile: Option<Profile>,
     read_id: i64,
     unread: i64,
     last_message: Option<Message<'a>>,
@@ -58,8 +72,16 @@ impl<'a> Listed<'a> {
         let has_message = columns.flag();
         (!is_beyond).then(|| Listed {
             id: columns.integer(),
-            name: columns.text(),
+            name: columns.str(),
             rev: columns.integer(),
+            direct: columns.flag(),
+            member_count: columns.integer(),
+            members: columns.optional_str().map(|members| raw(members.into())),
+            profile: {
+                let is_there = columns.flag();
+                let profile = Profile::read(&mut columns);
+                is_there.then_some(profile)
+            },
             read_id: columns.integer(),
             unread: columns.integer(),
             last_message: has_message.then(|| Message::read(&mut columns)),
@@ -105,7 +127,7 @@ impl Operation for GetConversations {
         let page = Statement::new(
             concat!(
                 "with page as materialized (
-                     select c.id, c.name, c.rev, c.activity, mb.read_id
+                     select c.id, c.name, c.rev, c.activity, c.direct, c.member_count, mb.read_id
                      from members mb join conversations c on c.id = mb.conversation_id
                      where mb.user_id = ?1 and (?2 is null
                          or (c.activity, c.id) < (select activity, id from conversations where id = ?2))
@@ -115,11 +137,22 @@ impl Operation for GetConversations {
                      select page.*, sum(coalesce(octet_length(m.content), 0)) over (order by activity desc, page.id desc) as bytes
                      from page left join messages m on m.id = activity and m.conversation_id = page.id
                  )
-                 select bytes > ?4, m.id is not null, page.id, cast(page.name as blob), page.rev, page.read_id, ",
+                 select bytes > ?4, m.id is not null, page.id, cast(page.name as blob), page.rev,
+                     page.direct is not null, page.member_count,
+                     case when page.member_count <= ?6 then (
+                         select cast(json_group_array(username) as blob) from (
+                             select o.username from members mb join users o on o.id = mb.user_id
+                             where mb.conversation_id = page.id order by mb.rowid)) end,
+                     u.id is not null, ",
+                profile_columns!(),
+                ", page.read_id, ",
                 unread_column!("?5"),
                 ", ",
                 message_columns!(),
                 " from sized as page left join messages m on m.id = page.activity and m.conversation_id = page.id and bytes <= ?4
+                     left join users u on u.id = (
+                         select user_id from members
+                         where page.direct is not null and conversation_id = page.id and user_id <> ?1)
                  order by page.activity desc, page.id desc"
             ),
             [
@@ -129,6 +162,7 @@ impl Operation for GetConversations {
                 self.limit.unwrap_or(-1).into(),
                 (self.bytes_max() as i64).into(),
                 UNREAD_MAX.into(),
+                LISTED_MEMBERS_MAX.into(),
             ],
         );
         let mut statements = vec![page];

@@ -1,15 +1,25 @@
 //! Conversations and their members.
 
+pub mod add;
+pub mod change;
 pub mod create;
 pub mod info;
+pub mod leave;
 pub mod list;
+pub mod remove;
+pub mod rename;
+pub mod set_role;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use serde_json::value::RawValue;
 
 use crate::error::Error;
 use crate::operation::Context;
+use crate::reply::json;
+use crate::role::Role;
 
 /// Unread messages are counted up to this number, which stands for itself and every higher number.
 pub const UNREAD_MAX: i64 = 100;
@@ -45,16 +55,61 @@ macro_rules! members_rev {
 }
 pub(crate) use members_rev;
 
-/// A conversation with its members, in the order in which they joined.
+/// The longest name of a conversation, in characters.
+pub const NAME_CHARS_MAX: usize = 256;
+
+/// The most members of a conversation, including its creator.
+pub const MEMBERS_MAX: usize = 10_000;
+
+/// The most conversations that a user may be in.
+pub const CONVERSATIONS_MAX: i64 = 10_000;
+
+/// A conversation.
 #[derive(Serialize)]
 pub struct Conversation<'a> {
     pub id: i64,
-    pub name: &'a str,
+    pub name: Cow<'a, str>,
     pub rev: i64,
-    pub members: &'a [String],
-    /// The id of the last message that each member has read, by username.
+    /// Whether it is the one conversation of two users, which cannot be changed.
+    pub direct: bool,
+    /// Unix seconds; `None` for a conversation from before this was stored.
+    pub created_at: Option<i64>,
+    /// A list of usernames, in the order in which they joined. Left out when a large conversation
+    /// has changed.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub read: Option<BTreeMap<&'a str, i64>>,
+    pub members: Option<Box<RawValue>>,
+    /// An object from the usernames of owners and admins to `"owner"` or `"admin"`.
+    pub roles: Box<RawValue>,
+}
+
+/// An object of the roles of these members. Those who are only members are not in it.
+pub(crate) fn roles<'a>(members: impl Iterator<Item = (&'a str, Role)>) -> Box<RawValue> {
+    let roles: BTreeMap<_, _> = members
+        .filter(|(_, role)| *role > Role::Member)
+        .map(|(username, role)| (username, role.name()))
+        .collect();
+    raw(json(&roles))
+}
+
+/// JSON text, as a part of a reply. The database and this crate write only valid text.
+pub(crate) fn raw(text: String) -> Box<RawValue> {
+    RawValue::from_string(text).unwrap_or_default()
+}
+
+pub(crate) fn too_many_members() -> Error {
+    Error::TooLarge(format!(
+        "a conversation can have at most {MEMBERS_MAX} members"
+    ))
+}
+
+pub(crate) fn too_many_conversations(username: &str) -> Error {
+    Error::TooLarge(format!(
+        "'{username}' can be in at most {CONVERSATIONS_MAX} conversations"
+    ))
+}
+
+pub(crate) fn no_such_user(username: &str) -> Error {
+    Error::NotFound(format!("'{username}' is not a valid username"))
 }
 
 pub(crate) fn no_such_conversation(id: i64, ctx: &Context) -> Error {
@@ -62,4 +117,8 @@ pub(crate) fn no_such_conversation(id: i64, ctx: &Context) -> Error {
         "{} is not part of any conversation with {id} id",
         ctx.username
     ))
+}
+
+pub(crate) fn no_such_member(username: &str) -> Error {
+    Error::NotFound(format!("'{username}' is not a member"))
 }

@@ -18,9 +18,9 @@ fn values(field: &Field) -> Vec<Value> {
     let nowhere = [99, 0, -1, i64::MAX, i64::MIN];
     let conversations = || (1..=3).chain(nowhere);
     match field.kind {
-        Kind::Text(_) | Kind::Integer { .. } | Kind::Flag => vec![],
+        Kind::Text(_) | Kind::Integer { .. } | Kind::Flag | Kind::Choice(_) => vec![],
         // Users are public.
-        Kind::User => vec![
+        Kind::User | Kind::Member => vec![
             json!("alice"),
             json!("bob"),
             json!("carol"),

@@ -85,7 +85,8 @@ async fn large_conversations_come_in_pages_too() {
         insert into users (id, username, fullname, password) select i, printf('%060d', i), '', '' from n;
         with recursive n(i) as (select 3 union all select i + 1 from n where i < 7)
         insert into conversations (id, name) select i, 'large' from n;
-        insert into members (conversation_id, user_id) select c.id, u.id from conversations c, users u where c.id > 2 and u.id <> 4;";
+        insert into members (conversation_id, user_id) select c.id, u.id from conversations c, users u where c.id > 2 and u.id <> 4;
+        update conversations set member_count = (select count(*) from members where conversation_id = id) where id > 2;";
     world.db.execute_batch(sql).await.expect("inserted");
     let (mut revs, mut pages) = (Map::new(), 0);
     loop {

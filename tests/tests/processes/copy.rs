@@ -119,7 +119,7 @@ const NASTY: &str = "
     insert into changed_messages values (11, 1, 7, 1700000000, 0);
     insert into mentions values (2, 11, 1, 1);
     insert into reactions values (11, '👍', 2);
-    insert into members_changes values (1, 3);
+    insert into members_changes values (1, 3, 1);
     insert into conversations (id, name, request_id) values (50, '\u{1f44b} \r\n', x'00112233');
     create table notes (text, number real);
     insert into notes (rowid, text, number) values (3, 'of another tool', 7), (9, 1.25, '7');

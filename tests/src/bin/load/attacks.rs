@@ -335,6 +335,7 @@ async fn populate(path: &Path) -> anyhow::Result<()> {
          with recursive n(i) as (select 1 union all select i + 1 from n where i < 100)
              insert into messages (sender_id, conversation_id, content, rev)
              select (select id from users where username = 'attacker-0'), {LONG_CONVERSATION}, '{content}', i from n;
+         update conversations set member_count = (select count(*) from members where conversation_id = conversations.id);
          update conversations set rev = 100, activity = 100 where id = {LONG_CONVERSATION};
          commit;"
     ))

@@ -190,6 +190,8 @@ impl Step {
         // Everything is unread before, and each round uses values of its own.
         let unread = "update members set read_id = 0 where conversation_id = ?1 and user_id = ?2";
         db.execute(unread, [LONG, caller.id]).await?;
+        // The members are the same as at first, without roles.
+        db.execute_batch(&restored_members()).await?;
         let event = event.to_string().replace(ROUND, &round.to_string());
         let operation = Event::parse(&event).operation?;
         let started = Instant::now();
@@ -215,13 +217,26 @@ fn value(field: &Field) -> Value {
         // The conversation's first message, as `populate` numbers them.
         Kind::Message | Kind::Position => json!(LONG),
         Kind::User => json!(format!("s{ROUND}")),
+        Kind::Member => json!("b"),
         Kind::Users => json!(["b", "s0"]),
         Kind::Revs => json!({}),
         Kind::ClientId(_) => json!(ROUND),
-        Kind::Text(_) => json!("x"),
+        Kind::Text(_) => json!(format!("x{ROUND}")),
         Kind::Integer { max, .. } => json!(max.min(50)),
         Kind::Flag => json!(true),
+        Kind::Choice(choices) => json!(choices.last()),
     }
+}
+
+/// Restores the members of conversation `LONG`, whoever was added, removed or given a role.
+fn restored_members() -> String {
+    format!(
+        "delete from members where conversation_id = {LONG} and user_id > 3;
+         insert into members (conversation_id, user_id) values ({LONG}, 1), ({LONG}, 2), ({LONG}, 3)
+             on conflict do nothing;
+         update members set role = 0 where conversation_id = {LONG};
+         update conversations set member_count = 3 where id = {LONG};"
+    )
 }
 
 fn is_asked_of_database(example: &Example) -> bool {
@@ -294,6 +309,7 @@ pub async fn populate(file: &Path, messages: i64) -> Result<()> {
              from (select conversation_id, max(rev) as rev, max(id) as id from messages group by conversation_id) as latest
              where latest.conversation_id = conversations.id;
          update members set read_id = (select activity from conversations where id = conversation_id);
+         update conversations set member_count = (select count(*) from members where conversation_id = conversations.id);
          commit;
          pragma journal_mode = wal;"
     );
