@@ -52,6 +52,8 @@ in_every_form! {
     typing_is_heard_in_its_order
     a_client_that_has_finished_sending_still_gets_its_replies
     a_silent_client_is_closed_and_an_idle_one_that_answers_is_not
+    who_is_removed_hears_nothing_more_until_added_again
+    a_pair_that_creates_at_once_has_one_direct_conversation
 }
 
 async fn two_people_talk_and_find_their_history_after_a_restart(form: Form) {
@@ -65,10 +67,12 @@ async fn two_people_talk_and_find_their_history_after_a_restart(form: Form) {
     let conversation = alice.converse(&["bob"]).await;
     let heard = bob.push().await;
     assert_eq!(heard["type"], "create_conversation");
+    let data = &heard["data"];
     assert_eq!(
-        heard["data"],
-        json!({ "id": conversation, "name": "alice, bob", "rev": 1, "members": ["alice", "bob"] })
+        (&data["name"], &data["rev"], &data["members"]),
+        (&json!("alice, bob"), &json!(1), &json!(["alice", "bob"]))
     );
+    assert_eq!(data["id"], conversation);
 
     let first = alice.send(conversation, "hello bob").await;
     let heard = bob.push().await;
@@ -560,4 +564,101 @@ async fn a_silent_client_is_closed_and_an_idle_one_that_answers_is_not(form: For
     }
     assert_eq!(silent.closed().await, (4000, "no answer to ping".into()));
     assert_eq!(idle.ok(json!({ "type": "ping" })).await, "pong");
+}
+
+async fn who_is_removed_hears_nothing_more_until_added_again(form: Form) {
+    let host = Host::start_as(form).await;
+    let mut alice = host.join("alice").await;
+    // In a cluster, the devices are on different hosts.
+    let mut bob = [host.join("bob").await, host.connect("bob").await];
+    let mut carol = host.join("carol").await;
+    let conversation = alice.converse(&["bob", "carol"]).await;
+    let event = |kind: &str, more: Value| {
+        let mut event = json!({ "type": kind, "conversation_id": conversation });
+        let fields = event.as_object_mut().expect("an object");
+        fields.extend(more.as_object().expect("an object").clone());
+        event
+    };
+    let removal = alice.ok(event("remove_member", json!({ "username": "bob" })));
+    assert_eq!(removal.await["rev"], 2);
+    alice.send(conversation, "meanwhile").await;
+    for (client, last) in bob
+        .iter_mut()
+        .map(|bob| (bob, "remove_member"))
+        .chain([(&mut carol, "send_message")])
+    {
+        assert_eq!(client.push().await["type"], "create_conversation");
+        let removal = client.push().await;
+        assert_eq!(
+            (&removal["type"], &removal["data"]["rev"]),
+            (&json!("remove_member"), &json!(2))
+        );
+        if last == "send_message" {
+            assert_eq!(client.push().await["data"]["content"], "meanwhile");
+        }
+    }
+    carol.send(conversation, "by carol").await;
+    assert_eq!(alice.push().await["data"]["content"], "by carol");
+    for client in &mut bob {
+        assert_eq!(host.pushes_so_far(client).await, [] as [Value; 0]);
+        for refused in [
+            event("send_message", json!({ "content": "x" })),
+            event("get_messages", json!({})),
+        ] {
+            assert_eq!(client.request(refused).await["code"], "not_found");
+        }
+        let sync = json!({ "type": "sync", "revs": { conversation.to_string(): 1 } });
+        let missed = client.ok(sync).await;
+        assert_eq!(
+            (&missed["left"], &missed["conversations"]),
+            (&json!([conversation]), &json!([]))
+        );
+    }
+    let added = alice
+        .ok(event("add_members", json!({ "members": ["bob"] })))
+        .await;
+    assert_eq!(added["added"], json!(["bob"]));
+    for client in &mut bob {
+        assert_eq!(client.push().await["data"], added);
+    }
+    alice.send(conversation, "together").await;
+    for client in &mut bob {
+        assert_eq!(client.push().await["data"]["content"], "together");
+        // One device was away all the time, the other one has forgotten the conversation.
+        for revs in [json!({ conversation.to_string(): 1 }), json!({})] {
+            let missed = client.ok(json!({ "type": "sync", "revs": revs })).await;
+            let missed = &missed["conversations"][0];
+            assert_eq!(
+                contents(&missed["messages"]),
+                ["meanwhile", "by carol", "together"]
+            );
+            assert_eq!(missed["members"], json!(["alice", "carol", "bob"]));
+        }
+    }
+}
+
+async fn a_pair_that_creates_at_once_has_one_direct_conversation(form: Form) {
+    let host = Host::start_as(form).await;
+    let mut devices = Vec::new();
+    for (name, other) in [("alice", "bob"), ("bob", "alice")] {
+        host.register(name).await;
+        for _ in 0..4 {
+            devices.push((host.connect(name).await, other));
+        }
+    }
+    let created = devices.iter_mut().map(|(device, other)| {
+        device.ok(json!({ "type": "create_conversation", "members": [other], "direct": true }))
+    });
+    let created = futures_util::future::join_all(created).await;
+    assert!(
+        created
+            .iter()
+            .all(|conversation| conversation["id"] == created[0]["id"])
+    );
+    // Everyone hears of it once, as an answer or as a push.
+    for (device, _) in &mut devices {
+        assert!(host.pushes_so_far(device).await.len() <= 1);
+        let listed = device.ok(json!({ "type": "get_conversations" })).await;
+        assert_eq!(ids(&listed), [created[0]["id"].as_i64().expect("an id")]);
+    }
 }
