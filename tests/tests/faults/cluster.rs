@@ -111,6 +111,74 @@ async fn one_who_has_left_hears_nothing_though_no_host_was_told() {
 }
 
 #[tokio::test]
+async fn who_is_removed_hears_nothing_while_the_bus_is_lost_and_devices_reconnect() {
+    let mut cluster = Cluster::start(30).await;
+    let mut alice = cluster.join(0, "alice").await;
+    let mut carol = cluster.join(1, "carol").await;
+    register(cluster.hosts[0].address, "bob").await;
+    let conversation = alice.converse(&["carol"]).await;
+    let changed = |kind: &str, field: &str, value: Value| json!({ "type": kind, "conversation_id": conversation, field: value });
+    for round in 0..6 {
+        let is_lossy = round % 2 == 0;
+        let mut bob = [
+            cluster.hosts[0].connect("bob").await,
+            cluster.hosts[1].connect("bob").await,
+        ];
+        let added = alice
+            .ok(changed("add_members", "members", json!(["bob"])))
+            .await;
+        let rev = added["rev"].as_i64().expect("a rev");
+        for device in &mut bob {
+            assert_eq!(device.push().await["data"]["added"], json!(["bob"]));
+        }
+        if is_lossy {
+            cluster.nats.kill();
+        }
+        let removal = changed("remove_member", "username", json!("bob"));
+        let [near, far] = &mut bob;
+        let (removed, again, sent, ()) = tokio::join!(
+            alice.ok(removal),
+            cluster.hosts[1].connect("bob"),
+            carol.send(conversation, "meanwhile"),
+            async { far.text(r#"{"type": "ping"}"#).await },
+        );
+        // A device that connected before the removal was known, or before it was committed.
+        let mut again = again;
+        assert!(removed["rev"].as_i64() > Some(rev) && sent > 0);
+        for host in 0..2 {
+            let sender = if host == 0 { &mut alice } else { &mut carol };
+            sender.send(conversation, "after").await;
+        }
+        if is_lossy {
+            cluster.nats.restart().await;
+            for host in &cluster.hosts {
+                ready(host.address).await;
+            }
+        }
+        for host in [0, 1] {
+            let sender = if host == 0 { &mut alice } else { &mut carol };
+            sender.send(conversation, "after").await;
+        }
+        for (device, name) in [(near, "near"), (far, "far"), (&mut again, "again")] {
+            let heard = device.pushes_so_far().await;
+            let is_after = |push: &&Value| push["data"]["content"] == "after";
+            assert_eq!(heard.iter().find(is_after), None, "{name}, round {round}");
+            let revs = json!({ conversation.to_string(): rev });
+            let missed = device.ok(json!({ "type": "sync", "revs": revs })).await;
+            assert_eq!(missed["left"], json!([conversation]), "{name}");
+        }
+        // Those who stay hear each other again, also after a lost bus.
+        soon("carol hears alice", async {
+            let is_heard = |push: &Value| push["data"]["content"] == "to carol";
+            while !carol.pushes_so_far().await.iter().any(is_heard) {
+                alice.send(conversation, "to carol").await;
+            }
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
 async fn a_killed_hosts_users_go_offline_once() {
     let mut cluster = Cluster::start(3).await;
     let mut alice = cluster.join(0, "alice").await;
