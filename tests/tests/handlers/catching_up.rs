@@ -28,6 +28,29 @@ enum Action {
     AddContact {
         user: usize,
     },
+    Direct {
+        user: usize,
+    },
+    Rename {
+        conversation: usize,
+        name: u8,
+    },
+    AddMembers {
+        conversation: usize,
+        members: Vec<usize>,
+    },
+    RemoveMember {
+        conversation: usize,
+        user: usize,
+    },
+    Leave {
+        conversation: usize,
+    },
+    SetRole {
+        conversation: usize,
+        user: usize,
+        role: &'static str,
+    },
     /// A message is changed directly in the database; no event does this yet.
     Change {
         message: usize,
@@ -44,8 +67,29 @@ fn action() -> impl Strategy<Value = Action> {
             reply,
         },
     );
+    let conversation = || 0..6usize;
+    let user = || 0..USERS.len();
+    let add = (conversation(), prop::collection::vec(user(), 0..3)).prop_map(
+        |(conversation, members)| Action::AddMembers {
+            conversation,
+            members,
+        },
+    );
+    let role = prop::sample::select(vec!["member", "admin", "owner"]);
+    let set_role =
+        (conversation(), user(), role).prop_map(|(conversation, user, role)| Action::SetRole {
+            conversation,
+            user,
+            role,
+        });
     prop_oneof![
         1 => create,
+        1 => user().prop_map(|user| Action::Direct { user }),
+        2 => (conversation(), 0..3u8).prop_map(|(conversation, name)| Action::Rename { conversation, name }),
+        3 => add,
+        2 => (conversation(), user()).prop_map(|(conversation, user)| Action::RemoveMember { conversation, user }),
+        2 => conversation().prop_map(|conversation| Action::Leave { conversation }),
+        2 => set_role,
         6 => send,
         1 => (0..30usize).prop_map(|message| Action::MarkRead { message }),
         1 => (0..6usize).prop_map(|conversation| Action::Typing { conversation }),
@@ -78,34 +122,96 @@ impl Action {
             Action::AddContact { user } => {
                 json!({ "type": "add_contact", "contact_username": USERS[*user] })
             }
+            Action::Direct { user } => {
+                json!({ "type": "create_conversation", "members": [USERS[*user]], "direct": true })
+            }
+            Action::Rename { conversation, name } => {
+                json!({ "type": "rename_conversation", "conversation_id": conversation, "name": name.to_string() })
+            }
+            Action::AddMembers {
+                conversation,
+                members,
+            } => {
+                let members: Vec<_> = members.iter().map(|index| USERS[*index]).collect();
+                json!({ "type": "add_members", "conversation_id": conversation, "members": members })
+            }
+            Action::RemoveMember { conversation, user } => {
+                json!({ "type": "remove_member", "conversation_id": conversation, "username": USERS[*user] })
+            }
+            Action::Leave { conversation } => {
+                json!({ "type": "leave_conversation", "conversation_id": conversation })
+            }
+            Action::SetRole {
+                conversation,
+                user,
+                role,
+            } => {
+                json!({ "type": "set_role", "conversation_id": conversation, "username": USERS[*user], "role": role })
+            }
             Action::Change { .. } => return None,
         })
     }
 }
 
-/// What a user knows about each conversation: its rev, and its messages by id.
-type Knowledge = BTreeMap<i64, (i64, BTreeMap<i64, Value>)>;
+/// What a user knows about each conversation that the user is in.
+type Knowledge = BTreeMap<i64, Known>;
 
-/// Applies a push or a reply, which must either come next or be known already.
-fn take_in(knowledge: &mut Knowledge, event: &Value) {
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Known {
+    rev: i64,
+    /// What the conversation says of itself, without its rev.
+    conversation: BTreeMap<&'static str, Value>,
+    /// By id.
+    messages: BTreeMap<i64, Value>,
+}
+
+impl Known {
+    fn describe(&mut self, data: &Value) {
+        let names = ["name", "direct", "created_at", "members", "roles"];
+        let fields = names.map(|name| (name, data[name].clone()));
+        self.conversation.extend(fields);
+    }
+}
+
+/// Applies a push or a reply that `user` received. It must come next or be known already, except
+/// for the news of having been added. Returns whether the user has to sync.
+fn take_in(knowledge: &mut Knowledge, user: &str, event: &Value) -> bool {
     let data = &event["data"];
     let Some(rev) = data["rev"].as_i64() else {
-        return;
+        return false;
     };
-    let id = data["conversation_id"]
-        .as_i64()
-        .or(data["id"].as_i64())
-        .expect("an id");
-    let (known, messages) = knowledge.entry(id).or_default();
-    if data["duplicate"] == true {
-        assert!(rev <= *known, "a duplicate is known");
-        return;
+    let id = data["conversation_id"].as_i64().or(data["id"].as_i64());
+    let id = id.expect("an id");
+    let known_rev = knowledge.get(&id).map_or(0, |known| known.rev);
+    if rev <= known_rev {
+        return false;
     }
-    assert_eq!(rev, *known + 1, "revs have no gaps: {event}");
-    *known = rev;
-    if event["type"] == "send_message" {
-        messages.insert(data["id"].as_i64().expect("an id"), data.clone());
+    assert!(data["duplicate"].is_null(), "a duplicate is known");
+    if known_rev == 0 && rev > 1 {
+        let added = data["added"].as_array().expect("an addition");
+        assert!(added.contains(&json!(user)), "{user} was added: {event}");
+        return true;
     }
+    assert_eq!(rev, known_rev + 1, "revs have no gaps: {event}");
+    let known = knowledge.entry(id).or_default();
+    known.rev = rev;
+    match event["type"].as_str().expect("a type") {
+        "send_message" => {
+            let message_id = data["id"].as_i64().expect("an id");
+            known.messages.insert(message_id, data.clone());
+        }
+        "remove_member" | "leave_conversation" if data["username"] == user => {
+            knowledge.remove(&id);
+        }
+        "remove_member" | "leave_conversation" => {
+            let members = known.conversation.get_mut("members");
+            let members = members.and_then(Value::as_array_mut).expect("members");
+            members.retain(|member| *member != data["username"]);
+            known.conversation.insert("roles", data["roles"].clone());
+        }
+        _ => known.describe(data),
+    }
+    false
 }
 
 /// Everything that `sync` alone finds, in pages of `limit`, starting from what is known.
@@ -113,13 +219,15 @@ async fn synced(world: &World, user: &str, mut knowledge: Knowledge, limit: i64)
     loop {
         let revs: BTreeMap<_, _> = knowledge
             .iter()
-            .map(|(id, (rev, _))| (id.to_string(), rev))
+            .map(|(id, known)| (id.to_string(), known.rev))
             .collect();
         let event = json!({ "type": "sync", "revs": revs, "limit": limit });
         let (reply, pushes) = world.event(user, &event.to_string()).await;
         assert_eq!(pushes, [] as [Value; 0]);
         let data = &reply["data"];
-        assert_eq!(data["left"], json!([]));
+        for left in data["left"].as_array().expect("ids") {
+            knowledge.remove(&left.as_i64().expect("an id"));
+        }
         let conversations = data["conversations"].as_array().expect("conversations");
         let count: usize = conversations
             .iter()
@@ -132,11 +240,13 @@ async fn synced(world: &World, user: &str, mut knowledge: Knowledge, limit: i64)
         for conversation in conversations {
             let id = conversation["id"].as_i64().expect("an id");
             let rev = conversation["rev"].as_i64().expect("a rev");
-            let (known, messages) = knowledge.entry(id).or_default();
-            assert!(rev > *known, "every page brings news");
-            *known = rev;
+            let known = knowledge.entry(id).or_default();
+            assert!(rev > known.rev, "every page brings news");
+            known.rev = rev;
+            known.describe(conversation);
             for message in conversation["messages"].as_array().expect("messages") {
-                messages.insert(message["id"].as_i64().expect("an id"), message.clone());
+                let message_id = message["id"].as_i64().expect("an id");
+                known.messages.insert(message_id, message.clone());
             }
         }
         if data["more"] == false {
@@ -192,16 +302,20 @@ proptest! {
                 }
                 let Some(event) = action.event() else { continue };
                 let (reply, pushes) = world.event(caller, &event.to_string()).await;
+                let mut told = vec![(caller, &reply)];
                 for push in &pushes {
-                    for user in push[0].as_array().expect("an audience") {
-                        let user = user.as_str().expect("a name");
-                        // The caller's own copy is the reply.
-                        if user != caller {
-                            take_in(online.get_mut(user).expect("a user"), &push[1]);
-                        }
+                    let users = push[0].as_array().expect("an audience").iter();
+                    let users = users.map(|user| user.as_str().expect("a name"));
+                    // The caller's own copy is the reply.
+                    told.extend(users.filter(|user| *user != caller).map(|user| (user, &push[1])));
+                }
+                for (user, event) in told {
+                    if take_in(online.get_mut(user).expect("a user"), user, event) {
+                        let known = online.remove(user).expect("a user");
+                        let user = USERS.into_iter().find(|name| *name == user).expect("a user");
+                        online.insert(user, synced(&world, user, known, limit).await);
                     }
                 }
-                take_in(online.get_mut(caller).expect("a user"), &reply);
                 if step == pause {
                     away = online["bob"].clone();
                 }
