@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use handler::{Field, Kind, Outbox};
+use handler::{Field, Kind, Outbox, Role, Who};
 use serde_json::{Value, json};
 use tests::example::value;
 use tests::{Example, Place, World};
@@ -114,11 +114,59 @@ async fn a_message_of_another_conversation_or_of_another_sender_does_not_exist()
     }
 }
 
+/// For each event, each role of the caller, and each way that the members can have roles.
+#[tokio::test]
+async fn each_event_is_for_those_whose_role_is_high_enough() {
+    for place in [Place::Memory, Place::Remote] {
+        for asked in examples() {
+            let Who::Member(least) = asked.declaration.who else {
+                continue;
+            };
+            for (number, role) in (0..).zip([Role::Member, Role::Admin, Role::Owner]) {
+                for has_owner in [true, false] {
+                    let world = World::new_at(place).await;
+                    // carol joins as an owner, or as an admin.
+                    let carol = 1 + i64::from(has_owner);
+                    let script = format!(
+                        "insert into members (conversation_id, user_id, role) values (1, 3, {carol});
+                         update conversations set member_count = 3 where id = 1;
+                         update members set role = {number} where conversation_id = 1 and user_id = 1;"
+                    );
+                    world.db.execute_batch(&script).await.expect("changed");
+                    let mut state = State::new(world).await;
+                    let event = asked.event().to_string();
+                    let (reply, outbox, changes) = state.outcome("alice", &event).await;
+                    let has_owner = has_owner || role == Role::Owner;
+                    let may = role >= least || !has_owner;
+                    let context = format!("{place:?}: {role:?}, has owner: {has_owner}: {event}");
+                    assert_eq!(
+                        reply.contains(r#""success":true"#),
+                        may,
+                        "{context}: {reply}"
+                    );
+                    if !may {
+                        assert!(
+                            reply.contains(r#""code":"forbidden""#),
+                            "{context}: {reply}"
+                        );
+                        assert!(outbox.is_empty() && changes.is_empty(), "{context}");
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// Each event has the same outcome whether or not the deleted things exist, in memory and on a
 /// server. A foreign event is refused; a refused event changes nothing and tells nobody.
 async fn check(caller: &str, deletion: &str, mut asked: Vec<Example>) {
-    // Events that may change something run after those that must not.
-    asked.sort_by_key(|asked| !is_foreign(asked, caller));
+    // Events that may change something run after those that must not, and those that end a
+    // membership come last.
+    let ends = |asked: &Example| {
+        let kind = asked.declaration.kind;
+        ["remove_member", "leave_conversation"].contains(&kind)
+    };
+    asked.sort_by_key(|asked| (!is_foreign(asked, caller), ends(asked)));
     for place in [Place::Memory, Place::Remote] {
         let mut with = State::new(world(place, "").await).await;
         let mut without = State::new(world(place, deletion).await).await;
