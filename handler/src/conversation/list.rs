@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::field::{Field, Kind};
 use crate::fields::Fields;
 use crate::member::Guard;
-use crate::message::{Message, message_columns};
+use crate::message::{Message, message_columns, sender};
 use crate::operation::{Access, Context, Operation};
 use crate::outbox::Outbox;
 use crate::reply::{Reply, json};
@@ -119,8 +119,9 @@ impl Operation for GetConversations {
                 unread_column!("?5"),
                 ", ",
                 message_columns!(),
-                " from sized as page left join messages m on m.id = page.activity and m.conversation_id = page.id and bytes <= ?4
-                 order by page.activity desc, page.id desc"
+                " from sized as page left join messages m on m.id = page.activity and m.conversation_id = page.id and bytes <= ?4",
+                sender!(),
+                " order by page.activity desc, page.id desc"
             ),
             [
                 ctx.user_id.into(),
