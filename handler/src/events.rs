@@ -66,7 +66,7 @@ impl Event {
             return Event::unreadable(Error::Invalid("invalid json event".into()));
         };
         let reference = reference(&fields);
-        let kind = fields.text("type").ok().flatten();
+        let kind = fields.str("type").ok().flatten();
         let declared = EVENTS
             .iter()
             .find(|declared| Some(declared.kind) == kind.as_deref());

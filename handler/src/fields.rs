@@ -41,9 +41,18 @@ impl<'a> Fields<'a> {
         (*value != "null").then_some(value)
     }
 
-    /// A string of whole Unicode characters. One with a lone surrogate is the wrong type.
+    /// A string of whole Unicode characters, borrowed unless it contains escapes. One with a lone
+    /// surrogate is the wrong type.
+    pub fn str(&self, name: &str) -> Result<Option<Cow<'a, str>>, WrongType> {
+        self.value(name, |raw| match unquoted(raw) {
+            Some(text) => Some(text.into()),
+            None => Some(serde_json::from_str::<String>(raw).ok()?.into()),
+        })
+    }
+
+    /// Like `str`, but owned.
     pub fn text(&self, name: &str) -> Result<Option<String>, WrongType> {
-        self.value(name, |raw| serde_json::from_str(raw).ok())
+        Ok(self.str(name)?.map(Cow::into_owned))
     }
 
     /// A signed 64-bit integer, written without a fraction or exponent.
@@ -73,6 +82,13 @@ impl<'a> Fields<'a> {
             Some(raw) => read(raw).map(Some).ok_or(WrongType),
         }
     }
+}
+
+/// The string that this JSON text contains, if it is a string without escapes: then it needs no
+/// second parsing.
+fn unquoted(raw: &str) -> Option<&str> {
+    let text = raw.strip_prefix('"')?.strip_suffix('"')?;
+    (!text.contains('\\')).then_some(text)
 }
 
 impl<'de> Deserialize<'de> for Fields<'de> {

@@ -11,7 +11,7 @@ use crate::declaration::Declared;
 use crate::error::Error;
 use crate::field::{Field, Kind, Length};
 use crate::fields::Fields;
-use crate::message::{Message, message_columns};
+use crate::message::{Message, message_columns, sender};
 use crate::operation::{Access, Context, Operation};
 use crate::outbox::Outbox;
 use crate::reply::{Reply, json, push};
@@ -214,8 +214,9 @@ impl Operation for Sync {
                      )
                      select ",
                     message_columns!(),
-                    " from chosen cross join messages m on m.id = chosen.id
-                     where chosen.taken <= ?6 order by chosen.conversation_id, chosen.rev"
+                    " from chosen cross join messages m on m.id = chosen.id",
+                    sender!(),
+                    " where chosen.taken <= ?6 order by chosen.conversation_id, chosen.rev"
                 ),
                 with(ANSWER_BYTES_MAX as i64),
             ),

@@ -127,18 +127,22 @@ pub fn help() -> String {
 
 /// A warning for each name that is probably a mistyped one of ours, which would otherwise be ignored without a word.
 pub fn mistyped(environment: impl IntoIterator<Item = String>) -> Vec<String> {
-    let known: Vec<String> = names().collect();
-    let is_known = |name: &String| known.contains(name);
+    let known: Vec<(String, String)> = names().map(|name| (letters(&name), name)).collect();
+    let is_known = |name: &String| known.iter().any(|(_, known)| known == name);
     let others = environment.into_iter().filter(|name| !is_known(name));
     let warnings = others.filter_map(|name| {
         let letters = letters(&name);
-        let distances = known.iter().filter_map(|meant| {
-            let meant_letters = self::letters(meant);
-            let distance = osa_distance(&letters, &meant_letters);
-            // Names of other programs that are nearly as close, such as GOPATH to DBPATH, begin otherwise.
-            let is_close = distance <= typing_errors_max(&meant_letters)
+        let distances = known.iter().filter_map(|(meant_letters, meant)| {
+            let errors_max = typing_errors_max(meant_letters);
+            // Names of other programs that are nearly as close, such as GOPATH to DBPATH, begin
+            // otherwise. A distance takes long to compute, and most names need none.
+            let may_be_close = letters.len().abs_diff(meant_letters.len()) <= errors_max
                 && letters.chars().next() == meant_letters.chars().next();
-            is_close.then_some((distance, meant))
+            if !may_be_close {
+                return None;
+            }
+            let distance = osa_distance(&letters, meant_letters);
+            (distance <= errors_max).then_some((distance, meant))
         });
         let (_, meant) = distances.min()?;
         Some(format!(

@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::field::{Field, Kind};
 use crate::fields::Fields;
 use crate::member::Guard;
-use crate::message::{Message, message_columns};
+use crate::message::{Message, message_columns, sender};
 use crate::operation::{Access, Context, Operation};
 use crate::outbox::Outbox;
 use crate::reply::{Reply, json};
@@ -143,16 +143,17 @@ impl Operation for GetConversations {
                          select cast(json_group_array(username) as blob) from (
                              select o.username from members mb join users o on o.id = mb.user_id
                              where mb.conversation_id = page.id order by mb.rowid)) end,
-                     u.id is not null, ",
-                profile_columns!(),
+                     other.id is not null, ",
+                profile_columns!("other"),
                 ", page.read_id, ",
                 unread_column!("?5"),
                 ", ",
                 message_columns!(),
-                " from sized as page left join messages m on m.id = page.activity and m.conversation_id = page.id and bytes <= ?4
-                     left join users u on u.id = (
-                         select user_id from members
-                         where page.direct is not null and conversation_id = page.id and user_id <> ?1)
+                " from sized as page left join messages m on m.id = page.activity and m.conversation_id = page.id and bytes <= ?4",
+                sender!(),
+                " left join users other on other.id = (
+                     select user_id from members
+                     where page.direct is not null and conversation_id = page.id and user_id <> ?1)
                  order by page.activity desc, page.id desc"
             ),
             [

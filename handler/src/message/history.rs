@@ -5,7 +5,7 @@ use crate::error::Error;
 use crate::field::{Field, Kind};
 use crate::fields::Fields;
 use crate::member::{CONVERSATION_ID, Guard, MemberEvent};
-use crate::message::{Message, message_columns};
+use crate::message::{Message, message_columns, sender};
 use crate::operation::{Access, Context};
 use crate::outbox::Outbox;
 use crate::reply::{Reply, json};
@@ -71,8 +71,9 @@ macro_rules! page {
         concat!(
             "select ",
             message_columns!(),
-            " from messages m
-             where m.conversation_id = ?1
+            " from messages m",
+            sender!(),
+            " where m.conversation_id = ?1
                  and exists (select 1 from members where conversation_id = ?1 and user_id = ?3)",
             $bound,
             " ",

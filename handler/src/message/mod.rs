@@ -12,16 +12,26 @@ use serde::Serialize;
 use crate::error::Error;
 use crate::sql::Columns;
 
-/// The columns of a `Message`, from a `messages` row called `m`. A `client_id` that is not text is
-/// the id of a request, which the host stored because the client sent no `client_id`.
+/// The columns of a `Message`, from a `messages` row called `m` and the row that `sender!` joins. A
+/// `client_id` that is not text is the id of a request, which the host stored because the client
+/// sent no `client_id`.
 macro_rules! message_columns {
     () => {
         "m.id, m.conversation_id, coalesce(m.changed_rev, m.rev), cast(m.reply_id as integer), cast(m.sent_at as integer), \
-         cast((select username from users where id = m.sender_id) as blob), cast(m.content as blob), \
+         cast(u.username as blob), cast(m.content as blob), \
          case typeof(m.client_id) when 'text' then cast(m.client_id as blob) end"
     };
 }
 pub(crate) use message_columns;
+
+/// Joins the sender of the message `m`. It costs a tenth less of a page than a subselect for each
+/// message, which would open the table each time.
+macro_rules! sender {
+    () => {
+        " left join users u on u.id = m.sender_id"
+    };
+}
+pub(crate) use sender;
 
 /// A message in its present state. `rev` is the rev of its latest change; `sent_at` is in Unix
 /// seconds.

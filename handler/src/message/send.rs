@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::field::{Field, Kind, Length};
 use crate::fields::Fields;
 use crate::member::{CONVERSATION_ID, Guard, MemberEvent};
-use crate::message::{Message, message_columns, no_such_message};
+use crate::message::{Message, message_columns, no_such_message, sender};
 use crate::operation::{Access, Context};
 use crate::outbox::{Audience, Outbox, Output};
 use crate::reply::{Reply, json, push};
@@ -126,8 +126,9 @@ impl MemberEvent for SendMessage {
                 concat!(
                     "select ",
                     message_columns!(),
-                    " from messages m
-                     where changes() = 0 and m.conversation_id = ?1 and m.sender_id = ?2 and m.client_id = ?3"
+                    " from messages m",
+                    sender!(),
+                    " where changes() = 0 and m.conversation_id = ?1 and m.sender_id = ?2 and m.client_id = ?3"
                 ),
                 [conversation_id.into(), ctx.user_id.into(), key],
             ));

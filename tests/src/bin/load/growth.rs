@@ -148,8 +148,9 @@ impl Step {
             revs_of(&databases[0], caller).await?,
             revs_of(&databases[1], caller).await?,
         ];
+        // First, because other steps change what is missed.
         let missed = Step::Sync(missed);
-        steps.push(("sync, what is missed of some".into(), missed));
+        steps.insert(0, ("sync, what is missed of some".into(), missed));
         steps.push(("connect".into(), Step::Connect));
         steps.push(("disconnect".into(), Step::Disconnect));
         Ok(steps)
