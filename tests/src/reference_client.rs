@@ -25,6 +25,8 @@ const BACKOFF_MAX: Duration = Duration::from_millis(500);
 /// What the device keeps, even if connections end.
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
+    /// The user's own name; empty until the server has told it.
+    pub username: String,
     /// The epoch that the conversations belong to.
     pub epoch: String,
     pub conversations: BTreeMap<i64, Conversation>,
@@ -41,6 +43,7 @@ pub struct Memory {
 pub struct Conversation {
     /// The client knows everything up to this rev.
     pub rev: i64,
+    pub members: Vec<String>,
     /// By id, which is also the order in which they are shown.
     pub messages: BTreeMap<i64, Value>,
 }
@@ -147,6 +150,9 @@ impl Device {
             sync_again: true,
         };
         self.memory.connections += 1;
+        connection
+            .send(json!({ "type": "self", "ref": "self" }))
+            .await?;
         for pending in &mut self.memory.outbox {
             pending.is_sent = false;
         }
@@ -237,6 +243,10 @@ impl Device {
         }
         match (kind, reference) {
             ("ping", _) => {}
+            ("self", _) => {
+                let username = data["username"].as_str().context("a username")?;
+                self.memory.username = username.to_owned();
+            }
             // The server says that the client may have missed something.
             ("sync", None) => connection.sync_again |= data["more"] == true,
             ("sync", Some(_)) => {
@@ -251,12 +261,14 @@ impl Device {
                 self.memory.duplicates += usize::from(data["duplicate"] == true);
                 self.take_change(connection, data["conversation_id"].as_i64(), data);
             }
-            ("send_message", None) => {
+            ("send_message" | "remove_member" | "leave_conversation", None) => {
                 self.take_change(connection, data["conversation_id"].as_i64(), data)
             }
-            ("create_conversation", None) => {
+            ("create_conversation" | "rename_conversation" | "add_members" | "set_role", None) => {
                 self.take_change(connection, data["id"].as_i64(), data)
             }
+            // A lasting change that this client does not know.
+            (_, None) if data["rev"].is_i64() => connection.sync_again = true,
             // Pushes that change nothing lasting.
             (_, None) => {}
             (_, Some(_)) => bail!("a reply without a request: {event}"),
@@ -279,9 +291,11 @@ impl Device {
                     .insert(message["id"].as_i64().context("an id")?, message.clone());
             }
             // Pushes may have arrived before the answer.
-            known.rev = known
-                .rev
-                .max(conversation["rev"].as_i64().context("a rev")?);
+            let rev = conversation["rev"].as_i64().context("a rev")?;
+            if rev >= known.rev {
+                known.rev = rev;
+                known.members = usernames(&conversation["members"]);
+            }
         }
         for id in data["left"].as_array().context("left")? {
             self.memory
@@ -307,7 +321,13 @@ impl Device {
             .conversations
             .get(&conversation_id)
             .map_or(0, |c| c.rev);
-        if rev == known + 1 {
+        let is_departure = data["username"].is_string();
+        let is_own = is_departure && data["username"] == self.memory.username.as_str();
+        // Nobody knows yet whose departure it is.
+        let is_unclear = is_departure && self.memory.username.is_empty();
+        if rev == known + 1 && is_own {
+            self.memory.conversations.remove(&conversation_id);
+        } else if rev == known + 1 && !is_unclear {
             let conversation = self
                 .memory
                 .conversations
@@ -321,11 +341,24 @@ impl Device {
                 }
                 conversation.messages.insert(id, message);
             }
+            if is_departure {
+                let members = &mut conversation.members;
+                members.retain(|member| data["username"] != member.as_str());
+            }
+            if data["members"].is_array() {
+                conversation.members = usernames(&data["members"]);
+            }
         } else if rev > known {
             self.memory.gaps += 1;
             connection.sync_again = true;
         }
     }
+}
+
+fn usernames(list: &Value) -> Vec<String> {
+    let list = list.as_array().into_iter().flatten();
+    list.filter_map(|name| name.as_str().map(str::to_owned))
+        .collect()
 }
 
 struct Connection {

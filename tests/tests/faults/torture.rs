@@ -107,10 +107,8 @@ impl Stage {
         self.hosts.insert(index, host);
     }
 
-    /// The messages of each conversation in the database, by id: rev and content.
-    async fn stored(&self) -> BTreeMap<i64, BTreeMap<i64, (i64, String)>> {
-        let select = "select conversation_id, id, rev, cast(content as blob) from messages";
-        let rows = match &self.place {
+    async fn rows(&self, select: &'static str) -> Vec<handler::Row> {
+        match &self.place {
             Place::File(data) => rows(&data.open().await, select).await,
             Place::Servers(servers) => {
                 let db = open_remote(servers.gateway.url()).await;
@@ -118,7 +116,26 @@ impl Stage {
                 let mut results = handler::run_batch(&db, [&select]).await.expect("rows");
                 results.pop().expect("one result").0
             }
-        };
+        }
+    }
+
+    /// The members of a conversation in the database, in the order of joining.
+    async fn members(&self, conversation_id: i64) -> Vec<String> {
+        let select = "select conversation_id, cast(u.username as blob)
+            from members m join users u on u.id = m.user_id order by m.rowid";
+        let rows = self.rows(select).await;
+        let members = rows.iter().map(|row| {
+            let mut columns = row.columns();
+            (columns.integer(), columns.text())
+        });
+        let members = members.filter(|(id, _)| *id == conversation_id);
+        members.map(|(_, username)| username).collect()
+    }
+
+    /// The messages of each conversation in the database, by id: rev and content.
+    async fn stored(&self) -> BTreeMap<i64, BTreeMap<i64, (i64, String)>> {
+        let select = "select conversation_id, id, rev, cast(content as blob) from messages";
+        let rows = self.rows(select).await;
         let mut all: BTreeMap<i64, BTreeMap<_, _>> = BTreeMap::new();
         for row in &rows {
             let mut columns = row.columns();
@@ -204,6 +221,39 @@ fn known(memory: &Memory) -> BTreeMap<i64, BTreeMap<i64, (i64, String)>> {
     conversations.map(|(id, c)| (*id, of(c))).collect()
 }
 
+/// Lets members of the club come and go, and sends a message each time. `manager` is its owner.
+async fn change_members(
+    manager: &mut Client,
+    club: i64,
+    names: &[String],
+    random: &mut Rng,
+    round: usize,
+) {
+    let mut change = async |kind: &str, field: &str, value: Value| {
+        let event = json!({ "type": kind, "conversation_id": club, field: value });
+        let code = manager.request(event).await["code"].clone();
+        // Somebody may be removed twice.
+        assert!(code.is_null() || code == "not_found", "{kind}: {code}");
+    };
+    for step in 0..8 {
+        let mut name = || json!(names[random.usize(..names.len())]);
+        match step % 4 {
+            0 | 1 => change("remove_member", "username", name()).await,
+            2 => change("add_members", "members", json!([name(), name()])).await,
+            _ => {
+                change(
+                    "rename_conversation",
+                    "name",
+                    json!(format!("{round} {step}")),
+                )
+                .await
+            }
+        }
+        let content = json!(format!("club {round} {step}"));
+        change("send_message", "content", content).await;
+    }
+}
+
 async fn torture(form: Form) {
     let mut random = Rng::with_seed(SEED);
     let mut stage = Stage::start(form).await;
@@ -229,6 +279,13 @@ async fn torture(form: Form) {
         members.insert(id, [vec![0], others].concat());
     }
     founder.close().await;
+    // Its members come and go.
+    register(stage.address(0), "manager").await;
+    let manager_cookie = login(stage.address(0), "manager").await;
+    let mut manager = Client::connect(stage.address(0), &manager_cookie).await;
+    let usernames: Vec<_> = names.iter().map(String::as_str).collect();
+    let club = manager.converse(&usernames).await;
+    manager.close().await;
     for name in ["plain0", "plain1"] {
         register(stage.address(0), name).await;
     }
@@ -287,6 +344,9 @@ async fn torture(form: Form) {
             // Spreads the sends over the life of the host. No assertion depends on this time.
             sleep(Duration::from_millis(random.u64(10..60))).await;
         }
+        // Through the other host, if there are two, and right before the disaster.
+        let mut manager = Client::connect(stage.address(round + 1), &manager_cookie).await;
+        change_members(&mut manager, club, &names, &mut random, round).await;
         until("plain clients took part", async || {
             let mut counts = answered.iter().map(|count| count.load(Ordering::Relaxed));
             counts.all(|count| count > 20)
@@ -306,12 +366,15 @@ async fn torture(form: Form) {
         soon("sending all", client.settle()).await;
     }
     let all = stage.stored().await;
+    let in_club = stage.members(club).await;
     let (mut connections, mut gaps, mut duplicates) = (0, 0, 0);
     for (index, client) in clients.iter().enumerate() {
         let own: BTreeMap<_, _> = members
             .iter()
             .filter(|(_, members)| members.contains(&index))
-            .map(|(id, _)| (*id, all[id].clone()))
+            .map(|(id, _)| *id)
+            .chain(in_club.contains(&names[index]).then_some(club))
+            .map(|id| (id, all[&id].clone()))
             .collect();
         let mut memory = soon("knowing all", client.settle()).await;
         // A host may have died before it told the other host of a commit. The other host finds out
@@ -324,6 +387,12 @@ async fn torture(form: Form) {
         };
         let _ = tokio::time::timeout(tests::PATIENCE, told).await;
         assert_eq!(known(&memory), own, "what user{index} knows");
+        if let Some(known) = memory.conversations.get(&club) {
+            assert_eq!(
+                known.members, in_club,
+                "who user{index} believes is in the club"
+            );
+        }
         assert_eq!(memory.refused, 0);
         connections += memory.connections;
         gaps += memory.gaps;
