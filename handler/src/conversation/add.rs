@@ -6,11 +6,11 @@ use serde::Serialize;
 
 use crate::conversation::change::{Members, State, note_members_change, raise_rev, state};
 use crate::conversation::{
-    CONVERSATIONS_MAX, Conversation, MEMBERS_MAX, members_rev, no_such_user,
+    CONVERSATIONS_MAX, Conversation, MEMBERS, MEMBERS_MAX, members, members_rev, no_such_user,
     too_many_conversations, too_many_members,
 };
 use crate::error::Error;
-use crate::field::{Field, Kind};
+use crate::field::Field;
 use crate::fields::Fields;
 use crate::member::{CONVERSATION_ID, Guard, MemberEvent, may_change};
 use crate::operation::{Access, Context};
@@ -18,9 +18,6 @@ use crate::outbox::{Outbox, Output};
 use crate::reply::{Reply, json};
 use crate::role::Role;
 use crate::sql::{Row, Rows, Statement};
-
-const MEMBERS: Field =
-    Field::required("members", Kind::Users).wrong("members value expected a list");
 
 /// `add_members {conversation_id, members}` → [`Added`], sent to every member, also to the new
 /// ones. Those who are members already are left out.
@@ -75,15 +72,7 @@ impl MemberEvent for AddMembers {
     const ACCESS: Access = Access::Write;
 
     fn read(fields: &Fields) -> Result<Self, Error> {
-        let Ok(Some(items)) = fields.list(MEMBERS.name) else {
-            return Err(MEMBERS.error());
-        };
-        if items.len() > MEMBERS_MAX {
-            return Err(too_many_members());
-        }
-        let names: Result<Vec<String>, _> = items.into_iter().map(serde_json::from_str).collect();
-        let mut usernames =
-            names.map_err(|_| Error::Invalid("members should be a list of string".into()))?;
+        let mut usernames = members(fields, MEMBERS_MAX)?;
         let mut seen = HashSet::new();
         usernames.retain(|name| seen.insert(name.clone()));
         Ok(AddMembers { usernames })

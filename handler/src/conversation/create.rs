@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use crate::conversation::change::{State, state_columns};
 use crate::conversation::{
-    CONVERSATIONS_MAX, Conversation, FIRST_REV, MEMBERS_MAX, NAME_CHARS_MAX, no_such_user, raw,
-    roles, too_many_conversations, too_many_members,
+    CONVERSATIONS_MAX, Conversation, FIRST_REV, MEMBERS, MEMBERS_MAX, NAME_CHARS_MAX, members,
+    no_such_user, raw, roles, too_many_conversations,
 };
 use crate::declaration::Declared;
 use crate::error::Error;
@@ -20,8 +20,6 @@ use crate::sql::{Rows, Statement};
 /// A name made from usernames stops growing at about this many characters.
 const MADE_NAME_CHARS_MAX: usize = 80;
 
-const MEMBERS: Field =
-    Field::required("members", Kind::Users).wrong("members value expected a list");
 const NAME: Field = Field::optional("name", Kind::Text(Length::characters(1, NAME_CHARS_MAX)))
     .wrong("name value expected as a non zero string")
     .too_large("name");
@@ -44,15 +42,8 @@ impl Declared for CreateConversation {
 
     fn read(fields: &Fields) -> Result<Self, Error> {
         let name = NAME.text(fields)?;
-        let Ok(Some(items)) = fields.list(MEMBERS.name) else {
-            return Err(MEMBERS.error());
-        };
-        if items.len() >= MEMBERS_MAX {
-            return Err(too_many_members());
-        }
-        let members: Result<Vec<String>, _> = items.into_iter().map(serde_json::from_str).collect();
-        let members =
-            members.map_err(|_| Error::Invalid("members should be a list of string".into()))?;
+        // The creator is one more.
+        let members = members(fields, MEMBERS_MAX - 1)?;
         let is_direct = DIRECT.flag(fields)?.unwrap_or_default();
         if is_direct && name.is_some() {
             let text = "a direct conversation has no name of its own";

@@ -17,6 +17,8 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::error::Error;
+use crate::field::{Field, Kind};
+use crate::fields::Fields;
 use crate::operation::Context;
 use crate::reply::json;
 use crate::role::Role;
@@ -63,6 +65,22 @@ pub const MEMBERS_MAX: usize = 10_000;
 
 /// The most conversations that a user may be in.
 pub const CONVERSATIONS_MAX: i64 = 10_000;
+
+/// Usernames, as `create_conversation` and `add_members` take them.
+pub(crate) const MEMBERS: Field =
+    Field::required("members", Kind::Users).wrong("members value expected a list");
+
+/// Reads [`MEMBERS`]. A list of more than `max` is not looked into.
+pub(crate) fn members(fields: &Fields, max: usize) -> Result<Vec<String>, Error> {
+    let Ok(Some(items)) = fields.list(MEMBERS.name) else {
+        return Err(MEMBERS.error());
+    };
+    if items.len() > max {
+        return Err(too_many_members());
+    }
+    let names: Result<_, _> = items.into_iter().map(serde_json::from_str).collect();
+    names.map_err(|_| Error::Invalid("members should be a list of string".into()))
+}
 
 /// A conversation.
 #[derive(Serialize)]

@@ -57,7 +57,7 @@ async fn hinted(client: &mut Client, before: usize) {
     .await;
 }
 
-/// Removes a user from a conversation as a future event will, but tells no host. This is the state
+/// Removes a user from a conversation as `remove_member` does, but tells no host. This is the state
 /// that a host leaves if it is killed between its commit and its packet.
 async fn leave_unheard(cluster: &Cluster, conversation: i64, username: &str) {
     let database = libsql::Builder::new_remote(cluster.gateway.url(), String::new()).build();

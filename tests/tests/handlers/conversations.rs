@@ -1,6 +1,6 @@
 //! Conversations that are too large for a script, and a repeated creation.
 
-use handler::{Event, Outbox, handle};
+use handler::{Event, Outbox, Output, handle};
 use serde_json::{Value, json};
 use tests::World;
 
@@ -36,6 +36,66 @@ async fn a_name_made_of_many_members_stays_short() {
         "{name}"
     );
     assert_eq!(world.integer("select count(*) from members").await, 9999);
+}
+
+/// A world whose conversation 1 has this many members more.
+async fn world_with_many(members: usize) -> World {
+    let world = World::new().await;
+    let sql = format!(
+        "with recursive n(i) as (select 1 union all select i + 1 from n where i < 10000)
+         insert into users (id, username, fullname, password) select 100 + i, 'user' || i, '', '' from n;
+         insert into members (conversation_id, user_id) select 1, id from users where id between 101 and {members} + 100;
+         update conversations set member_count = (select count(*) from members where conversation_id = id);"
+    );
+    world.db.execute_batch(&sql).await.expect("inserted");
+    world
+}
+
+#[tokio::test]
+async fn a_thousand_members_are_added_at_once() {
+    let world = world_with_many(0).await;
+    let names: Vec<_> = (1..=1000).map(|i| format!("user{i}")).collect();
+    let event = json!({ "type": "add_members", "conversation_id": 1, "members": names });
+    let (reply, outbox) = world.answer("alice", &event.to_string()).await;
+    let reply: Value = serde_json::from_str(&reply).expect("JSON");
+    assert_eq!(reply["data"]["added"], json!(names));
+    assert_eq!(reply["data"]["rev"], 4);
+    let Output::Join(change) = &outbox[0] else {
+        panic!("{outbox:?}");
+    };
+    assert_eq!(change.user_ids, (101..=1100).collect::<Vec<i64>>());
+    assert_eq!((change.before, change.members_rev, outbox.len()), (1, 4, 2));
+    let members = world
+        .integer("select count(*) from members where conversation_id = 1")
+        .await;
+    let counted = world
+        .integer("select member_count from conversations where id = 1")
+        .await;
+    assert_eq!((members, counted), (1002, 1002));
+}
+
+#[tokio::test]
+async fn a_large_conversation_is_changed_without_naming_its_members() {
+    let world = world_with_many(9998).await;
+    let ask = async |user: &str, event: Value| {
+        let reply = world.event(user, &event.to_string()).await.0;
+        assert_eq!(reply["success"], true, "{reply}");
+        reply
+    };
+    for (user, kind, field, value) in [
+        ("alice", "rename_conversation", "name", json!("large")),
+        ("user7", "leave_conversation", "name", json!(null)),
+        ("alice", "remove_member", "username", json!("user8")),
+        ("alice", "add_members", "members", json!(["user9999"])),
+    ] {
+        let event = json!({ "type": kind, "conversation_id": 1, field: value });
+        let reply = ask(user, event).await.to_string();
+        assert!(reply.len() < 300 && !reply.contains("user10"), "{reply}");
+    }
+    let info = ask("alice", json!({ "type": "get_conversation_info", "id": 1 })).await;
+    let info = &info["data"];
+    assert_eq!(info["members"].as_array().map(Vec::len), Some(9999));
+    assert!(info["profiles"].is_null() && info["read"].is_null());
 }
 
 #[tokio::test]
