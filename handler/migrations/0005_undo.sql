@@ -11,3 +11,5 @@ alter table messages drop column mentions;
 alter table conversations drop column created_at;
 alter table conversations drop column direct;
 alter table members drop column role;
+drop index users_by_skeleton;
+alter table users drop column skeleton;
