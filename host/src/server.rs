@@ -111,7 +111,7 @@ impl Server {
             let started = cluster.start().await;
             started.context("the database cannot be written")?;
         }
-        let services = Services::new(config, presence, bus.as_ref().map(Bus::status))?;
+        let services = Services::new(config, presence, bus.as_ref().map(Bus::status));
         let (stop, stopped) = oneshot::channel();
         let server = Server {
             listener,

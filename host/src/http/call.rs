@@ -24,6 +24,8 @@ pub struct Call {
     /// A handler may read its body piece by piece, or with `read_whole`.
     pub request: Request<Incoming>,
     pub address: IpAddr,
+    /// It came through a proxy, which may have taken it over TLS.
+    pub is_proxied: bool,
     #[cfg_attr(not(test), expect(dead_code, reason = "no path has parameters yet"))]
     pub parameters: Parameters,
     pub place: Arc<ConnectionPlace>,
