@@ -128,7 +128,8 @@ impl Store {
             }
         }
         let file = match database {
-            Database::File(path) => Some(path.clone()),
+            // SQLite keeps the log beside the file itself, not beside a link to it.
+            Database::File(path) => Some(path.canonicalize()?),
             Database::Remote(_) => None,
         };
 
