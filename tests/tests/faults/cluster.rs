@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tests::host::{Log, login, ready, register, request, run};
+use tests::host::{Log, PASSWORD, login, ready, register, request, run};
 use tests::servers::shared_sqld;
 use tests::{Client, Gateway, Nats, Process, soon, until};
 
@@ -273,7 +273,8 @@ async fn secrets_are_used_and_never_logged() {
     ready(host.address).await;
     let mut alice = host.join("alice").await;
     let conversation = alice.converse(&[]).await;
-    alice.send(conversation, "hello").await;
+    alice.send(conversation, "between us").await;
+    alice.history(conversation).await;
     alice.close().await;
     assert!(host.end(Signal::TERM).await.success());
     let log = std::fs::read_to_string(log).expect("a log");
@@ -281,7 +282,13 @@ async fn secrets_are_used_and_never_logged() {
         log.contains("async_nats") && log.contains("DEBUG"),
         "everything is logged"
     );
-    for secret in ["a-word-of-the-bus", "a-token-of-the-database"] {
+    for secret in [
+        "a-word-of-the-bus",
+        "a-token-of-the-database",
+        "between us",
+        "argon2",
+        PASSWORD,
+    ] {
         assert!(!log.contains(secret), "{secret}");
     }
     // Without the user and password, the host has no bus.
