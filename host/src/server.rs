@@ -10,7 +10,7 @@ use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::spawn_blocking;
-use tokio::time::{interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::clock;
@@ -212,18 +212,18 @@ impl Server {
     }
 }
 
-/// Pings the sockets. Just as often, tells a service manager that watches the program that it is alive: if the registry hangs,
-/// its queue is full, and both stop.
+/// Pings the sockets. Just as often, tells a service manager that watches the program that it is alive; if the registry hangs,
+/// both stop. After a pause of the program, or of the registry, missed pings are not made up for: their sockets would have no
+/// time to answer.
 async fn heartbeats(commands: mpsc::Sender<RegistryCommand>, ping_interval: Duration) {
     let mut ticks = interval(ping_interval / PING_SLOTS);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let slots = u64::from(PING_SLOTS);
     for slot in (0..slots).cycle() {
         ticks.tick().await;
-        if commands
-            .send(RegistryCommand::Heartbeat { slot, slots })
-            .await
-            .is_err()
-        {
+        let (done, is_done) = oneshot::channel();
+        let heartbeat = RegistryCommand::Heartbeat { slot, slots, done };
+        if commands.send(heartbeat).await.is_err() || is_done.await.is_err() {
             return;
         }
         let _ = sd_notify::notify(&[NotifyState::Watchdog]);
