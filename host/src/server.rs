@@ -229,3 +229,36 @@ async fn heartbeats(commands: mpsc::Sender<RegistryCommand>, ping_interval: Dura
         let _ = sd_notify::notify(&[NotifyState::Watchdog]);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    /// Blocking the only thread of the test is what a pause is for the program.
+    #[tokio::test]
+    async fn after_a_pause_pings_are_as_far_apart_as_ever() {
+        let (commands, mut commanded) = mpsc::channel(COMMANDS_QUEUED_MAX);
+        let pause = Duration::from_millis(100);
+        let beating = tokio::spawn(heartbeats(commands, pause * PING_SLOTS));
+        let mut beat = async || match commanded.recv().await {
+            Some(RegistryCommand::Heartbeat { slot, done, .. }) => {
+                done.send(()).expect("it waits");
+                slot
+            }
+            _ => panic!("a heartbeat"),
+        };
+        assert_eq!(beat().await, 0);
+        std::thread::sleep(10 * pause);
+        let resumed = Instant::now();
+        assert_eq!((beat().await, beat().await), (1, 2));
+        // A little less, because timers are exact to a millisecond.
+        assert!(
+            resumed.elapsed() > pause * 9 / 10,
+            "{:?}",
+            resumed.elapsed()
+        );
+        beating.abort();
+    }
+}

@@ -268,6 +268,8 @@ async fn secrets_are_used_and_never_logged() {
         ("DBPATH", url.as_str()),
         ("DB_AUTH_TOKEN", "a-token-of-the-database"),
         ("NATS_URL", nats_url.as_str()),
+        // Everything of those who know most. The whole of `trace` is more than the log takes.
+        ("LOG_LEVEL", "host=trace,libsql=trace,async_nats=trace"),
     ];
     let variables = variables.map(|(name, value)| (name, OsStr::new(value)));
     let host = Process::start_with(&variables, Log::File(log.clone())).await;
@@ -278,7 +280,9 @@ async fn secrets_are_used_and_never_logged() {
     alice.history(conversation).await;
     alice.close().await;
     assert!(host.end(Signal::TERM).await.success());
-    let log = std::fs::read_to_string(log).expect("a log");
+    let read = || std::fs::read_to_string(&log).expect("a log");
+    until("the last line", async || read().contains("stopped")).await;
+    let log = read();
     assert!(
         log.contains("async_nats") && log.contains("DEBUG host"),
         "everything is logged that may be"
@@ -340,32 +344,37 @@ async fn hosts_of_other_databases_on_the_same_bus_are_not_heard() {
 
 #[tokio::test]
 async fn hosts_that_were_paused_together_do_not_take_each_other_for_dead() {
-    const LEASE_SECONDS: u32 = 2;
+    // A third of it is enough time to wake the second host after the first.
+    const LEASE_SECONDS: u32 = 6;
     let cluster = Cluster::start(LEASE_SECONDS).await;
     let mut alice = cluster.join(0, "alice").await;
     let mut bob = cluster.join(1, "bob").await;
     alice.add_contact("bob").await;
     let db = open_remote(cluster.gateway.url()).await;
+    // When the host that renewed its lease first, and last, did so, and the time.
     let renewed = async || {
-        let sql = "select cast(min(seen_at) as integer), cast(unixepoch() as integer) from hosts";
+        let sql = "select min(seen_at), max(seen_at), unixepoch() from hosts";
         let rows = handler::run_batch(&db, [&handler::Statement::new(sql, [])]).await;
         let rows = rows.expect("rows");
         let mut columns = rows[0].first().expect("a row").columns();
-        (columns.integer(), columns.integer())
+        (columns.integer(), columns.integer(), columns.integer())
     };
     for host in &cluster.hosts {
         host.signal(Signal::STOP);
     }
     until("both leases have run out", async || {
-        let (seen_at, now) = renewed().await;
+        let (_, seen_at, now) = renewed().await;
         now > seen_at + i64::from(LEASE_SECONDS) + 1
     })
     .await;
-    for host in &cluster.hosts {
-        host.signal(Signal::CONT);
-    }
-    let (_, resumed_at) = renewed().await;
-    until("both have renewed their leases several times", async || {
+    let (_, paused_at, resumed_at) = renewed().await;
+    cluster.hosts[0].signal(Signal::CONT);
+    until("the first renews its lease", async || {
+        renewed().await.1 > paused_at
+    })
+    .await;
+    cluster.hosts[1].signal(Signal::CONT);
+    until("both have renewed their leases again", async || {
         renewed().await.0 > resumed_at + i64::from(LEASE_SECONDS)
     })
     .await;
