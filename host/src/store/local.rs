@@ -387,8 +387,8 @@ pub fn create_folder_of(path: &Path) -> anyhow::Result<()> {
 /// The files that a connection has open, by their names and their devices and inodes.
 struct OpenFiles {
     database: (PathBuf, (u64, u64)),
-    /// The write-ahead log and its index.
-    beside: [(PathBuf, (u64, u64)); 2],
+    /// The write-ahead log and its index. Where files cannot share memory, there are none.
+    beside: Vec<(PathBuf, (u64, u64))>,
 }
 
 impl OpenFiles {
@@ -397,7 +397,10 @@ impl OpenFiles {
         Ok(OpenFiles {
             // By the name that the next start uses, which may be a link.
             database: known(path.to_owned())?,
-            beside: [known(beside(path, "-wal"))?, known(beside(path, "-shm"))?],
+            beside: ["-wal", "-shm"]
+                .iter()
+                .filter_map(|suffix| known(beside(path, suffix)).ok())
+                .collect(),
         })
     }
 

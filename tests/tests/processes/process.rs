@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::process::ExitStatus;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::io::{FdFlags, fcntl_setfd};
@@ -15,6 +16,7 @@ use tests::host::{Log, PASSWORD, SECRET, ids, login, refuse, register, request, 
 use tests::{Client, Data, Process, soon, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixDatagram};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 async fn value(db: &libsql::Connection, sql: &str) -> libsql::Value {
@@ -283,6 +285,40 @@ async fn a_login_storm_does_not_flood_the_log_nor_hide_a_line() {
         answers[&503]
     );
     assert_eq!(data.logged("security: login result=\"ok\""), 1);
+}
+
+#[tokio::test]
+async fn other_lines_do_not_push_out_those_about_security() {
+    let (data, read) = (Data::create(), Arc::new(Notify::new()));
+    let file = data.file();
+    let variables = [
+        ("DBPATH", file.as_os_str()),
+        ("LOG_LEVEL", OsStr::new("debug")),
+    ];
+    let log = Log::FileAfter(data.log(), read.clone());
+    let host = Process::start_with(&variables, log).await;
+    let mut alice = host.join("alice").await;
+    // More lines than may wait.
+    for _ in 0..15 {
+        for _ in 0..1000 {
+            alice.text(r#"{"type":"ping"}"#).await;
+        }
+        for _ in 0..1000 {
+            alice.receive().await;
+        }
+    }
+    let body = json!({ "username": "alice", "password": "wrong" }).to_string();
+    let answer = request(host.address, "POST", "/auth/login", &[], body).await;
+    assert_eq!(answer.status, 401);
+    read.notify_one();
+    let logged =
+        |text: &str| std::fs::read_to_string(data.log()).is_ok_and(|log| log.contains(text));
+    for text in [
+        "login result=\"unauthorized\"",
+        "lines were left out: the log is not read fast enough left_out=",
+    ] {
+        until(text, async || logged(text)).await;
+    }
 }
 
 #[tokio::test]
