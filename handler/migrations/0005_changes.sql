@@ -68,6 +68,13 @@ update conversations set member_count = (select count(*) from members where conv
 -- One direct conversation for each pair, however many are created at once.
 create unique index conversations_direct on conversations (direct) where direct is not null;
 
+-- skeleton: what the username looks like (Unicode Technical Standard 39), so that nobody can
+-- register a twin of a taken name. Null if another program has stored the account, or a release
+-- before this version; a host computes it then. Accounts that look alike already stay, so it is
+-- not unique.
+alter table users add column skeleton text;
+create index users_by_skeleton on users (skeleton);
+
 -- role: 0 member, 1 admin, 2 owner. joined_rev: the conversation's rev when the member joined.
 alter table members add column role integer not null default 0;
 alter table members add column joined_rev integer not null default 1;

@@ -14,3 +14,5 @@ alter table conversations drop column member_count;
 alter table conversations drop column changed_by;
 alter table members drop column role;
 alter table members drop column joined_rev;
+drop index users_by_skeleton;
+alter table users drop column skeleton;

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use handler::account::login::{Credentials, FindAccount, ReplacePasswordHash};
 use handler::account::password::{self, Verdict};
 use handler::account::register::{Register, Registration};
+use handler::account::skeleton::{ACCOUNTS_AT_ONCE, FindUnseen, StoreSkeletons};
 use handler::account::token::TokenKey;
 use handler::{Context, Error};
 
@@ -94,6 +95,8 @@ impl Accounts {
             fullname,
             password_hash,
         };
+        // If there are more, the registration is refused until a host has done them all.
+        add_skeletons(&self.store).await?;
         self.store.run(ctx, register).await
     }
 
@@ -136,6 +139,17 @@ impl Accounts {
         }
         Ok(())
     }
+}
+
+/// Gives skeletons to some of the accounts that have none, because a release before this one or
+/// another program has stored them. Returns whether there may be more.
+pub async fn add_skeletons(store: &Store) -> Result<bool, Error> {
+    let unseen = store.run_now(FindUnseen).await?;
+    let is_full = unseen.len() == ACCOUNTS_AT_ONCE as usize;
+    if !unseen.is_empty() {
+        store.run_now(StoreSkeletons { of: unseen }).await?;
+    }
+    Ok(is_full)
 }
 
 fn salt() -> Result<[u8; 16], Error> {

@@ -5,51 +5,36 @@ use std::net::IpAddr;
 use handler::Error;
 use handler::account::register::USERNAME_CHARS_MAX;
 use hyper::header::HeaderValue;
-use once_cell::sync::Lazy;
 
 use crate::limits::account_guesses::Attempt;
-use crate::limits::rates::Rate;
 use crate::limits::refusal::Refusal;
 use crate::metrics::METRICS;
 
-/// Refusals that are logged per second, and at once after a pause, so that a flood of requests does
-/// not flood the log. All refusals are counted.
-const LINES_PER_SECOND: u32 = 10;
-const LINES_AT_ONCE: u32 = 100;
 /// Of an origin in the log: the client chooses it.
 const ORIGIN_CHARS_MAX: usize = 100;
 
 /// Counts and logs a refusal. `username` is what the client claims.
 pub fn refused(refusal: Refusal, address: IpAddr, username: Option<&str>) {
     let reason = refusal.name();
-    if count(refusal) {
-        let username = username.map(short_username);
-        tracing::warn!(target: "security", reason, %address, username, "refused");
-    }
+    METRICS.refusals.with_label_values(&[reason]).inc();
+    let username = username.map(short_username);
+    tracing::warn!(target: "security", reason, %address, username, "refused");
 }
 
 /// A page of this origin was refused: only those of `allowed` may use the server.
 pub fn refused_origin(address: IpAddr, origin: &HeaderValue, allowed: &[HeaderValue]) {
     let reason = Refusal::Origin.name();
-    if count(Refusal::Origin) {
-        let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-        let allowed: Vec<_> = allowed.iter().map(text).collect();
-        let allowed = match allowed.is_empty() {
-            true => "no other origin".to_owned(),
-            false => allowed.join(", "),
-        };
-        // As a string it is escaped, whatever is in it.
-        let origin = &*text(origin);
-        let origin = short(origin, ORIGIN_CHARS_MAX);
-        tracing::warn!(target: "security", reason, %address, origin, "refused: CORS_ALLOW_ORIGIN allows {allowed}");
-    }
-}
-
-/// Counts a refusal. Whether it may be logged too.
-fn count(refusal: Refusal) -> bool {
-    static LINES: Lazy<Rate> = Lazy::new(|| Rate::per_second(LINES_PER_SECOND, LINES_AT_ONCE));
-    METRICS.refusals.with_label_values(&[refusal.name()]).inc();
-    LINES.check().is_ok()
+    METRICS.refusals.with_label_values(&[reason]).inc();
+    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    let allowed: Vec<_> = allowed.iter().map(text).collect();
+    let allowed = match allowed.is_empty() {
+        true => "no other origin".to_owned(),
+        false => allowed.join(", "),
+    };
+    // As a string it is escaped, whatever is in it.
+    let origin = &*text(origin);
+    let origin = short(origin, ORIGIN_CHARS_MAX);
+    tracing::warn!(target: "security", reason, %address, origin, "refused: CORS_ALLOW_ORIGIN allows {allowed}");
 }
 
 /// The name that a request gives need not be a user's, and may be as long as the request.

@@ -20,6 +20,7 @@
 //!   into frames.
 //! - `cluster`: how a host works together with the other hosts on its database: the bus, leases,
 //!   catching up.
+//! - `awake`: time-outs that do not count a pause of the process.
 //! - `limits`: how much one client may use. `audit`, `metrics` and `log` report what happens.
 //! - `commands`: what the program can do instead of serving.
 //!
@@ -33,6 +34,7 @@
 
 mod accounts;
 mod audit;
+mod awake;
 mod clock;
 mod cluster;
 pub mod commands;

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use handler::cluster::chat_id::FindChatId;
 use handler::cluster::lease::TryWrite;
 use tokio::sync::Mutex;
-use tokio::time::timeout;
 
+use crate::awake;
 use crate::cluster::bus::BusStatus;
 use crate::store::Store;
 
@@ -59,10 +59,10 @@ impl Readiness {
             let read = self.store.run_now(FindChatId);
             tokio::try_join!(write, read)
         };
-        let answer = match timeout(ANSWER_TIMEOUT, tried).await {
-            Ok(Ok(_)) if self.bus.as_ref().is_none_or(|bus| bus.is_ready()) => Ok(()),
-            Ok(Ok(_)) => Err("the bus is not available"),
-            Ok(Err(_)) | Err(_) => Err("the database is not available"),
+        let answer = match awake::timeout(ANSWER_TIMEOUT, tried).await {
+            Some(Ok(_)) if self.bus.as_ref().is_none_or(|bus| bus.is_ready()) => Ok(()),
+            Some(Ok(_)) => Err("the bus is not available"),
+            Some(Err(_)) | None => Err("the database is not available"),
         };
         *last = Some((Instant::now(), answer));
         answer

@@ -47,7 +47,12 @@ pub enum RegistryCommand {
     CatchUp { slot: u64, slots: u64 },
     /// Ping the sockets whose turn it is and close the silent ones. `slot` of `slots` says whose
     /// turn.
-    Heartbeat { slot: u64, slots: u64 },
+    Heartbeat {
+        slot: u64,
+        slots: u64,
+        /// Told when the pings are queued.
+        done: oneshot::Sender<()>,
+    },
     /// Let every socket, later ones included, answer the requests it has read and close with 1001.
     Shutdown,
 }
@@ -192,7 +197,7 @@ impl Registry {
 
     fn command(&mut self, command: RegistryCommand) {
         match command {
-            RegistryCommand::Heartbeat { slot, slots } => {
+            RegistryCommand::Heartbeat { slot, slots, done } => {
                 let ping = frame::ping_frame();
                 for socket in sockets(&self.listeners, slot, slots) {
                     if socket.was_heard_since_ping() {
@@ -202,6 +207,8 @@ impl Registry {
                     }
                     self.dirty.push(socket.clone());
                 }
+                // The server may be stopping.
+                let _ = done.send(());
             }
             RegistryCommand::CatchUp { slot, slots } => {
                 let hint = hint();

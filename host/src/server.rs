@@ -10,7 +10,7 @@ use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::spawn_blocking;
-use tokio::time::{interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::clock;
@@ -111,7 +111,7 @@ impl Server {
             let started = cluster.start().await;
             started.context("the database cannot be written")?;
         }
-        let services = Services::new(config, presence, bus.as_ref().map(Bus::status))?;
+        let services = Services::new(config, presence, bus.as_ref().map(Bus::status));
         let (stop, stopped) = oneshot::channel();
         let server = Server {
             listener,
@@ -212,20 +212,53 @@ impl Server {
     }
 }
 
-/// Pings the sockets. Just as often, tells a service manager that watches the program that it is alive: if the registry hangs,
-/// its queue is full, and both stop.
+/// Pings the sockets. Just as often, tells a service manager that watches the program that it is alive; if the registry hangs,
+/// both stop. After a pause of the program, or of the registry, missed pings are not made up for: their sockets would have no
+/// time to answer.
 async fn heartbeats(commands: mpsc::Sender<RegistryCommand>, ping_interval: Duration) {
     let mut ticks = interval(ping_interval / PING_SLOTS);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let slots = u64::from(PING_SLOTS);
     for slot in (0..slots).cycle() {
         ticks.tick().await;
-        if commands
-            .send(RegistryCommand::Heartbeat { slot, slots })
-            .await
-            .is_err()
-        {
+        let (done, is_done) = oneshot::channel();
+        let heartbeat = RegistryCommand::Heartbeat { slot, slots, done };
+        if commands.send(heartbeat).await.is_err() || is_done.await.is_err() {
             return;
         }
         let _ = sd_notify::notify(&[NotifyState::Watchdog]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    /// Blocking the only thread of the test is what a pause is for the program.
+    #[tokio::test]
+    async fn after_a_pause_pings_are_as_far_apart_as_ever() {
+        let (commands, mut commanded) = mpsc::channel(COMMANDS_QUEUED_MAX);
+        let pause = Duration::from_millis(100);
+        let beating = tokio::spawn(heartbeats(commands, pause * PING_SLOTS));
+        let mut beat = async || match commanded.recv().await {
+            Some(RegistryCommand::Heartbeat { slot, done, .. }) => {
+                done.send(()).expect("it waits");
+                slot
+            }
+            _ => panic!("a heartbeat"),
+        };
+        assert_eq!(beat().await, 0);
+        std::thread::sleep(10 * pause);
+        let resumed = Instant::now();
+        assert_eq!((beat().await, beat().await), (1, 2));
+        // A little less, because timers are exact to a millisecond.
+        assert!(
+            resumed.elapsed() > pause * 9 / 10,
+            "{:?}",
+            resumed.elapsed()
+        );
+        beating.abort();
     }
 }

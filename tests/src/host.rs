@@ -5,6 +5,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use http_body_util::{BodyExt, Full};
@@ -15,10 +16,10 @@ use once_cell::sync::OnceCell;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::net::TcpStream;
-use tokio::process::{Child, Command};
-use tokio::sync::Mutex;
+use tokio::process::{Child, ChildStderr, Command};
+use tokio::sync::{Mutex, Notify};
 use tokio::task::JoinHandle;
 
 use crate::servers::{shared_nats, shared_sqld};
@@ -339,6 +340,8 @@ pub enum Log {
     Nobody,
     /// A file, with everything that can be logged.
     File(PathBuf),
+    /// A file, but nothing is read before the notice.
+    FileAfter(PathBuf, Arc<Notify>),
 }
 
 impl Process {
@@ -417,12 +420,11 @@ impl Process {
                     }
                 });
             }
-            Log::File(path) => {
+            Log::File(path) => drop(tokio::spawn(write_to(path, lines))),
+            Log::FileAfter(path, notice) => {
                 tokio::spawn(async move {
-                    let mut file = std::fs::File::create(path).expect("a file");
-                    while let Ok(Some(line)) = lines.next_line().await {
-                        writeln!(file, "{line}").expect("written");
-                    }
+                    notice.notified().await;
+                    write_to(path, lines).await;
                 });
             }
         }
@@ -469,6 +471,13 @@ impl Process {
         let mut client = Client::connect(self.address, &cookie).await;
         assert_eq!(client.ok(json!({ "type": "ping" })).await, "pong");
         client
+    }
+}
+
+async fn write_to(path: PathBuf, mut lines: Lines<BufReader<ChildStderr>>) {
+    let mut file = std::fs::File::create(path).expect("a file");
+    while let Ok(Some(line)) = lines.next_line().await {
+        writeln!(file, "{line}").expect("written");
     }
 }
 

@@ -5,4 +5,5 @@ pub mod deleted;
 pub mod login;
 pub mod password;
 pub mod register;
+pub mod skeleton;
 pub mod token;

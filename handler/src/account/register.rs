@@ -1,6 +1,7 @@
 //! Registering an account.
 
 use crate::account::body::required_texts;
+use crate::account::skeleton::skeleton;
 use crate::error::Error;
 use crate::operation::{Access, Context, Operation};
 use crate::outbox::Outbox;
@@ -55,7 +56,8 @@ fn at_most(name: &str, length: usize, max: usize, unit: &str) -> Result<(), Erro
     Ok(())
 }
 
-/// Creates the account. Fails with `Conflict` if the username is taken.
+/// Creates the account. Fails with `Conflict` if the username is taken, or looks like one that is.
+/// Fails with `Unavailable` while an account has no skeleton yet: that one may look the same.
 pub struct Register {
     pub username: String,
     pub fullname: String,
@@ -73,14 +75,24 @@ impl Operation for Register {
     fn statements(&self, ctx: &Context) -> Vec<Statement> {
         vec![
             Statement::new(
-                "insert into users (username, fullname, password, is_online, last_online, created_at)
-                 values (?1, ?2, ?3, 0, ?4, ?4) on conflict do nothing returning id",
+                "insert into users (username, fullname, password, is_online, last_online, created_at, skeleton)
+                 select ?1, ?2, ?3, 0, ?4, ?4, ?5
+                 where not exists (select 1 from users where skeleton = ?5)
+                     and not exists (select 1 from users where skeleton is null)
+                 on conflict do nothing returning id",
                 [
                     self.username.as_str().into(),
                     self.fullname.as_str().into(),
                     self.password_hash.as_str().into(),
                     ctx.now.into(),
+                    skeleton(&self.username).into(),
                 ],
+            ),
+            // Why it was refused.
+            Statement::new(
+                "select exists (select 1 from users where username = ?1),
+                     exists (select 1 from users where skeleton is null)",
+                [self.username.as_str().into()],
             ),
             // No two hashes are equal, because their salts are random.
             Statement::new(
@@ -94,10 +106,20 @@ impl Operation for Register {
     }
 
     fn conclude(&self, ctx: &Context, rows: &[Rows], _: &mut Outbox) -> Result<(), Error> {
-        let is_own = ctx.is_repeat && !rows[1].is_empty();
-        if rows[0].is_empty() && !is_own {
-            return Err(Error::Conflict("username already exists".into()));
+        let is_own = ctx.is_repeat && !rows[2].is_empty();
+        if !rows[0].is_empty() || is_own {
+            return Ok(());
         }
-        Ok(())
+        let (is_taken, has_unseen) = rows[1].first().map_or((false, false), |row| {
+            let mut columns = row.columns();
+            (columns.flag(), columns.flag())
+        });
+        Err(match (is_taken, has_unseen) {
+            (true, _) => Error::Conflict("username already exists".into()),
+            (false, true) => Error::Unavailable {
+                retry_after_seconds: 1,
+            },
+            (false, false) => Error::Conflict("username looks like one that exists".into()),
+        })
     }
 }

@@ -10,7 +10,7 @@ use handler::cluster::lease::{HostAlive, HostStarted};
 use handler::cluster::returned::HostReturned;
 use handler::cluster::sweep::{FindUncounted, SweepOffline};
 use tokio::sync::watch;
-use tokio::time::interval;
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::cluster::retry::until_done;
 use crate::registry::PresenceLost;
@@ -80,6 +80,8 @@ impl Lease {
         let mut is_warned = self.has_bus;
         // After a crash `last_online` may be wrong by this interval.
         let mut ticks = interval(self.duration / 3);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut renewed_at: Option<Instant> = None;
         loop {
             ticks.tick().await;
             let alive = HostAlive {
@@ -95,6 +97,13 @@ impl Lease {
                 tracing::warn!(
                     "another host serves this database: without NATS_URL, pushes do not reach its clients"
                 );
+            }
+            // If this host could not renew its lease in time, for example because the machine or the
+            // database was paused, perhaps no host could: the others get another turn.
+            let was_late = renewed_at.is_some_and(|at| at.elapsed() > self.duration * 2 / 3);
+            renewed_at = Some(Instant::now());
+            if was_late {
+                continue;
             }
             for host_id in others.expired {
                 tracing::info!(host_id, "a host has died: its users go offline");

@@ -18,6 +18,7 @@ use handler::cluster::chat_id::FindChatId;
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
+use crate::accounts::add_skeletons;
 use crate::cluster::bus::Bus;
 use crate::cluster::catching_up::catch_up;
 use crate::cluster::ended_accounts::close_sockets;
@@ -79,10 +80,17 @@ impl Cluster {
         tokio::join!(
             self.lease.renew(),
             self.retry_departures(),
+            self.complete_skeletons(),
             self.lease.count_again(lost),
             catch_up(&self.store, &self.commands, &self.notices),
             close_sockets(&self.store, &self.commands, self.account_interval)
         );
+    }
+
+    /// After an upgrade: see `account::skeleton`. Accounts that another host of the previous release
+    /// stores later get theirs with the next registration.
+    async fn complete_skeletons(&self) {
+        while until_done(|| add_skeletons(&self.store)).await {}
     }
 
     async fn retry_departures(&self) {

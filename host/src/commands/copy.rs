@@ -18,6 +18,7 @@ use sha2::{Digest, Sha256};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
+use crate::commands::data_file::{Unfinished, check_room};
 use crate::store::location::Database;
 use crate::store::offline_database::OfflineDatabase;
 
@@ -77,6 +78,16 @@ fn copy_all(from: &Database, to: &Database, restart: bool) -> anyhow::Result<()>
         from.number(&any).with_context(why)?;
     }
 
+    let to_file = match to {
+        Database::File(path) => Some(path),
+        Database::Remote(_) => None,
+    };
+    if let (Some(path), OfflineDatabase::File(_)) = (to_file, &from.database) {
+        let size = "select page_count * page_size from pragma_page_count, pragma_page_size";
+        let there = path.metadata().map_or(0, |file| file.len());
+        let bytes = from.number(size)?.unwrap_or(0) as u64;
+        check_room(path, bytes.saturating_sub(there))?;
+    }
     let to = Side::new("TO", to, OfflineDatabase::open_to_write(to))?;
     let is_complete = match to.find(&chat_id)? {
         Found::Nothing(left) => {
@@ -99,15 +110,16 @@ fn copy_all(from: &Database, to: &Database, restart: bool) -> anyhow::Result<()>
         Found::Complete => true,
     };
     if !is_complete {
-        for table in copied() {
-            copy_table(&from, &to, table).with_context(|| format!("{}; {GO_ON}", table.name))?;
+        let filled = fill(&from, &to, &tables);
+        if let (Err(error), Some(path)) = (&filled, to_file)
+            && format!("{error:#}").contains("database or disk is full")
+        {
+            // A server may store its data on the same disk.
+            drop(to);
+            drop(Unfinished::new(path.clone()));
+            return filled.context("the incomplete copy was removed");
         }
-        let there = to.definitions()?;
-        for (name, definition) in from.definitions()? {
-            if !there.iter().any(|(other, _)| *other == name) {
-                to.of(to.database.change(&definition))?;
-            }
-        }
+        filled?;
     }
     let mut different = Vec::new();
     writeln!(stdout(), "{:16} {:>12}  sha256", "table", "rows")?;
@@ -138,6 +150,20 @@ fn copy_all(from: &Database, to: &Database, restart: bool) -> anyhow::Result<()>
     to.of(to.database.change("drop table copying"))?;
     to.of(to.database.checkpoint())?;
     writeln!(stdout(), "{to} is complete")?;
+    Ok(())
+}
+
+/// Copies the rows that TO does not have yet, then makes the indexes.
+fn fill(from: &Side, to: &Side, tables: &[Table]) -> anyhow::Result<()> {
+    for table in tables.iter().filter(|table| table.is_copied()) {
+        copy_table(from, to, table).with_context(|| format!("{}; {GO_ON}", table.name))?;
+    }
+    let there = to.definitions()?;
+    for (name, definition) in from.definitions()? {
+        if !there.iter().any(|(other, _)| *other == name) {
+            to.of(to.database.change(&definition))?;
+        }
+    }
     Ok(())
 }
 

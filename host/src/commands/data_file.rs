@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use handler::{Statement, schema};
 use libsql::{Builder, Connection, OpenFlags};
+use rustix::fs::statvfs;
 use tokio::task::spawn_blocking;
 use tokio::time::interval;
 
@@ -82,20 +83,80 @@ async fn open_read_only(path: &Path) -> anyhow::Result<Connection> {
     Ok(db)
 }
 
+/// A data file that is being made. It is removed, with what SQLite has put beside it, unless it is
+/// published: what fails must not leave a full disk behind, on which a server can store nothing.
+pub struct Unfinished(PathBuf);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        for suffix in ["", "-journal", "-wal", "-shm"] {
+            // Most of them never existed.
+            let _ = fs::remove_file(with_suffix(&self.0, suffix));
+        }
+    }
+}
+
+impl Unfinished {
+    pub fn new(path: PathBuf) -> Self {
+        Unfinished(path)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Gives the complete file its final name. A file that has the name is replaced, so that at any
+    /// moment one of the two exists.
+    pub fn publish(self, name: &Path) -> anyhow::Result<()> {
+        let context = || format!("cannot write {}", name.display());
+        File::open(&self.0)
+            .and_then(|file| file.sync_all())
+            .with_context(context)?;
+        fs::rename(&self.0, name).with_context(context)?;
+        File::open(folder_of(name))
+            .and_then(|folder| folder.sync_all())
+            .with_context(context)
+    }
+}
+
+/// Room that must be left on a disk on which a file is made: a server may store its data there.
+const ROOM_LEFT_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Fails if the disk of the file `to` has no room for this many bytes.
+pub fn check_room(to: &Path, bytes: u64) -> anyhow::Result<()> {
+    let folder = folder_of(to);
+    let disk = statvfs(folder).with_context(|| format!("cannot write {}", to.display()))?;
+    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    let needed = bytes.saturating_add(ROOM_LEFT_BYTES);
+    ensure!(
+        free >= needed,
+        "cannot write {}: it needs {:.1} MB, and {:.1} MB more that stay free; the disk of {} has {:.1} MB free",
+        to.display(),
+        bytes as f64 / 1e6,
+        ROOM_LEFT_BYTES as f64 / 1e6,
+        folder.display(),
+        free as f64 / 1e6
+    );
+    Ok(())
+}
+
+fn folder_of(path: &Path) -> &Path {
+    let folder = path.parent();
+    let folder = folder.filter(|folder| !folder.as_os_str().is_empty());
+    folder.unwrap_or(Path::new("."))
+}
+
 /// Copies a database, as one reader sees it, to the file `to`, which only the owner may read,
 /// because it holds password hashes. A file of that name from an interrupted copy is replaced.
-/// Progress goes to standard error if that is a terminal, and begins with `what`.
-pub async fn copy(from: &Path, to: &Path, what: &str) -> anyhow::Result<()> {
+/// Progress goes to standard error if that is a terminal, and begins with `what`. If the copy does
+/// not fit, nothing is written.
+pub async fn copy(from: &Path, to: PathBuf, what: &str) -> anyhow::Result<Unfinished> {
+    let unfinished = Unfinished(to);
+    let to = unfinished.path();
     let writing = || format!("cannot write {}", to.display());
     if to.exists() {
         fs::remove_file(to).with_context(writing)?;
     }
-    OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(to)
-        .with_context(writing)?;
     let db = open_read_only(from).await?;
     let pages = "select (select page_count from pragma_page_count) - (select freelist_count from pragma_freelist_count),
                      (select page_size from pragma_page_size)";
@@ -104,6 +165,13 @@ pub async fn copy(from: &Path, to: &Path, what: &str) -> anyhow::Result<()> {
         let mut columns = row.columns();
         columns.integer() * columns.integer()
     });
+    check_room(to, bytes as u64)?;
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(to)
+        .with_context(writing)?;
     let name = to.to_str().context("the name of a file is not UTF-8")?;
     let vacuum = Statement::new("vacuum into ?1", [name.into()]);
     // libsql blocks.
@@ -132,23 +200,7 @@ pub async fn copy(from: &Path, to: &Path, what: &str) -> anyhow::Result<()> {
         show(100);
         let _ = writeln!(stderr());
     }
-    Ok(())
-}
-
-/// Gives a complete file its final name. A file that has the name is replaced, so that at any
-/// moment one of the two exists.
-pub fn publish(file: &Path, name: &Path) -> anyhow::Result<()> {
-    let context = || format!("cannot write {}", name.display());
-    File::open(file)
-        .and_then(|file| file.sync_all())
-        .with_context(context)?;
-    fs::rename(file, name).with_context(context)?;
-    let folder = name
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty());
-    File::open(folder.unwrap_or(Path::new(".")))
-        .and_then(|folder| folder.sync_all())
-        .with_context(context)
+    Ok(unfinished)
 }
 
 /// The name of a file beside this one.

@@ -9,7 +9,7 @@ use anyhow::{Context, bail, ensure};
 use libsql::Builder;
 
 use crate::clock;
-use crate::commands::data_file::{Contents, copy, inspect, publish, with_suffix};
+use crate::commands::data_file::{Contents, copy, inspect, with_suffix};
 use crate::config::Config;
 use crate::store::local;
 use crate::store::location::Database;
@@ -39,9 +39,12 @@ pub async fn restore(config: &Config, from: &Path) -> anyhow::Result<(Contents, 
     );
     let _lock = local::lock(&path)?;
     let restored = with_suffix(&path, ".restoring");
-    copy(from, &restored, "restore").await?;
+    let restored = copy(from, restored, "restore").await?;
     {
-        let db = Builder::new_local(&restored).build().await?.connect()?;
+        let db = Builder::new_local(restored.path())
+            .build()
+            .await?
+            .connect()?;
         local::make_ready(&db, clock::now()).await?;
         db.execute(handler::cluster::chat_id::NEW_CHAT_ID, ())
             .await?;
@@ -50,14 +53,14 @@ pub async fn restore(config: &Config, from: &Path) -> anyhow::Result<(Contents, 
             .next()
             .await?;
     }
-    let contents = inspect(&restored).await?;
-    give_to_owner(&restored, &path)
+    let contents = inspect(restored.path()).await?;
+    give_to_owner(restored.path(), &path)
         .with_context(|| format!("cannot give away {}", path.display()))?;
     let replaced = match path.exists() {
         true => Some(set_aside(&path).await?),
         false => None,
     };
-    publish(&restored, &path)?;
+    restored.publish(&path)?;
     Ok((contents, replaced))
 }
 

@@ -9,8 +9,8 @@ use handler::Error;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
-use tokio::time::timeout;
 
+use crate::awake;
 use crate::http::answers::HttpError;
 use crate::http::services::Services;
 use crate::limits::places::ConnectionPlace;
@@ -24,6 +24,8 @@ pub struct Call {
     /// A handler may read its body piece by piece, or with `read_whole`.
     pub request: Request<Incoming>,
     pub address: IpAddr,
+    /// It came through a proxy, which may have taken it over TLS.
+    pub is_proxied: bool,
     #[cfg_attr(not(test), expect(dead_code, reason = "no path has parameters yet"))]
     pub parameters: Parameters,
     pub place: Arc<ConnectionPlace>,
@@ -45,17 +47,17 @@ impl Parameters {
 /// The whole body, which has to arrive in `time`.
 pub async fn read_whole(body: Incoming, time: Duration) -> Result<Bytes, HttpError> {
     let body = Limited::new(body, BODY_BYTES_MAX).collect();
-    match timeout(time, body).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+    match awake::timeout(time, body).await {
+        Some(Ok(body)) => Ok(body.to_bytes()),
+        Some(Err(error)) if error.is::<LengthLimitError>() => {
             let text = format!("body should be at most {BODY_BYTES_MAX} bytes");
             Err(Error::TooLarge(text).into())
         }
-        Ok(Err(_)) => {
+        Some(Err(_)) => {
             let status = StatusCode::BAD_REQUEST;
             Err(HttpError::new(status, "invalid", "body cut short"))
         }
-        Err(_) => {
+        None => {
             let status = StatusCode::REQUEST_TIMEOUT;
             Err(HttpError::new(status, "timeout", "body took too long"))
         }

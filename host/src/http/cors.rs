@@ -13,8 +13,13 @@ const PREFLIGHT_SECONDS: &str = "600";
 
 /// Whether a request may change state: one without an `Origin`, of the server's own, or of a configured one. A page of any
 /// other site must not act with the user's cookie; its attempt is logged.
-pub fn admit(origins: &[HeaderValue], headers: &HeaderMap, address: IpAddr) -> bool {
-    let foreign = foreign_origin(origins, headers);
+pub fn admit(
+    origins: &[HeaderValue],
+    headers: &HeaderMap,
+    address: IpAddr,
+    is_proxied: bool,
+) -> bool {
+    let foreign = foreign_origin(origins, headers, is_proxied);
     if let Some(origin) = foreign {
         audit::refused_origin(address, origin, origins);
     }
@@ -22,16 +27,37 @@ pub fn admit(origins: &[HeaderValue], headers: &HeaderMap, address: IpAddr) -> b
 }
 
 /// The request's `Origin`, if it is neither the server's own nor a configured one.
-fn foreign_origin<'a>(origins: &[HeaderValue], headers: &'a HeaderMap) -> Option<&'a HeaderValue> {
+fn foreign_origin<'a>(
+    origins: &[HeaderValue],
+    headers: &'a HeaderMap,
+    is_proxied: bool,
+) -> Option<&'a HeaderValue> {
     let origin = headers.get(header::ORIGIN)?;
-    // Behind a TLS proxy the scheme is not known here; the host and port are.
     let is_own = || {
-        let (_, authority) = origin.to_str().ok()?.split_once("://")?;
+        let (scheme, authority) = origin.to_str().ok()?.split_once("://")?;
         let own = headers.get(header::HOST)?.to_str().ok()?;
-        Some(authority.eq_ignore_ascii_case(own))
+        let is_scheme = match scheme {
+            "https" => true,
+            // Anybody in the network can be a site without TLS. It is this one only if nothing is
+            // between the browser and this program.
+            "http" => !is_proxied || is_loopback(authority),
+            _ => false,
+        };
+        Some(is_scheme && authority.eq_ignore_ascii_case(own))
     };
     let is_trusted = origins.contains(origin) || is_own() == Some(true);
     (!is_trusted).then_some(origin)
+}
+
+/// Whether a host, which may have a port, is the browser's own machine.
+fn is_loopback(authority: &str) -> bool {
+    let host = match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => authority,
+    };
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    let is_loopback = |address: IpAddr| address.is_loopback();
+    host.eq_ignore_ascii_case("localhost") || address.parse().is_ok_and(is_loopback)
 }
 
 /// The configured origin that the request comes from.
@@ -47,6 +73,7 @@ pub fn preflight(
     origins: &[HeaderValue],
     headers: &HeaderMap,
     address: IpAddr,
+    is_proxied: bool,
 ) -> Answer {
     let mut answer = Response::new(whole_body(""));
     *answer.status_mut() = StatusCode::NO_CONTENT;
@@ -54,7 +81,7 @@ pub fn preflight(
     permissions.insert(header::ALLOW, allow);
     if allowed_origin(origins, headers).is_none() {
         if headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD) {
-            admit(origins, headers, address);
+            admit(origins, headers, address, is_proxied);
         }
         return answer;
     }

@@ -1,5 +1,6 @@
 //! From a request to its answer: checks what the table says of its route, then calls its handler.
 
+use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,7 +9,7 @@ use std::time::Instant;
 use handler::Error;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
-use hyper::{Method, Request, StatusCode};
+use hyper::{Method, Request, StatusCode, Version};
 use tracing::Instrument;
 
 use crate::audit;
@@ -19,7 +20,7 @@ use crate::http::login;
 use crate::http::route::{Effect, Handler, Route};
 use crate::http::services::Services;
 use crate::http::table::{Path, Table};
-use crate::limits::client_address::client_address;
+use crate::limits::client_address::{client_address, is_proxied};
 use crate::limits::places::ConnectionPlace;
 use crate::limits::refusal::Refusal;
 use crate::metrics::METRICS;
@@ -36,9 +37,10 @@ pub async fn answer(
     place: Arc<ConnectionPlace>,
 ) -> Answer {
     let started = Instant::now();
-    let id = services.next_request_id.fetch_add(1, Ordering::Relaxed);
-    let id = format!("{id:016x}");
+    let number = services.next_request.fetch_add(1, Ordering::Relaxed);
+    let id = format!("{:016x}", services.request_ids.hash_one(number));
     let address = client_address(peer, request.headers(), &services.trusted_proxies);
+    let is_proxied = is_proxied(peer, request.headers(), &services.trusted_proxies);
     // Every line that is logged meanwhile has it, whatever LOG_LEVEL is.
     let span = tracing::error_span!(
         "request",
@@ -51,16 +53,20 @@ pub async fn answer(
     let label = found.as_ref().map_or("other", |(path, _)| path.pattern);
     let allowed = cors::allowed_origin(&services.origins, request.headers());
     let answering = async {
+        check_host(&request)?;
         let (path, parameters) = found.ok_or_else(not_found)?;
         if request.method() == Method::OPTIONS {
             let allow = path.allow.clone();
             let (origins, headers) = (&services.origins, request.headers());
-            return Ok(cors::preflight(allow, origins, headers, address));
+            return Ok(cors::preflight(
+                allow, origins, headers, address, is_proxied,
+            ));
         }
         let call = Call {
             services,
             request,
             address,
+            is_proxied,
             parameters,
             place,
         };
@@ -83,6 +89,21 @@ pub async fn answer(
         answer.headers_mut().insert(REQUEST_ID, id);
     }
     answer
+}
+
+/// RFC 9112, section 3.2: a request without a `Host`, or with two, is bad. A proxy and this server
+/// could each choose another one.
+fn check_host<B>(request: &Request<B>) -> Result<(), HttpError> {
+    let hosts = request.headers().get_all(header::HOST).iter().count();
+    if hosts == 1 || hosts == 0 && request.version() < Version::HTTP_11 {
+        return Ok(());
+    }
+    let status = StatusCode::BAD_REQUEST;
+    Err(HttpError::new(
+        status,
+        "invalid",
+        "one host header required",
+    ))
 }
 
 fn not_found() -> HttpError {
@@ -114,7 +135,9 @@ async fn answer_as(route: &Route, call: Call) -> Result<Answer, HttpError> {
         .into());
     };
     let headers = call.request.headers();
-    if route.effect == Effect::ChangesState && !cors::admit(&services.origins, headers, address) {
+    if route.effect == Effect::ChangesState
+        && !cors::admit(&services.origins, headers, address, call.is_proxied)
+    {
         let status = StatusCode::FORBIDDEN;
         return Err(HttpError::new(status, "forbidden", "origin not allowed"));
     }
@@ -220,7 +243,7 @@ mod tests {
             let opened = spawn_blocking(open).await.expect("no panic");
             let (store, _) = opened.expect("a store");
             let presence = Arc::new(Presence::new(store));
-            let services = Services::new(&config, presence, None).expect("services");
+            let services = Services::new(&config, presence, None);
             Site {
                 services: services.into(),
                 _folder: folder,
@@ -251,6 +274,7 @@ mod tests {
         /// The answer's status, its `Allow` or else its content type, and its body.
         async fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> (u16, String) {
             let mut request = Request::builder().method(method).uri(path);
+            request = request.header("host", "chat.example");
             for (name, value) in headers {
                 request = request.header(*name, *value);
             }
@@ -316,7 +340,8 @@ mod tests {
     async fn a_row_has_its_limit() {
         let site = Site::open().await;
         for status in [200, 429] {
-            let request = Request::post("/echo").body(Full::default().boxed_unsync());
+            let request = Request::post("/echo").header("host", "chat.example");
+            let request = request.body(Full::default().boxed_unsync());
             let answer = site.send(request.expect("a request")).await;
             assert_eq!(answer.status(), status);
         }
@@ -336,7 +361,8 @@ mod tests {
             Ok::<_, Infallible>(Frame::data(Bytes::from(vec![b'x'; PIECE])))
         }));
         let body = StreamBody::new(pieces).boxed_unsync();
-        let request = Request::post("/echo").body(body).expect("a request");
+        let request = Request::post("/echo").header("host", "chat.example");
+        let request = request.body(body).expect("a request");
         let mut answer = site.send(request).await.into_body();
         let mut received = 0;
         while let Some(frame) = answer.frame().await {

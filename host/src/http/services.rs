@@ -1,5 +1,6 @@
 //! The services that requests use.
 
+use std::hash::RandomState;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -41,21 +42,15 @@ pub struct Services {
     /// The tasks of open sockets.
     pub sockets: TaskTracker,
     pub next_socket_id: AtomicU64,
-    pub next_request_id: AtomicU64,
+    pub next_request: AtomicU64,
+    /// Turns the number of a request into its id, which tells nobody how many there are.
+    pub request_ids: RandomState,
 }
 
 impl Services {
-    pub fn new(
-        config: &Config,
-        presence: Arc<Presence>,
-        bus: Option<Arc<BusStatus>>,
-    ) -> anyhow::Result<Self> {
+    pub fn new(config: &Config, presence: Arc<Presence>, bus: Option<Arc<BusStatus>>) -> Self {
         let store = presence.store.clone();
-        // Request ids begin at a random number, so that those of two hosts, or of two starts,
-        // differ.
-        let mut random = [0; 8];
-        getrandom::fill(&mut random)?;
-        Ok(Services {
+        Services {
             presence,
             readiness: Readiness::new(store.clone(), bus),
             accounts: Accounts::new(config, store.clone()),
@@ -70,7 +65,8 @@ impl Services {
             message_timeout: config.message_timeout,
             sockets: TaskTracker::new(),
             next_socket_id: AtomicU64::new(1),
-            next_request_id: AtomicU64::new(u64::from_be_bytes(random)),
-        })
+            next_request: AtomicU64::new(0),
+            request_ids: RandomState::new(),
+        }
     }
 }

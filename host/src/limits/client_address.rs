@@ -45,6 +45,15 @@ pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> I
     address
 }
 
+/// Whether a request came through a proxy: its peer is a trusted one, or it has a header of proxies.
+/// A client that sends such a header itself only loses by it.
+pub fn is_proxied(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> bool {
+    const OF_PROXIES: [&str; 4] = ["forwarded", "via", "x-forwarded-for", "x-forwarded-proto"];
+    let peer = peer.to_canonical();
+    trusted.iter().any(|network| network.contains(&peer))
+        || OF_PROXIES.iter().any(|name| headers.contains_key(*name))
+}
+
 /// Parses an address, to which some proxies append the port.
 fn hop_address(hop: &str) -> Option<IpAddr> {
     let hop = hop.trim();

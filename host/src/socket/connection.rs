@@ -17,10 +17,11 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use handler::{Access, Context, Envelope, Error, Event, Outbox, Reply};
 use tokio::task::{coop, yield_now};
-use tokio::time::{Instant, Sleep, sleep, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use tracing::Instrument;
 
 use crate::audit;
+use crate::awake;
 use crate::clock;
 use crate::delivery::Delivery;
 use crate::limits::places::SocketPlace;
@@ -133,6 +134,9 @@ pub struct Connection {
     count: AtomicU32,
 }
 
+/// Ends when a message has taken too long.
+type Deadline = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// Why a waiting connection wakes up.
 enum Wake {
     Readable,
@@ -197,13 +201,13 @@ impl Connection {
             let (requests, received) = self.decode(&mut Vec::from(*unread));
             Box::pin(self.handle(requests, received)).await;
         }
-        let mut deadline: Option<Pin<Box<Sleep>>> = None;
+        let mut deadline: Option<Deadline> = None;
         while self.socket.is_open() {
             if self.decoder.is_between_messages() {
                 deadline = None;
             } else if deadline.is_none() {
                 let time = Duration::from_millis(self.admission.message_milliseconds.into());
-                deadline = Some(Box::pin(sleep(time)));
+                deadline = Some(Box::pin(awake::sleep(time)));
             }
             if self.socket.is_finishing.load(Ordering::SeqCst) {
                 Box::pin(self.finish(CloseReason::SHUTTING_DOWN)).await;
@@ -228,11 +232,7 @@ impl Connection {
         }
     }
 
-    fn poll_wake(
-        &self,
-        cx: &mut task::Context,
-        deadline: &mut Option<Pin<Box<Sleep>>>,
-    ) -> Poll<Wake> {
+    fn poll_wake(&self, cx: &mut task::Context, deadline: &mut Option<Deadline>) -> Poll<Wake> {
         if self.socket.poll_changed(cx).is_ready() {
             return Poll::Ready(Wake::Changed);
         }

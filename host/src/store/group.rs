@@ -33,7 +33,8 @@ pub fn run_group(
         return;
     };
     // All jobs share the deadline of the oldest one, but have a quarter of the timeout at least.
-    let deadline = (oldest + timeout).max(Instant::now() + timeout / 4);
+    let left = timeout.saturating_sub(oldest.elapsed());
+    let deadline = Instant::now() + left.max(timeout / 4);
     let failure = match transact(database, access, &mut jobs, deadline) {
         Ok(results) => {
             // The counts under the previous lease are lost, but not those of this group.

@@ -1,9 +1,8 @@
 //! An operation on its way through the store.
 
-use std::time::Instant;
-
 use handler::{Context, Error, Operation, Outbox, Rows, Statement};
 
+use crate::awake::Moment;
 use crate::delivery::Delivery;
 use crate::store::source::Room;
 use crate::threads::contain;
@@ -14,7 +13,7 @@ pub struct Job {
     pub statements: Vec<Statement>,
     /// The bytes of its parameters.
     pub bytes: usize,
-    pub submitted_at: Instant,
+    pub submitted_at: Moment,
     pub work: Box<dyn Work>,
     pub room: Room,
 }

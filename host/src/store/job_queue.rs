@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use handler::Error;
 use tokio::sync::{Semaphore, mpsc};
-use tokio::time::timeout;
 
+use crate::awake;
 use crate::limits::client_address::ClientNetwork;
 use crate::store::failures::busy;
 use crate::store::job::Job;
@@ -87,7 +87,7 @@ impl Sender {
         };
         let room = match at_once() {
             Some(room) => Some(room),
-            None => timeout(QUEUE_WAIT, in_time).await.ok().flatten(),
+            None => awake::timeout(QUEUE_WAIT, in_time).await.flatten(),
         };
         let (of_source, of_all) = room.ok_or_else(busy)?;
         Ok(Room::new(source, of_source, of_all, self.jobs.clone()))
@@ -156,11 +156,11 @@ impl Receiver {
 #[cfg(test)]
 mod tests {
     use std::net::IpAddr;
-    use std::time::Instant;
 
     use handler::Rows;
 
     use super::*;
+    use crate::awake::Moment;
     use crate::delivery::Delivery;
     use crate::store::job::Work;
 
@@ -219,7 +219,7 @@ mod tests {
             let job = Job {
                 statements: Vec::new(),
                 bytes: number,
-                submitted_at: Instant::now(),
+                submitted_at: Moment::now(),
                 work: Box::new(Nothing),
                 room: room.expect("room"),
             };

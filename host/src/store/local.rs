@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
-use std::os::unix::fs::DirBuilderExt;
+use std::io::ErrorKind;
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +11,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use handler::{Access, Rows, Statement, schema};
 use libsql::{Builder, Connection, OpenFlags};
 use tokio::runtime::Runtime;
@@ -47,9 +48,12 @@ pub struct LocalDatabase {
     prepared: HashMap<usize, libsql::Statement>,
     /// libsql is async; on a local file its futures are ready at once.
     runtime: Runtime,
-    /// Keeps a second server off the file; `None` for readers.
-    _lock: Option<File>,
     log: Log,
+    /// What SQLite has open; `None` for readers.
+    files: Option<OpenFiles>,
+    /// Keeps a second server off the file; `None` for readers. The last field, because closing a
+    /// file drops SQLite's locks on it.
+    _lock: Option<Lock>,
 }
 
 /// The state of the write-ahead log that its writer keeps.
@@ -74,8 +78,10 @@ impl LocalDatabase {
             "DBPATH: {} is a folder, expected a file",
             path.display()
         );
+        check_not_gone(path)?;
+        create_missing(path)?;
         let lock = lock(path)?;
-        let mut database = Self::open(path, Some(lock))?;
+        let mut database = Self::open(path)?;
         database
             .runtime
             .block_on(async {
@@ -87,12 +93,16 @@ impl LocalDatabase {
             })
             .with_context(|| format!("DBPATH: cannot use the database {}", path.display()))?;
         database.log.checkpointer = Some(Checkpointer::start(path)?);
+        lock.mark()?;
+        database._lock = Some(lock);
+        let files = OpenFiles::find(path);
+        database.files = Some(files.with_context(|| format!("DBPATH: {}", path.display()))?);
         Ok(database)
     }
 
     /// A connection that cannot write. The writer has to be opened before it.
     pub fn open_reader(path: &Path) -> anyhow::Result<Self> {
-        let database = Self::open(path, None)?;
+        let database = Self::open(path)?;
         let pragmas = format!(
             "pragma busy_timeout = {};
              pragma cache_size = -{PAGE_CACHE_KIB};
@@ -106,7 +116,7 @@ impl LocalDatabase {
         Ok(database)
     }
 
-    fn open(path: &Path, lock: Option<File>) -> anyhow::Result<Self> {
+    fn open(path: &Path) -> anyhow::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().build()?;
         let connection = runtime
             .block_on(async {
@@ -122,7 +132,6 @@ impl LocalDatabase {
             connection,
             prepared: HashMap::new(),
             runtime,
-            _lock: lock,
             log: Log {
                 path: beside(path, "-wal"),
                 checkpointer: None,
@@ -130,6 +139,8 @@ impl LocalDatabase {
                 looks: 0,
                 held_at: None,
             },
+            files: None,
+            _lock: None,
         })
     }
 
@@ -168,6 +179,12 @@ impl LocalDatabase {
             }
             result
         })
+    }
+
+    /// Why nothing can be stored: a file that SQLite has open no longer has its name, so that it goes
+    /// with this process, or a start does not find it.
+    pub fn lost_file(&self) -> Option<String> {
+        self.files.as_ref()?.lost()
     }
 
     /// Has the write-ahead log moved into the file, and empties it if it has grown long
@@ -244,7 +261,7 @@ struct Checkpointer {
 
 impl Checkpointer {
     fn start(path: &Path) -> anyhow::Result<Self> {
-        let database = LocalDatabase::open(path, None)?;
+        let database = LocalDatabase::open(path)?;
         database.connection.busy_timeout(Duration::ZERO)?;
         let (asked, asks) = sync_channel(1);
         let is_log_long = Arc::new(AtomicBool::new(false));
@@ -367,13 +384,106 @@ pub fn create_folder_of(path: &Path) -> anyhow::Result<()> {
     }
 }
 
+/// The files that a connection has open, by their names and their devices and inodes.
+struct OpenFiles {
+    database: (PathBuf, (u64, u64)),
+    /// The write-ahead log and its index. Where files cannot share memory, there are none.
+    beside: Vec<(PathBuf, (u64, u64))>,
+}
+
+impl OpenFiles {
+    fn find(path: &Path) -> std::io::Result<Self> {
+        let known = |path: PathBuf| identity(&path).map(|identity| (path, identity));
+        Ok(OpenFiles {
+            // By the name that the next start uses, which may be a link.
+            database: known(path.to_owned())?,
+            beside: ["-wal", "-shm"]
+                .iter()
+                .filter_map(|suffix| known(beside(path, suffix)).ok())
+                .collect(),
+        })
+    }
+
+    /// Says what has lost its name, and what to do.
+    fn lost(&self) -> Option<String> {
+        let is_lost = |(path, known): &&(PathBuf, _)| identity(path).ok() != Some(*known);
+        let process = std::process::id();
+        if let Some((path, _)) = Some(&self.database).filter(is_lost) {
+            let path = path.display();
+            return Some(format!(
+                "{path} was removed, moved or replaced, so nothing is stored any more: put the file back, or save it \
+                 from /proc/{process}/fd before the server ends, see deploy/faults.md"
+            ));
+        }
+        let (path, _) = self.beside.iter().find(is_lost)?;
+        let path = path.display();
+        Some(format!(
+            "{path} was removed, moved or replaced, so nothing is stored any more: stop the server with SIGTERM, \
+             never SIGKILL, and start it again; as it stops, it moves what it has into the database"
+        ))
+    }
+}
+
+/// The device and the inode that a path leads to.
+fn identity(path: &Path) -> std::io::Result<(u64, u64)> {
+    path.metadata().map(|file| (file.dev(), file.ino()))
+}
+
+/// Fails if there is no database where a server has had one. A server must not go on with an empty
+/// one, as if nobody had ever registered.
+fn check_not_gone(path: &Path) -> anyhow::Result<()> {
+    if path.exists() {
+        return Ok(());
+    }
+    let is_of_database = |suffix: &&str| beside(path, suffix).metadata().is_ok_and(|f| f.len() > 0);
+    let mut left = ["-lock", "-wal"].into_iter().filter(is_of_database);
+    if let Some(suffix) = left.next() {
+        let (path, left) = (path.display(), beside(path, suffix));
+        let left = left.display();
+        bail!(
+            "DBPATH: the database {path} is gone; {left} says that there was one. Put it back, or restore a backup. \
+             Only to begin with an empty database, remove {left}"
+        );
+    }
+    Ok(())
+}
+
+/// Creates a database that does not exist, also where a symbolic link leads, as an empty file: only
+/// a file that exists can be locked, and has one name for everybody.
+fn create_missing(path: &Path) -> anyhow::Result<()> {
+    if path.exists() {
+        return Ok(());
+    }
+    let created = OpenOptions::new().create(true).append(true).open(path);
+    created.with_context(|| format!("DBPATH: cannot create the database {}", path.display()))?;
+    Ok(())
+}
+
+/// Keeps other servers off a database for as long as it exists.
+pub struct Lock {
+    /// A file beside the database, which releases before this one lock too. It may be removed.
+    beside: File,
+    /// The database itself, if it exists.
+    _database: Option<File>,
+}
+
+impl Lock {
+    /// Notes that the database exists from now on: see `check_not_gone`.
+    fn mark(&self) -> anyhow::Result<()> {
+        let text = b"chatapp has made or used the database beside this file\n";
+        self.beside
+            .write_all_at(text, 0)
+            .context("DBPATH: cannot write beside the database")
+    }
+}
+
 /// Whether a server is running on this file.
 pub fn is_served(path: &Path) -> anyhow::Result<bool> {
     Ok(try_lock(path)?.is_none())
 }
 
 /// Locks a database against a second server: each would think that the other's users are offline.
-pub fn lock(path: &Path) -> anyhow::Result<File> {
+pub fn lock(path: &Path) -> anyhow::Result<Lock> {
     try_lock(path)?.with_context(|| {
         let path = path.display();
         format!(
@@ -383,7 +493,7 @@ pub fn lock(path: &Path) -> anyhow::Result<File> {
 }
 
 /// SQLite's name for a file beside the database, for which it follows symbolic links.
-fn beside(path: &Path, suffix: &str) -> PathBuf {
+pub fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path
         .canonicalize()
         .unwrap_or_else(|_| path.to_owned())
@@ -392,8 +502,9 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Locks a file beside the database; `None` if another process has locked it.
-pub fn try_lock(path: &Path) -> anyhow::Result<Option<File>> {
+/// Locks a database and the file beside it; `None` if another process has locked one of them. SQLite
+/// uses locks of another kind. Drop the lock after all connections: see `LocalDatabase`.
+pub fn try_lock(path: &Path) -> anyhow::Result<Option<Lock>> {
     let name = beside(path, "-lock");
     let file = OpenOptions::new()
         .create(true)
@@ -406,11 +517,30 @@ pub fn try_lock(path: &Path) -> anyhow::Result<Option<File>> {
                 name.display()
             )
         })?;
+    let locking = |path: &Path| format!("DBPATH: cannot lock {}", path.display());
+    if !has_locked(&file).with_context(|| locking(&name))? {
+        return Ok(None);
+    }
+    let database = match File::open(path) {
+        Ok(database) => Some(database),
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        Err(error) => return Err(error).with_context(|| locking(path)),
+    };
+    if let Some(database) = &database
+        && !has_locked(database).with_context(|| locking(path))?
+    {
+        return Ok(None);
+    }
+    Ok(Some(Lock {
+        beside: file,
+        _database: database,
+    }))
+}
+
+fn has_locked(file: &File) -> std::io::Result<bool> {
     match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
-        Err(TryLockError::WouldBlock) => Ok(None),
-        Err(TryLockError::Error(error)) => {
-            Err(error).with_context(|| format!("DBPATH: cannot lock {}", name.display()))
-        }
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(error)) => Err(error),
     }
 }

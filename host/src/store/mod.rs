@@ -20,11 +20,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use handler::{Access, Context, Error, Operation, Outbox};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::awake::Moment;
 use crate::clock;
 use crate::delivery::{Delivery, Requester};
 use crate::limits::client_address::ClientNetwork;
@@ -128,7 +129,8 @@ impl Store {
             }
         }
         let file = match database {
-            Database::File(path) => Some(path.clone()),
+            // SQLite keeps the log beside the file itself, not beside a link to it.
+            Database::File(path) => Some(path.canonicalize()?),
             Database::Remote(_) => None,
         };
 
@@ -270,7 +272,7 @@ impl Store {
             let id = self.next_request_id.fetch_add(1, Ordering::Relaxed);
             ctx.request_id = Some(id.to_be_bytes());
         }
-        let submitted_at = Instant::now();
+        let submitted_at = Moment::now();
         let statements = contain(|| Ok(operation.statements(&ctx)))?;
         let bytes = bytes(&statements);
         queue.send(Entry::Job(Job {

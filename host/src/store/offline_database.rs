@@ -1,6 +1,5 @@
 //! A whole database, in a file or on a server, for a program that copies it with SQL of its own.
 
-use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
 
@@ -29,7 +28,7 @@ pub struct LockedFile {
     connection: Connection,
     /// libsql is async; on a local file its futures are ready at once.
     runtime: Runtime,
-    _lock: File,
+    _lock: local::Lock,
 }
 
 impl OfflineDatabase {

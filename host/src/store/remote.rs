@@ -19,6 +19,7 @@ use libsql::{Builder, Connection};
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
+use crate::awake;
 use crate::clock;
 use crate::store::failures::Failure;
 use crate::store::location::RemoteUrl;
@@ -86,12 +87,12 @@ impl Client {
         patience: Duration,
         request: impl Future<Output = Result<Vec<Rows>, libsql::Error>>,
     ) -> Result<Vec<Rows>, Fault> {
-        let running = async { timeout(patience, request).await };
+        let running = async { awake::timeout(patience, request).await };
         // libsql panics on an answer that is not UTF-8, for example a proxy's page.
         match catch_unwind(AssertUnwindSafe(|| self.runtime.block_on(running))) {
-            Ok(Ok(Ok(rows))) => Ok(rows),
-            Ok(Ok(Err(error))) => Err(Fault::of(&error)),
-            Ok(Err(_)) => Err(Fault::Unknown("no answer in time".into())),
+            Ok(Some(Ok(rows))) => Ok(rows),
+            Ok(Some(Err(error))) => Err(Fault::of(&error)),
+            Ok(None) => Err(Fault::Unknown("no answer in time".into())),
             Err(_) => Err(Fault::Unknown("a panic in libsql".into())),
         }
     }

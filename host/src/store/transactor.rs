@@ -25,9 +25,18 @@ impl Transactor {
         deadline: Instant,
     ) -> Result<Vec<Vec<Rows>>, Failure> {
         let transact = || match self {
-            Transactor::Local(database) => database
-                .transact(access, operations)
-                .map_err(|error| Failure::of_local(&error)),
+            Transactor::Local(database) => {
+                if let Some(lost) = database.lost_file() {
+                    return Err(Failure::Unavailable(lost));
+                }
+                let rows = database.transact(access, operations);
+                let rows = rows.map_err(|error| Failure::of_local(&error))?;
+                match database.lost_file() {
+                    // Nobody may take it for stored.
+                    Some(lost) => Err(Failure::Unknown(lost)),
+                    None => Ok(rows),
+                }
+            }
             Transactor::RemoteWriter(writer) => writer.transact(&operations, deadline),
             Transactor::RemoteReader(reader) => reader.transact(&operations, deadline),
         };

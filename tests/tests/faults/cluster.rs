@@ -5,7 +5,8 @@ use std::ffi::OsStr;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tests::host::{Log, login, ready, register, request, run};
+use tests::data::open_remote;
+use tests::host::{Log, PASSWORD, login, ready, register, request, run};
 use tests::servers::shared_sqld;
 use tests::{Client, Gateway, Nats, Process, soon, until};
 
@@ -335,22 +336,37 @@ async fn secrets_are_used_and_never_logged() {
         ("DBPATH", url.as_str()),
         ("DB_AUTH_TOKEN", "a-token-of-the-database"),
         ("NATS_URL", nats_url.as_str()),
+        // Everything of those who know most. The whole of `trace` is more than the log takes.
+        ("LOG_LEVEL", "host=trace,libsql=trace,async_nats=trace"),
     ];
     let variables = variables.map(|(name, value)| (name, OsStr::new(value)));
     let host = Process::start_with(&variables, Log::File(log.clone())).await;
     ready(host.address).await;
     let mut alice = host.join("alice").await;
     let conversation = alice.converse(&[]).await;
-    alice.send(conversation, "hello").await;
+    alice.send(conversation, "between us").await;
+    alice.history(conversation).await;
     alice.close().await;
     assert!(host.end(Signal::TERM).await.success());
-    let log = std::fs::read_to_string(log).expect("a log");
+    let read = || std::fs::read_to_string(&log).expect("a log");
+    until("the last line", async || read().contains("stopped")).await;
+    let log = read();
     assert!(
-        log.contains("async_nats") && log.contains("DEBUG"),
-        "everything is logged"
+        log.contains("async_nats") && log.contains("DEBUG host"),
+        "everything is logged that may be"
     );
-    for secret in ["a-word-of-the-bus", "a-token-of-the-database"] {
-        assert!(!log.contains(secret), "{secret}");
+    for secret in [
+        "a-word-of-the-bus",
+        "a-token-of-the-database",
+        "between us",
+        "argon2",
+        PASSWORD,
+    ] {
+        // SQL for a server has its texts in hexadecimal digits.
+        let digits: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
+        for written in [secret, &digits] {
+            assert!(!log.contains(written), "{secret}");
+        }
     }
     // Without the user and password, the host has no bus.
     let variables = [
@@ -396,4 +412,45 @@ async fn hosts_of_other_databases_on_the_same_bus_are_not_heard() {
     assert_eq!(stranger.pushes_so_far().await, [] as [Value; 0]);
     assert_eq!(stranger.hints, 0);
     assert!(cluster.gateway.requests() > 0);
+}
+
+#[tokio::test]
+async fn hosts_that_were_paused_together_do_not_take_each_other_for_dead() {
+    // A third of it is enough time to wake the second host after the first.
+    const LEASE_SECONDS: u32 = 6;
+    let cluster = Cluster::start(LEASE_SECONDS).await;
+    let mut alice = cluster.join(0, "alice").await;
+    let mut bob = cluster.join(1, "bob").await;
+    alice.add_contact("bob").await;
+    let db = open_remote(cluster.gateway.url()).await;
+    // When the host that renewed its lease first, and last, did so, and the time.
+    let renewed = async || {
+        let sql = "select min(seen_at), max(seen_at), unixepoch() from hosts";
+        let rows = handler::run_batch(&db, [&handler::Statement::new(sql, [])]).await;
+        let rows = rows.expect("rows");
+        let mut columns = rows[0].first().expect("a row").columns();
+        (columns.integer(), columns.integer(), columns.integer())
+    };
+    for host in &cluster.hosts {
+        host.signal(Signal::STOP);
+    }
+    until("both leases have run out", async || {
+        let (_, seen_at, now) = renewed().await;
+        now > seen_at + i64::from(LEASE_SECONDS) + 1
+    })
+    .await;
+    let (_, paused_at, resumed_at) = renewed().await;
+    cluster.hosts[0].signal(Signal::CONT);
+    until("the first renews its lease", async || {
+        renewed().await.1 > paused_at
+    })
+    .await;
+    cluster.hosts[1].signal(Signal::CONT);
+    until("both have renewed their leases again", async || {
+        renewed().await.0 > resumed_at + i64::from(LEASE_SECONDS)
+    })
+    .await;
+    assert_eq!(online(&mut alice).await, true);
+    assert_eq!(alice.pushes_so_far().await, [] as [Value; 0]);
+    assert_eq!(bob.pushes_so_far().await, [] as [Value; 0]);
 }

@@ -8,8 +8,9 @@ use std::time::Instant;
 
 use rustix::process::Signal;
 use serde_json::json;
-use tests::host::{Log, login, ready, refuse_in, register, request};
-use tests::{Client, Data, Process, until};
+use tests::host::{Log, login, ready, refuse_in, register, request, run, run_in};
+use tests::servers::shared_sqld;
+use tests::{Client, Data, Gateway, Process, until};
 
 use crate::stored::{check, heard};
 
@@ -131,6 +132,96 @@ async fn a_full_disk_makes_sends_unavailable_until_there_is_room() {
     );
     host.signal(Signal::CONT);
     host.stop().await;
+}
+
+/// A data file of some megabytes on which no server runs.
+async fn filled(data: &Data) {
+    let host = data.start().await;
+    let mut alice = host.join("alice").await;
+    let conversation = alice.converse(&[]).await;
+    alice.send_many(conversation, &"x".repeat(60_000), 60).await;
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn what_does_not_fit_on_a_disk_is_not_begun() {
+    let data = Data::create();
+    filled(&data).await;
+    let small = data.beside("small");
+    fs::create_dir(&small).expect("a folder");
+    let Some(script) = mounted(r#"mount -t tmpfs -o size=1m tmpfs "$DIR""#, &small) else {
+        return;
+    };
+    let script = script.replace(
+        r#"exec "$0" "$@"'"#,
+        r#""$0" "$@"; code=$?; ls -A "$DIR"; exit $code'"#,
+    );
+    let text = |path: &Path| path.to_str().expect("text").to_owned();
+    let (file, small) = (text(&data.file()), text(&small));
+    let inside = format!("{small}/chat.db");
+    for (arguments, database, left) in [
+        (["backup", &inside].as_slice(), &file, ""),
+        (&["restore", &file], &inside, "chat.db-lock\n"),
+        (&["copy", &file, &inside], &file, ""),
+    ] {
+        let variables = [("DBPATH", database.as_str()), ("DIR", &small)];
+        let (status, output, errors) = run_in(&script, arguments, &variables).await;
+        assert_eq!(status.code(), Some(1), "{arguments:?}: {errors}");
+        let reason = "16.8 MB more that stay free; the disk of";
+        assert!(errors.contains(reason), "{arguments:?}: {errors}");
+        assert_eq!(output, left, "{arguments:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_copy_that_fails_midway_leaves_nothing() {
+    let data = Data::create();
+    filled(&data).await;
+    let text = |path: &Path| path.to_str().expect("text").to_owned();
+    let (file, copy) = (text(&data.file()), text(&data.beside("copy.db")));
+    // No file may become longer than a megabyte: the same as a disk that others fill meanwhile.
+    let script = r#"trap "" XFSZ; ulimit -f 2000; exec "$0" "$@""#;
+    for (arguments, database) in [(["backup", &copy], &file), (["restore", &file], &copy)] {
+        let variables = [("DBPATH", database.as_str())];
+        let (status, _, errors) = run_in(script, &arguments, &variables).await;
+        assert_eq!(status.code(), Some(1), "{errors}");
+        let files = fs::read_dir(data.folder()).expect("a folder").flatten();
+        let names = files.map(|file| file.file_name().into_string().expect("text"));
+        let mut names: Vec<_> = names.filter(|name| !name.starts_with("chat.db")).collect();
+        names.retain(|name| name != "copy.db-lock");
+        assert_eq!(names, [] as [String; 0], "{arguments:?}: {errors}");
+    }
+}
+
+#[tokio::test]
+async fn a_copy_from_a_server_that_does_not_fit_is_removed() {
+    let data = Data::create();
+    filled(&data).await;
+    let gateway = Gateway::start(shared_sqld().await).await;
+    let text = |path: &Path| path.to_str().expect("text").to_owned();
+    let (file, url) = (text(&data.file()), gateway.url());
+    let (status, _, errors) = run(&["copy", &file, &url], &[]).await;
+    assert_eq!(status.code(), Some(0), "{errors}");
+    let small = data.beside("small");
+    fs::create_dir(&small).expect("a folder");
+    let Some(script) = mounted(r#"mount -t tmpfs -o size=2m tmpfs "$DIR""#, &small) else {
+        return;
+    };
+    let script = script.replace(
+        r#"exec "$0" "$@"'"#,
+        r#""$0" "$@"; code=$?; ls -A "$DIR"; exit $code'"#,
+    );
+    let small = text(&small);
+    let inside = format!("{small}/chat.db");
+    let arguments = ["copy", url.as_str(), &inside];
+    let (status, output, errors) = run_in(&script, &arguments, &[("DIR", &small)]).await;
+    assert_eq!(status.code(), Some(1), "{errors}");
+    assert!(
+        errors.contains("the incomplete copy was removed"),
+        "{errors}"
+    );
+    assert!(errors.contains("database or disk is full"), "{errors}");
+    assert_eq!(output, "chat.db-lock\n");
 }
 
 #[tokio::test]

@@ -1,9 +1,10 @@
 //! Data files that are locked by other processes, damaged, or not databases at all.
 
 use std::fs;
+use std::path::PathBuf;
 
 use serde_json::{Value, json};
-use tests::host::{ids, login, refuse, register};
+use tests::host::{ids, login, ready, refuse, register, request};
 use tests::{Client, Data, Process, until};
 
 #[tokio::test]
@@ -168,4 +169,83 @@ async fn of_a_damaged_write_ahead_log_what_is_before_the_damage_counts() {
     let mut alice = Client::connect(host.address, &cookie).await;
     assert_eq!(ids(&alice.history(conversation).await), [second, first]);
     alice.send(conversation, "third").await;
+}
+
+/// The file that the process has open under this name, which is no longer that of a file.
+fn open_file(host: &Process, name: &str) -> PathBuf {
+    let files = fs::read_dir(format!("/proc/{}/fd", host.id())).expect("it runs");
+    let paths = files.flatten().map(|file| file.path());
+    let is_it = |path: &PathBuf| {
+        let leads_to = fs::read_link(path).unwrap_or_default();
+        leads_to.to_string_lossy().ends_with(name)
+    };
+    let mut found = paths.into_iter().filter(is_it);
+    found.next().expect("it is open")
+}
+
+async fn assert_stores_nothing(host: &Process, client: &mut Client, conversation: i64) {
+    for _ in 0..20 {
+        let send =
+            json!({ "type": "send_message", "conversation_id": conversation, "content": "x" });
+        let reply = client.request(send).await;
+        assert_eq!(reply["code"], "unavailable", "{reply}");
+    }
+    until("not ready", async || {
+        request(host.address, "GET", "/readyz", &[], "")
+            .await
+            .status
+            == 503
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn without_its_file_it_acknowledges_nothing_until_it_is_back() {
+    let data = Data::create();
+    let host = data.start_logging().await;
+    let mut alice = host.join("alice").await;
+    let conversation = alice.converse(&[]).await;
+    let first = alice.send(conversation, "first").await;
+    let away = data.beside("away.db");
+    fs::rename(data.file(), &away).expect("moved");
+    assert_stores_nothing(&host, &mut alice, conversation).await;
+    let named = "chat.db was removed, moved or replaced, so nothing is stored any more";
+    until("a line in the log", async || data.logged(named) > 0).await;
+    // Another file of that name is not the one.
+    fs::write(data.file(), "").expect("written");
+    assert_stores_nothing(&host, &mut alice, conversation).await;
+    fs::rename(&away, data.file()).expect("back");
+    ready(host.address).await;
+    let second = alice.send(conversation, "second").await;
+
+    // Gone for good: what the process has open is saved, as deploy/faults.md says.
+    fs::remove_file(data.file()).expect("removed");
+    assert_stores_nothing(&host, &mut alice, conversation).await;
+    let saved = data.beside("saved.db");
+    fs::copy(open_file(&host, "chat.db (deleted)"), &saved).expect("saved");
+    fs::copy(data.wal(), data.beside("saved.db-wal")).expect("saved");
+    host.kill().await;
+    // The next start makes no empty database.
+    refuse(&data.file(), "is gone").await;
+    assert!(!data.file().exists());
+    let host = Process::start(&saved).await;
+    let mut alice = host.connect("alice").await;
+    assert_eq!(ids(&alice.history(conversation).await), [second, first]);
+}
+
+#[tokio::test]
+async fn without_its_write_ahead_log_it_acknowledges_nothing_and_loses_nothing() {
+    let data = Data::create();
+    let host = data.start_logging().await;
+    let mut alice = host.join("alice").await;
+    let conversation = alice.converse(&[]).await;
+    let stored = alice.send(conversation, "in the log").await;
+    fs::remove_file(data.wal()).expect("removed");
+    assert_stores_nothing(&host, &mut alice, conversation).await;
+    let named = "chat.db-wal was removed, moved or replaced, so nothing is stored any more: stop";
+    until("a line in the log", async || data.logged(named) > 0).await;
+    host.stop().await;
+    let host = data.start().await;
+    let mut alice = host.connect("alice").await;
+    assert_eq!(ids(&alice.history(conversation).await), [stored]);
 }

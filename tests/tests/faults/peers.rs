@@ -31,6 +31,13 @@ fn sockets_of(process: &Process) -> usize {
         .count()
 }
 
+fn handshake(address: SocketAddr, cookie: &str) -> String {
+    format!(
+        "GET /ws HTTP/1.1\r\nHost: {address}\r\nCookie: {cookie}\r\nConnection: Upgrade\r\n\
+         Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+}
+
 /// Opens a socket and answers its pings for as long as it lives. If `is_abrupt`, the socket ends
 /// with a reset.
 async fn stay(address: SocketAddr, cookie: String, is_abrupt: bool) -> std::io::Result<()> {
@@ -38,11 +45,9 @@ async fn stay(address: SocketAddr, cookie: String, is_abrupt: bool) -> std::io::
     if is_abrupt {
         stream.set_zero_linger()?;
     }
-    let handshake = format!(
-        "GET /ws HTTP/1.1\r\nHost: {address}\r\nCookie: {cookie}\r\nConnection: Upgrade\r\n\
-         Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-    );
-    stream.write_all(handshake.as_bytes()).await?;
+    stream
+        .write_all(handshake(address, &cookie).as_bytes())
+        .await?;
     let mut buffer = [0; 512];
     while stream.read(&mut buffer).await? > 0 {
         // A pong, whatever was received.
@@ -296,4 +301,32 @@ async fn a_client_that_never_reads_costs_little_and_catches_up() {
         }
     }
     assert_eq!(missed, (1001..=last).collect::<Vec<_>>());
+}
+
+/// The host and its clients run in one thread here, so that blocking it is a pause of all of them.
+#[tokio::test]
+async fn after_a_pause_of_the_host_idle_clients_are_still_connected() {
+    let ping_interval = Duration::from_secs(2);
+    let host = Host::start_with(Form::File, |config| config.ping_interval = ping_interval).await;
+    host.register("alice").await;
+    let cookie = login(host.address, "alice").await;
+    let mut idle = JoinSet::new();
+    for _ in 0..60 {
+        let mut client = Client::connect(host.address, &cookie).await;
+        client.ok(json!({ "type": "ping" })).await;
+        // It answers pings.
+        idle.spawn(async move { client.closed().await });
+    }
+    // The pause is the fault itself, not a wait for something.
+    std::thread::sleep(5 * ping_interval / 2);
+    // When a client that answers no ping is closed, the others have been asked too.
+    let mut mute = TcpStream::connect(host.address).await.expect("it listens");
+    let handshake = handshake(host.address, &cookie);
+    mute.write_all(handshake.as_bytes()).await.expect("written");
+    let closing = async { while mute.read(&mut [0; 512]).await.is_ok_and(|bytes| bytes > 0) {} };
+    soon("the end of a mute client", closing).await;
+    assert_eq!(
+        idle.try_join_next().map(|ended| ended.expect("no panic")),
+        None
+    );
 }

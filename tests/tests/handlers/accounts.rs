@@ -2,6 +2,7 @@
 
 use handler::account::login::{Account, Credentials, FindAccount, ReplacePasswordHash};
 use handler::account::register::{Register, Registration};
+use handler::account::skeleton::{FindUnseen, StoreSkeletons};
 use handler::account::token::{LIFETIME_SECONDS, TokenKey};
 use handler::cluster::gone::{Gone, HostGone};
 use handler::cluster::lease::{self, HostAlive, HostStarted, OtherHosts};
@@ -179,6 +180,43 @@ async fn an_account_is_registered_found_and_rehashed() {
         .0
         .expect("replaced");
     assert_eq!(world.run("", &find).await.0, Ok(found("new")));
+}
+
+#[tokio::test]
+async fn accounts_of_other_programs_get_skeletons_and_twins_among_them_stay() {
+    let world = World::new().await;
+    let register = async |username: &str| {
+        let register = Register {
+            username: username.into(),
+            fullname: "E".into(),
+            password_hash: "phc".into(),
+        };
+        world.run("", &register).await.0
+    };
+    let others = "insert into users (username, fullname, password) values
+        ('eve', 'E', 'x'), ('eve ', 'E', 'x'), ('\u{435}ve', 'E', 'x')";
+    world.db.execute_batch(others).await.expect("stored");
+    // Perhaps one of them looks the same.
+    let later = Error::Unavailable {
+        retry_after_seconds: 1,
+    };
+    assert_eq!(register("frank").await, Err(later));
+    let unseen = world.run("", &FindUnseen).await.0.expect("a list");
+    let names: Vec<_> = unseen.iter().map(|of| of.username.as_str()).collect();
+    assert_eq!(names, ["eve", "eve ", "\u{435}ve"]);
+    let store = StoreSkeletons { of: unseen };
+    // Another host may do the same.
+    for _ in 0..2 {
+        assert_eq!(world.run("", &store).await.0, Ok(()));
+    }
+    assert_eq!(world.run("", &FindUnseen).await.0, Ok(vec![]));
+    let twins = "select count(*) from users where skeleton = 'eve'";
+    assert_eq!(world.integer(twins).await, 3);
+    assert_eq!(register("frank").await, Ok(()));
+    let taken = |text: &str| Err(Error::Conflict(text.into()));
+    assert_eq!(register("eve").await, taken("username already exists"));
+    let alike = taken("username looks like one that exists");
+    assert_eq!(register("ev\u{435}").await, alike);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 use handler::account::deleted::FindDeletedAccounts;
 use handler::account::login::{FindAccount, ReplacePasswordHash};
 use handler::account::register::Register;
+use handler::account::skeleton::{FindUnseen, StoreSkeletons, Unseen};
 use handler::cluster::chat_id::FindChatId;
 use handler::cluster::gone::{FindHostUsers, Gone, HostGone};
 use handler::cluster::lease::{CountHosts, HostAlive, HostStarted, TryWrite};
@@ -106,6 +107,13 @@ macro_rules! for_each_operation {
             username: "eve".into(),
             fullname: "".into(),
             password_hash: "of eve".into(),
+        });
+        each!(FindUnseen);
+        each!(StoreSkeletons {
+            of: vec![Unseen {
+                user_id: 2,
+                username: "bob".into(),
+            }]
         });
         each!(ReplacePasswordHash {
             user_id: 1,

@@ -415,7 +415,10 @@ async fn the_script_keeps_the_latest_backups() {
     for name in old {
         fs::write(site.path("backups").join(name), "").expect("written");
     }
-    fs::write(site.path("backups/chat-20260104T000000Z.db.part"), "").expect("written");
+    for left in ["", "-journal"] {
+        let name = format!("backups/chat-20260104T000000Z.db.part{left}");
+        fs::write(site.path(&name), "").expect("written");
+    }
     fs::write(site.path("backups/notes.txt"), "").expect("written");
     let (is_done, said) = script(&site, "backups 2").await;
     assert!(is_done, "{said}");

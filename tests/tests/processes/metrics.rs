@@ -293,3 +293,15 @@ async fn lines_of_json_name_the_request_and_who_came_in() {
     let cause = logged(&log, "database is locked", 1).await;
     assert_eq!(cause.len(), 1, "{cause:?}");
 }
+
+#[tokio::test]
+async fn the_write_ahead_log_is_measured_through_a_link_too() {
+    let data = Data::create();
+    std::fs::create_dir(data.beside("disk")).expect("a folder");
+    std::os::unix::fs::symlink(data.beside("disk/real.db"), data.file()).expect("a link");
+    let (host, metrics) = start(&data, "text").await;
+    register(host.address, "alice").await;
+    let series = scrape(metrics).await;
+    assert!(series[r#"chat_database_bytes{file="wal"}"#] > 0.0);
+    assert!(series[r#"chat_database_bytes{file="main"}"#] > 0.0);
+}

@@ -1,9 +1,11 @@
 //! The real program: killed, stopped, started on all kinds of files, and run without a server.
 
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::process::ExitStatus;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::io::{FdFlags, fcntl_setfd};
@@ -14,6 +16,8 @@ use tests::host::{Log, PASSWORD, SECRET, ids, login, refuse, register, request, 
 use tests::{Client, Data, Process, soon, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixDatagram};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
 
 async fn value(db: &libsql::Connection, sql: &str) -> libsql::Value {
     let mut rows = db.query(sql, ()).await.expect("a query");
@@ -208,6 +212,113 @@ async fn a_second_server_on_the_same_file_is_refused() {
     let (_, _, errors) = run(&[], &[("DBPATH", link.to_str().expect("text"))]).await;
     assert!(errors.contains("another server is running on"), "{errors}");
     assert_eq!(alice.ok(json!({ "type": "self" })).await["is_online"], true);
+}
+
+#[tokio::test]
+async fn a_second_server_is_refused_whatever_the_first_was_told_and_lost() {
+    let data = Data::create();
+    let (file, link) = (data.file(), data.beside("link.db"));
+    // The file that the link leads to does not exist yet.
+    std::os::unix::fs::symlink(&file, &link).expect("a link");
+    let host = Process::start(&link).await;
+    let refuse = async |path: &Path| {
+        let (status, _, errors) = run(&[], &[("DBPATH", path.to_str().expect("text"))]).await;
+        assert_eq!(status.code(), Some(1));
+        assert!(errors.contains("another server is running on"), "{errors}");
+    };
+    refuse(&file).await;
+    refuse(&link).await;
+    std::fs::remove_file(data.beside("chat.db-lock")).expect("removed");
+    refuse(&file).await;
+    refuse(&link).await;
+    host.join("alice").await;
+}
+
+#[tokio::test]
+async fn a_login_storm_does_not_flood_the_log_nor_hide_a_line() {
+    const LOGINS: usize = 2000;
+    let data = Data::create();
+    let host = data.start_logging().await;
+    register(host.address, "alice").await;
+    let (mut storm, mut answers) = (JoinSet::new(), HashMap::<u16, usize>::new());
+    let body = json!({ "username": "alice", "password": "wrong" }).to_string();
+    for _ in 0..LOGINS {
+        // Fewer than an address may have under way.
+        while storm.len() >= 200 {
+            *answers
+                .entry(storm.join_next().await.expect("one").expect("no panic"))
+                .or_default() += 1;
+        }
+        let (address, body) = (host.address, body.clone());
+        storm.spawn(async move {
+            request(address, "POST", "/auth/login", &[], body)
+                .await
+                .status
+        });
+    }
+    while let Some(status) = storm.join_next().await {
+        *answers.entry(status.expect("no panic")).or_default() += 1;
+    }
+    login(host.address, "alice").await;
+    host.stop().await;
+    until("the last line", async || data.logged("stopped") > 0).await;
+    let log = std::fs::read_to_string(data.log()).expect("a log");
+    // The lines that are there, and those of which only the number is.
+    let left_out = |kind: &str| -> usize {
+        let lines = log
+            .lines()
+            .filter(|line| line.contains(&format!("kind=\"{kind}\"")));
+        let counts =
+            lines.filter_map(|line| line.split_once("left_out=")?.1.trim().parse::<usize>().ok());
+        counts.sum()
+    };
+    let refused = data.logged("security: login result=\"unavailable\"");
+    assert!(answers[&503] > 300, "it was a storm: {answers:?}");
+    assert!(refused < answers[&503], "{refused} lines for {answers:?}");
+    assert_eq!(
+        refused + left_out("login unavailable"),
+        answers[&503],
+        "{answers:?}"
+    );
+    assert_eq!(
+        data.logged("answered status=503") + left_out("answered"),
+        answers[&503]
+    );
+    assert_eq!(data.logged("security: login result=\"ok\""), 1);
+}
+
+#[tokio::test]
+async fn other_lines_do_not_push_out_those_about_security() {
+    let (data, read) = (Data::create(), Arc::new(Notify::new()));
+    let file = data.file();
+    let variables = [
+        ("DBPATH", file.as_os_str()),
+        ("LOG_LEVEL", OsStr::new("debug")),
+    ];
+    let log = Log::FileAfter(data.log(), read.clone());
+    let host = Process::start_with(&variables, log).await;
+    let mut alice = host.join("alice").await;
+    // More lines than may wait.
+    for _ in 0..15 {
+        for _ in 0..1000 {
+            alice.text(r#"{"type":"ping"}"#).await;
+        }
+        for _ in 0..1000 {
+            alice.receive().await;
+        }
+    }
+    let body = json!({ "username": "alice", "password": "wrong" }).to_string();
+    let answer = request(host.address, "POST", "/auth/login", &[], body).await;
+    assert_eq!(answer.status, 401);
+    read.notify_one();
+    let logged =
+        |text: &str| std::fs::read_to_string(data.log()).is_ok_and(|log| log.contains(text));
+    for text in [
+        "login result=\"unauthorized\"",
+        "lines were left out: the log is not read fast enough left_out=",
+    ] {
+        until(text, async || logged(text)).await;
+    }
 }
 
 #[tokio::test]

@@ -107,6 +107,10 @@ async fn the_cookie_is_the_seeds_and_verifies() {
         attributes,
         " HttpOnly; Max-Age=3600; Path=/; Secure; SameSite=Lax"
     );
+    // The second one outlives its token, and is the same otherwise.
+    let cookies: Vec<_> = answer.headers.get_all("set-cookie").iter().collect();
+    let second = format!("__Host-{cookie}").replace("=3600", "=2592000");
+    assert_eq!(cookies, [cookie, &second]);
     let bearer = token.replace("login-token=", "Bearer ");
     let among = format!("a=b; {token}; c=\"d\"");
     let foreign = format!("theme=日; {token}");
@@ -146,6 +150,98 @@ async fn the_cookie_is_the_seeds_and_verifies() {
     ] {
         let answer = host.http("GET", "/auth/verify", &headers, "").await;
         assert_eq!(told(&answer), expected, "{headers:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_cookie_of_a_sibling_subdomain_does_not_count() {
+    let host = Host::start().await;
+    for name in ["alice", "mallory"] {
+        host.register(name).await;
+    }
+    let alice = login(host.address, "alice").await;
+    let own = format!("__Host-{alice}");
+    // As evil.chat.example would set it, for all hosts of chat.example.
+    let injected = login(host.address, "mallory").await;
+    let first = format!("{injected}; {alice}; {own}");
+    let last = format!("{own}; {alice}; {injected}");
+    let expired = format!("__Host-login-token=a.b.c; {injected}");
+    for (cookie, expected) in [
+        (&first, (200, "Hello, alice")),
+        (&last, (200, "Hello, alice")),
+        (&own, (200, "Hello, alice")),
+        (&expired, (401, "invalid login-token")),
+        // A client that knows only the seed's name.
+        (&alice, (200, "Hello, alice")),
+    ] {
+        let headers = [("cookie", cookie.as_str())];
+        let answer = host.http("GET", "/auth/verify", &headers, "").await;
+        assert_eq!(told(&answer), expected, "{cookie}");
+    }
+}
+
+/// The answer to a request that is sent as it is.
+async fn ask(host: &Host, request: &str) -> String {
+    let stream = TcpStream::connect(host.address).await;
+    let mut stream = stream.expect("the host listens");
+    stream.write_all(request.as_bytes()).await.expect("written");
+    let mut answer = String::new();
+    let read = stream.read_to_string(&mut answer);
+    tests::soon("the end", read).await.expect("text");
+    answer
+}
+
+#[tokio::test]
+async fn a_request_names_one_host() {
+    let host = Host::start().await;
+    for (version, hosts, status) in [
+        ("1.1", "host: x\r\n", 200),
+        ("1.1", "", 400),
+        ("1.1", "host: x\r\nhost: x\r\n", 400),
+        ("1.1", "host: x\r\nhost: y\r\n", 400),
+        ("1.0", "", 200),
+        ("1.0", "host: x\r\nhost: y\r\n", 400),
+    ] {
+        let request = format!("GET /misc/ping HTTP/{version}\r\n{hosts}connection: close\r\n\r\n");
+        let answer = ask(&host, &request).await;
+        let expected = format!("HTTP/{version} {status} ");
+        assert!(answer.starts_with(&expected), "{request:?}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn the_id_of_a_request_tells_nobody_how_many_there_are() {
+    let host = Host::start().await;
+    let mut ids = Vec::new();
+    for _ in 0..100 {
+        let answer = host.http("GET", "/misc/ping", &[], "").await;
+        let id = answer.header("x-request-id").expect("an id");
+        ids.push(u64::from_str_radix(id, 16).expect("a number"));
+    }
+    let near = |pair: &&[u64]| pair[0].abs_diff(pair[1]) < 1 << 32;
+    assert_eq!(ids.windows(2).filter(near).count(), 0, "{ids:x?}");
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), 100, "all differ");
+}
+
+#[tokio::test]
+async fn a_twin_of_a_username_cannot_be_registered() {
+    let host = Host::start().await;
+    host.register("alice").await;
+    let twin = (409, "username looks like one that exists");
+    for (username, expected) in [
+        ("alice", (409, "username already exists")),
+        ("alice ", twin),
+        ("al\u{200b}ice", twin),
+        ("\u{202e}alice", twin),
+        ("\u{430}lic\u{435}", twin),
+        ("Alice", (201, "registered")),
+        ("\u{410}\u{43b}\u{438}\u{441}\u{430}", (201, "registered")),
+    ] {
+        let body = json!({ "username": username, "password": PASSWORD, "fullname": "x" });
+        let answer = host.http("POST", "/register", &[], body.to_string()).await;
+        assert_eq!(told(&answer), expected, "{username:?}");
     }
 }
 
@@ -279,6 +375,9 @@ async fn a_page_of_another_site_cannot_act() {
         ("http://localhost:5174", 403, 403),
         (ORIGIN, 101, 202),
         (&own, 101, 202),
+        (&own.replace("http", "https"), 101, 202),
+        (&own.replace("http", "ftp"), 403, 403),
+        (&own.replace("http", "evil"), 403, 403),
     ] {
         let mut headers = vec![("origin", origin), ("cookie", cookie.as_str())];
         let answer = host
@@ -288,6 +387,52 @@ async fn a_page_of_another_site_cannot_act() {
         headers.extend(upgrade);
         let answer = host.http("GET", "/ws", &headers, "").await;
         assert_eq!(answer.status, socket, "{origin}");
+    }
+}
+
+#[tokio::test]
+async fn behind_a_proxy_only_https_is_the_servers_own_origin() {
+    let direct = Host::start_with(Form::File, |config| config.trusted_proxies.clear()).await;
+    // By default this machine is a trusted proxy.
+    let proxied = Host::start().await;
+    let chat = "chat.example";
+    let forwarded = vec![("x-forwarded-for", "192.0.2.1")];
+    for (host, name, origin, headers, is_own) in [
+        (&direct, chat, "http://chat.example", vec![], true),
+        (&direct, chat, "https://chat.example", vec![], true),
+        (&direct, chat, "ftp://chat.example", vec![], false),
+        (&direct, chat, "https://other.example", vec![], false),
+        (
+            &direct,
+            chat,
+            "http://chat.example",
+            forwarded.clone(),
+            false,
+        ),
+        (
+            &direct,
+            chat,
+            "http://chat.example",
+            vec![("via", "x")],
+            false,
+        ),
+        (&direct, chat, "https://chat.example", forwarded, true),
+        (&proxied, chat, "http://chat.example", vec![], false),
+        (&proxied, chat, "https://chat.example", vec![], true),
+        // The browser and the server are on one machine.
+        (
+            &proxied,
+            "localhost:80",
+            "http://localhost:80",
+            vec![],
+            true,
+        ),
+        (&proxied, "[::1]:80", "http://[::1]:80", vec![], true),
+    ] {
+        let headers = [vec![("host", name), ("origin", origin)], headers].concat();
+        let answer = host.http("POST", "/auth/login", &headers, "").await;
+        let expected = if is_own { 400 } else { 403 };
+        assert_eq!(answer.status, expected, "{headers:?}: {}", answer.body);
     }
 }
 
