@@ -3,13 +3,15 @@
 use serde::Serialize;
 
 use crate::answer_budget::{ANSWER_BYTES_MAX, AnswerBudget};
-use crate::conversation::{UNREAD_MAX, no_such_conversation, unread_column};
+use crate::conversation::{
+    UNREAD_MAX, mentions_column, no_such_conversation, read_rev, unread_column,
+};
 use crate::declaration::Declared;
 use crate::error::Error;
 use crate::field::{Field, Kind};
 use crate::fields::Fields;
 use crate::member::Guard;
-use crate::message::{Message, message_columns};
+use crate::message::{Message, message_bytes, message_columns};
 use crate::operation::{Access, Context, Operation};
 use crate::outbox::Outbox;
 use crate::reply::{Reply, json};
@@ -39,7 +41,8 @@ pub struct GetConversations {
     before: Option<i64>,
 }
 
-/// `unread` counts the messages of others after `read_id`, up to `UNREAD_MAX`.
+/// `unread` counts the messages of others after `read_id` that are not deleted, up to `UNREAD_MAX`;
+/// `mentions` those of them that mention the caller.
 #[derive(Serialize)]
 struct Listed<'a> {
     id: i64,
@@ -47,6 +50,7 @@ struct Listed<'a> {
     rev: i64,
     read_id: i64,
     unread: i64,
+    mentions: i64,
     last_message: Option<Message<'a>>,
 }
 
@@ -62,6 +66,7 @@ impl<'a> Listed<'a> {
             rev: columns.integer(),
             read_id: columns.integer(),
             unread: columns.integer(),
+            mentions: columns.integer(),
             last_message: has_message.then(|| Message::read(&mut columns)),
         })
     }
@@ -112,11 +117,17 @@ impl Operation for GetConversations {
                      order by c.activity desc, c.id desc limit ?3
                  ),
                  sized as (
-                     select page.*, sum(coalesce(octet_length(m.content), 0)) over (order by activity desc, page.id desc) as bytes
+                     select page.*, ",
+                read_rev!(),
+                " as read_rev, sum(",
+                message_bytes!(),
+                ") over (order by activity desc, page.id desc) as bytes
                      from page left join messages m on m.id = activity and m.conversation_id = page.id
                  )
                  select bytes > ?4, m.id is not null, page.id, cast(page.name as blob), page.rev, page.read_id, ",
                 unread_column!("?5"),
+                ", ",
+                mentions_column!("?5"),
                 ", ",
                 message_columns!(),
                 " from sized as page left join messages m on m.id = page.activity and m.conversation_id = page.id and bytes <= ?4

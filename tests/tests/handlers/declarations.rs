@@ -54,15 +54,18 @@ async fn every_field_is_as_it_is_declared() {
 }
 
 #[test]
-fn an_event_for_members_names_their_conversation_first() {
+fn an_event_for_members_names_their_conversation_or_message_first() {
     for event in handler::EVENTS {
-        let first = event
-            .fields
-            .first()
-            .map(|field| (field.kind, field.presence));
-        let is_named = first == Some((Kind::Conversation, Presence::Required));
-        let is_for_members = matches!(event.who, Who::Member(_));
-        assert_eq!(is_named, is_for_members, "{}", event.kind);
+        let first = event.fields.first();
+        let first = first.filter(|field| field.presence == Presence::Required);
+        let named = first.map(|field| field.kind);
+        let named = named.filter(|kind| matches!(kind, Kind::Conversation | Kind::Message));
+        let expected = match event.who {
+            Who::Member(_) => Some(Kind::Conversation),
+            Who::MemberOfMessage => Some(Kind::Message),
+            Who::User => None,
+        };
+        assert_eq!(named, expected, "{}", event.kind);
     }
 }
 
@@ -244,7 +247,7 @@ async fn check_statements<O: Operation>(world: &World, operation: &O) {
 /// Common table expressions, lists and constants may be scanned. Tables may not, except small ones:
 /// `hosts` has a row for each host, `community` one row.
 fn is_scan(step: &str) -> bool {
-    const TABLES: [&str; 8] = [
+    const TABLES: [&str; 10] = [
         "users",
         "contacts",
         "conversations",
@@ -253,8 +256,10 @@ fn is_scan(step: &str) -> bool {
         "presence",
         "changed_messages",
         "members_changes",
+        "mentions",
+        "reactions",
     ];
-    const ALIASES: [&str; 4] = ["u", "c", "mb", "m"];
+    const ALIASES: [&str; 7] = ["u", "c", "mb", "m", "mn", "r", "ch"];
     let scanned = step.strip_prefix("SCAN ");
     let scanned = scanned.and_then(|rest| rest.split(' ').next());
     scanned.is_some_and(|name| TABLES.contains(&name) || ALIASES.contains(&name))
