@@ -169,7 +169,7 @@ impl Operation for Sync {
                     " as read_rev from page)
                      select (select count(*) from changed) > (select count(*) from page),
                          page.id, cast(page.name as blob), page.rev, page.read_id, ",
-                    unread_column!("?6"),
+                    unread_column!("+?6"),
                     " from counted as page order by page.id"
                 ),
                 with(UNREAD_MAX),

@@ -114,7 +114,7 @@ impl Operation for GetConversations {
                      from members mb join conversations c on c.id = mb.conversation_id
                      where mb.user_id = ?1 and (?2 is null
                          or (c.activity, c.id) < (select activity, id from conversations where id = ?2))
-                     order by c.activity desc, c.id desc limit ?3
+                     order by c.activity desc, c.id desc limit +?3
                  ),
                  sized as (
                      select page.*, ",
@@ -125,9 +125,9 @@ impl Operation for GetConversations {
                      from page left join messages m on m.id = activity and m.conversation_id = page.id
                  )
                  select bytes > ?4, m.id is not null, page.id, cast(page.name as blob), page.rev, page.read_id, ",
-                unread_column!("?5"),
+                unread_column!("+?5"),
                 ", ",
-                mentions_column!("?5"),
+                mentions_column!("+?5"),
                 ", ",
                 message_columns!(),
                 " from sized as page left join messages m on m.id = page.activity and m.conversation_id = page.id and bytes <= ?4

@@ -88,7 +88,7 @@ impl Change for EditMessage {
     }
 
     fn check(&self, message: &Message, _: &Context) -> Result<(), Error> {
-        match message.is_deleted {
+        match message.is_deleted() {
             true => Err(deleted()),
             false => Ok(()),
         }

@@ -57,7 +57,7 @@ impl Operation for GetMentions {
                 " from mentions mn cross join messages m on m.id = mn.message_id
                  where mn.user_id = ?1 and mn.message_id < ?2
                      and exists (select 1 from members where conversation_id = mn.conversation_id and user_id = ?1)
-                 order by mn.message_id desc limit ?3"
+                 order by mn.message_id desc limit +?3"
             ),
             [
                 ctx.user_id.into(),

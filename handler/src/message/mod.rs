@@ -13,7 +13,8 @@ pub mod typing;
 
 use std::borrow::Cow;
 
-use serde::{Deserialize, Serialize};
+use serde::ser::SerializeStruct;
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use crate::error::Error;
@@ -67,11 +68,8 @@ macro_rules! message_bytes {
 }
 pub(crate) use message_bytes;
 
-/// A message in its present state. `rev` is the rev of its latest change; `sent_at` and `edited_at`
-/// are in Unix seconds. The content of a deleted message is empty. `reactions` is an object from
-/// emojis, in the order in which they first came, to lists of usernames; `mentions` is a list of
-/// usernames.
-#[derive(Serialize)]
+/// A message in its present state. `rev` is the rev of its latest change; `sent_at` is in Unix
+/// seconds. The content of a deleted message is empty.
 pub struct Message<'a> {
     pub id: i64,
     pub conversation_id: i64,
@@ -80,31 +78,26 @@ pub struct Message<'a> {
     pub sent_at: i64,
     pub sender_username: Cow<'a, str>,
     pub content: Cow<'a, str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub client_id: Option<Cow<'a, str>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub edited_at: Option<i64>,
-    #[serde(rename = "deleted", skip_serializing_if = "std::ops::Not::not")]
-    pub is_deleted: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reactions: Option<Box<RawValue>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub mentions: Option<Box<RawValue>>,
+    pub details: Option<Box<Details>>,
 }
 
-/// What only some messages have.
-#[derive(Default, Deserialize)]
-struct Details {
-    edited_at: Option<i64>,
-    is_deleted: bool,
-    reactions: Option<Box<RawValue>>,
-    mentions: Option<Box<RawValue>>,
+/// What only a message has that was changed or mentions somebody.
+#[derive(Deserialize)]
+pub struct Details {
+    /// Unix seconds.
+    pub edited_at: Option<i64>,
+    pub is_deleted: bool,
+    /// From emojis, in the order in which they first came, to lists of usernames.
+    pub reactions: Option<Box<RawValue>>,
+    /// A list of usernames.
+    pub mentions: Option<Box<RawValue>>,
 }
 
 impl<'a> Message<'a> {
     /// Reads the columns of `message_columns!()`.
     pub(crate) fn read(columns: &mut Columns<'a>) -> Self {
-        let mut message = Message {
+        Message {
             id: columns.integer(),
             conversation_id: columns.integer(),
             rev: columns.integer(),
@@ -113,19 +106,49 @@ impl<'a> Message<'a> {
             sender_username: columns.str(),
             content: columns.str(),
             client_id: columns.optional_str(),
-            edited_at: None,
-            is_deleted: false,
-            reactions: None,
-            mentions: None,
-        };
-        if let Some(details) = columns.optional_str() {
-            let details: Details = serde_json::from_str(&details).unwrap_or_default();
-            message.edited_at = details.edited_at;
-            message.is_deleted = details.is_deleted;
-            message.reactions = details.reactions;
-            message.mentions = details.mentions;
+            details: columns
+                .optional_str()
+                .and_then(|details| serde_json::from_str(&details).ok()),
         }
-        message
+    }
+
+    pub(crate) fn is_deleted(&self) -> bool {
+        self.details
+            .as_ref()
+            .is_some_and(|details| details.is_deleted)
+    }
+}
+
+/// By hand, because most messages have no details, and so pay for one comparison instead of one for
+/// each field that is absent.
+impl Serialize for Message<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("Message", 7)?;
+        fields.serialize_field("id", &self.id)?;
+        fields.serialize_field("conversation_id", &self.conversation_id)?;
+        fields.serialize_field("rev", &self.rev)?;
+        fields.serialize_field("reply_id", &self.reply_id)?;
+        fields.serialize_field("sent_at", &self.sent_at)?;
+        fields.serialize_field("sender_username", &self.sender_username)?;
+        fields.serialize_field("content", &self.content)?;
+        if let Some(client_id) = &self.client_id {
+            fields.serialize_field("client_id", client_id)?;
+        }
+        if let Some(details) = &self.details {
+            if let Some(edited_at) = details.edited_at {
+                fields.serialize_field("edited_at", &edited_at)?;
+            }
+            if details.is_deleted {
+                fields.serialize_field("deleted", &true)?;
+            }
+            if let Some(reactions) = &details.reactions {
+                fields.serialize_field("reactions", reactions)?;
+            }
+            if let Some(mentions) = &details.mentions {
+                fields.serialize_field("mentions", mentions)?;
+            }
+        }
+        fields.end()
     }
 }
 

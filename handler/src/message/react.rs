@@ -100,10 +100,11 @@ impl Change for React {
     }
 
     fn check(&self, message: &Message, ctx: &Context) -> Result<(), Error> {
-        if message.is_deleted {
+        if message.is_deleted() {
             return Err(deleted());
         }
-        let reactions = message.reactions.as_ref();
+        let details = message.details.as_ref();
+        let reactions = details.and_then(|details| details.reactions.as_ref());
         let reactions = reactions.and_then(|json| serde_json::from_str(json.get()).ok());
         let reactions: BTreeMap<String, Vec<String>> = reactions.unwrap_or_default();
         let users = reactions.get(&self.emoji);

@@ -61,7 +61,7 @@ impl MemberEvent for MarkRead {
             ),
             Statement::new(
                 "select read_id, (select count(*) from messages where id = ?3 and conversation_id = ?1),
-                     (select count(*) from (select 1 from members where conversation_id = ?1 limit ?4))
+                     (select count(*) from (select 1 from members where conversation_id = ?1 limit +?4))
                  from members where conversation_id = ?1 and user_id = ?2",
                 [
                     conversation_id,

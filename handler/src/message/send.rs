@@ -42,8 +42,6 @@ pub struct SendMessage {
     content: String,
     reply_id: Option<i64>,
     client_id: Option<String>,
-    /// Whom it may mention.
-    candidates: Option<Candidates>,
 }
 
 /// The message that was already stored.
@@ -69,10 +67,8 @@ impl MemberEvent for SendMessage {
     const IS_GUARDED_FIRST: bool = false;
 
     fn read(fields: &Fields) -> Result<Self, Error> {
-        let content = CONTENT.required_text(fields)?;
         Ok(SendMessage {
-            candidates: Candidates::of(&content),
-            content,
+            content: CONTENT.required_text(fields)?,
             reply_id: REPLY_ID.integer(fields)?,
             client_id: CLIENT_ID.text(fields)?,
         })
@@ -80,6 +76,7 @@ impl MemberEvent for SendMessage {
 
     fn statements(&self, guard: &Guard, ctx: &Context) -> Vec<Statement> {
         let conversation_id = guard.conversation_id;
+        let candidates = Candidates::of(&self.content);
         let key = match &self.client_id {
             Some(client_id) => client_id.as_str().into(),
             None => ctx.request_key(),
@@ -113,7 +110,7 @@ impl MemberEvent for SendMessage {
             };
         }
         // Most messages only need to be stored.
-        let insert = match (&self.reply_id, &key, &self.candidates) {
+        let insert = match (&self.reply_id, &key, &candidates) {
             (None, Value::Null, None) => insert!(""),
             (_, _, None) => insert!(is_valid_and_new!()),
             (_, _, Some(_)) => insert!(
@@ -133,7 +130,7 @@ impl MemberEvent for SendMessage {
                 key.clone(),
             ],
         );
-        if let Some(Candidates(names)) = &self.candidates {
+        if let Some(Candidates(names)) = &candidates {
             let more = [names.as_str().into(), ALL_MEMBERS_MAX.into()];
             insert.parameters.extend(more);
         }
@@ -166,7 +163,7 @@ impl MemberEvent for SendMessage {
             ));
         }
         // Last, because after it changes() says something else.
-        if self.candidates.is_some() {
+        if candidates.is_some() {
             statements.push(Statement::new(
                 concat!(
                     "select ",
@@ -195,23 +192,21 @@ impl MemberEvent for SendMessage {
         let (message, to) = match (rows[0].first(), reasons) {
             (Some(row), _) => {
                 let mut columns = row.columns();
-                let plain = Message {
-                    id: columns.integer(),
-                    conversation_id,
-                    rev: columns.integer(),
-                    reply_id: self.reply_id,
-                    sent_at: ctx.now,
-                    sender_username: (&*ctx.username).into(),
-                    content: self.content.as_str().into(),
-                    client_id: self.client_id.as_deref().map(Cow::from),
-                    edited_at: None,
-                    is_deleted: false,
-                    reactions: None,
-                    mentions: None,
+                let message = match stored.and_then(Rows::first) {
+                    // The database knows whom it mentions.
+                    Some(row) => Message::read(&mut row.columns()),
+                    None => Message {
+                        id: columns.integer(),
+                        conversation_id,
+                        rev: columns.integer(),
+                        reply_id: self.reply_id,
+                        sent_at: ctx.now,
+                        sender_username: (&*ctx.username).into(),
+                        content: self.content.as_str().into(),
+                        client_id: self.client_id.as_deref().map(Cow::from),
+                        details: None,
+                    },
                 };
-                // With mentions, the message comes from the database.
-                let stored = stored.and_then(Rows::first);
-                let message = stored.map_or(plain, |row| Message::read(&mut row.columns()));
                 let members_rev = rows[1].first().map_or(0, |row| row.columns().integer());
                 let id = conversation_id;
                 (message, Audience::Conversation { id, members_rev })

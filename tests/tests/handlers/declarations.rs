@@ -213,13 +213,18 @@ where
     );
 }
 
-/// Fails if a statement scans a table instead of using an index, or returns text in a form that
-/// libsql cuts at the first NUL.
+/// Fails if a statement scans a table instead of using an index, if SQLite would plan it anew for
+/// each run, or if it returns text in a form that libsql cuts at the first NUL.
 async fn check_statements<O: Operation>(world: &World, operation: &O) {
     let mut ctx = world.context("alice").await;
     for request_id in [None, Some([7; 8])] {
         ctx.request_id = request_id;
         for statement in operation.statements(&ctx) {
+            assert!(
+                !has_bare_limit(statement.sql),
+                "SQLite would plan this anew for each run: {}",
+                statement.sql
+            );
             let plan = format!("explain query plan {}", statement.sql);
             let parameters = statement.parameters.clone();
             let mut rows = world.db.query(&plan, parameters).await.expect("a plan");
@@ -242,6 +247,13 @@ async fn check_statements<O: Operation>(world: &World, operation: &O) {
             statement.sql
         );
     }
+}
+
+/// Whether a limit is a parameter and nothing else.
+fn has_bare_limit(sql: &str) -> bool {
+    let limits = sql.split("limit ?").skip(1);
+    let mut rests = limits.map(|rest| rest.trim_start_matches(|c: char| c.is_ascii_digit()));
+    rests.any(|rest| !rest.trim_start().starts_with('+'))
 }
 
 /// Common table expressions, lists and constants may be scanned. Tables may not, except small ones:
