@@ -7,18 +7,24 @@
 -- Clients see the later of the two.
 alter table messages add column changed_rev integer;
 
--- A row for each message whose changed_rev is not null. edited_at: Unix seconds of its latest edit,
--- or null. is_deleted: 1 if its content was erased; the content is '' then.
+-- A row for each message whose changed_rev is not null. rev: that of the message's creation.
+-- edited_at: Unix seconds of its latest edit, or null. is_deleted: 1 if its content was erased; the
+-- content is '' then. reactions: the number of its rows in the table reactions.
 create table changed_messages (
     message_id      integer primary key,
     conversation_id integer not null,
+    rev             integer not null default 0,
     changed_rev     integer not null,
     edited_at       integer,
-    is_deleted      integer not null default 0
+    is_deleted      integer not null default 0,
+    reactions       integer not null default 0
 );
 
 -- "Which messages of a conversation have changed since."
 create unique index changed_messages_by_rev on changed_messages (conversation_id, changed_rev);
+
+-- "Is any of the unread messages deleted."
+create index changed_messages_deleted on changed_messages (conversation_id, rev) where is_deleted = 1;
 
 -- members_rev: the conversation's rev at the latest change of its members. A host uses it to find
 -- out whether it has heard of all changes. A conversation that still has its first members has no
@@ -33,7 +39,8 @@ create table members_changes (
 -- nobody, so that reading such a message needs no other table.
 alter table messages add column mentions text;
 
--- A row for each user whom a message mentions. rev: that of the message's creation.
+-- A row for each user, other than its sender, whom a message mentions. rev: that of the message's
+-- creation.
 create table mentions (
     user_id         integer not null,
     message_id      integer not null,

@@ -26,6 +26,8 @@ pub enum Who {
     User,
     /// A member of the conversation that the event names, with at least this role.
     Member(Role),
+    /// A member of the conversation of the message that the event names.
+    MemberOfMessage,
 }
 
 /// An event, as an entry of the list of events.

@@ -13,7 +13,12 @@ use crate::declaration::{Declaration, EventOperation};
 use crate::error::Error;
 use crate::fields::Fields;
 use crate::member::ByMember;
+use crate::message::change::ByMessage;
+use crate::message::delete::DeleteMessage;
+use crate::message::edit::EditMessage;
 use crate::message::history::GetMessages;
+use crate::message::mention_list::GetMentions;
+use crate::message::react::React;
 use crate::message::read::MarkRead;
 use crate::message::send::SendMessage;
 use crate::message::typing::Typing;
@@ -42,8 +47,12 @@ pub const EVENTS: &[Declaration] = &[
     Declaration::of::<ByMember<SetRole>>(),
     Declaration::of::<ByMember<SendMessage>>(),
     Declaration::of::<ByMember<GetMessages>>(),
+    Declaration::of::<ByMessage<EditMessage>>(),
+    Declaration::of::<ByMessage<DeleteMessage>>(),
+    Declaration::of::<ByMessage<React>>(),
     Declaration::of::<ByMember<Typing>>(),
     Declaration::of::<ByMember<MarkRead>>(),
+    Declaration::of::<GetMentions>(),
     Declaration::of::<Sync>(),
 ];
 

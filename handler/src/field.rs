@@ -25,7 +25,8 @@ pub struct Field {
 pub enum Kind {
     /// The id of a conversation.
     Conversation,
-    /// The id of a message in the conversation that the event names.
+    /// The id of a message in the conversation that the event names or, if it names none, in any
+    /// conversation of the caller.
     Message,
     /// A position in the order of message ids. It need not be the id of an existing message.
     Position,

@@ -6,12 +6,12 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::answer_budget::{ANSWER_BYTES_MAX, AnswerBudget};
-use crate::conversation::{Conversation, UNREAD_MAX, raw, roles, unread_column};
+use crate::conversation::{Conversation, UNREAD_MAX, raw, read_rev, roles, unread_column};
 use crate::declaration::Declared;
 use crate::error::Error;
 use crate::field::{Field, Kind, Length};
 use crate::fields::Fields;
-use crate::message::{Message, message_columns, sender};
+use crate::message::{Message, message_bytes, message_columns, sender};
 use crate::operation::{Access, Context, Operation};
 use crate::outbox::Outbox;
 use crate::reply::{Reply, json, push};
@@ -163,10 +163,13 @@ impl Operation for Sync {
             Statement::new(
                 concat!(
                     page!(),
-                    " select (select count(*) from changed) > (select count(*) from page),
+                    ", counted as materialized (select page.*, ",
+                    read_rev!(),
+                    " as read_rev from page)
+                     select (select count(*) from changed) > (select count(*) from page),
                          page.id, cast(page.name as blob), page.rev, page.direct is not null, page.created_at, page.read_id, ",
-                    unread_column!("?6"),
-                    " from page order by page.id"
+                    unread_column!("+?6"),
+                    " from counted as page order by page.id"
                 ),
                 with(UNREAD_MAX),
             ),
@@ -183,26 +186,32 @@ impl Operation for Sync {
             // `touched`: for each conversation, the new messages that nothing has changed and the
             // changed messages; of each kind at most one more than fits the answer, which shows
             // that it is cut short. `chosen`: adds how many bytes of content come before each
-            // message, so that only `?6` bytes and the message that shows the cut are read.
+            // message, so that only about `?6` bytes and the message that shows the cut are read.
             Statement::new(
                 concat!(
                     page!(),
                     ", touched as materialized (
-                         select m.id, m.conversation_id, m.rev, coalesce(octet_length(m.content), 0) as bytes
+                         select m.id, m.conversation_id, m.rev, ",
+                    message_bytes!(),
+                    " as bytes
                          from page cross join messages m on m.id in (
                              select id from messages
                              where conversation_id = page.id and rev > page.since and changed_rev is null
                              order by rev limit ?4 + 1)
                          where page.since is not null
                          union all
-                         select m.id, m.conversation_id, m.changed_rev, coalesce(octet_length(m.content), 0)
+                         select m.id, m.conversation_id, m.changed_rev, ",
+                    message_bytes!(),
+                    "
                          from page cross join messages m on m.id in (
                              select message_id from changed_messages
                              where conversation_id = page.id and changed_rev > page.since
                              order by changed_rev limit ?4 + 1)
                          where page.since is not null
                          union all
-                         select m.id, m.conversation_id, coalesce(m.changed_rev, m.rev), coalesce(octet_length(m.content), 0)
+                         select m.id, m.conversation_id, coalesce(m.changed_rev, m.rev), ",
+                    message_bytes!(),
+                    "
                          from page cross join messages m on m.conversation_id = page.id
                              and m.rev >= coalesce((select rev from messages
                                  where conversation_id = page.id order by rev desc limit 1 offset ?5 - 1), 0)

@@ -40,7 +40,7 @@ impl Operation for FindUnseen {
 
     fn statements(&self, _: &Context) -> Vec<Statement> {
         vec![Statement::new(
-            "select id, cast(username as blob) from users where skeleton is null limit ?1",
+            "select id, cast(username as blob) from users where skeleton is null limit +?1",
             [ACCOUNTS_AT_ONCE.into()],
         )]
     }

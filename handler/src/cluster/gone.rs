@@ -29,7 +29,7 @@ impl Operation for FindHostUsers {
         vec![Statement::new(
             "select user_id from presence where host_id = ?1
                  and (?2 is null or exists (select 1 from hosts where id = ?1 and seen_at < unixepoch() - ?2))
-             limit ?3",
+             limit +?3",
             [
                 (&*self.host_id).into(),
                 self.why.lease_seconds().into(),

@@ -22,7 +22,7 @@ impl Operation for FindUncounted {
     fn statements(&self, _: &Context) -> Vec<Statement> {
         vec![Statement::new(
             "select id from users where is_online = 1
-                 and not exists (select 1 from presence where user_id = users.id and sockets > 0) limit ?1",
+                 and not exists (select 1 from presence where user_id = users.id and sockets > 0) limit +?1",
             [(USERS_AT_ONCE as i64).into()],
         )]
     }

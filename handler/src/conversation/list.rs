@@ -6,13 +6,15 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::answer_budget::{ANSWER_BYTES_MAX, AnswerBudget};
-use crate::conversation::{UNREAD_MAX, no_such_conversation, raw, unread_column};
+use crate::conversation::{
+    UNREAD_MAX, mentions_column, no_such_conversation, raw, read_rev, unread_column,
+};
 use crate::declaration::Declared;
 use crate::error::Error;
 use crate::field::{Field, Kind};
 use crate::fields::Fields;
 use crate::member::Guard;
-use crate::message::{Message, message_columns, sender};
+use crate::message::{Message, message_bytes, message_columns, sender};
 use crate::operation::{Access, Context, Operation};
 use crate::outbox::Outbox;
 use crate::reply::{Reply, json};
@@ -45,9 +47,9 @@ pub struct GetConversations {
     before: Option<i64>,
 }
 
-/// `unread` counts the messages of others after `read_id`, up to `UNREAD_MAX`. `members` are the
-/// usernames if there are at most `LISTED_MEMBERS_MAX`, and `profile` is that of the other member of
-/// a direct conversation.
+/// `unread` counts the messages of others after `read_id` that are not deleted, up to `UNREAD_MAX`;
+/// `mentions` those of them that mention the caller. `members` are the usernames if there are at
+/// most `LISTED_MEMBERS_MAX`, and `profile` is that of the other member of a direct conversation.
 #[derive(Serialize)]
 struct Listed<'a> {
     id: i64,
@@ -61,6 +63,7 @@ struct Listed<'a> {
     profile: Option<Profile>,
     read_id: i64,
     unread: i64,
+    mentions: i64,
     last_message: Option<Message<'a>>,
 }
 
@@ -84,6 +87,7 @@ impl<'a> Listed<'a> {
             },
             read_id: columns.integer(),
             unread: columns.integer(),
+            mentions: columns.integer(),
             last_message: has_message.then(|| Message::read(&mut columns)),
         })
     }
@@ -131,10 +135,14 @@ impl Operation for GetConversations {
                      from members mb join conversations c on c.id = mb.conversation_id
                      where mb.user_id = ?1 and (?2 is null
                          or (c.activity, c.id) < (select activity, id from conversations where id = ?2))
-                     order by c.activity desc, c.id desc limit ?3
+                     order by c.activity desc, c.id desc limit +?3
                  ),
                  sized as (
-                     select page.*, sum(coalesce(octet_length(m.content), 0)) over (order by activity desc, page.id desc) as bytes
+                     select page.*, ",
+                read_rev!(),
+                " as read_rev, sum(",
+                message_bytes!(),
+                ") over (order by activity desc, page.id desc) as bytes
                      from page left join messages m on m.id = activity and m.conversation_id = page.id
                  )
                  select bytes > ?4, m.id is not null, page.id, cast(page.name as blob), page.rev,
@@ -146,7 +154,9 @@ impl Operation for GetConversations {
                      other.id is not null, ",
                 profile_columns!("other"),
                 ", page.read_id, ",
-                unread_column!("?5"),
+                unread_column!("+?5"),
+                ", ",
+                mentions_column!("+?5"),
                 ", ",
                 message_columns!(),
                 " from sized as page left join messages m on m.id = page.activity and m.conversation_id = page.id and bytes <= ?4",

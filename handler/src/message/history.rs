@@ -78,7 +78,7 @@ macro_rules! page {
             $bound,
             " ",
             $order,
-            " limit ?4"
+            " limit +?4"
         )
     };
 }

@@ -1,25 +1,58 @@
 //! Messages.
 
+pub mod change;
+pub mod delete;
+pub mod edit;
 pub mod history;
+pub mod mention;
+pub mod mention_list;
+pub mod react;
 pub mod read;
 pub mod send;
 pub mod typing;
 
 use std::borrow::Cow;
 
-use serde::Serialize;
+use serde::ser::SerializeStruct;
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::value::RawValue;
 
 use crate::error::Error;
+use crate::field::{Field, Kind};
 use crate::sql::Columns;
+
+/// The message that an event is about.
+pub(crate) const MESSAGE_ID: Field =
+    Field::required("message_id", Kind::Message).wrong("expected message_id as integer");
 
 /// The columns of a `Message`, from a `messages` row called `m` and the row that `sender!` joins. A
 /// `client_id` that is not text is the id of a request, which the host stored because the client
-/// sent no `client_id`.
+/// sent no `client_id`. The last column is the JSON of `Details`; it is null, and looked for nowhere,
+/// if nothing has changed the message and it mentions nobody.
 macro_rules! message_columns {
     () => {
         "m.id, m.conversation_id, coalesce(m.changed_rev, m.rev), cast(m.reply_id as integer), cast(m.sent_at as integer), \
          cast(u.username as blob), cast(m.content as blob), \
-         case typeof(m.client_id) when 'text' then cast(m.client_id as blob) end"
+         case typeof(m.client_id) when 'text' then cast(m.client_id as blob) end, \
+         case when m.changed_rev is not null or m.mentions is not null then cast((
+             select json_object(
+                 'edited_at', ch.edited_at,
+                 'is_deleted', json(iif(ch.is_deleted, 'true', 'false')),
+                 'reactions', case when ch.reactions > 0 then json((
+                     select json_group_object(emoji, json(usernames)) from (
+                         select emoji, (
+                             select json_group_array(username) from (
+                                 select o.username from reactions r cross join users o on o.id = r.user_id
+                                 where r.message_id = own.id and r.emoji = used.emoji order by r.rowid)) as usernames
+                         from (select emoji, min(rowid) as first from reactions
+                             where message_id = own.id group by emoji) as used
+                         order by first))) end,
+                 'mentions', case when own.mentions is not null then json((
+                     select json_group_array(username) from (
+                         select o.username from json_each(own.mentions) j cross join users o on o.id = j.value
+                         order by j.key))) end)
+             from (select m.id as id, m.mentions as mentions) as own
+                 left join changed_messages ch on ch.message_id = own.id) as blob) end"
     };
 }
 pub(crate) use message_columns;
@@ -33,9 +66,19 @@ macro_rules! sender {
 }
 pub(crate) use sender;
 
+/// About how many bytes a message takes in an answer, from a `messages` row called `m`, without
+/// reading its content or its reactions.
+macro_rules! message_bytes {
+    () => {
+        "coalesce(octet_length(m.content), 0) + case when m.changed_rev is null and m.mentions is null then 0
+             else 8 * coalesce(octet_length(m.mentions), 0)
+                 + 64 * coalesce((select reactions from changed_messages where message_id = m.id), 0) end"
+    };
+}
+pub(crate) use message_bytes;
+
 /// A message in its present state. `rev` is the rev of its latest change; `sent_at` is in Unix
-/// seconds.
-#[derive(Serialize)]
+/// seconds. The content of a deleted message is empty.
 pub struct Message<'a> {
     pub id: i64,
     pub conversation_id: i64,
@@ -44,8 +87,20 @@ pub struct Message<'a> {
     pub sent_at: i64,
     pub sender_username: Cow<'a, str>,
     pub content: Cow<'a, str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub client_id: Option<Cow<'a, str>>,
+    pub details: Option<Box<Details>>,
+}
+
+/// What only a message has that was changed or mentions somebody.
+#[derive(Deserialize)]
+pub struct Details {
+    /// Unix seconds.
+    pub edited_at: Option<i64>,
+    pub is_deleted: bool,
+    /// From emojis, in the order in which they first came, to lists of usernames.
+    pub reactions: Option<Box<RawValue>>,
+    /// A list of usernames.
+    pub mentions: Option<Box<RawValue>>,
 }
 
 impl<'a> Message<'a> {
@@ -60,7 +115,49 @@ impl<'a> Message<'a> {
             sender_username: columns.str(),
             content: columns.str(),
             client_id: columns.optional_str(),
+            details: columns
+                .optional_str()
+                .and_then(|details| serde_json::from_str(&details).ok()),
         }
+    }
+
+    pub(crate) fn is_deleted(&self) -> bool {
+        self.details
+            .as_ref()
+            .is_some_and(|details| details.is_deleted)
+    }
+}
+
+/// By hand, because most messages have no details, and so pay for one comparison instead of one for
+/// each field that is absent.
+impl Serialize for Message<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("Message", 7)?;
+        fields.serialize_field("id", &self.id)?;
+        fields.serialize_field("conversation_id", &self.conversation_id)?;
+        fields.serialize_field("rev", &self.rev)?;
+        fields.serialize_field("reply_id", &self.reply_id)?;
+        fields.serialize_field("sent_at", &self.sent_at)?;
+        fields.serialize_field("sender_username", &self.sender_username)?;
+        fields.serialize_field("content", &self.content)?;
+        if let Some(client_id) = &self.client_id {
+            fields.serialize_field("client_id", client_id)?;
+        }
+        if let Some(details) = &self.details {
+            if let Some(edited_at) = details.edited_at {
+                fields.serialize_field("edited_at", &edited_at)?;
+            }
+            if details.is_deleted {
+                fields.serialize_field("deleted", &true)?;
+            }
+            if let Some(reactions) = &details.reactions {
+                fields.serialize_field("reactions", reactions)?;
+            }
+            if let Some(mentions) = &details.mentions {
+                fields.serialize_field("mentions", mentions)?;
+            }
+        }
+        fields.end()
     }
 }
 

@@ -3,10 +3,10 @@
 use serde::Serialize;
 
 use crate::error::Error;
-use crate::field::{Field, Kind};
+use crate::field::Field;
 use crate::fields::Fields;
 use crate::member::{CONVERSATION_ID, Guard, MemberEvent};
-use crate::message::no_such_message;
+use crate::message::{MESSAGE_ID, no_such_message};
 use crate::operation::{Access, Context};
 use crate::outbox::{Audience, Outbox, Output};
 use crate::reply::{Reply, json, push};
@@ -14,9 +14,6 @@ use crate::sql::{Rows, Statement};
 
 /// The most members that a conversation may have for its members to see who has read what.
 pub const READ_RECEIPT_MEMBERS_MAX: i64 = 100;
-
-const MESSAGE_ID: Field =
-    Field::required("message_id", Kind::Message).wrong("expected message_id as integer");
 
 /// `mark_read {conversation_id, message_id}` → [`Read`]. The position only moves forward: for an
 /// older message, the answer is the position already stored. The change is sent to the caller's
@@ -64,7 +61,7 @@ impl MemberEvent for MarkRead {
             ),
             Statement::new(
                 "select read_id, (select count(*) from messages where id = ?3 and conversation_id = ?1),
-                     (select count(*) from (select 1 from members where conversation_id = ?1 limit ?4))
+                     (select count(*) from (select 1 from members where conversation_id = ?1 limit +?4))
                  from members where conversation_id = ?1 and user_id = ?2",
                 [
                     conversation_id,

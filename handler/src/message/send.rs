@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::field::{Field, Kind, Length};
 use crate::fields::Fields;
 use crate::member::{CONVERSATION_ID, Guard, MemberEvent};
+use crate::message::mention::{ALL_MEMBERS_MAX, Candidates, insert_mentions, mentioned};
 use crate::message::{Message, message_columns, no_such_message, sender};
 use crate::operation::{Access, Context};
 use crate::outbox::{Audience, Outbox, Output};
@@ -22,10 +23,11 @@ pub const CONTENT_BYTES_MAX: usize = 64 * 1024;
 /// The longest `client_id`, in characters.
 pub const CLIENT_ID_CHARS_MAX: usize = 64;
 
-const CONTENT: Field = Field::required("content", Kind::Text(Length::bytes(1, CONTENT_BYTES_MAX)))
-    .wrong("expected content as string")
-    .empty("message content should be non empty string")
-    .too_large("message content");
+pub(crate) const CONTENT: Field =
+    Field::required("content", Kind::Text(Length::bytes(1, CONTENT_BYTES_MAX)))
+        .wrong("expected content as string")
+        .empty("message content should be non empty string")
+        .too_large("message content");
 const REPLY_ID: Field = Field::optional("reply_id", Kind::Message)
     .wrong("if reply_id is provided then expected integer");
 const CLIENT_ID: Field = Field::optional(
@@ -35,6 +37,7 @@ const CLIENT_ID: Field = Field::optional(
 
 /// `send_message {conversation_id, content, reply_id?, client_id?}` → the [`Message`], sent to
 /// every member. If the same `client_id` is sent again → a [`Duplicate`], sent only to the caller.
+/// It holds the message as it is now: others may have reacted to it, or deleted it.
 pub struct SendMessage {
     content: String,
     reply_id: Option<i64>,
@@ -47,6 +50,13 @@ struct Duplicate<'a> {
     #[serde(flatten)]
     message: Message<'a>,
     duplicate: bool,
+}
+
+impl SendMessage {
+    /// Whether there can be several reasons why the message is not stored.
+    fn has_reasons(&self, ctx: &Context) -> bool {
+        self.reply_id.is_some() || self.client_id.is_some() || ctx.is_repeat
+    }
 }
 
 impl MemberEvent for SendMessage {
@@ -66,6 +76,7 @@ impl MemberEvent for SendMessage {
 
     fn statements(&self, guard: &Guard, ctx: &Context) -> Vec<Statement> {
         let conversation_id = guard.conversation_id;
+        let candidates = Candidates::of(&self.content);
         let key = match &self.client_id {
             Some(client_id) => client_id.as_str().into(),
             None => ctx.request_key(),
@@ -73,27 +84,42 @@ impl MemberEvent for SendMessage {
         /// With "or fail", SQLite keeps no copy of the pages that the statement changes. The
         /// statement inserts one row, so there is nothing to undo.
         macro_rules! insert {
-            ($($guard:literal)*) => {
+            ($guard:expr) => {
+                insert!($guard, "", "")
+            };
+            ($guard:expr, $column:literal, $value:expr) => {
                 concat!(
-                    "insert or fail into messages (sender_id, conversation_id, reply_id, sent_at, content, client_id, rev)
-                     select ?1, ?2, ?3, ?4, ?5, ?6, c.rev + 1 from conversations c
+                    "insert or fail into messages (sender_id, conversation_id, reply_id, sent_at, content, client_id, rev",
+                    $column,
+                    ")
+                     select ?1, ?2, ?3, ?4, ?5, ?6, c.rev + 1",
+                    $value,
+                    " from conversations c
                      where c.id = ?2
                          and exists (select 1 from members where conversation_id = ?2 and user_id = ?1)",
-                    $($guard,)*
+                    $guard,
                     " returning id, rev"
                 )
             };
         }
-        // Most messages only need to be stored.
-        let insert = match (&self.reply_id, &key) {
-            (None, Value::Null) => insert!(),
-            _ => insert!(
+        macro_rules! is_valid_and_new {
+            () => {
                 " and (?3 is null or exists (select 1 from messages where id = ?3 and conversation_id = ?2))
                   and (?6 is null or not exists (select 1 from messages
                       where conversation_id = ?2 and sender_id = ?1 and client_id = ?6))"
+            };
+        }
+        // Most messages only need to be stored.
+        let insert = match (&self.reply_id, &key, &candidates) {
+            (None, Value::Null, None) => insert!(""),
+            (_, _, None) => insert!(is_valid_and_new!()),
+            (_, _, Some(_)) => insert!(
+                is_valid_and_new!(),
+                ", mentions",
+                concat!(", ", mentioned!("?2", "?1", "?7", "?8"))
             ),
         };
-        let insert = Statement::new(
+        let mut insert = Statement::new(
             insert,
             [
                 ctx.user_id.into(),
@@ -104,6 +130,10 @@ impl MemberEvent for SendMessage {
                 key.clone(),
             ],
         );
+        if let Some(Candidates(names)) = &candidates {
+            let more = [names.as_str().into(), ALL_MEMBERS_MAX.into()];
+            insert.parameters.extend(more);
+        }
         /// changes() is 1 if the previous statement has stored the message, and 0 if not.
         macro_rules! raise_rev {
             () => {
@@ -119,8 +149,8 @@ impl MemberEvent for SendMessage {
             [conversation_id.into()],
         );
         let mut statements = vec![insert, raise_rev];
-        // Find out why the message was not stored, if there can be more than one reason.
-        if self.reply_id.is_some() || self.client_id.is_some() || ctx.is_repeat {
+        // Find out why the message was not stored.
+        if self.has_reasons(ctx) {
             statements.push(guard.statement(ctx));
             statements.push(Statement::new(
                 concat!(
@@ -133,6 +163,20 @@ impl MemberEvent for SendMessage {
                 [conversation_id.into(), ctx.user_id.into(), key],
             ));
         }
+        // Last, because after it changes() says something else.
+        if candidates.is_some() {
+            statements.push(Statement::new(
+                concat!(
+                    "select ",
+                    message_columns!(),
+                    " from messages m",
+                    sender!(),
+                    " where changes() = 1 and m.id = last_insert_rowid()"
+                ),
+                [],
+            ));
+            statements.push(Statement::new(insert_mentions!("last_insert_rowid()"), []));
+        }
         statements
     }
 
@@ -144,18 +188,27 @@ impl MemberEvent for SendMessage {
         out: &mut Outbox,
     ) -> Result<Reply, Error> {
         let conversation_id = guard.conversation_id;
-        let (message, to) = match (rows[0].first(), rows.get(2..)) {
+        let (reasons, stored) = match self.has_reasons(ctx) {
+            true => (rows.get(2..4), rows.get(4)),
+            false => (None, rows.get(2)),
+        };
+        let (message, to) = match (rows[0].first(), reasons) {
             (Some(row), _) => {
                 let mut columns = row.columns();
-                let message = Message {
-                    id: columns.integer(),
-                    conversation_id,
-                    rev: columns.integer(),
-                    reply_id: self.reply_id,
-                    sent_at: ctx.now,
-                    sender_username: (&*ctx.username).into(),
-                    content: self.content.as_str().into(),
-                    client_id: self.client_id.as_deref().map(Cow::from),
+                let message = match stored.and_then(Rows::first) {
+                    // The database knows whom it mentions.
+                    Some(row) => Message::read(&mut row.columns()),
+                    None => Message {
+                        id: columns.integer(),
+                        conversation_id,
+                        rev: columns.integer(),
+                        reply_id: self.reply_id,
+                        sent_at: ctx.now,
+                        sender_username: (&*ctx.username).into(),
+                        content: self.content.as_str().into(),
+                        client_id: self.client_id.as_deref().map(Cow::from),
+                        details: None,
+                    },
                 };
                 let members_rev = rows[1].first().map_or(0, |row| row.columns().integer());
                 let id = conversation_id;

@@ -11,6 +11,9 @@ use crate::sql::row::{Row, Rows};
 /// Text columns are selected as `cast(… as blob)`: libsql 0.10 reads a text value only up to its
 /// first NUL and panics on invalid UTF-8, but a blob arrives whole. Integer columns in which a file
 /// of the first backend may hold anything are selected as `cast(… as integer)`.
+///
+/// A limit is written as `limit +?1`. With a bare parameter, SQLite 3.47 makes its plan for
+/// that very number, and plans the statement anew each time it is run.
 #[derive(Debug, Clone)]
 pub struct Statement {
     pub sql: &'static str,
@@ -43,8 +46,12 @@ pub async fn run(
     let columns = found.column_count();
     let mut rows = Vec::new();
     while let Some(row) = found.next().await? {
-        let values = (0..columns).map(|column| row.get_value(column));
-        rows.push(Row(values.collect::<Result<_, _>>()?));
+        // Collecting a `Result` would not know how many values come.
+        let mut values = Vec::with_capacity(columns.max(0) as usize);
+        for column in 0..columns {
+            values.push(row.get_value(column)?);
+        }
+        rows.push(Row(values));
     }
     Ok(Rows(rows))
 }

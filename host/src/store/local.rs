@@ -347,8 +347,9 @@ async fn run_prepared(
 /// the present schema; any other is left as it is.
 pub async fn make_ready(connection: &Connection, now: i64) -> anyhow::Result<()> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
-    let pragma = format!("pragma cache_size = -{PAGE_CACHE_KIB}");
-    connection.execute_batch(&pragma).await?;
+    // What a client deletes or edits away is overwritten with zeros, also in pages that become free.
+    let pragmas = format!("pragma cache_size = -{PAGE_CACHE_KIB}; pragma secure_delete = on;");
+    connection.execute_batch(&pragmas).await?;
     let found = schema::check(connection).await?;
     if (1..schema::VERSION).contains(&found) {
         let version = schema::VERSION;

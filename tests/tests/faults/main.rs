@@ -3,6 +3,7 @@
 
 mod cluster;
 mod disk;
+mod erased;
 mod files;
 mod kills;
 mod peers;

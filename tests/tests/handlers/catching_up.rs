@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 use tests::World;
 
 const USERS: [&str; 4] = ["alice", "bob", "carol", "dave"];
+const CONTENTS: [&str; 4] = ["x", "@bob", "@alice and @carol", "@all"];
+const EMOJIS: [&str; 2] = ["👍", "👎"];
 
 /// Something a user does; the numbers select conversations, messages and users.
 #[derive(Debug, Clone)]
@@ -18,6 +20,19 @@ enum Action {
         conversation: usize,
         client_id: Option<u8>,
         reply: bool,
+        content: usize,
+    },
+    Edit {
+        message: usize,
+        content: usize,
+    },
+    Delete {
+        message: usize,
+    },
+    React {
+        message: usize,
+        emoji: usize,
+        on: bool,
     },
     MarkRead {
         message: usize,
@@ -51,22 +66,30 @@ enum Action {
         user: usize,
         role: &'static str,
     },
-    /// A message is changed directly in the database; no event does this yet.
-    Change {
-        message: usize,
-    },
 }
 
 fn action() -> impl Strategy<Value = Action> {
     let create =
         prop::collection::vec(0..USERS.len(), 0..4).prop_map(|members| Action::Create { members });
-    let send = (0..6usize, prop::option::of(0..4u8), any::<bool>()).prop_map(
-        |(conversation, client_id, reply)| Action::Send {
+    let contents = || 0..CONTENTS.len();
+    let send = (
+        0..6usize,
+        prop::option::of(0..4u8),
+        any::<bool>(),
+        contents(),
+    )
+        .prop_map(|(conversation, client_id, reply, content)| Action::Send {
             conversation,
             client_id,
             reply,
-        },
-    );
+            content,
+        });
+    // Messages 1 to 3 are there from the start, so that most changes find their message.
+    let message = || prop_oneof![1..4usize, 0..30usize];
+    let edit =
+        (message(), contents()).prop_map(|(message, content)| Action::Edit { message, content });
+    let react = (message(), 0..EMOJIS.len(), any::<bool>())
+        .prop_map(|(message, emoji, on)| Action::React { message, emoji, on });
     let conversation = || 0..6usize;
     let user = || 0..USERS.len();
     let add = (conversation(), prop::collection::vec(user(), 0..3)).prop_map(
@@ -94,13 +117,15 @@ fn action() -> impl Strategy<Value = Action> {
         1 => (0..30usize).prop_map(|message| Action::MarkRead { message }),
         1 => (0..6usize).prop_map(|conversation| Action::Typing { conversation }),
         1 => (0..USERS.len()).prop_map(|user| Action::AddContact { user }),
-        3 => (0..30usize).prop_map(|message| Action::Change { message }),
+        3 => edit,
+        1 => message().prop_map(|message| Action::Delete { message }),
+        3 => react,
     ]
 }
 
 impl Action {
-    fn event(&self) -> Option<Value> {
-        Some(match self {
+    fn event(&self) -> Value {
+        match self {
             Action::Create { members } => {
                 let members: Vec<_> = members.iter().map(|index| USERS[*index]).collect();
                 json!({ "type": "create_conversation", "members": members })
@@ -109,10 +134,20 @@ impl Action {
                 conversation,
                 client_id,
                 reply,
+                content,
             } => json!({
-                "type": "send_message", "conversation_id": conversation, "content": "x",
+                "type": "send_message", "conversation_id": conversation, "content": CONTENTS[*content],
                 "client_id": client_id.map(|id| id.to_string()), "reply_id": reply.then_some(1),
             }),
+            Action::Edit { message, content } => {
+                json!({ "type": "edit_message", "message_id": message, "content": CONTENTS[*content] })
+            }
+            Action::Delete { message } => {
+                json!({ "type": "delete_message", "message_id": message })
+            }
+            Action::React { message, emoji, on } => {
+                json!({ "type": "react", "message_id": message, "emoji": EMOJIS[*emoji], "on": on })
+            }
             Action::MarkRead { message } => {
                 json!({ "type": "mark_read", "conversation_id": 1, "message_id": message })
             }
@@ -148,8 +183,7 @@ impl Action {
             } => {
                 json!({ "type": "set_role", "conversation_id": conversation, "username": USERS[*user], "role": role })
             }
-            Action::Change { .. } => return None,
-        })
+        }
     }
 }
 
@@ -184,6 +218,14 @@ fn take_in(knowledge: &mut Knowledge, user: &str, event: &Value) -> bool {
     let id = id.expect("an id");
     let known_rev = knowledge.get(&id).map_or(0, |known| known.rev);
     if rev <= known_rev {
+        // The reply to a request that changed nothing.
+        if let Some(message_id) = data["content"].as_str().and(data["id"].as_i64()) {
+            let mut message = data.clone();
+            let message_fields = message.as_object_mut().expect("a message");
+            message_fields.remove("duplicate");
+            let known = &knowledge[&id].messages;
+            assert_eq!(known.get(&message_id), Some(&message), "the present state");
+        }
         return false;
     }
     assert!(data["duplicate"].is_null(), "a duplicate is known");
@@ -196,7 +238,7 @@ fn take_in(knowledge: &mut Knowledge, user: &str, event: &Value) -> bool {
     let known = knowledge.entry(id).or_default();
     known.rev = rev;
     match event["type"].as_str().expect("a type") {
-        "send_message" => {
+        "send_message" | "edit_message" | "delete_message" | "react" => {
             let message_id = data["id"].as_i64().expect("an id");
             known.messages.insert(message_id, data.clone());
         }
@@ -256,19 +298,39 @@ async fn synced(world: &World, user: &str, mut knowledge: Knowledge, limit: i64)
     }
 }
 
-/// Changes the message with this id, if it exists.
-async fn change(world: &World, id: usize) {
-    let conversation = format!("(select conversation_id from messages where id = {id})");
-    let sql = format!(
-        "update conversations set rev = rev + 1 where id = {conversation};
-         update messages set content = content || '!',
-             changed_rev = (select rev from conversations where id = {conversation})
-         where id = {id};
-         insert into changed_messages (message_id, conversation_id, changed_rev)
-             select id, conversation_id, changed_rev from messages where id = {id}
-             on conflict do update set changed_rev = excluded.changed_rev;"
-    );
-    world.db.execute_batch(&sql).await.expect("changed");
+/// `unread` and `mentions` are what the user can count, and `get_mentions` has those messages.
+async fn check_counts(world: &World, user: &str, knowledge: &Knowledge) {
+    let listed = world.event(user, r#"{"type": "get_conversations"}"#).await;
+    let mentions = world.event(user, r#"{"type": "get_mentions"}"#).await;
+    let mut mentioning = BTreeMap::new();
+    for conversation in listed.0["data"].as_array().expect("conversations") {
+        let messages = &knowledge[&conversation["id"].as_i64().expect("an id")].messages;
+        let of_others = messages
+            .iter()
+            .filter(|(_, m)| m["sender_username"] != user);
+        let is_mention = |message: &Value| {
+            let mentions = message["mentions"].as_array();
+            mentions.is_some_and(|names| names.contains(&json!(user)))
+        };
+        let of_others = of_others.filter(|(_, message)| message["deleted"] != true);
+        let all: Vec<_> = of_others.clone().filter(|(_, m)| is_mention(m)).collect();
+        mentioning.extend(all.into_iter().map(|(id, message)| (*id, message.clone())));
+        let read_id = conversation["read_id"].as_i64().expect("an id");
+        let unread = of_others.filter(|(id, _)| **id > read_id);
+        let mentions = unread.clone().filter(|(_, message)| is_mention(message));
+        assert_eq!(
+            conversation["unread"],
+            unread.count(),
+            "{user} has read up to {read_id}"
+        );
+        assert_eq!(
+            conversation["mentions"],
+            mentions.count(),
+            "{user} has read up to {read_id}"
+        );
+    }
+    let newest_first: Vec<_> = mentioning.into_values().rev().collect();
+    assert_eq!(mentions.0["data"]["messages"], json!(newest_first));
 }
 
 proptest! {
@@ -292,16 +354,7 @@ proptest! {
             let mut away = online["bob"].clone();
             for (step, (index, action)) in history.iter().enumerate() {
                 let caller = USERS[*index];
-                if let Action::Change { message } = action {
-                    change(&world, *message).await;
-                    for user in USERS {
-                        // Nobody is told of this change, so they sync.
-                        let known = online.remove(user).expect("a user");
-                        online.insert(user, synced(&world, user, known, limit).await);
-                    }
-                }
-                let Some(event) = action.event() else { continue };
-                let (reply, pushes) = world.event(caller, &event.to_string()).await;
+                let (reply, pushes) = world.event(caller, &action.event().to_string()).await;
                 let mut told = vec![(caller, &reply)];
                 for push in &pushes {
                     let users = push[0].as_array().expect("an audience").iter();
@@ -323,6 +376,7 @@ proptest! {
             for user in USERS {
                 let from_nothing = synced(&world, user, Knowledge::new(), limit).await;
                 assert_eq!(from_nothing, online[user], "{user}, in pages of {limit}");
+                check_counts(&world, user, &from_nothing).await;
             }
             assert_eq!(synced(&world, "bob", away, limit).await, online["bob"], "bob was away");
         });

@@ -6,6 +6,7 @@ mod catching_up;
 mod conversations;
 mod declarations;
 mod history;
+mod messages;
 mod names;
 mod scripts;
 mod structure;

@@ -13,7 +13,8 @@ fn without_times(mut event: Value) -> Value {
     match &mut event {
         Value::Object(fields) => {
             for (name, value) in fields.iter_mut() {
-                let is_time = ["sent_at", "last_online", "created_at"].contains(&name.as_str());
+                let is_time =
+                    ["sent_at", "edited_at", "last_online", "created_at"].contains(&name.as_str());
                 *value = match is_time && value.is_i64() {
                     true => json!("a time"),
                     false => without_times(value.take()),

@@ -33,6 +33,8 @@ const FEW: std::ops::RangeInclusive<i64> = 15..=19;
 /// The conversation that the measured operations use. Each conversation of `FEW` has a full page of
 /// history, whatever the size of the database.
 const LONG: i64 = 17;
+/// The content of each message.
+const CONTENT: &str = "a message of a usual length, of some sixty bytes in all.....";
 /// The number of users who are nobody's contact yet.
 const STRANGERS: usize = 1000;
 
@@ -188,9 +190,16 @@ impl Step {
                 .as_secs_f64());
             }
         };
-        // Everything is unread before, and each round uses values of its own.
-        let unread = "update members set read_id = 0 where conversation_id = ?1 and user_id = ?2";
-        db.execute(unread, [LONG, caller.id]).await?;
+        // Everything is unread before, the first message is the caller's and as it was sent, and each
+        // round uses values of its own.
+        let (long, id) = (LONG, caller.id);
+        let prepare = format!(
+            "update members set read_id = 0 where conversation_id = {long} and user_id = {id};
+             update messages set sender_id = {id}, content = '{CONTENT}', changed_rev = null where id = {long};
+             delete from changed_messages where message_id = {long};
+             delete from reactions where message_id = {long};"
+        );
+        db.execute_batch(&prepare).await?;
         // The members are the same as at first, without roles.
         db.execute_batch(&restored_members()).await?;
         let event = event.to_string().replace(ROUND, &round.to_string());
@@ -278,7 +287,6 @@ pub async fn populate(file: &Path, messages: i64) -> Result<()> {
         .map(|(name, _)| format!("drop index {name};"))
         .collect();
     let creates: String = indexes.iter().map(|(_, sql)| format!("{sql};")).collect();
-    let content = "a message of a usual length, of some sixty bytes in all.....";
     let (few_first, few_last) = (FEW.start(), FEW.end());
     db.execute_batch(
         "pragma journal_mode = off; pragma synchronous = off; pragma cache_size = -262144;",
@@ -298,14 +306,14 @@ pub async fn populate(file: &Path, messages: i64) -> Result<()> {
              select id, 3 from conversations where id between {few_first} and {few_last};
          with recursive n(i) as (select 0 union all select i + 1 from n where i + 1 < {messages})
              insert into messages (sender_id, conversation_id, content, rev)
-             select 2, 1 + i % {CONVERSATIONS}, '{content}', 2 + i / {CONVERSATIONS} from n;
+             select 2, 1 + i % {CONVERSATIONS}, '{CONTENT}', 2 + i / {CONVERSATIONS} from n;
          {creates}
          with recursive latest(id, rev) as materialized (
                  select conversation_id, max(rev) from messages
                  where conversation_id between {few_first} and {few_last} group by conversation_id),
              n(i) as (select 1 union all select i + 1 from n where i < 100)
              insert into messages (sender_id, conversation_id, content, rev)
-             select 2, latest.id, '{content}', n.i + latest.rev from n, latest order by n.i;
+             select 2, latest.id, '{CONTENT}', n.i + latest.rev from n, latest order by n.i;
          update conversations set rev = latest.rev, activity = latest.id
              from (select conversation_id, max(rev) as rev, max(id) as id from messages group by conversation_id) as latest
              where latest.conversation_id = conversations.id;

@@ -1,0 +1,203 @@
+//! Events that change a message: who may send them, and what all of them do.
+
+use crate::declaration::{Declared, Who};
+use crate::error::Error;
+use crate::field::Field;
+use crate::fields::Fields;
+use crate::message::Message;
+use crate::operation::{Access, Context, Operation};
+use crate::outbox::{Audience, Outbox, Output};
+use crate::reply::{Reply, json, push};
+use crate::sql::{Rows, Statement};
+
+/// An event that changes a message, and is answered with the [`Message`] in its present state. If it
+/// changes something, every member of the conversation is told.
+pub trait Change: Send + Sync + Sized + 'static {
+    const TYPE: &'static str;
+    /// The first field is `MESSAGE_ID`.
+    const FIELDS: &'static [Field];
+    /// `found!` with a condition: may the caller make this change at all?
+    const FOUND: &'static str;
+    /// The error for a member who may not.
+    const FORBIDDEN: &'static str;
+
+    /// Reads the other fields. Only someone who may make the change sees its errors.
+    fn read(fields: &Fields) -> Result<Self, Error>;
+
+    /// Makes the change: `raise_rev!` among other statements, each of which guards itself.
+    fn statements(&self, message_id: i64, ctx: &Context) -> Vec<Statement>;
+
+    /// Why these statements changed nothing, or `Ok` if the message is already as it should be.
+    fn check(&self, message: &Message, ctx: &Context) -> Result<(), Error>;
+}
+
+/// Whether `?2` is in the conversation of the `messages` row called `m`.
+macro_rules! is_member {
+    () => {
+        "exists (select 1 from members where conversation_id = m.conversation_id and user_id = ?2)"
+    };
+}
+pub(crate) use is_member;
+
+/// Whether the `messages` row called `m` is deleted.
+macro_rules! is_deleted {
+    () => {
+        "exists (select 1 from changed_messages where message_id = m.id and is_deleted = 1)"
+    };
+}
+pub(crate) use is_deleted;
+
+/// The message `?1`, if the caller `?2` is in its conversation: whether `$may`, the conversation's
+/// `members_rev`, and the columns of a `Message`.
+macro_rules! found {
+    ($may:expr) => {
+        concat!(
+            "select ",
+            $may,
+            ", ",
+            $crate::conversation::members_rev!("m.conversation_id"),
+            ", ",
+            $crate::message::message_columns!(),
+            " from messages m",
+            $crate::message::sender!(),
+            " where m.id = ?1 and ",
+            $crate::message::change::is_member!()
+        )
+    };
+}
+pub(crate) use found;
+
+/// Raises the rev of the conversation of the message `?1` if `$condition` holds for the message,
+/// called `m`. Then, and only then, it returns a row, and `changes()` is 1.
+macro_rules! raise_rev {
+    ($condition:expr) => {
+        concat!(
+            "update conversations set rev = rev + 1
+             where id = (select m.conversation_id from messages m where m.id = ?1 and ",
+            $condition,
+            ") returning 1"
+        )
+    };
+}
+pub(crate) use raise_rev;
+
+/// The conversation's rev, which `raise_rev!` has raised for this change of a message.
+macro_rules! changed_rev {
+    () => {
+        "(select rev from conversations where id = messages.conversation_id)"
+    };
+}
+pub(crate) use changed_rev;
+
+/// What `changed_messages` keeps of a change.
+#[derive(Default)]
+pub(crate) struct Kept {
+    /// Unix seconds.
+    pub edited_at: Option<i64>,
+    pub is_deleted: bool,
+    /// How many reactions came (1) or went (-1).
+    pub reactions: i64,
+}
+
+impl Kept {
+    /// Keeps the change that the statement before has made to the message. `changes()` stays 1.
+    pub fn statement(&self, message_id: i64) -> Statement {
+        Statement::new(
+            "insert into changed_messages (message_id, conversation_id, rev, changed_rev, edited_at, is_deleted, reactions)
+             select id, conversation_id, rev, changed_rev, ?2, ?3, ?4 from messages where id = ?1 and changes() = 1
+             on conflict (message_id) do update set
+                 changed_rev = excluded.changed_rev,
+                 edited_at = coalesce(excluded.edited_at, edited_at),
+                 is_deleted = excluded.is_deleted,
+                 reactions = iif(excluded.is_deleted, 0, reactions + excluded.reactions)",
+            [
+                message_id.into(),
+                self.edited_at.into(),
+                i64::from(self.is_deleted).into(),
+                self.reactions.into(),
+            ],
+        )
+    }
+}
+
+/// An event that changes a message. Its checks run in this order: the message's id is valid; the
+/// caller is in the message's conversation; the caller may make this change; the other fields are
+/// valid; the event's own conditions hold. So someone who is not a member learns nothing about the
+/// message.
+pub struct ByMessage<E> {
+    message_id: i64,
+    event: Result<E, Error>,
+}
+
+impl<E: Change> Declared for ByMessage<E> {
+    const TYPE: &'static str = E::TYPE;
+    const FIELDS: &'static [Field] = E::FIELDS;
+    const WHO: Who = Who::MemberOfMessage;
+
+    fn read(fields: &Fields) -> Result<Self, Error> {
+        Ok(ByMessage {
+            message_id: E::FIELDS[0].required_integer(fields)?,
+            event: E::read(fields),
+        })
+    }
+}
+
+impl<E: Change> Operation for ByMessage<E> {
+    type Output = Reply;
+
+    fn access(&self) -> Access {
+        match self.event {
+            Ok(_) => Access::Write,
+            Err(_) => Access::Read,
+        }
+    }
+
+    fn statements(&self, ctx: &Context) -> Vec<Statement> {
+        let mut statements = match &self.event {
+            // A repeat would undo what somebody else has changed since.
+            Ok(event) if !ctx.is_repeat => event.statements(self.message_id, ctx),
+            _ => Vec::new(),
+        };
+        let ids = [self.message_id.into(), ctx.user_id.into()];
+        statements.push(Statement::new(E::FOUND, ids));
+        statements
+    }
+
+    fn conclude(&self, ctx: &Context, rows: &[Rows], out: &mut Outbox) -> Result<Reply, Error> {
+        let found = rows
+            .split_last()
+            .and_then(|(found, changes)| Some((found.first()?, changes)));
+        let Some((found, changes)) = found else {
+            let text = format!("No such {} message id found", self.message_id);
+            return Err(Error::NotFound(text));
+        };
+        let mut columns = found.columns();
+        if !columns.flag() {
+            return Err(Error::Forbidden(E::FORBIDDEN.into()));
+        }
+        let event = self.event.as_ref().map_err(Error::clone)?;
+        let members_rev = columns.integer();
+        let message = Message::read(&mut columns);
+        // Only `raise_rev!` returns a row.
+        let has_changed = changes.iter().any(|rows| !rows.is_empty());
+        if !has_changed {
+            event.check(&message, ctx)?;
+        }
+        let data = json(&message);
+        if has_changed || ctx.is_repeat {
+            out.push(Output::Push {
+                to: Audience::Conversation {
+                    id: message.conversation_id,
+                    members_rev: if ctx.is_shared() { members_rev } else { 0 },
+                },
+                event: push(E::TYPE, &data),
+                is_droppable: false,
+            });
+        }
+        Ok(Reply(data))
+    }
+}
+
+pub(crate) fn deleted() -> Error {
+    Error::Conflict("the message is deleted".into())
+}

@@ -1,0 +1,86 @@
+//! `delete_message`.
+
+use crate::error::Error;
+use crate::field::Field;
+use crate::fields::Fields;
+use crate::message::change::{Change, Kept, changed_rev, found, is_deleted, is_member, raise_rev};
+use crate::message::mention::erase_mentions;
+use crate::message::{MESSAGE_ID, Message};
+use crate::operation::Context;
+use crate::sql::Statement;
+
+/// `delete_message {message_id}` → the [`Message`], without its content, mentions and reactions.
+/// Its sender may delete it, and so may the owners and admins of its conversation.
+pub struct DeleteMessage;
+
+/// Whether `?2` is an owner or admin of the conversation of the message `m`. Direct conversations
+/// have neither. If nobody is owner, everyone counts as one.
+macro_rules! is_managed {
+    () => {
+        "exists (select 1 from members mb cross join conversations c on c.id = mb.conversation_id
+             where mb.conversation_id = m.conversation_id and mb.user_id = ?2 and c.direct is null
+                 and (mb.role > 0 or not exists (select 1 from members
+                     where conversation_id = m.conversation_id and role > 0 and role = 2)))"
+    };
+}
+
+macro_rules! may_delete {
+    () => {
+        concat!("(m.sender_id = ?2 or ", is_managed!(), ")")
+    };
+}
+
+/// Whether `?2` may delete the message `m`, and it is not deleted yet.
+macro_rules! is_deletion {
+    () => {
+        concat!(
+            may_delete!(),
+            " and ",
+            is_member!(),
+            " and not ",
+            is_deleted!()
+        )
+    };
+}
+
+impl Change for DeleteMessage {
+    const TYPE: &'static str = "delete_message";
+    const FIELDS: &'static [Field] = &[MESSAGE_ID];
+    const FOUND: &'static str = found!(may_delete!());
+    const FORBIDDEN: &'static str =
+        "only its sender and the owners and admins may delete a message";
+
+    fn read(_: &Fields) -> Result<Self, Error> {
+        Ok(DeleteMessage)
+    }
+
+    fn statements(&self, message_id: i64, ctx: &Context) -> Vec<Statement> {
+        let ids = || [message_id.into(), ctx.user_id.into()];
+        vec![
+            Statement::new(erase_mentions!(is_deletion!()), ids()),
+            Statement::new(raise_rev!(is_deletion!()), ids()),
+            Statement::new(
+                concat!(
+                    "update messages set content = '', mentions = null, changed_rev = ",
+                    changed_rev!(),
+                    " where id = ?1 and changes() = 1"
+                ),
+                [message_id.into()],
+            ),
+            Kept {
+                is_deleted: true,
+                ..Kept::default()
+            }
+            .statement(message_id),
+            Statement::new(
+                "delete from reactions where message_id = ?1 and changes() = 1",
+                [message_id.into()],
+            ),
+        ]
+    }
+
+    /// A message that is deleted already is as it should be.
+    fn check(&self, _: &Message, _: &Context) -> Result<(), Error> {
+        Ok(())
+    }
+}

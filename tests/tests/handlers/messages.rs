@@ -1,0 +1,129 @@
+//! Messages with more reactions, mentions and deleted neighbours than fit a script.
+
+use serde_json::{Value, json};
+use tests::{Place, World};
+
+/// A world in which conversation 1 has `count` more messages from bob, with ids and revs from 4.
+async fn world(count: usize) -> World {
+    let world = World::new().await;
+    let last = count + 3;
+    let sql = format!(
+        "with recursive n(i) as (select 4 union all select i + 1 from n where i < {last})
+         insert into messages (id, sender_id, conversation_id, content, rev) select i, 2, 1, 'x', i from n;
+         update conversations set rev = {last}, activity = {last} where id = 1;"
+    );
+    world.db.execute_batch(&sql).await.expect("inserted");
+    world
+}
+
+async fn ask(world: &World, event: Value) -> Value {
+    let (mut reply, _) = world.event("alice", &event.to_string()).await;
+    assert_eq!(reply["success"], true, "{reply}");
+    reply["data"].take()
+}
+
+/// Someone may delete any number of messages that others have not read.
+#[tokio::test]
+async fn unread_messages_behind_a_thousand_deleted_ones_are_not_counted() {
+    let world = world(1010).await;
+    // One of them is message 2, which stays.
+    for (deleted, unread) in [(0, 100), (950, 50), (999, 1), (1000, 1)] {
+        let sql = format!(
+            "insert or ignore into changed_messages (message_id, conversation_id, rev, changed_rev, is_deleted)
+             select id, 1, rev, rev + 2000, 1 from messages where id between 4 and {deleted} + 3;
+             update messages set changed_rev = rev + 2000, content = '' where id between 4 and {deleted} + 3;"
+        );
+        world.db.execute_batch(&sql).await.expect("deleted");
+        let listed = ask(&world, json!({ "type": "get_conversations" })).await;
+        assert_eq!(listed[0]["unread"], unread, "{deleted} deleted");
+        let synced = ask(&world, json!({ "type": "sync", "revs": { "1": 2000 } })).await;
+        assert_eq!(synced["conversations"], json!([]));
+        let synced = ask(&world, json!({ "type": "sync", "limit": 1 })).await;
+        assert_eq!(synced["conversations"][0]["unread"], unread);
+    }
+}
+
+/// Gives each message from 4 on all reactions that it takes, of users with long names.
+async fn react(world: &World) {
+    let sql = "with recursive n(i) as (select 10 union all select i + 1 from n where i < 509)
+        insert into users (id, username, fullname, password)
+        select i, replace(printf('%060d', i), '0', char(1)), '', '' from n;
+        insert into reactions (message_id, emoji, user_id)
+        select m.id, u.id % 20, u.id from messages m, users u where m.id > 3 and u.id >= 10;
+        update messages set changed_rev = rev + 2000 where id > 3;
+        insert into changed_messages (message_id, conversation_id, rev, changed_rev, reactions)
+        select id, 1, rev, changed_rev, 500 from messages where id > 3;
+        update conversations set rev = (select max(changed_rev) from messages) where id = 1;";
+    world.db.execute_batch(sql).await.expect("reacted");
+}
+
+/// The longest message fits an answer, and pages of such messages are shorter.
+#[tokio::test]
+async fn messages_with_all_reactions_come_in_pages() {
+    let world = world(60).await;
+    react(&world).await;
+    let (mut rev, mut ids, mut pages) = (3, Vec::new(), 0);
+    loop {
+        let event = json!({ "type": "sync", "revs": { "1": rev }, "limit": 1000 });
+        let answer = ask(&world, event).await;
+        let bytes = answer.to_string().len();
+        assert!(bytes < 2 * 1024 * 1024, "an answer of {bytes} bytes");
+        let conversation = &answer["conversations"][0];
+        ids.extend(tests::host::ids(&conversation["messages"]));
+        rev = conversation["rev"].as_i64().expect("a rev");
+        pages += 1;
+        if answer["more"] == false {
+            break;
+        }
+    }
+    assert_eq!((ids, rev), ((4..=63).collect(), 2063));
+    assert!(pages > 10, "{pages} pages");
+    let event = json!({ "type": "get_messages", "conversation_id": 1 });
+    let page = ask(&world, event).await;
+    assert!(page.to_string().len() < 2 * 1024 * 1024);
+    let newest = &page["messages"][0];
+    let emojis = newest["reactions"].as_object().expect("reactions");
+    assert_eq!(emojis.len(), 20);
+    let of_one = |users: &Value| users.as_array().map(Vec::len) == Some(25);
+    assert!(emojis.values().all(of_one));
+}
+
+/// Conversations whose last messages have many reactions are too large for one answer.
+#[tokio::test]
+async fn reactions_count_in_the_size_of_a_list_of_conversations() {
+    let world = world(50).await;
+    react(&world).await;
+    let sql = "insert into conversations (id, name, activity) select id + 100, '', id from messages where id > 3;
+        update messages set conversation_id = id + 100 where id > 3;
+        insert into members (conversation_id, user_id) select id + 100, 1 from messages where id > 3;";
+    world.db.execute_batch(sql).await.expect("spread");
+    let event = r#"{"type": "get_conversations", "limit": 100}"#;
+    let (reply, _) = world.event("alice", event).await;
+    assert!(reply.to_string().len() < 2 * 1024 * 1024);
+    let listed = reply["data"].as_array().map(Vec::len);
+    assert!(
+        listed.is_some_and(|count| (2..30).contains(&count)),
+        "{listed:?}"
+    );
+}
+
+/// Names in JSON are whole, whatever is in them.
+#[tokio::test]
+async fn any_username_reacts_and_is_mentioned() {
+    for place in [Place::Memory, Place::Remote] {
+        let world = World::new_at(place).await;
+        for name in ["\"\\", "é\u{1}😀", " ", "{\"a\": ["] {
+            let sql = format!("update users set username = '{name}' where id = 2");
+            world.db.execute_batch(&sql).await.expect("renamed");
+            let react = json!({ "type": "react", "message_id": 1, "emoji": name, "on": true });
+            let (reply, _) = world.event(name, &react.to_string()).await;
+            assert_eq!(reply["data"]["reactions"][name], json!([name]), "{reply}");
+            let undo = json!({ "type": "react", "message_id": 1, "emoji": name, "on": false });
+            world.event(name, &undo.to_string()).await;
+            let content = format!("@{name}");
+            let send = json!({ "type": "send_message", "conversation_id": 1, "content": content });
+            let (reply, _) = world.event("alice", &send.to_string()).await;
+            assert_eq!(reply["data"]["mentions"], json!([name]), "{reply}");
+        }
+    }
+}
