@@ -44,6 +44,8 @@ pub const REF_CHARS_MAX: usize = 64;
 pub struct Event {
     pub envelope: Envelope,
     pub operation: Result<EventOperation, Error>,
+    /// The number of users in its lists of users. Such an event stores a row for each of them.
+    pub users: usize,
 }
 
 impl Event {
@@ -54,11 +56,15 @@ impl Event {
         };
         let reference = reference(&fields);
         let kind = fields.text("type").ok().flatten();
+        let mut users = 0;
         let declared = EVENTS
             .iter()
             .find(|declared| Some(declared.kind) == kind.as_deref());
         let (kind, operation) = match declared {
-            Some(declared) => (declared.kind, declared.read(fields)),
+            Some(declared) => {
+                users = declared.users(&fields);
+                (declared.kind, declared.read(fields))
+            }
             None => {
                 let text = "no type field found in the event";
                 ("root", Err(Error::Invalid(text.into())))
@@ -71,6 +77,7 @@ impl Event {
         Event {
             envelope: Envelope { kind, reference },
             operation,
+            users,
         }
     }
 
@@ -82,6 +89,7 @@ impl Event {
                 reference: None,
             },
             operation: Err(error),
+            users: 0,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use crate::answer_budget::SMALL_ANSWER_BYTES_MAX;
 use crate::conversation::{Conversation, FIRST_REV};
 use crate::declaration::Declared;
 use crate::error::Error;
@@ -88,6 +89,10 @@ impl Operation for CreateConversation {
 
     fn access(&self) -> Access {
         Access::Write
+    }
+
+    fn answer_bytes_max(&self) -> usize {
+        SMALL_ANSWER_BYTES_MAX
     }
 
     fn statements(&self, ctx: &Context) -> Vec<Statement> {

@@ -1,13 +1,18 @@
 //! A connection to a local or remote database: groups of operations, each group in one transaction.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use handler::{Access, Rows, Statement};
 
 use crate::store::failures::Failure;
 use crate::store::local::LocalDatabase;
 use crate::store::remote::{RemoteReader, RemoteWriter};
+
+/// A commit to a file takes no further operations after this time, or this many returned rows: one
+/// operation may store 10,000 members, and all others wait for it.
+const COMMIT_TIME: Duration = Duration::from_millis(10);
+pub const COMMIT_ROWS: usize = 4_000;
 
 pub enum Transactor {
     Local(LocalDatabase),
@@ -16,7 +21,8 @@ pub enum Transactor {
 }
 
 impl Transactor {
-    /// Runs operations in one transaction; returns the rows of each. libsql panics on some values
+    /// Runs operations in one transaction; returns the rows of each. On a file, those after the first
+    /// may be left out if they took long: then there are rows of fewer. libsql panics on some values
     /// that a file may hold, for example text that is not UTF-8.
     pub fn transact(
         &mut self,
@@ -25,9 +31,13 @@ impl Transactor {
         deadline: Instant,
     ) -> Result<Vec<Vec<Rows>>, Failure> {
         let transact = || match self {
-            Transactor::Local(database) => database
-                .transact(access, operations)
-                .map_err(|error| Failure::of_local(&error)),
+            Transactor::Local(database) => {
+                let started = Instant::now();
+                let goes_on = |rows| rows < COMMIT_ROWS && started.elapsed() < COMMIT_TIME;
+                database
+                    .transact_while(access, operations, goes_on)
+                    .map_err(|error| Failure::of_local(&error))
+            }
             Transactor::RemoteWriter(writer) => writer.transact(&operations, deadline),
             Transactor::RemoteReader(reader) => reader.transact(&operations, deadline),
         };
