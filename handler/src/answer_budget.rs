@@ -3,6 +3,9 @@
 /// Bytes of JSON after which an answer takes no further message or conversation.
 pub const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 
+/// Bytes of JSON of an answer that names one user and a few numbers.
+pub const SMALL_ANSWER_BYTES_MAX: usize = 512;
+
 /// How much more fits into an answer.
 pub(crate) struct AnswerBudget {
     items: i64,

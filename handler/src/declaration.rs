@@ -1,7 +1,7 @@
 //! What an event declares, once, for everything that must hold for all events.
 
 use crate::error::Error;
-use crate::field::Field;
+use crate::field::{Field, Kind};
 use crate::fields::Fields;
 use crate::operation::Operation;
 use crate::reply::Reply;
@@ -49,6 +49,13 @@ impl Declaration {
             who: E::WHO,
             read: |fields| Ok(Box::new(E::read(fields)?)),
         }
+    }
+
+    /// The number of users in the event's lists of users.
+    pub(crate) fn users(&self, fields: &Fields) -> usize {
+        let lists = self.fields.iter().filter(|field| field.kind == Kind::Users);
+        let items = lists.map(|field| fields.list(field.name).ok().flatten().unwrap_or_default());
+        items.map(|items| items.len()).sum()
     }
 
     pub(crate) fn read(&self, fields: Fields) -> Result<EventOperation, Error> {

@@ -66,6 +66,8 @@ const SHOWN_TYPE_CHARS_MAX: usize = 64;
 pub struct Event {
     pub envelope: Envelope,
     pub operation: Result<EventOperation, Error>,
+    /// The number of users in its lists of users. Such an event stores a row for each of them.
+    pub users: usize,
 }
 
 impl Event {
@@ -76,11 +78,15 @@ impl Event {
         };
         let reference = reference(&fields);
         let kind = fields.str("type").ok().flatten();
+        let mut users = 0;
         let declared = EVENTS
             .iter()
             .find(|declared| Some(declared.kind) == kind.as_deref());
         let (kind, operation) = match declared {
-            Some(declared) => (declared.kind, declared.read(fields)),
+            Some(declared) => {
+                users = declared.users(&fields);
+                (declared.kind, declared.read(fields))
+            }
             None => ("root", Err(unknown(kind.as_deref(), &reference))),
         };
         let (reference, operation) = match reference {
@@ -90,6 +96,7 @@ impl Event {
         Event {
             envelope: Envelope { kind, reference },
             operation,
+            users,
         }
     }
 
@@ -101,6 +108,7 @@ impl Event {
                 reference: None,
             },
             operation: Err(error),
+            users: 0,
         }
     }
 }

@@ -36,7 +36,7 @@ mod sql;
 pub mod sync;
 pub mod user;
 
-pub use answer_budget::ANSWER_BYTES_MAX;
+pub use answer_budget::{ANSWER_BYTES_MAX, SMALL_ANSWER_BYTES_MAX};
 pub use declaration::{Declaration, EventOperation, Who};
 pub use error::Error;
 pub use events::{EVENTS, Event, REF_CHARS_MAX};

@@ -1,5 +1,6 @@
 //! Who may do what in a conversation: the guard for events that only members may send.
 
+use crate::answer_budget::{ANSWER_BYTES_MAX, SMALL_ANSWER_BYTES_MAX};
 use crate::conversation::members_rev;
 use crate::declaration::{Declared, Who};
 use crate::error::Error;
@@ -60,6 +61,11 @@ pub trait MemberEvent: Send + Sync + Sized + 'static {
     /// Reads the other fields. Only members see its errors.
     fn read(fields: &Fields) -> Result<Self, Error>;
 
+    /// See [`Operation::answer_bytes_max`].
+    fn answer_bytes_max(&self) -> usize {
+        ANSWER_BYTES_MAX
+    }
+
     /// The statements after the guard's. Each of them must guard itself too.
     fn statements(&self, guard: &Guard, ctx: &Context) -> Vec<Statement>;
 
@@ -117,6 +123,13 @@ impl<E: MemberEvent> Operation for ByMember<E> {
         match self.event {
             Ok(_) => E::ACCESS,
             Err(_) => Access::Read,
+        }
+    }
+
+    fn answer_bytes_max(&self) -> usize {
+        match &self.event {
+            Ok(event) => event.answer_bytes_max(),
+            Err(_) => SMALL_ANSWER_BYTES_MAX,
         }
     }
 

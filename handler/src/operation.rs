@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use libsql::Value;
 
+use crate::answer_budget::ANSWER_BYTES_MAX;
 use crate::error::Error;
 use crate::outbox::Outbox;
 use crate::sql::{Rows, Statement};
@@ -15,6 +16,12 @@ pub trait Operation: Send + Sync {
 
     /// What the statements do to the database. `Access::None` if there are none.
     fn access(&self) -> Access;
+
+    /// The most bytes of JSON that the answer may have, besides what it repeats of the request. The
+    /// host finds room for them before the statements run.
+    fn answer_bytes_max(&self) -> usize {
+        ANSWER_BYTES_MAX
+    }
 
     /// The statements to run, in order, in one transaction. No code runs between them, so every
     /// statement guards itself: if `conclude` returns an error, nothing has changed. With
@@ -91,6 +98,10 @@ impl<O: Operation + ?Sized> Operation for Box<O> {
 
     fn access(&self) -> Access {
         (**self).access()
+    }
+
+    fn answer_bytes_max(&self) -> usize {
+        (**self).answer_bytes_max()
     }
 
     fn statements(&self, ctx: &Context) -> Vec<Statement> {

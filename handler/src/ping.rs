@@ -1,5 +1,6 @@
 //! `ping`: answered without the database.
 
+use crate::answer_budget::SMALL_ANSWER_BYTES_MAX;
 use crate::declaration::Declared;
 use crate::error::Error;
 use crate::field::Field;
@@ -26,6 +27,10 @@ impl Operation for Ping {
 
     fn access(&self) -> Access {
         Access::None
+    }
+
+    fn answer_bytes_max(&self) -> usize {
+        SMALL_ANSWER_BYTES_MAX
     }
 
     fn statements(&self, _: &Context) -> Vec<Statement> {

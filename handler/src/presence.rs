@@ -27,7 +27,15 @@ pub struct Connected {
 pub struct Arrival {
     pub user_id: i64,
     pub conversations: Vec<(i64, i64)>,
+    /// Whether these are all. If not, [`FindMemberships`] finds them, after the commit.
+    ///
+    /// [`FindMemberships`]: crate::cluster::memberships::FindMemberships
+    pub is_complete: bool,
 }
+
+/// The most conversations that are read in the transaction that stores the socket, so that everyone
+/// else's writes do not wait for a user who is in many.
+pub const ARRIVAL_CONVERSATIONS_MAX: usize = 200;
 
 impl Operation for Connected {
     type Output = Arrival;
@@ -68,14 +76,18 @@ impl Operation for Connected {
                     true => concat!(
                         "select conversation_id, ",
                         members_rev!("members.conversation_id"),
-                        " from members where user_id = (select id from users where username = ?1)"
+                        " from members where user_id = (select id from users where username = ?1) limit ?2"
                     ),
                     false => {
                         "select cast(conversation_id as integer), 0 from members
-                         where user_id = (select id from users where username = ?1)"
+                         where user_id = (select id from users where username = ?1) limit ?2"
                     }
                 },
-                [username.into()],
+                // One more than may be read shows whether there are more.
+                [
+                    username.into(),
+                    (ARRIVAL_CONVERSATIONS_MAX as i64 + 1).into(),
+                ],
             ),
         ];
         if ctx.is_repeat {
@@ -107,6 +119,7 @@ impl Operation for Connected {
         Ok(Arrival {
             user_id: user.columns().integer(),
             conversations: rows[4].0.iter().map(conversation).collect(),
+            is_complete: rows[4].0.len() <= ARRIVAL_CONVERSATIONS_MAX,
         })
     }
 }

@@ -6,12 +6,17 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use handler::Outbox;
+use handler::cluster::memberships::Memberships;
 use handler::presence::Arrival;
 
+use crate::limits::spending::Spending;
 use crate::socket::handle::Socket;
 
 /// The socket that made the request; `None` if the host itself did.
 pub type Requester = Option<Arc<Socket>>;
+
+/// The user who pays for pushes; `None` if the host itself makes them.
+pub type Payer = Option<Arc<Spending>>;
 
 /// Applied in this order: `change`, `outbox`, `reply`, `done`.
 #[derive(Default)]
@@ -21,12 +26,19 @@ pub struct Delivery {
     pub requester: Requester,
     pub reply: Option<Bytes>,
     pub outbox: Outbox,
-    pub done: Option<Box<dyn FnOnce() + Send>>,
+    /// Pays for the pushes of the outbox.
+    pub payer: Payer,
+    pub done: Option<Box<dyn FnOnce(Option<Arriving>) + Send>>,
 }
+
+/// Names the arrival of a user whose conversations still have to be found.
+pub type Arriving = u64;
 
 /// A change in the registry, made before anything is delivered.
 pub enum Change {
     Opened(Arc<Socket>, Arrival),
+    /// The conversations of a user who was arriving.
+    Found(Arriving, Memberships),
     Closed(Arc<Socket>),
     /// The database no longer counts the sockets of this host, which has this new lease.
     PresenceLost(i64),
@@ -46,21 +58,23 @@ impl From<Change> for Delivery {
 impl Delivery {
     /// Pushes to other sockets than this one, and what to do after them.
     pub fn pushes(
-        requester: Requester,
+        (requester, payer): (Requester, Payer),
         outbox: Outbox,
         done: impl FnOnce() + Send + 'static,
     ) -> Self {
         Delivery {
             requester,
             outbox,
-            done: Some(Box::new(done)),
+            payer,
+            done: Some(Box::new(move |_| done())),
             ..Self::default()
         }
     }
 
     /// The reply to a socket's request, and the pushes to others.
-    pub fn reply(requester: Arc<Socket>, reply: Bytes, outbox: Outbox) -> Self {
+    pub fn reply(requester: Arc<Socket>, reply: Bytes, outbox: Outbox, payer: Payer) -> Self {
         Delivery {
+            payer,
             requester: Some(requester),
             reply: Some(reply),
             outbox,
@@ -68,17 +82,31 @@ impl Delivery {
         }
     }
 
-    /// From this delivery on the socket receives its user's pushes.
+    /// From this delivery on the socket receives its user's pushes, and those of the conversations
+    /// that are known. `done` gets the name of the arrival if there may be others.
     pub fn opened(
         socket: Arc<Socket>,
         arrival: Arrival,
         outbox: Outbox,
-        done: impl FnOnce() + Send + 'static,
+        done: impl FnOnce(Option<Arriving>) + Send + 'static,
     ) -> Self {
         Delivery {
             outbox,
             done: Some(Box::new(done)),
             ..Change::Opened(socket, arrival).into()
+        }
+    }
+
+    /// From this delivery on the sockets of an arriving user receive the pushes of these
+    /// conversations.
+    pub fn found(
+        arriving: Arriving,
+        memberships: Memberships,
+        done: impl FnOnce() + Send + 'static,
+    ) -> Self {
+        Delivery {
+            done: Some(Box::new(move |_| done())),
+            ..Change::Found(arriving, memberships).into()
         }
     }
 

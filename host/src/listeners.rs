@@ -13,6 +13,8 @@ use std::collections::{HashMap, HashSet};
 use handler::MembersChange;
 use handler::cluster::memberships::Memberships;
 
+use crate::delivery::Arriving;
+
 /// Pushes that may be held, counted once for each user who waits for one.
 pub const HELD_MAX: usize = 10_000;
 
@@ -25,6 +27,9 @@ pub struct Listeners<S, F> {
     /// Whether other hosts change members too.
     is_shared: bool,
     held: Vec<Held<F>>,
+    /// Users whose conversations are not all known yet.
+    arriving: HashMap<i64, Arrival>,
+    arrivals: Arriving,
     /// Users whose conversations have to be read again.
     doubted: HashSet<i64>,
     /// The read of users' conversations that is under way.
@@ -46,6 +51,15 @@ struct Held<F> {
     push: F,
 }
 
+/// A user is in too many conversations to read them all in the transaction that stores the socket.
+/// They are read after the user has arrived, so this read lacks nothing that came before the arrival.
+struct Arrival {
+    name: Arriving,
+    /// The conversations that the user has left since, which may still be in that read, each with the
+    /// `members_rev` of the leaving.
+    left: HashMap<i64, i64>,
+}
+
 /// What has happened since a read began, and may be missing in it.
 #[derive(Default)]
 struct Reading {
@@ -61,6 +75,8 @@ impl<S, F: Clone> Listeners<S, F> {
             conversations: HashMap::new(),
             is_shared,
             held: Vec::new(),
+            arriving: HashMap::new(),
+            arrivals: 0,
             doubted: HashSet::new(),
             reading: None,
         }
@@ -78,9 +94,15 @@ impl<S, F: Clone> Listeners<S, F> {
         self.users.values().flat_map(|user| &user.sockets)
     }
 
-    /// Adds a socket of a user who is in these conversations, each with its `members_rev`. Returns
-    /// whether it is the user's first socket.
-    pub fn arrive(&mut self, user_id: i64, socket: S, conversations: Vec<(i64, i64)>) -> bool {
+    /// Adds a socket of a user who is in these conversations, each with its `members_rev`. If these are
+    /// not all, and the others are not known, returns the name of the arrival, for `complete`.
+    pub fn arrive(
+        &mut self,
+        user_id: i64,
+        socket: S,
+        conversations: Vec<(i64, i64)>,
+        is_complete: bool,
+    ) -> Option<Arriving> {
         let user = self.users.entry(user_id).or_insert_with(|| User {
             sockets: Vec::new(),
             conversations: Vec::with_capacity(conversations.len()),
@@ -95,7 +117,34 @@ impl<S, F: Clone> Listeners<S, F> {
         for (id, members_rev) in conversations {
             self.learn(id, user_id, members_rev);
         }
-        is_first
+        if is_first && !is_complete {
+            self.arrivals += 1;
+            let name = self.arrivals;
+            let left = HashMap::new();
+            self.arriving.insert(user_id, Arrival { name, left });
+        }
+        self.arriving.get(&user_id).map(|arrival| arrival.name)
+    }
+
+    /// Adds the conversations of an arriving user, which were read after the arrival, except those
+    /// that the user has left since. If they are known already, or the user has gone, does nothing.
+    pub fn complete(&mut self, name: Arriving, read: &Memberships) {
+        let user_id = read.user_id;
+        let arrival = self.arriving.get(&user_id);
+        if arrival.is_none_or(|arrival| arrival.name != name) {
+            return;
+        }
+        let arrival = self.arriving.remove(&user_id);
+        let left = arrival.map_or_else(HashMap::new, |arrival| arrival.left);
+        for (id, members_rev) in &read.conversations {
+            let has_left = left.get(id);
+            if !has_left.is_some_and(|left| !self.is_shared || members_rev < left) {
+                self.learn(*id, user_id, *members_rev);
+            }
+        }
+        if let Some(reading) = &mut self.reading {
+            reading.arrived.insert(user_id);
+        }
     }
 
     /// Removes the sockets of a user for which `is_closed` holds. Returns how many they were, and
@@ -116,6 +165,7 @@ impl<S, F: Clone> Listeners<S, F> {
             }
         }
         self.held.retain(|held| held.user_id != user_id);
+        self.arriving.remove(&user_id);
         self.doubted.remove(&user_id);
         (closed, true)
     }
@@ -136,6 +186,11 @@ impl<S, F: Clone> Listeners<S, F> {
     /// Users have left a conversation.
     pub fn leave(&mut self, change: &MembersChange) {
         for user_id in &change.user_ids {
+            if let Some(arrival) = self.arriving.get_mut(user_id) {
+                arrival
+                    .left
+                    .insert(change.conversation_id, change.members_rev);
+            }
             let known = self.known_as_of(change.conversation_id, *user_id);
             // A membership that is known as of a later change stays: the user has come back.
             if known.is_some_and(|known| !self.is_shared || known < change.members_rev) {
@@ -330,6 +385,9 @@ impl<S, F: Clone> Listeners<S, F> {
         assert!(members.clone().all(|members| !members.is_empty()));
         assert_eq!(members.map(HashMap::len).sum::<usize>(), memberships);
         assert!(self.held.len() <= HELD_MAX);
+        for user_id in self.arriving.keys() {
+            assert!(self.users.contains_key(user_id), "user {user_id} arrives");
+        }
         for user_id in self.held.iter().map(|held| &held.user_id) {
             assert!(self.users.contains_key(user_id), "held for user {user_id}");
         }
@@ -379,7 +437,7 @@ mod tests {
     fn three(is_shared: bool) -> Listeners<i64, &'static str> {
         let mut listeners = Listeners::new(is_shared);
         for id in [1, 2, 3] {
-            assert!(listeners.arrive(id, id, vec![(1, 5)]));
+            assert_eq!(listeners.arrive(id, id, vec![(1, 5)], true), None);
         }
         listeners
     }
@@ -474,7 +532,7 @@ mod tests {
         let mut listeners = three(true);
         listeners.leave(&change(&[4], 5, 7));
         // What user 4 has read from the database is from before that change.
-        listeners.arrive(4, 4, vec![(1, 5)]);
+        listeners.arrive(4, 4, vec![(1, 5)], true);
         assert_eq!(heard(&mut listeners, 7), [1, 2, 3]);
         assert_eq!(listeners.begin_reading(false), [4]);
         listeners.replace(&read(4, &[]));
@@ -494,7 +552,7 @@ mod tests {
         });
         listeners.leave(&change(&[2], 5, 7));
         listeners.depart(3, |_| true);
-        listeners.arrive(3, 3, vec![(1, 7), (2, 1)]);
+        listeners.arrive(3, 3, vec![(1, 7), (2, 1)], true);
         for user in 1..=3 {
             listeners.replace(&read(user, &[(1, 5)]));
             listeners.check_invariants();
@@ -511,6 +569,102 @@ mod tests {
         listeners.replace(&read(2, &[]));
         listeners.end_reading();
         assert_eq!(released(&mut listeners), [] as [i64; 0]);
+    }
+
+    /// The users who receive a push to this conversation, which is meant for `members_rev`.
+    fn hearing(
+        listeners: &mut Listeners<i64, &'static str>,
+        conversation_id: i64,
+        members_rev: i64,
+    ) -> Vec<i64> {
+        let mut hearing = Vec::new();
+        let _ = listeners.tell(conversation_id, members_rev, |user| {
+            hearing.extend(&user.sockets)
+        });
+        listeners.check_invariants();
+        hearing.sort();
+        hearing
+    }
+
+    fn change_of(conversation_id: i64, user_id: i64, members_rev: i64) -> MembersChange {
+        MembersChange {
+            conversation_id,
+            ..change(&[user_id], members_rev - 1, members_rev)
+        }
+    }
+
+    /// What is read of an arriving user may be from before or after any change that is told
+    /// meanwhile. In the end the user hears what a member hears, and nothing else.
+    #[test]
+    fn changes_during_an_arrival_count_whenever_its_conversations_were_read() {
+        for is_shared in [false, true] {
+            // The user joins 1, leaves 2, joins and leaves 3, and leaves and joins 4. In this order
+            // they are committed and told.
+            let changes = [
+                (1, true),
+                (2, false),
+                (3, true),
+                (3, false),
+                (4, false),
+                (4, true),
+            ];
+            for read_at in 0..=changes.len() {
+                for told_at in 0..=changes.len() {
+                    let mut listeners = Listeners::new(is_shared);
+                    let name = listeners.arrive(9, 9, vec![(5, 1)], false).expect("a name");
+                    // The members as the read has seen them, each with its `members_rev`.
+                    let mut seen: HashMap<i64, i64> = [(2, 1), (4, 1), (5, 1)].into();
+                    for (index, (id, joins)) in changes[..read_at].iter().enumerate() {
+                        match joins {
+                            true => drop(seen.insert(*id, 10 + index as i64)),
+                            false => drop(seen.remove(id)),
+                        }
+                    }
+                    let seen: Vec<_> = seen.into_iter().collect();
+                    for (index, (id, joins)) in changes.into_iter().enumerate() {
+                        if index == told_at {
+                            listeners.complete(name, &read(9, &seen));
+                        }
+                        let change = change_of(id, 9, 10 + index as i64);
+                        match joins {
+                            true => listeners.join(&change),
+                            false => listeners.leave(&change),
+                        }
+                        listeners.check_invariants();
+                    }
+                    listeners.complete(name, &read(9, &seen));
+                    let case = format!("shared: {is_shared}, read at {read_at}, told at {told_at}");
+                    for (id, members_rev, expected) in [
+                        (1, 10, &[9][..]),
+                        (2, 11, &[]),
+                        (3, 13, &[]),
+                        (4, 15, &[9]),
+                        (5, 1, &[9]),
+                    ] {
+                        let heard = hearing(&mut listeners, id, members_rev);
+                        assert_eq!(heard, expected, "conversation {id}, {case}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_read_for_an_earlier_arrival_is_not_taken() {
+        let mut listeners: Listeners<i64, &'static str> = Listeners::new(false);
+        let first = listeners.arrive(9, 9, vec![], false).expect("a name");
+        // A further socket waits for the same.
+        assert_eq!(listeners.arrive(9, 10, vec![], false), Some(first));
+        listeners.depart(9, |_| true);
+        let second = listeners.arrive(9, 11, vec![], false).expect("a name");
+        listeners.complete(first, &read(9, &[(1, 1)]));
+        assert_eq!(hearing(&mut listeners, 1, 0), [] as [i64; 0]);
+        listeners.complete(second, &read(9, &[(2, 1)]));
+        assert_eq!(hearing(&mut listeners, 2, 0), [11]);
+        // Now all are known: a later socket needs no read, and an old one changes nothing.
+        assert_eq!(listeners.arrive(9, 12, vec![], false), None);
+        listeners.complete(second, &read(9, &[(1, 1)]));
+        assert_eq!(hearing(&mut listeners, 1, 0), [] as [i64; 0]);
     }
 
     #[test]

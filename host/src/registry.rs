@@ -4,7 +4,7 @@
 //! from one queue in commit order, so that everyone sees a conversation in the order of its
 //! commits.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -17,12 +17,14 @@ use once_cell::unsync::Lazy;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::cluster::publisher::Publisher;
-use crate::delivery::{Change, Delivery, Requester};
+use crate::delivery::{Arriving, Change, Delivery, Payer, Requester};
 use crate::listeners::{Listeners, User};
 use crate::metrics::METRICS;
 use crate::socket::close_reason::CloseReason;
 use crate::socket::frame;
 use crate::socket::handle::Socket;
+use crate::socket::outgoing::FlushTurn;
+use crate::socket::push_memory::PushMemory;
 use crate::threads;
 
 /// Commands to the registry from modules other than the store.
@@ -93,6 +95,8 @@ pub fn start(
         is_shutting_down: false,
         answered: Vec::new(),
         dirty: Vec::new(),
+        crowd: VecDeque::new(),
+        memory: PushMemory::default(),
         notices,
         bus,
         outgoing: Vec::new(),
@@ -110,6 +114,10 @@ struct Registry {
     answered: Vec<Arc<Socket>>,
     /// Sockets with another frame queued since then.
     dirty: Vec<Arc<Socket>>,
+    /// The many sockets of large conversations that have a push queued. They are flushed in parts, so
+    /// that nobody else waits for all of them. Meanwhile more pushes may come for the same sockets.
+    crowd: VecDeque<Arc<Socket>>,
+    memory: PushMemory,
     notices: Notices,
     bus: Option<Publisher>,
     /// Outputs for the other hosts since the last flush.
@@ -150,6 +158,11 @@ impl Default for Recent {
     }
 }
 
+/// Receivers of a push that are flushed at once. The others are a crowd.
+const AT_ONCE: usize = 100;
+/// Sockets of the crowd that are flushed before others have their turn: that takes a millisecond or
+/// two.
+const CROWD_PART: usize = 200;
 /// Longer than an operation takes.
 const RECENT: Duration = Duration::from_secs(15);
 /// Joins, and conversations with pushes, that are remembered together.
@@ -182,6 +195,7 @@ impl Registry {
                         Some(command) => self.command(command),
                         None => commands_open = false,
                     },
+                    () = std::future::ready(()), if !self.crowd.is_empty() => {}
                 }
                 self.flush();
                 rounds = rounds.wrapping_add(1);
@@ -190,6 +204,9 @@ impl Registry {
                 }
             }
         });
+        while !self.crowd.is_empty() {
+            self.flush();
+        }
         if cfg!(debug_assertions) {
             self.listeners.check_invariants();
         }
@@ -211,15 +228,15 @@ impl Registry {
                 let _ = done.send(());
             }
             RegistryCommand::CatchUp { slot, slots } => {
-                let hint = hint();
+                let (hint, slow_bytes_max) = (hint(), self.memory.client_bytes_max());
                 for socket in sockets(&self.listeners, slot, slots) {
-                    socket.push(hint.clone(), false);
+                    socket.push(hint.clone(), false, FlushTurn::Soon, slow_bytes_max);
                     self.dirty.push(socket.clone());
                 }
             }
             RegistryCommand::Deliver(outputs) => {
                 for output in outputs {
-                    self.deliver(&output, &None);
+                    self.deliver(&output, &None, &None);
                     self.remember_join(&output);
                 }
             }
@@ -264,8 +281,12 @@ impl Registry {
     }
 
     fn apply(&mut self, delivery: Delivery) {
+        let mut arriving = None;
         match delivery.change {
-            Some(Change::Opened(socket, arrival)) => self.open(socket, arrival),
+            Some(Change::Opened(socket, arrival)) => arriving = self.open(socket, arrival),
+            Some(Change::Found(arriving, memberships)) => {
+                self.listeners.complete(arriving, &memberships);
+            }
             Some(Change::Closed(socket)) => self.close(&socket),
             Some(Change::PresenceLost(lease)) => self.presence_lost(lease),
             Some(Change::Missed) => {
@@ -277,7 +298,7 @@ impl Registry {
             None => {}
         }
         for output in delivery.outbox {
-            self.deliver(&output, &delivery.requester);
+            self.deliver(&output, &delivery.requester, &delivery.payer);
             if self.bus.is_some() {
                 self.outgoing.push(output);
             }
@@ -287,19 +308,22 @@ impl Registry {
             self.answered.push(socket);
         }
         if let Some(done) = delivery.done {
-            done();
+            done(arriving);
         }
     }
 
     /// Delivers an output that this host or another one has committed.
-    fn deliver(&mut self, output: &Output, requester: &Requester) {
+    fn deliver(&mut self, output: &Output, requester: &Requester, payer: &Payer) {
         match output {
             Output::Push {
                 to,
                 event,
                 is_droppable,
             } => {
-                self.push(to, event, *is_droppable, requester);
+                let receivers = self.push(to, event, *is_droppable, requester);
+                if let Some(spending) = payer {
+                    spending.charge_push(event.len(), receivers);
+                }
             }
             Output::Join(change) => {
                 self.listeners.join(change);
@@ -313,15 +337,36 @@ impl Registry {
         }
     }
 
-    fn push(&mut self, to: &Audience, event: &str, is_droppable: bool, requester: &Requester) {
+    /// Returns the number of sockets that it was queued for.
+    fn push(
+        &mut self,
+        to: &Audience,
+        event: &str,
+        is_droppable: bool,
+        requester: &Requester,
+    ) -> usize {
+        let slow_bytes_max = self.memory.client_bytes_max();
         // One frame for all receivers, encoded once, and only if there is a receiver.
-        let frame = Lazy::new(|| frame::text_frame(event));
-        let dirty = &mut self.dirty;
+        let frame = Lazy::new(|| self.memory.frame(event));
+        let (dirty, crowd) = (&mut self.dirty, &mut self.crowd);
+        let mut receivers = 0;
         let mut tell = |user: &User<Arc<Socket>>| {
             for socket in &user.sockets {
-                if !is_same(requester, socket) {
-                    socket.push(frame.clone(), is_droppable);
-                    dirty.push(socket.clone());
+                if is_same(requester, socket) {
+                    continue;
+                }
+                receivers += 1;
+                if receivers <= AT_ONCE {
+                    if socket.push(frame.clone(), is_droppable, FlushTurn::Soon, slow_bytes_max) {
+                        dirty.push(socket.clone());
+                    }
+                } else if socket.push(
+                    frame.clone(),
+                    is_droppable,
+                    FlushTurn::InCrowd,
+                    slow_bytes_max,
+                ) {
+                    crowd.push_back(socket.clone());
                 }
             }
         };
@@ -334,7 +379,7 @@ impl Registry {
                 let doubtful = self.listeners.tell(*id, *members_rev, &mut tell);
                 // A droppable push is worthless later, so it is not held.
                 if is_droppable {
-                    return;
+                    return receivers;
                 }
                 if !doubtful.is_empty() {
                     let push = HeldPush {
@@ -351,15 +396,17 @@ impl Registry {
                 }
             }
         }
+        receivers
     }
 
     /// Sends the held pushes whose receivers are certain now.
     fn release(&mut self) {
+        let slow_bytes_max = self.memory.client_bytes_max();
         for (user_id, push) in self.listeners.release() {
             let user = self.listeners.user(user_id);
             let sockets = user.into_iter().flat_map(|user| &user.sockets);
             for socket in sockets.filter(|socket| !is_same(&push.requester, socket)) {
-                socket.push(push.frame.clone(), false);
+                socket.push(push.frame.clone(), false, FlushTurn::Soon, slow_bytes_max);
                 self.dirty.push(socket.clone());
             }
         }
@@ -378,10 +425,10 @@ impl Registry {
     }
 
     fn tell_to_catch_up(&mut self, user_ids: &[i64]) {
-        let hint = Lazy::new(hint);
+        let (hint, slow_bytes_max) = (Lazy::new(hint), self.memory.client_bytes_max());
         for user in user_ids.iter().filter_map(|id| self.listeners.user(*id)) {
             for socket in &user.sockets {
-                socket.push(hint.clone(), false);
+                socket.push(hint.clone(), false, FlushTurn::Soon, slow_bytes_max);
                 self.dirty.push(socket.clone());
             }
         }
@@ -400,22 +447,26 @@ impl Registry {
         self.recent.joins += change.user_ids.len();
     }
 
-    fn open(&mut self, socket: Arc<Socket>, arrival: Arrival) {
+    /// Returns the name of the arrival if the user's conversations still have to be found.
+    fn open(&mut self, socket: Arc<Socket>, arrival: Arrival) -> Option<Arriving> {
         if self.is_shutting_down {
             socket.finish();
         }
         let Arrival {
             user_id,
             mut conversations,
+            is_complete,
         } = arrival;
         // A user who has left since hears nothing: pushes are meant for a later `members_rev` then.
         for recent in [&self.recent, &self.older] {
             conversations.extend(recent.joined.get(&user_id).into_iter().flatten());
         }
         METRICS.sockets.inc();
-        if self.listeners.arrive(user_id, socket, conversations) {
+        if self.listeners.user(user_id).is_none() {
             METRICS.users.inc();
         }
+        self.listeners
+            .arrive(user_id, socket, conversations, is_complete)
     }
 
     fn close(&mut self, socket: &Arc<Socket>) {
@@ -440,10 +491,16 @@ impl Registry {
         self.notices.presence_lost.send_replace(lost);
     }
 
+    /// Writes to the sockets that wait for it, of the crowd to a part.
+    ///
     /// Writes once for each socket, however many frames it has: a second flush of the same socket
     /// finds nothing.
     fn flush(&mut self) {
         for socket in self.answered.drain(..).chain(self.dirty.drain(..)) {
+            socket.flush();
+        }
+        let part = CROWD_PART.min(self.crowd.len());
+        for socket in self.crowd.drain(..part) {
             socket.flush();
         }
         let Some(bus) = &mut self.bus else {

@@ -163,6 +163,7 @@ impl World {
         let Event {
             envelope,
             operation,
+            ..
         } = Event::parse(event);
         let (outcome, outbox) = match operation {
             Ok(operation) => self.run(username, &operation).await,

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use crate::answer_budget::SMALL_ANSWER_BYTES_MAX;
 use crate::conversation::change::{State, state_columns};
 use crate::conversation::{
     CONVERSATIONS_MAX, Conversation, FIRST_REV, MEMBERS, MEMBERS_MAX, NAME_CHARS_MAX, members,
@@ -91,6 +92,10 @@ impl Operation for CreateConversation {
 
     fn access(&self) -> Access {
         Access::Write
+    }
+
+    fn answer_bytes_max(&self) -> usize {
+        SMALL_ANSWER_BYTES_MAX
     }
 
     fn statements(&self, ctx: &Context) -> Vec<Statement> {

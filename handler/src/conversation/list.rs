@@ -126,6 +126,10 @@ impl Operation for GetConversations {
         Access::Read
     }
 
+    fn answer_bytes_max(&self) -> usize {
+        self.bytes_max()
+    }
+
     fn statements(&self, ctx: &Context) -> Vec<Statement> {
         // Unread messages are counted, and latest messages looked up, only for this page.
         let page = Statement::new(
@@ -187,27 +191,33 @@ impl Operation for GetConversations {
         }
         let listed = rows[0].0.iter();
         let listed = listed.map_while(|row| Some(json(&Listed::read(row.columns())?)));
-        let listed: Vec<String> = match self.limit {
-            Some(_) => {
-                let mut budget = AnswerBudget::new(i64::MAX);
-                listed.map_while(|text| budget.take(text)).collect()
+        let mut budget = AnswerBudget::new(i64::MAX);
+        // The answer may be large, so no second copy of it is made.
+        let (mut answer, mut count) = (String::from("["), 0);
+        for text in listed {
+            let fitting = match self.limit {
+                Some(_) => budget.take(text),
+                None => {
+                    Some(text).filter(|text| answer.len() + text.len() <= CONVERSATIONS_BYTES_MAX)
+                }
+            };
+            let Some(text) = fitting else {
+                break;
+            };
+            if count > 0 {
+                answer.push(',');
             }
-            // A client that sends no limit does not know pages, and gets all conversations or none.
-            None => {
-                let mut left = CONVERSATIONS_BYTES_MAX;
-                let listed = listed.map_while(|text| {
-                    left = left.checked_sub(text.len())?;
-                    Some(text)
-                });
-                listed.collect()
-            }
-        };
-        if self.limit.is_none() && listed.len() < rows[0].0.len() {
+            answer.push_str(&text);
+            count += 1;
+        }
+        answer.push(']');
+        // A client that sends no limit does not know pages, and gets all conversations or none.
+        if self.limit.is_none() && count < rows[0].0.len() {
             let mib = CONVERSATIONS_BYTES_MAX / (1024 * 1024);
             return Err(Error::TooLarge(format!(
                 "these are more than {mib} MiB: ask for pages of them, with limit"
             )));
         }
-        Ok(Reply(format!("[{}]", listed.join(","))))
+        Ok(Reply(answer))
     }
 }

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::answer_budget::SMALL_ANSWER_BYTES_MAX;
 use crate::error::Error;
 use crate::field::Field;
 use crate::fields::Fields;
@@ -40,6 +41,10 @@ impl MemberEvent for MarkRead {
         Ok(MarkRead {
             message_id: MESSAGE_ID.required_integer(fields)?,
         })
+    }
+
+    fn answer_bytes_max(&self) -> usize {
+        SMALL_ANSWER_BYTES_MAX
     }
 
     fn statements(&self, guard: &Guard, ctx: &Context) -> Vec<Statement> {

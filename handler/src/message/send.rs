@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use libsql::Value;
 use serde::Serialize;
 
+use crate::answer_budget::SMALL_ANSWER_BYTES_MAX;
 use crate::conversation::members_rev;
 use crate::error::Error;
 use crate::field::{Field, Kind, Length};
@@ -72,6 +73,14 @@ impl MemberEvent for SendMessage {
             reply_id: REPLY_ID.integer(fields)?,
             client_id: CLIENT_ID.text(fields)?,
         })
+    }
+
+    fn answer_bytes_max(&self) -> usize {
+        match self.client_id {
+            // The message that is stored already may be a longer one.
+            Some(_) => CONTENT_BYTES_MAX,
+            None => SMALL_ANSWER_BYTES_MAX,
+        }
     }
 
     fn statements(&self, guard: &Guard, ctx: &Context) -> Vec<Statement> {

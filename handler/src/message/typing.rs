@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::answer_budget::SMALL_ANSWER_BYTES_MAX;
 use crate::error::Error;
 use crate::field::{Field, Kind};
 use crate::fields::Fields;
@@ -34,6 +35,10 @@ impl MemberEvent for Typing {
         Ok(Typing {
             on: ON.required_flag(fields)?,
         })
+    }
+
+    fn answer_bytes_max(&self) -> usize {
+        SMALL_ANSWER_BYTES_MAX
     }
 
     fn statements(&self, _: &Guard, _: &Context) -> Vec<Statement> {

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::answer_budget::ANSWER_BYTES_MAX;
 use crate::declaration::Declared;
 use crate::error::Error;
 use crate::field::Field;
@@ -37,6 +38,11 @@ impl Operation for GetContacts {
 
     fn access(&self) -> Access {
         Access::Read
+    }
+
+    fn answer_bytes_max(&self) -> usize {
+        // Some 400 bytes for each of 10,000 contacts.
+        4 * ANSWER_BYTES_MAX
     }
 
     fn statements(&self, ctx: &Context) -> Vec<Statement> {

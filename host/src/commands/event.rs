@@ -25,6 +25,7 @@ pub async fn run(
     let Event {
         envelope,
         operation,
+        ..
     } = Event::parse(event);
     let is_write = operation
         .as_ref()

@@ -1,11 +1,14 @@
 //! How much of the server one client may use: how many of something at once, and how often.
 
 pub mod account_guesses;
+pub mod answer_room;
 pub mod client_address;
 pub mod places;
 pub mod rates;
 pub mod refusal;
 pub mod remembered;
+pub mod spending;
+pub mod unfinished;
 pub mod user_rates;
 
 /// The limits that an operator may set. 0 means no limit.

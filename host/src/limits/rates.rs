@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use governor::clock::{Clock, DefaultClock};
-use governor::{DefaultDirectRateLimiter, Quota};
+use governor::{DefaultDirectRateLimiter, NotUntil, Quota};
 use handler::Error;
 
 use crate::limits::remembered::Remembered;
@@ -24,14 +24,26 @@ impl Rate {
 
     /// Counts one more. `Err` if it is too early, with the time to wait.
     pub fn check(&self) -> Result<(), Duration> {
-        let Some(limiter) = &self.0 else {
+        match &self.0 {
+            Some(limiter) => limiter.check().map_err(wait),
+            None => Ok(()),
+        }
+    }
+
+    /// Counts this many more, or none. More than are ever allowed at once are not refused.
+    pub fn check_many(&self, count: usize) -> Result<(), Duration> {
+        let count = u32::try_from(count).ok().and_then(NonZeroU32::new);
+        let (Some(limiter), Some(count)) = (&self.0, count) else {
             return Ok(());
         };
-        let refused = |not_until: governor::NotUntil<_>| {
-            not_until.wait_time_from(DefaultClock::default().now())
-        };
-        limiter.check().map_err(refused)
+        limiter
+            .check_n(count)
+            .map_or(Ok(()), |checked| checked.map_err(wait))
     }
+}
+
+fn wait(not_until: NotUntil<<DefaultClock as Clock>::Instant>) -> Duration {
+    not_until.wait_time_from(DefaultClock::default().now())
 }
 
 /// The same rate for each key.

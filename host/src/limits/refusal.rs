@@ -31,5 +31,7 @@ refusals! {
     Sockets "sockets",
     SocketsOfUser "sockets_of_user",
     SocketsOfAddress "sockets_of_address",
+    Unfinished "unfinished",
+    UnreadAnswers "unread_answers",
     ConnectionsOfAddress "connections_of_address",
 }

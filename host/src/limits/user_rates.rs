@@ -1,13 +1,17 @@
-//! How much a user, and one socket, may send.
+//! How much a user, and one socket, may send, and how much memory the server holds for them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use handler::Error;
 use once_cell::sync::OnceCell;
 
 use crate::limits::Limits;
-use crate::limits::rates::{Rate, rate_limited};
+use crate::limits::answer_room::{AllAnswers, AnswerShare};
+use crate::limits::rates::{Rate, quota, rate_limited};
 use crate::limits::remembered::Remembered;
+use crate::limits::spending::Spending;
+use crate::limits::unfinished::Unfinished;
 
 /// Pings and pongs that one socket may send, per second and at once. A socket that sends more is
 /// closed.
@@ -15,16 +19,34 @@ const CONTROL_FRAMES_PER_SECOND: u32 = 10;
 const CONTROL_FRAMES_AT_ONCE: u32 = 100;
 /// All sockets of a user together may send this many times the events of one socket.
 const USER_EVENTS: u32 = 4;
+/// Users that a user's events may list, at once and after that per second: a conversation of as many
+/// members as there may be, and one of two every tenth of a second.
+const USERS_AT_ONCE: u32 = 10_000;
+const USERS_PER_SECOND: u32 = 20;
+
 /// The rates of users, over all of their sockets on this host.
 pub struct UserRates {
     limits: Limits,
     users: Remembered<Arc<str>, UserRate>,
+    all: Arc<AllMemory>,
 }
 
-/// The rates of one user.
-struct UserRate {
+/// What one user may do, and has done.
+pub struct UserRate {
     events: Rate,
     connects: Rate,
+    listed_users: Rate,
+    pub spending: Arc<Spending>,
+    pub answers: AnswerShare,
+    pub unfinished: Unfinished,
+    /// What all users share.
+    pub all: Arc<AllMemory>,
+}
+
+/// The memory that the server holds for all clients.
+pub struct AllMemory {
+    pub answers: AllAnswers,
+    pub unfinished: Unfinished,
 }
 
 impl UserRates {
@@ -32,6 +54,10 @@ impl UserRates {
         UserRates {
             limits: limits.clone(),
             users: Remembered::new(),
+            all: Arc::new(AllMemory {
+                answers: AllAnswers::new(),
+                unfinished: Unfinished::of_all(),
+            }),
         }
     }
 
@@ -43,6 +69,14 @@ impl UserRates {
                 0 => Rate::new(None),
                 sockets => Rate::per_second(1, sockets.saturating_mul(2)),
             },
+            listed_users: Rate::new(match self.limits.events_per_second {
+                0 => None,
+                _ => quota(USERS_PER_SECOND, Duration::from_secs(1), USERS_AT_ONCE),
+            }),
+            spending: Arc::new(Spending::new(self.limits.events_per_second > 0)),
+            answers: AnswerShare::of_user(),
+            unfinished: Unfinished::of_user(),
+            all: self.all.clone(),
         });
         user.connects.check().map_err(|_| Flood)?;
         Ok(SocketRates::new(self.limits.events_per_second, user))
@@ -54,7 +88,7 @@ pub struct SocketRates {
     /// Events per second.
     per_second: u32,
     events: Rate,
-    user: Arc<UserRate>,
+    pub user: Arc<UserRate>,
     /// Refused events. A socket that ignores too many refusals is closed.
     refusals: OnceCell<Box<Rate>>,
     control_frames: Rate,
@@ -80,10 +114,12 @@ impl SocketRates {
         }
     }
 
-    /// Counts one more event. `Ok(Err(…))`: the event is refused with this error.
-    pub fn event(&self) -> Result<Result<(), Error>, Flood> {
-        let both = self.events.check();
-        match both.and_then(|()| self.user.events.check()) {
+    /// Counts one more event, and the users it lists. `Ok(Err(…))`: the event is refused with this
+    /// error.
+    pub fn event(&self, listed_users: usize) -> Result<Result<(), Error>, Flood> {
+        let socket = self.events.check();
+        let both = socket.and_then(|()| self.user.events.check());
+        match both.and_then(|()| self.user.listed_users.check_many(listed_users)) {
             Ok(()) => Ok(Ok(())),
             Err(wait) => {
                 let refusals = self
@@ -115,7 +151,7 @@ mod tests {
         let connect = |users: &UserRates| users.connect(&"alice".into()).expect("a socket");
         let rates = connect(&users);
         let mut outcomes = Vec::new();
-        while let Ok(outcome) = rates.event() {
+        while let Ok(outcome) = rates.event(0) {
             outcomes.push(outcome.map_err(|error| error.code()));
             assert!(outcomes.len() < 100, "it is never closed");
         }
@@ -127,7 +163,7 @@ mod tests {
         let controls = (0..).take_while(|_| rates.control_frame().is_ok()).count();
         assert!((100..110).contains(&controls), "{controls}");
         let off = connect(&UserRates::new(&Limits::OFF));
-        assert!((0..10_000).all(|_| matches!(off.event(), Ok(Ok(())))));
+        assert!((0..10_000).all(|_| matches!(off.event(10_000), Ok(Ok(())))));
     }
 
     #[test]
@@ -142,12 +178,36 @@ mod tests {
         for _ in 0..20 {
             let socket = users.connect(&"alice".into()).expect("a socket");
             done += (0..10)
-                .filter(|_| matches!(socket.event(), Ok(Ok(()))))
+                .filter(|_| matches!(socket.event(0), Ok(Ok(()))))
                 .count();
         }
         assert!((40..50).contains(&done), "{done}");
         assert!(users.connect(&"alice".into()).is_err(), "one more socket");
         let other = users.connect(&"bob".into()).expect("a socket");
-        assert!(matches!(other.event(), Ok(Ok(()))));
+        assert!(matches!(other.event(0), Ok(Ok(()))));
+    }
+
+    #[test]
+    fn a_user_may_list_so_many_users_whatever_the_sockets() {
+        let limits = Limits {
+            events_per_second: 50,
+            ..Limits::OFF
+        };
+        let users = UserRates::new(&limits);
+        let sockets = [(); 2].map(|()| users.connect(&"alice".into()).expect("a socket"));
+        let create = |listed: usize| sockets.iter().map(move |socket| socket.event(listed));
+        let codes = |listed: usize| -> Vec<_> {
+            let outcomes = create(listed).map(|outcome| outcome.expect("no flood"));
+            outcomes
+                .map(|outcome| outcome.map_err(|error| error.code()))
+                .collect()
+        };
+        // A large one costs more than a small one.
+        assert_eq!(codes(9_900), [Ok(()), Err("rate_limited")]);
+        assert_eq!(codes(1), [Ok(()), Ok(())]);
+        // An event with more than anybody may list is for its own operation to refuse.
+        let other = users.connect(&"bob".into()).expect("a socket");
+        assert!(matches!(other.event(20_000), Ok(Ok(()))));
+        assert_eq!(codes(0), [Ok(()), Ok(())]);
     }
 }

@@ -18,6 +18,7 @@ impl CloseReason {
     pub const TOO_SLOW: Self = Self::fixed(1013, "too slow");
     pub const FLOOD: Self = Self::fixed(1008, "rate limit");
     pub const MESSAGE_TOO_SLOW: Self = Self::fixed(1008, "message took too long");
+    pub const TOO_MUCH_UNFINISHED: Self = Self::fixed(1013, "too many unfinished messages");
     pub const INTERNAL: Self = Self::fixed(1011, "internal error");
     pub const UNAVAILABLE: Self = Self::fixed(1013, "the server is busy, try again later");
     pub const TOO_MANY_OF_USER: Self = Self::fixed(1008, "too many sockets of this user");

@@ -7,7 +7,7 @@ use std::future::poll_fn;
 use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{self, Poll};
@@ -15,28 +15,38 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use handler::{Access, Context, Envelope, Error, Event, Outbox, Reply};
+use handler::{
+    ANSWER_BYTES_MAX, Access, Context, Envelope, Error, Event, EventOperation, Outbox, Reply,
+};
+use tokio::sync::MutexGuard;
 use tokio::task::{coop, yield_now};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::Instrument;
 
 use crate::audit;
 use crate::awake;
 use crate::clock;
 use crate::delivery::Delivery;
+use crate::limits::answer_room::AnswerRoom;
 use crate::limits::places::SocketPlace;
+use crate::limits::rates::rate_limited;
 use crate::limits::refusal::Refusal;
+use crate::limits::spending::{DEBT_MAX, Spending};
+use crate::limits::unfinished;
 use crate::limits::user_rates::{Flood, SocketRates};
 use crate::metrics::METRICS;
 use crate::socket::close_reason::CloseReason;
 use crate::socket::frame::{self, Decoder, Message, Violation};
-use crate::socket::handle::{PAUSE_READING_BYTES, Socket, User};
+use crate::socket::handle::{Socket, User};
 use crate::socket::presence::{Departure, Presence};
+use crate::store::failures::busy;
 use crate::store::source::Source;
 use crate::threads::contain;
 
 /// Writes of one socket that may be under way at once; its further requests wait.
 const UNANSWERED_MAX: u32 = 32;
+/// A larger event is the only write of its user that is under way.
+const LARGE_BYTES: usize = 16 * 1024;
 /// How long the peer of a closed socket may take to read the close frame and close its side.
 const LINGER: Duration = Duration::from_secs(2);
 /// Input is read in pieces of at most this many bytes. If a client sends without a pause, one
@@ -102,11 +112,14 @@ enum Received {
     /// The peer is gone.
     End,
     Violation(Violation),
+    /// Too much has come of messages that are not complete.
+    TooMuch,
 }
 
 /// A request, independent of the buffer it came in.
 enum Request {
-    Event(Event),
+    /// With the number of its bytes.
+    Event(Event, usize),
     Ping(Bytes),
     Pong,
     Close(Option<u16>),
@@ -213,6 +226,10 @@ impl Connection {
                 Box::pin(self.finish(CloseReason::SHUTTING_DOWN)).await;
                 return;
             }
+            if self.socket.is_behind() {
+                Box::pin(self.drained()).await;
+                continue;
+            }
             match poll_fn(|cx| self.poll_wake(cx, &mut deadline)).await {
                 Wake::Readable => {
                     let (requests, received) = self.receive();
@@ -269,11 +286,12 @@ impl Connection {
         self.socket.is_heard.store(true, Ordering::Relaxed);
         let mut requests = Vec::new();
         let mut is_closed = false;
+        let held_before = self.decoder.held_bytes();
         let decoded = self.decoder.feed(input, |message| {
             requests.push(match message {
                 Message::Text(text) => {
                     let event = contain(|| Ok(Event::parse(text)));
-                    Request::Event(event.unwrap_or_else(Event::unreadable))
+                    Request::Event(event.unwrap_or_else(Event::unreadable), text.len())
                 }
                 Message::Ping(payload) => Request::Ping(frame::pong_frame(payload)),
                 Message::Pong => Request::Pong,
@@ -283,12 +301,29 @@ impl Connection {
                 }
             });
         });
+        let has_room = self.note_unfinished(held_before);
         let received = match decoded {
+            Ok(()) if !has_room => {
+                let held = self.decoder.held_bytes();
+                self.decoder.close();
+                let _ = self.note_unfinished(held);
+                Received::TooMuch
+            }
             Err(violation) => Received::Violation(violation),
             Ok(()) if is_closed => Received::Closed,
             Ok(()) => Received::Messages,
         };
         (requests, received)
+    }
+
+    /// Counts what is held of unfinished messages, after it has changed. Returns whether there is room
+    /// for it.
+    #[must_use]
+    fn note_unfinished(&self, before: usize) -> bool {
+        let Admission { rates, source, .. } = &*self.admission;
+        let user = &rates.user;
+        let shares = [&user.unfinished, &source.unfinished, &user.all.unfinished];
+        unfinished::note(shares, before, self.decoder.held_bytes())
     }
 
     /// Answers requests in order, then handles the end of the connection or a violation.
@@ -300,15 +335,15 @@ impl Connection {
             }
             coop::consume_budget().await;
             match request {
-                Request::Event(mut event) => {
-                    match self.admission.rates.event() {
+                Request::Event(mut event, bytes) => {
+                    match self.admission.rates.event(event.users) {
                         Ok(Ok(())) => {}
                         Ok(Err(refusal)) => event.operation = Err(refusal),
                         Err(Flood) => return self.close_flood().await,
                     }
                     let id = self.event_id(&event.envelope);
                     let span = tracing::debug_span!("event", id = %id);
-                    self.answer(event, id).instrument(span).await;
+                    self.answer(event, bytes, id).instrument(span).await;
                 }
                 Request::Ping(_) | Request::Pong
                     if self.admission.rates.control_frame().is_err() =>
@@ -325,6 +360,11 @@ impl Connection {
         }
         match received {
             Received::Violation(violation) => self.finish(violation.into()).await,
+            Received::TooMuch => {
+                let address = self.admission.address;
+                audit::refused(Refusal::Unfinished, address, Some(&self.caller().name));
+                self.finish(CloseReason::TOO_MUCH_UNFINISHED).await;
+            }
             Received::End => {
                 // The peer may still read: its requests are answered.
                 socket.answered_down_to(0).await;
@@ -353,31 +393,49 @@ impl Connection {
 
     /// Replies leave in the order of the requests: writes follow each other through the writer, and
     /// everything else waits for the writes before it.
-    async fn answer(&self, event: Event, id: EventId) {
+    async fn answer(&self, event: Event, bytes: usize, id: EventId) {
         let started = Instant::now();
         let (socket, store) = (&self.socket, &self.presence.store);
         let ctx = self.context();
         let Event {
             envelope,
             operation,
+            ..
         } = event;
+        let source = &self.admission.source;
         let access = operation.as_ref().map_or(Access::None, |o| o.access());
+        let mut room = None;
         let outcome = match operation {
             Ok(operation) if access == Access::Write => {
                 socket.answered_down_to(UNANSWERED_MAX - 1).await;
-                socket.unanswered.fetch_add(1, Ordering::SeqCst);
-                let requester = socket.clone();
-                let reply_to = envelope.clone();
-                let source = &self.admission.source;
-                let submitted = store.submit(source, ctx, operation, move |outcome, outbox| {
-                    note(&id, &outcome, started);
-                    let reply = frame::text_frame(&reply_to.reply(&outcome));
-                    Some(Delivery::reply(requester, reply, outbox))
-                });
-                match submitted.await {
-                    Ok(()) => return,
+                match self.prepare(&operation, bytes).await {
+                    Ok((room, turn)) => {
+                        socket.unanswered.fetch_add(1, Ordering::SeqCst);
+                        let requester = socket.clone();
+                        let reply_to = envelope.clone();
+                        let payer = Some(self.spending().clone());
+                        let then = move |outcome: Result<Reply, Error>, outbox| {
+                            note(&id, &outcome, started);
+                            let reply = frame::text_frame(&reply_to.reply(&outcome));
+                            let reply = hold(room, reply);
+                            Some(Delivery::reply(requester, reply, outbox, payer))
+                        };
+                        match store.submit(source, ctx, operation, then).await {
+                            Ok(()) => {
+                                if turn.is_some() {
+                                    // By then it is known what the write cost.
+                                    socket.answered_down_to(0).await;
+                                }
+                                return;
+                            }
+                            Err(error) => {
+                                socket.unanswered.fetch_sub(1, Ordering::SeqCst);
+                                socket.answered_down_to(0).await;
+                                Err(error)
+                            }
+                        }
+                    }
                     Err(error) => {
-                        socket.unanswered.fetch_sub(1, Ordering::SeqCst);
                         socket.answered_down_to(0).await;
                         Err(error)
                     }
@@ -387,11 +445,15 @@ impl Connection {
                 socket.answered_down_to(0).await;
                 match access {
                     Access::None => contain(|| operation.conclude(&ctx, &[], &mut Outbox::new())),
-                    _ => {
-                        let requester = Some(socket.clone());
-                        let source = &self.admission.source;
-                        store.run_from(source, requester, ctx, operation).await
-                    }
+                    _ => match self.answer_room(&operation, bytes).await {
+                        Ok(found) => {
+                            room = found;
+                            let payer = Some(self.spending().clone());
+                            let caller = (Some(socket.clone()), payer);
+                            store.run_from(source, caller, ctx, operation).await
+                        }
+                        Err(error) => Err(error),
+                    },
                 }
             }
             Err(error) => {
@@ -400,13 +462,70 @@ impl Connection {
             }
         };
         note(&id, &outcome, started);
-        let reply = frame::text_frame(&envelope.reply(&outcome));
+        let reply = envelope.reply(&outcome);
         // The outcome may be large, and the wait for the peer long.
         drop(outcome);
-        socket.outgoing().add(reply);
-        if socket.outgoing().bytes() > PAUSE_READING_BYTES {
+        let frame = frame::text_frame(&reply);
+        drop(reply);
+        socket.outgoing().add(hold(room, frame));
+        if socket.is_behind() {
             socket.flush();
             self.drained().await;
+        }
+    }
+
+    /// Waits until a write may be submitted: room for its answer and, if it may cost much or the user
+    /// is in debt, the user's turn, which is to be held until the write is answered.
+    async fn prepare(
+        &self,
+        operation: &EventOperation,
+        bytes: usize,
+    ) -> Result<(Option<AnswerRoom>, Option<MutexGuard<'_, ()>>), Error> {
+        let room = self.answer_room(operation, bytes).await?;
+        let spending = self.spending();
+        spending.charge_event(bytes);
+        let is_large = bytes > LARGE_BYTES || operation.answer_bytes_max() >= ANSWER_BYTES_MAX;
+        if !spending.is_limited() || (!is_large && spending.debt().is_zero()) {
+            return Ok((room, None));
+        }
+        let paid = async {
+            let turn = spending.turn().await;
+            while !spending.debt().is_zero() {
+                sleep(spending.debt()).await;
+            }
+            turn
+        };
+        // What the client sends meanwhile is not read, its pongs among them.
+        self.socket.is_heard.store(true, Ordering::Relaxed);
+        tokio::select! {
+            turn = timeout(DEBT_MAX, paid) => match turn {
+                Ok(turn) => Ok((room, Some(turn))),
+                Err(_) => Err(rate_limited(spending.debt())),
+            },
+            () = self.finishing() => Err(busy()),
+        }
+    }
+
+    /// Room for the answer to an event of this many bytes, which the answer may repeat.
+    async fn answer_room(
+        &self,
+        operation: &EventOperation,
+        bytes: usize,
+    ) -> Result<Option<AnswerRoom>, Error> {
+        let user = &self.admission.rates.user;
+        let address = &self.admission.source.answers;
+        let bytes = bytes + operation.answer_bytes_max();
+        user.all.answers.room(&user.answers, address, bytes).await
+    }
+
+    fn spending(&self) -> &Arc<Spending> {
+        &self.admission.rates.user.spending
+    }
+
+    /// Waits until the socket is closed, or has to be.
+    async fn finishing(&self) {
+        while self.socket.is_open() && !self.socket.is_finishing.load(Ordering::SeqCst) {
+            self.socket.changed().await;
         }
     }
 
@@ -419,11 +538,38 @@ impl Connection {
         Context::new(self.caller().id, self.caller().name.clone(), clock::now())
     }
 
-    /// Waits until replies may be added again.
+    /// Waits until replies may be added again. If there is no more room for answers, sockets that wait
+    /// here are closed, the one that has waited longest first.
     async fn drained(&self) {
-        while self.socket.is_open() && self.socket.outgoing().bytes() > PAUSE_READING_BYTES {
-            self.socket.changed().await;
+        let pressed = self.admission.rates.user.all.answers.pressed();
+        let mut pressed = pin!(pressed);
+        while self.socket.is_open() && self.socket.is_behind() {
+            tokio::select! {
+                () = self.socket.changed() => {}
+                () = &mut pressed => {
+                    let name = &self.caller().name;
+                    audit::refused(Refusal::UnreadAnswers, self.admission.address, Some(name));
+                    self.socket.give_up();
+                    return;
+                }
+            }
         }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        let held = self.decoder.held_bytes();
+        self.decoder.close();
+        let _ = self.note_unfinished(held);
+    }
+}
+
+/// The frame of an answer, with its room if it needed some.
+fn hold(room: Option<AnswerRoom>, frame: Bytes) -> Bytes {
+    match room {
+        Some(room) => room.hold(frame),
+        None => frame,
     }
 }
 

@@ -82,8 +82,7 @@ impl Decoder {
             self.closed = true;
         }
         if self.closed {
-            self.tail = Vec::new();
-            self.fragments = None;
+            self.close();
         }
         result
     }
@@ -97,6 +96,13 @@ impl Decoder {
     /// frame.
     pub fn held_bytes(&self) -> usize {
         self.tail.len() + self.fragments.as_ref().map_or(0, Vec::len)
+    }
+
+    /// Forgets what has come of incomplete messages and frames, and ignores all further input.
+    pub fn close(&mut self) {
+        self.closed = true;
+        self.tail = Vec::new();
+        self.fragments = None;
     }
 
     /// Decodes every complete frame; returns the number of bytes they took.

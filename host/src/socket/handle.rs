@@ -16,15 +16,16 @@ use tokio::net::TcpStream;
 
 use crate::metrics::METRICS;
 use crate::socket::close_reason::CloseReason;
-use crate::socket::outgoing::Outgoing;
+use crate::socket::outgoing::{FlushTurn, FlushTurns, Outgoing};
+use crate::socket::push_memory::CLIENT_BYTES_MAX;
 
-/// Bytes of pushes that may wait for one socket. A socket with more is closed with 1013.
-pub const PUSH_BYTES_QUEUED_MAX: usize = 4 * 1024 * 1024;
 /// While more bytes than this wait for a socket, droppable pushes are dropped.
 const DROP_BYTES: usize = 64 * 1024;
-/// While more bytes than this wait for a socket, its requests are not read, so that replies cannot
-/// pile up.
-pub(super) const PAUSE_READING_BYTES: usize = 256 * 1024;
+/// While more bytes of replies than this wait for a socket, its requests are not read, so that
+/// replies cannot pile up. Pushes do not count: whoever gets too many can still leave.
+pub(super) const PAUSE_READING_BYTES: usize = 16 * 1024;
+/// More bytes than this do not wait until it is the socket's turn to be written to.
+const WRITE_AT_ONCE_BYTES: usize = 256 * 1024;
 /// Unsent bytes that the system may hold for a socket. The rest waits here, where it is counted,
 /// and each piece of this size that a slow peer takes counts as a sign of life.
 const UNSENT_BYTES: u32 = 64 * 1024;
@@ -83,23 +84,38 @@ impl Socket {
         self.user.get()
     }
 
-    /// Queues a push. A droppable push is left out if more than `DROP_BYTES` wait already. A socket
-    /// for which too many pushes wait is closed.
-    pub fn push(&self, frame: Bytes, is_droppable: bool) {
+    /// Queues a push, and notes in `turn` that the socket waits to be flushed. Returns whether that
+    /// is new. A droppable push is left out if more than `DROP_BYTES` wait already. A socket for which
+    /// too many pushes wait is closed; if its client reads slowly, these are `slow_bytes_max`.
+    pub fn push(
+        &self,
+        frame: Bytes,
+        is_droppable: bool,
+        turn: FlushTurn,
+        slow_bytes_max: usize,
+    ) -> bool {
         let mut outgoing = self.outgoing();
         if is_droppable && outgoing.bytes() > DROP_BYTES {
             METRICS.drops.inc();
-            return;
+            return false;
         }
         METRICS.deliveries.inc();
-        if !outgoing.is_open() || outgoing.push_bytes() + frame.len() <= PUSH_BYTES_QUEUED_MAX {
+        if outgoing.bytes() > WRITE_AT_ONCE_BYTES && !outgoing.is_blocked {
+            self.write(&mut outgoing);
+        }
+        let bytes_max = match outgoing.is_blocked {
+            true => slow_bytes_max,
+            false => CLIENT_BYTES_MAX,
+        };
+        if !outgoing.is_open() || outgoing.push_bytes() + frame.len() <= bytes_max {
             outgoing.add_push(frame);
-            return;
+            return outgoing.turns.add(turn);
         }
         outgoing.clear();
         close(&mut outgoing, CloseReason::TOO_SLOW);
         drop(outgoing);
         self.wake();
+        true
     }
 
     /// Queues the reply to a request that was handed to the writer.
@@ -114,6 +130,22 @@ impl Socket {
     /// Queues a close frame behind the queued frames.
     pub fn close(&self, reason: CloseReason) {
         close(&mut self.outgoing(), reason);
+        self.wake();
+    }
+
+    /// Closes a socket whose client does not read an answer. Nothing can follow an answer that is
+    /// half written, so such a connection just ends.
+    pub(super) fn give_up(&self) {
+        let mut outgoing = self.outgoing();
+        outgoing.clear();
+        match outgoing.is_empty() {
+            true => close(&mut outgoing, CloseReason::TOO_SLOW),
+            false => {
+                count_close(&outgoing, CloseReason::TOO_SLOW.code);
+                outgoing.break_off();
+            }
+        }
+        drop(outgoing);
         self.wake();
     }
 
@@ -144,6 +176,7 @@ impl Socket {
     /// rest.
     pub fn flush(&self) {
         let mut outgoing = self.outgoing();
+        outgoing.turns = FlushTurns::default();
         if !outgoing.is_blocked {
             self.write(&mut outgoing);
         }
@@ -185,7 +218,12 @@ impl Socket {
     }
 
     pub(super) fn may_read(&self) -> bool {
-        self.outgoing().bytes() <= PAUSE_READING_BYTES && !self.is_finishing.load(Ordering::SeqCst)
+        !self.is_behind() && !self.is_finishing.load(Ordering::SeqCst)
+    }
+
+    /// Whether too many bytes of replies wait for the client.
+    pub(super) fn is_behind(&self) -> bool {
+        self.outgoing().reply_bytes() > PAUSE_READING_BYTES
     }
 
     fn wake(&self) {
@@ -261,6 +299,15 @@ mod tests {
         )
     }
 
+    fn push(socket: &Socket, frame: impl Into<Bytes>, is_droppable: bool) -> bool {
+        socket.push(
+            frame.into(),
+            is_droppable,
+            FlushTurn::Soon,
+            CLIENT_BYTES_MAX,
+        )
+    }
+
     /// What the peer gets if it reads to the end.
     async fn received(socket: Socket, mut peer: TcpStream) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -280,21 +327,69 @@ mod tests {
     async fn too_many_pushes_are_replaced_by_a_close_frame() {
         let (socket, peer) = connected().await;
         for _ in 0..5 {
-            socket.push(vec![b'x'; 1024 * 1024].into(), false);
+            push(&socket, vec![b'x'; 1024 * 1024], false);
         }
-        socket.push("more".into(), false);
+        push(&socket, "more", false);
         let bytes = received(socket, peer).await;
-        assert_eq!(bytes, CloseReason::TOO_SLOW.frame());
+        // What has begun to leave is completed.
+        let end = CloseReason::TOO_SLOW.frame();
+        assert!(bytes.ends_with(&end));
+        assert!(bytes.len() <= CLIENT_BYTES_MAX, "{}", bytes.len());
+        assert_eq!(bytes.len() % (1024 * 1024), end.len());
+    }
+
+    #[tokio::test]
+    async fn a_socket_waits_once_for_each_turn() {
+        let (socket, _peer) = connected().await;
+        let push = |turn| socket.push("push".into(), false, turn, CLIENT_BYTES_MAX);
+        for _ in 0..2 {
+            assert!(push(FlushTurn::InCrowd));
+            assert!(!push(FlushTurn::InCrowd));
+            // A push from a small conversation does not wait for the crowd.
+            assert!(push(FlushTurn::Soon));
+            assert!(!push(FlushTurn::Soon));
+            socket.flush();
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_not_read_is_given_up() {
+        let (socket, peer) = connected().await;
+        socket.outgoing().add(vec![b'x'; 20 * 1024 * 1024].into());
+        socket.flush();
+        assert!(socket.is_behind());
+        socket.give_up();
+        assert!(!socket.is_behind() && socket.outgoing().is_broken());
+        assert!(received(socket, peer).await.len() < 20 * 1024 * 1024);
+        // If nothing has left yet, the client hears why.
+        let (socket, peer) = connected().await;
+        socket.outgoing().add(vec![b'x'; 1024].into());
+        socket.give_up();
+        assert_eq!(received(socket, peer).await, CloseReason::TOO_SLOW.frame());
+    }
+
+    #[tokio::test]
+    async fn who_reads_slowly_may_have_less_waiting() {
+        let (socket, peer) = connected().await;
+        let push = vec![b'x'; 64 * 1024];
+        while !socket.outgoing().is_blocked {
+            socket.push(push.clone().into(), false, FlushTurn::Soon, 0);
+            socket.flush();
+        }
+        assert!(socket.is_open(), "it was closed before it was slow");
+        socket.push(push.clone().into(), false, FlushTurn::Soon, 0);
+        assert!(!socket.is_open());
+        drop(peer);
     }
 
     #[tokio::test]
     async fn droppable_pushes_are_for_sockets_that_keep_up() {
         let (socket, peer) = connected().await;
         let long = vec![b'x'; DROP_BYTES + 1];
-        socket.push("first".into(), true);
-        socket.push(long.clone().into(), false);
-        socket.push("dropped".into(), true);
-        socket.push("last".into(), false);
+        push(&socket, "first", true);
+        push(&socket, long.clone(), false);
+        push(&socket, "dropped", true);
+        push(&socket, "last", false);
         let bytes = received(socket, peer).await;
         assert!(bytes == [&b"first"[..], &long, b"last"].concat());
     }
@@ -302,11 +397,11 @@ mod tests {
     #[tokio::test]
     async fn a_close_frame_is_the_last_and_is_not_lost_to_further_pushes() {
         let (socket, peer) = connected().await;
-        let push = vec![b'x'; PUSH_BYTES_QUEUED_MAX];
-        socket.push(push.clone().into(), false);
+        let long = vec![b'x'; CLIENT_BYTES_MAX];
+        push(&socket, long.clone(), false);
         socket.close(CloseReason::SHUTTING_DOWN);
-        socket.push("more".into(), false);
+        push(&socket, "more", false);
         let bytes = received(socket, peer).await;
-        assert!(bytes == [push, CloseReason::SHUTTING_DOWN.frame().to_vec()].concat());
+        assert!(bytes == [long, CloseReason::SHUTTING_DOWN.frame().to_vec()].concat());
     }
 }

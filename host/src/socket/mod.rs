@@ -4,5 +4,6 @@ pub mod close_reason;
 pub mod connection;
 pub mod frame;
 pub mod handle;
-mod outgoing;
+pub mod outgoing;
 pub mod presence;
+pub mod push_memory;

@@ -15,7 +15,34 @@ pub struct Outgoing {
     written: usize,
     /// The system accepts no more for now; the socket's task writes when it does.
     pub is_blocked: bool,
+    pub turns: FlushTurns,
     state: State,
+}
+
+/// When a socket is to be flushed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum FlushTurn {
+    Soon,
+    /// After others: it is one of many that get the same.
+    InCrowd,
+}
+
+/// For which turns a socket waits since the last flush.
+#[derive(Default)]
+pub struct FlushTurns {
+    soon: bool,
+    in_crowd: bool,
+}
+
+impl FlushTurns {
+    /// Returns whether the socket did not wait for this turn yet.
+    pub fn add(&mut self, turn: FlushTurn) -> bool {
+        let waits = match turn {
+            FlushTurn::Soon => &mut self.soon,
+            FlushTurn::InCrowd => &mut self.in_crowd,
+        };
+        !std::mem::replace(waits, true)
+    }
 }
 
 struct Queued {
@@ -42,6 +69,11 @@ impl Outgoing {
     /// Bytes of the frames that are pushes.
     pub fn push_bytes(&self) -> usize {
         self.push_bytes
+    }
+
+    /// Bytes of the frames that are not pushes.
+    pub fn reply_bytes(&self) -> usize {
+        self.bytes - self.push_bytes
     }
 
     pub fn is_empty(&self) -> bool {

@@ -4,12 +4,13 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::future::join_all;
+use handler::cluster::memberships::{FindMemberships, Memberships};
 use handler::presence::{Arrival, Connected, Disconnected};
 use handler::{Context, Error};
 use tokio::sync::oneshot;
 
 use crate::clock;
-use crate::delivery::Delivery;
+use crate::delivery::{Arriving, Delivery};
 use crate::socket::close_reason::CloseReason;
 use crate::socket::handle::{Socket, User};
 use crate::store::Store;
@@ -46,7 +47,7 @@ impl Presence {
         &self,
         socket: &Arc<Socket>,
         username: Arc<str>,
-        source: &Source,
+        source: &Arc<Source>,
     ) -> Result<User, CloseReason> {
         let ctx = Context::anonymous(clock::now());
         let operation = Connected {
@@ -59,7 +60,7 @@ impl Presence {
             Ok(arrival) => {
                 let id = arrival.user_id;
                 let user = registered.user.get_or_init(|| User { id, name }).clone();
-                let done = move || drop(done.send(Ok(user)));
+                let done = move |arriving| drop(done.send(Ok((user, arriving))));
                 Some(Delivery::opened(registered, arrival, outbox, done))
             }
             Err(error) => {
@@ -75,7 +76,20 @@ impl Presence {
             Err(error) => Err(error),
         };
         match outcome {
-            Ok(user) => Ok(user),
+            Ok((user, None)) => Ok(user),
+            Ok((user, Some(arriving))) => {
+                if self.find(source, user.id, arriving).await {
+                    return Ok(user);
+                }
+                let (id, name) = (user.id, user.name);
+                let departure = Departure {
+                    socket: socket.clone(),
+                    source: source.clone(),
+                    ctx: Context::new(id, name, clock::now()),
+                };
+                self.close(departure).await;
+                Err(CloseReason::UNAVAILABLE)
+            }
             Err(Error::NotFound(text)) => Err(CloseReason::refused(text)),
             Err(error) => {
                 if let Error::Internal(detail) = error {
@@ -84,6 +98,31 @@ impl Presence {
                 Err(CloseReason::UNAVAILABLE)
             }
         }
+    }
+
+    /// Finds the conversations of an arriving user for the registry, on a reader: a user may be in so
+    /// many that the writer would be busy with them. Returns whether that was possible.
+    async fn find(&self, source: &Source, user_id: i64, arriving: Arriving) -> bool {
+        let user_ids = vec![user_id];
+        let (done, found) = oneshot::channel();
+        let then = move |outcome: Result<Vec<Memberships>, Error>, _| match outcome {
+            Ok(mut memberships) => {
+                let done = move || {
+                    let _ = done.send(());
+                };
+                Some(Delivery::found(arriving, memberships.pop()?, done))
+            }
+            Err(error) => {
+                if let Error::Internal(detail) = error {
+                    tracing::error!(detail, user_id, "a socket could not be opened");
+                }
+                None
+            }
+        };
+        let ctx = Context::anonymous(clock::now());
+        let find = FindMemberships { user_ids };
+        let submitted = self.store.submit(source, ctx, find, then).await;
+        submitted.is_ok() && found.await.is_ok()
     }
 
     /// Removes the socket from the registry and from its user's presence. If the database fails,

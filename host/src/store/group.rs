@@ -21,16 +21,16 @@ pub fn tell(deliveries: &mpsc::Sender<Vec<Delivery>>, told: Vec<Delivery>) {
 /// Runs operations in one transaction and concludes them; adds their deliveries to `told` in commit
 /// order. If a statement fails, each operation gets a transaction of its own, so that one that
 /// cannot be stored harms no other. If the database is locked, full, or gone, all operations fail
-/// at once.
+/// at once. Returns the last of the jobs if they have to wait for the next transaction.
 pub fn run_group(
     database: &mut Transactor,
     access: Access,
     mut jobs: Vec<Job>,
     timeout: Duration,
     told: &mut Vec<Delivery>,
-) {
+) -> Vec<Job> {
     let Some(oldest) = jobs.iter().map(|job| job.submitted_at).min() else {
-        return;
+        return Vec::new();
     };
     // All jobs share the deadline of the oldest one, but have a quarter of the timeout at least.
     let left = timeout.saturating_sub(oldest.elapsed());
@@ -39,8 +39,9 @@ pub fn run_group(
         Ok(results) => {
             // The counts under the previous lease are lost, but not those of this group.
             told.extend(new_lease(database));
+            let rest = jobs.split_off(results.len());
             finish(jobs, results.into_iter().map(Ok), told);
-            return;
+            return rest;
         }
         Err(failure) => failure,
     };
@@ -55,8 +56,8 @@ pub fn run_group(
             let mut rest = jobs;
             while !rest.is_empty() {
                 let later = rest.split_off(size.min(rest.len()));
-                run_group(database, access, rest, timeout, told);
-                rest = later;
+                rest = run_group(database, access, rest, timeout, told);
+                rest.extend(later);
             }
         }
         failure => {
@@ -67,6 +68,7 @@ pub fn run_group(
             refuse(jobs, failure, told);
         }
     }
+    Vec::new()
 }
 
 /// The group was committed, but its rows were lost: asks the database what it did.

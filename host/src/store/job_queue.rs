@@ -1,7 +1,7 @@
 //! Jobs that wait for the database: bounded in bytes, and taken in turns, so that a heavy client
 //! delays only itself.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -17,6 +17,13 @@ use crate::store::source::{QUEUE_BYTES_MAX, Room, SOURCE_BYTES_MAX, Source};
 
 /// How long an operation waits for room in a queue before it is refused as `Unavailable`.
 const QUEUE_WAIT: Duration = Duration::from_secs(2);
+/// What a job costs its source until its real cost is known.
+const COST_MIN: Duration = Duration::from_micros(50);
+/// Sources whose costs are remembered. If there are more, those without an effect are forgotten, or,
+/// if these are few, all.
+const COSTS_MAX: usize = 10_000;
+
+type SourceAddress = Option<ClientNetwork>;
 
 pub enum Entry {
     Job(Job),
@@ -39,11 +46,26 @@ pub struct Sender {
 pub struct Receiver {
     entries: mpsc::UnboundedReceiver<Entry>,
     /// The received jobs of each source, in order. No line is empty.
-    lines: HashMap<Option<ClientNetwork>, VecDeque<Job>>,
-    /// The sources in the order of their turns.
-    turns: VecDeque<Option<ClientNetwork>>,
+    lines: HashMap<SourceAddress, Line>,
+    /// The sources by their turns.
+    turns: BTreeMap<Turn, SourceAddress>,
+    next_number: u64,
+    /// The time of the last turn that was taken.
+    now: Duration,
+    /// How far sources have used the database beyond `now`.
+    used: HashMap<SourceAddress, Duration>,
     length: usize,
     is_stopped: bool,
+}
+
+/// When a source's next job may run: at this time, of those at the same time by their number. Time
+/// advances as the database is used ("start-time fair queuing", Goyal, Vin and Cheng, 1996): who has
+/// just used much of it has a late turn.
+type Turn = (Duration, u64);
+
+struct Line {
+    turn: Turn,
+    jobs: VecDeque<Job>,
 }
 
 /// A queue for at most `jobs_max` jobs.
@@ -58,7 +80,10 @@ pub fn queue(jobs_max: usize) -> (Sender, Receiver) {
     let receiver = Receiver {
         entries,
         lines: HashMap::new(),
-        turns: VecDeque::new(),
+        turns: BTreeMap::new(),
+        next_number: 0,
+        now: Duration::ZERO,
+        used: HashMap::new(),
         length: 0,
         is_stopped: false,
     };
@@ -130,26 +155,70 @@ impl Receiver {
             self.is_stopped = true;
             return;
         };
-        let source = job.room.address;
-        let line = self.lines.entry(source).or_default();
-        if line.is_empty() {
-            self.turns.push_back(source);
-        }
-        line.push_back(job);
+        self.line(job.room.address).jobs.push_back(job);
         self.length += 1;
     }
 
-    /// The next job of the source that has waited longest for its turn.
+    /// Puts jobs that were taken back to the beginnings of their lines.
+    pub fn put_back(&mut self, jobs: Vec<Job>) {
+        self.length += jobs.len();
+        for job in jobs.into_iter().rev() {
+            self.line(job.room.address).jobs.push_front(job);
+        }
+    }
+
+    /// The line of a source; a new one gets its turn.
+    fn line(&mut self, source: SourceAddress) -> &mut Line {
+        let at = self.used.get(&source).copied();
+        let turn = (at.unwrap_or_default().max(self.now), self.next_number);
+        self.lines.entry(source).or_insert_with(|| {
+            self.next_number += 1;
+            self.turns.insert(turn, source);
+            Line {
+                turn,
+                jobs: VecDeque::new(),
+            }
+        })
+    }
+
+    /// The next job of the source whose turn it is.
     pub fn take(&mut self) -> Option<Job> {
-        let source = self.turns.pop_front()?;
+        let ((at, _), source) = self.turns.pop_first()?;
+        self.now = self.now.max(at);
         let line = self.lines.get_mut(&source)?;
-        let job = line.pop_front()?;
-        match line.is_empty() {
-            true => drop(self.lines.remove(&source)),
-            false => self.turns.push_back(source),
+        let job = line.jobs.pop_front()?;
+        let next = at + COST_MIN;
+        self.used.insert(source, next);
+        if line.jobs.is_empty() {
+            self.lines.remove(&source);
+        } else {
+            line.turn = (next, self.next_number);
+            self.next_number += 1;
+            self.turns.insert(line.turn, source);
         }
         self.length -= 1;
+        if self.used.len() > COSTS_MAX {
+            self.used.retain(|_, used| *used > self.now);
+            if self.used.len() > COSTS_MAX / 2 {
+                self.used.clear();
+            }
+        }
         Some(job)
+    }
+
+    /// Notes what a job of this source has cost.
+    pub fn charge(&mut self, source: SourceAddress, cost: Duration) {
+        let cost = cost.saturating_sub(COST_MIN);
+        if cost.is_zero() {
+            return;
+        }
+        let used = self.used.entry(source).or_default();
+        *used = cost + (*used).max(self.now);
+        if let Some(line) = self.lines.get_mut(&source) {
+            self.turns.remove(&line.turn);
+            line.turn.0 = *used;
+            self.turns.insert(line.turn, source);
+        }
     }
 }
 
@@ -177,6 +246,16 @@ mod tests {
 
         fn finish(self: Box<Self>, _: Result<Vec<Rows>, Error>) -> Option<Delivery> {
             None
+        }
+    }
+
+    fn job(number: usize, room: Room) -> Job {
+        Job {
+            statements: Vec::new(),
+            bytes: number,
+            submitted_at: Moment::now(),
+            work: Box::new(Nothing),
+            room,
         }
     }
 
@@ -216,14 +295,9 @@ mod tests {
         let sources = [source(1), source(2), Source::own()];
         for (number, from) in [0, 0, 0, 1, 0, 2, 1].into_iter().enumerate() {
             let room = sender.room(&sources[from], sources[from].reads(), 1).await;
-            let job = Job {
-                statements: Vec::new(),
-                bytes: number,
-                submitted_at: Moment::now(),
-                work: Box::new(Nothing),
-                room: room.expect("room"),
-            };
-            sender.send(Entry::Job(job)).expect("sent");
+            sender
+                .send(Entry::Job(job(number, room.expect("room"))))
+                .expect("sent");
         }
         assert_eq!(receiver.receive(), 7);
         let taken = std::iter::from_fn(|| receiver.take());
@@ -231,5 +305,78 @@ mod tests {
         assert_eq!(taken, [0, 3, 5, 1, 6, 2, 4]);
         assert!(receiver.lines.is_empty() && receiver.turns.is_empty());
         assert_eq!(sender.jobs(), 0);
+    }
+
+    /// A source that uses the database for long gets as much of it as the others, not as many turns.
+    #[tokio::test]
+    async fn turns_are_by_cost() {
+        let (sender, mut receiver) = queue(JOBS_MAX);
+        let sources = [source(1), source(2)];
+        let send = async |from: usize| {
+            let room = sender.room(&sources[from], sources[from].reads(), 1).await;
+            let entry = Entry::Job(job(from, room.expect("room")));
+            sender.send(entry).expect("sent");
+        };
+        let cost = [Duration::from_millis(100), Duration::from_millis(1)];
+        let mut counts = [0; 2];
+        for _ in 0..3 {
+            // The one sends always as soon as it is answered, the other has several waiting.
+            send(0).await;
+            send(1).await;
+            send(1).await;
+        }
+        for _ in 0..606 {
+            receiver.receive();
+            let from = receiver.take().expect("a job").bytes;
+            counts[from] += 1;
+            receiver.charge(sources[from].address(), cost[from]);
+            send(from).await;
+        }
+        assert_eq!(counts[0] + counts[1], 606);
+        assert!((5..=8).contains(&counts[0]), "{counts:?}");
+        // Who comes later does not have to wait until the others have used as much before.
+        let late = source(3);
+        let room = sender.room(&late, late.reads(), 1).await.expect("room");
+        sender.send(Entry::Job(job(2, room))).expect("sent");
+        receiver.receive();
+        let next: Vec<_> = (0..3).filter_map(|_| receiver.take()).collect();
+        assert!(next.iter().any(|job| job.bytes == 2));
+    }
+
+    #[tokio::test]
+    async fn jobs_that_are_put_back_keep_their_order() {
+        let (sender, mut receiver) = queue(JOBS_MAX);
+        let sources = [source(1), source(2)];
+        for (number, from) in [0, 1, 0, 1, 0].into_iter().enumerate() {
+            let room = sender.room(&sources[from], sources[from].reads(), 1).await;
+            let entry = Entry::Job(job(number, room.expect("room")));
+            sender.send(entry).expect("sent");
+        }
+        receiver.receive();
+        let taken: Vec<_> = std::iter::from_fn(|| receiver.take()).collect();
+        assert_eq!(receiver.receive(), 0);
+        receiver.put_back(taken);
+        assert_eq!(receiver.receive(), 5);
+        let taken = std::iter::from_fn(|| receiver.take());
+        let (even, odd): (Vec<_>, Vec<_>) = taken
+            .map(|job| job.bytes)
+            .partition(|number| number % 2 == 0);
+        assert_eq!((even, odd), (vec![0, 2, 4], vec![1, 3]));
+    }
+
+    #[tokio::test]
+    async fn costs_need_bounded_memory() {
+        let (sender, mut receiver) = queue(JOBS_MAX);
+        for index in 0..3 * COSTS_MAX as u32 {
+            let address = IpAddr::from(index.to_be_bytes());
+            let source = Source::of(address.into());
+            let room = sender.room(&source, source.reads(), 1).await;
+            let entry = Entry::Job(job(0, room.expect("room")));
+            sender.send(entry).expect("sent");
+            receiver.receive();
+            drop(receiver.take());
+            receiver.charge(source.address(), Duration::from_millis(1));
+        }
+        assert!(receiver.used.len() <= COSTS_MAX + 1);
     }
 }

@@ -150,6 +150,18 @@ impl LocalDatabase {
         access: Access,
         operations: Vec<Vec<Statement>>,
     ) -> Result<Vec<Vec<Rows>>, libsql::Error> {
+        self.transact_while(access, operations, |_| true)
+    }
+
+    /// Like `transact`, but may commit only the first of the operations: the next one begins only if
+    /// `goes_on` says so of the number of rows that those before it have returned. Returns the rows of
+    /// those that were committed.
+    pub fn transact_while(
+        &mut self,
+        access: Access,
+        operations: Vec<Vec<Statement>>,
+        goes_on: impl Fn(usize) -> bool,
+    ) -> Result<Vec<Vec<Rows>>, libsql::Error> {
         let LocalDatabase {
             connection,
             prepared,
@@ -170,7 +182,7 @@ impl LocalDatabase {
                 Access::Read | Access::None => "begin",
             };
             run_prepared(connection, prepared, Statement::new(begin, [])).await?;
-            let result = run_operations(connection, prepared, operations).await;
+            let result = run_operations(connection, prepared, operations, goes_on).await;
             if result.is_err() && !connection.is_autocommit() {
                 let rollback = Statement::new("rollback", []);
                 if let Err(error) = run_prepared(connection, prepared, rollback).await {
@@ -317,13 +329,19 @@ async fn run_operations(
     connection: &Connection,
     prepared: &mut HashMap<usize, libsql::Statement>,
     operations: Vec<Vec<Statement>>,
+    goes_on: impl Fn(usize) -> bool,
 ) -> Result<Vec<Vec<Rows>>, libsql::Error> {
-    let mut results = Vec::with_capacity(operations.len());
+    let mut results: Vec<Vec<Rows>> = Vec::with_capacity(operations.len());
+    let mut row_count = 0;
     for statements in operations {
+        if !results.is_empty() && !goes_on(row_count) {
+            break;
+        }
         let mut rows = Vec::with_capacity(statements.len());
         for statement in statements {
             rows.push(run_prepared(connection, prepared, statement).await?);
         }
+        row_count += rows.iter().map(|rows| rows.0.len()).sum::<usize>();
         results.push(rows);
     }
     run_prepared(connection, prepared, Statement::new("commit", [])).await?;

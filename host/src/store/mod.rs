@@ -1,7 +1,7 @@
 //! The store: one writer that commits groups of operations, and readers beside it. Apart from the
 //! commands on a database at rest, only the store knows where the data is.
 
-mod failures;
+pub mod failures;
 mod group;
 mod job;
 mod job_queue;
@@ -27,7 +27,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::awake::Moment;
 use crate::clock;
-use crate::delivery::{Delivery, Requester};
+use crate::delivery::{Delivery, Payer, Requester};
 use crate::limits::client_address::ClientNetwork;
 use crate::limits::remembered::Remembered;
 use crate::store::job::{Job, Submitted, bytes};
@@ -190,7 +190,7 @@ impl Store {
         O: Operation + 'static,
         O::Output: Send + 'static,
     {
-        let running = self.run_from(&self.own, None, ctx, operation);
+        let running = self.run_from(&self.own, (None, None), ctx, operation);
         let outcome = running.await;
         if let Err(Error::Internal(detail)) = &outcome {
             tracing::error!(detail, "an operation failed");
@@ -207,12 +207,12 @@ impl Store {
         self.run(Context::anonymous(clock::now()), operation).await
     }
 
-    /// Runs an operation of this source; `requester` gets none of its pushes. The caller logs a
-    /// failure.
+    /// Runs an operation of this source. The requester gets none of its pushes, and the payer pays for
+    /// them. The caller logs a failure.
     pub async fn run_from<O>(
         &self,
         source: &Source,
-        requester: Requester,
+        caller: (Requester, Payer),
         ctx: Context,
         operation: O,
     ) -> Result<O::Output, Error>
@@ -228,7 +228,7 @@ impl Store {
                 done();
                 return None;
             }
-            Some(Delivery::pushes(requester, outbox, done))
+            Some(Delivery::pushes(caller, outbox, done))
         })
         .await?;
         let outcome = result.await;
@@ -398,6 +398,44 @@ mod tests {
             assert_eq!(finished.recv().await, Some(Ok(1)));
         }
         drain.abort();
+    }
+
+    /// One operation of many rows does not share its commit with many others like it.
+    #[tokio::test]
+    async fn a_group_ends_when_it_has_many_rows() {
+        let folder = tempfile::TempDir::new().expect("a folder");
+        let (deliveries, mut delivered) = mpsc::channel(1000);
+        let (store, threads) = open_in(&folder, deliveries).await;
+        let many = "with recursive n(i) as (select 1 union all select i + 1 from n where i < 3000)
+            insert into conversations (name) select 'x' from n returning id";
+        // While the first one waits for the receiver, the others queue.
+        let submit = |sql| {
+            let then =
+                |outcome: Result<usize, Error>, _| outcome.is_ok().then(|| Change::Missed.into());
+            store.submit(
+                &store.own,
+                Context::anonymous(0),
+                probe(sql, Access::Write),
+                then,
+            )
+        };
+        for _ in 0..40 {
+            submit(many).await.expect("submitted");
+        }
+        let (mut commits, mut operations) = (0, 0);
+        while operations < 40 {
+            let batch = delivered.recv().await.expect("a commit");
+            // The second operation of a commit passes the limit, so there is no third.
+            assert!((1..=2).contains(&batch.len()), "{}", batch.len());
+            commits += 1;
+            operations += batch.len();
+        }
+        assert!(commits >= 20);
+        let stored = outcomes(&store, vec![probe(SELECT, Access::Read)]).await;
+        assert_eq!(stored, [Ok(40 * 3000)]);
+        tokio::task::spawn_blocking(|| threads.stop())
+            .await
+            .expect("no panic");
     }
 
     #[tokio::test]

@@ -1,7 +1,7 @@
 //! The reader threads: they share a queue, and each runs one job at a time.
 
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use handler::Access;
 use tokio::sync::mpsc;
@@ -20,10 +20,14 @@ pub fn read_all(
     deliveries: &mpsc::Sender<Vec<Delivery>>,
 ) {
     while let Some(job) = next(queue) {
+        let (source, started) = (job.room.address, Instant::now());
         let mut told = Vec::new();
         let jobs = refuse_late(vec![job], timeout, &mut told);
         run_group(&mut database, Access::Read, jobs, timeout, &mut told);
         tell(deliveries, told);
+        if let Ok(mut queue) = queue.lock() {
+            queue.charge(source, started.elapsed());
+        }
     }
 }
 

@@ -1,11 +1,13 @@
-//! The sources of operations, and what each source may have in the queues.
+//! The sources of operations, and what each source may have in the queues and in memory.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::limits::answer_room::AnswerShare;
 use crate::limits::client_address::ClientNetwork;
+use crate::limits::unfinished::Unfinished;
 
 /// Bytes that may wait for the writer, and for the readers.
 pub const QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -18,6 +20,8 @@ pub struct Source {
     address: Option<ClientNetwork>,
     writes: Arc<Semaphore>,
     reads: Arc<Semaphore>,
+    pub answers: AnswerShare,
+    pub unfinished: Unfinished,
 }
 
 impl Source {
@@ -34,7 +38,14 @@ impl Source {
             address,
             writes: Arc::new(Semaphore::new(bytes)),
             reads: Arc::new(Semaphore::new(bytes)),
+            answers: AnswerShare::of_address(),
+            unfinished: Unfinished::of_address(),
         }
+    }
+
+    #[cfg(test)]
+    pub fn address(&self) -> Option<ClientNetwork> {
+        self.address
     }
 
     pub fn writes(&self) -> &Arc<Semaphore> {

@@ -1,13 +1,18 @@
 //! A connection to a local or remote database: groups of operations, each group in one transaction.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use handler::{Access, Rows, Statement};
 
 use crate::store::failures::Failure;
 use crate::store::local::LocalDatabase;
 use crate::store::remote::{RemoteReader, RemoteWriter};
+
+/// A commit to a file takes no further operations after this time, or this many returned rows: one
+/// operation may store 10,000 members, and all others wait for it.
+const COMMIT_TIME: Duration = Duration::from_millis(10);
+pub const COMMIT_ROWS: usize = 4_000;
 
 pub enum Transactor {
     Local(LocalDatabase),
@@ -16,7 +21,8 @@ pub enum Transactor {
 }
 
 impl Transactor {
-    /// Runs operations in one transaction; returns the rows of each. libsql panics on some values
+    /// Runs operations in one transaction; returns the rows of each. On a file, those after the first
+    /// may be left out if they took long: then there are rows of fewer. libsql panics on some values
     /// that a file may hold, for example text that is not UTF-8.
     pub fn transact(
         &mut self,
@@ -29,7 +35,9 @@ impl Transactor {
                 if let Some(lost) = database.lost_file() {
                     return Err(Failure::Unavailable(lost));
                 }
-                let rows = database.transact(access, operations);
+                let started = Instant::now();
+                let goes_on = |rows| rows < COMMIT_ROWS && started.elapsed() < COMMIT_TIME;
+                let rows = database.transact_while(access, operations, goes_on);
                 let rows = rows.map_err(|error| Failure::of_local(&error))?;
                 match database.lost_file() {
                     // Nobody may take it for stored.

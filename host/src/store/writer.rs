@@ -42,7 +42,9 @@ pub fn write_groups(
             let rest = jobs.split_off(fitting(&jobs));
             let mut told = Vec::new();
             let jobs_in_time = refuse_late(jobs, timeout, &mut told);
-            run_group(
+            let sources: Vec<_> = jobs_in_time.iter().map(|job| job.room.address).collect();
+            let began = Instant::now();
+            let mut undone = run_group(
                 &mut database,
                 Access::Write,
                 jobs_in_time,
@@ -50,7 +52,19 @@ pub fn write_groups(
                 &mut told,
             );
             tell(deliveries, told);
-            jobs = rest;
+            let done = sources.len() - undone.len();
+            let cost = began.elapsed() / done.max(1) as u32;
+            for source in &sources[..done] {
+                queue.charge(*source, cost);
+            }
+            if undone.is_empty() {
+                jobs = rest;
+            } else {
+                // What others have sent meanwhile may have its turn before them.
+                undone.extend(rest);
+                queue.put_back(undone);
+                jobs = Vec::new();
+            }
         }
         last_time = started.elapsed();
         if let Transactor::Local(database) = &mut database {

@@ -185,6 +185,7 @@ fn check(chat: &Chat, index: usize, text: &str) {
     let Event {
         envelope,
         operation,
+        ..
     } = Event::parse(text);
     let refusal = operation.as_ref().err().map(Error::to_string);
     let expected = expected(text);

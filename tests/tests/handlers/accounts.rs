@@ -7,7 +7,7 @@ use handler::account::token::{LIFETIME_SECONDS, TokenKey};
 use handler::cluster::gone::{Gone, HostGone};
 use handler::cluster::lease::{self, HostAlive, HostStarted, OtherHosts};
 use handler::cluster::returned::HostReturned;
-use handler::presence::{Arrival, Connected, Disconnected};
+use handler::presence::{ARRIVAL_CONVERSATIONS_MAX, Arrival, Connected, Disconnected};
 use handler::{Audience, Error, Output};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, crypto, encode};
 use serde_json::value::RawValue;
@@ -492,6 +492,32 @@ fn parsed(outbox: &[Output]) -> Vec<(Audience, Value)> {
     pushes.collect()
 }
 
+/// What a connect costs does not grow with the conversations of its user.
+#[tokio::test]
+async fn a_socket_is_stored_with_few_of_its_conversations() {
+    let world = World::new().await;
+    for (conversations, is_complete) in [
+        (ARRIVAL_CONVERSATIONS_MAX, true),
+        (ARRIVAL_CONVERSATIONS_MAX + 1, false),
+        (ARRIVAL_CONVERSATIONS_MAX + 2, false),
+    ] {
+        world
+            .db
+            .execute_batch(&format!(
+                "delete from members where user_id = 1;
+                 with recursive n(i) as (select 1 union all select i + 1 from n where i < {conversations})
+                     insert into members (conversation_id, user_id) select 1000 + i, 1 from n"
+            ))
+            .await
+            .expect("members");
+        let (outcome, _) = world.run("", &connected("alice")).await;
+        let arrival = outcome.expect("an arrival");
+        assert_eq!(arrival.is_complete, is_complete, "{conversations}");
+        let read = arrival.conversations.len();
+        assert_eq!(read, conversations.min(ARRIVAL_CONVERSATIONS_MAX + 1));
+    }
+}
+
 #[tokio::test]
 async fn only_the_first_and_the_last_socket_change_presence() {
     let world = World::new().await;
@@ -499,6 +525,7 @@ async fn only_the_first_and_the_last_socket_change_presence() {
     let session = Arrival {
         user_id: 1,
         conversations: vec![(1, 0)],
+        is_complete: true,
     };
     for is_first in [true, false, false] {
         let (outcome, outbox) = world.run("", &connected("alice")).await;

@@ -189,6 +189,7 @@ impl Concluded {
         let Event {
             envelope,
             operation,
+            ..
         } = Event::parse(text);
         let operation = operation?;
         let mut rows = database.transact(operation.access(), vec![operation.statements(&ctx)])?;

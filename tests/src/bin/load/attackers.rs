@@ -11,7 +11,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::sleep;
 
-use crate::attacks::{ATTACKERS, BUSY_CONVERSATION, LONG_CONVERSATION, VISITOR, cookie};
+use crate::attacks::{
+    ATTACKERS, BUSY_CONVERSATION, CROWD, CROWDED_CONVERSATION, LIST_USERS, LONG_CONVERSATION,
+    VISITOR, cookie,
+};
 use crate::frame::{PING, TEXT, frame};
 use crate::socket::Socket;
 
@@ -61,6 +64,24 @@ pub enum Attack {
     Syncs,
     /// The same, with 1 MiB of revs.
     LargeSyncs,
+    /// Three users whose 99 sockets each request 16 MiB of conversations and read nothing.
+    UnreadLists,
+    /// The same, but each socket reads 64 KiB a second.
+    HardlyReadLists,
+    /// 2,000 sockets of 40 users that send a message of 1 MiB except for its last byte.
+    Unfinished,
+    /// 20 sockets of users in 10,000 conversations that come and go.
+    LargeConnects,
+    /// Two sockets of a user in 10,000 conversations request all of them, and two everything missed.
+    HeavyReads,
+    /// 20 sockets that create conversations of 11.
+    SmallCreations,
+    /// A socket that creates conversations of 9,999, of whom 1,000 are online.
+    LargeCreations,
+    /// 2,000 sockets in a conversation to which one user sends as much as allowed.
+    Crowd,
+    /// Four sockets of one user that send 64 KiB in each message.
+    LargeMessages,
 }
 
 impl Attack {
@@ -173,6 +194,83 @@ pub async fn attack(attackers: Attackers) {
             let sync = event(json!({ "type": "sync", "revs": revs }));
             swarm(SOCKETS, |index| pace(address, index, sync.clone())).await;
         }
+        Attack::UnreadLists => {
+            let get = event(json!({ "type": "get_conversations" }));
+            let ask = |index| ask_in_vain(address, index % LIST_USERS, get.clone(), 0);
+            swarm(99 * LIST_USERS, ask).await;
+        }
+        Attack::HardlyReadLists => {
+            let get = event(json!({ "type": "get_conversations" }));
+            let ask = |index| ask_in_vain(address, index % LIST_USERS, get.clone(), 64 * 1024);
+            swarm(99 * LIST_USERS, ask).await;
+        }
+        Attack::Unfinished => {
+            let mut whole = event(json!({ "type": "ping", "x": "x".repeat(1024 * 1024 - 30) }));
+            whole.pop();
+            let send = |index: usize| {
+                let unfinished = whole.clone();
+                async move {
+                    let mut socket = connect(address, index % 40).await?;
+                    socket.sink.write_all(&unfinished).await?;
+                    socket.receive().await?;
+                    Ok(())
+                }
+            };
+            swarm(2000, send).await;
+        }
+        Attack::LargeConnects => {
+            swarm(SOCKETS, |index| async move {
+                connect(address, index).await?;
+                Ok(())
+            })
+            .await;
+        }
+        Attack::HeavyReads => {
+            let get = event(json!({ "type": "get_conversations" }));
+            let sync = event(json!({ "type": "sync" }));
+            let read = |index: usize| pace(address, 0, [&get, &sync][index % 2].clone());
+            swarm(4, read).await;
+        }
+        Attack::SmallCreations => {
+            let members: Vec<_> = (1..11).map(|index| format!("attacker-{index}")).collect();
+            let create = event(json!({ "type": "create_conversation", "members": members }));
+            swarm(SOCKETS, |index| flood(address, index, create.clone())).await;
+        }
+        Attack::LargeCreations => {
+            let online = (0..ATTACKERS).map(|index| format!("attacker-{index}"));
+            let others = (0..CROWD - ATTACKERS - 1).map(|index| format!("member-{index}"));
+            let members: Vec<_> = online.chain(others).collect();
+            let create = event(json!({ "type": "create_conversation", "members": members }));
+            let part = |index| {
+                let create = create.clone();
+                async move {
+                    match index {
+                        ATTACKERS => flood(address, 0, create).await,
+                        _ => stay(address, index).await,
+                    }
+                }
+            };
+            swarm(ATTACKERS + 1, part).await;
+        }
+        Attack::Crowd => {
+            let short = event(json!({
+                "type": "send_message", "conversation_id": CROWDED_CONVERSATION, "content": "short",
+            }));
+            let part = |index| {
+                let short = short.clone();
+                async move {
+                    match index {
+                        ..8 => flood(address, 0, short).await,
+                        _ => stay(address, index % ATTACKERS).await,
+                    }
+                }
+            };
+            swarm(2 * ATTACKERS + 8, part).await;
+        }
+        Attack::LargeMessages => {
+            let large = send(0, &"x".repeat(64 * 1024));
+            swarm(4, |_| flood(address, 0, large.clone())).await;
+        }
     }
 }
 
@@ -233,6 +331,24 @@ async fn pace(address: SocketAddr, index: usize, frame: Vec<u8>) -> anyhow::Resu
         ticks.tick().await;
         socket.sink.write_all(&frame).await?;
         socket.receive().await?;
+    }
+}
+
+/// Sends a request each second, and reads only so many bytes of the answers.
+async fn ask_in_vain(
+    address: SocketAddr,
+    index: usize,
+    request: Vec<u8>,
+    bytes: usize,
+) -> anyhow::Result<()> {
+    let Socket {
+        mut source,
+        mut sink,
+    } = connect(address, index).await?;
+    loop {
+        sink.write_all(&request).await?;
+        sleep(Duration::from_secs(1)).await;
+        source.discard(bytes).await?;
     }
 }
 

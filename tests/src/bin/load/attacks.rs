@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -18,7 +18,7 @@ use tokio::time::{Instant, interval_at, sleep, sleep_until, timeout};
 
 use crate::attackers::Attack;
 use crate::floor::Floor;
-use crate::machine::{cpu_seconds, resident_kib};
+use crate::machine::{cpu_seconds, peak_resident_kib};
 use crate::measurement::{Latency, median};
 use crate::order::Place;
 use crate::socket::Socket;
@@ -45,6 +45,12 @@ pub const ATTACKERS: usize = 1000;
 pub const BUSY_CONVERSATION: i64 = 2001;
 /// A page of its history is 100 messages of 10 KB.
 pub const LONG_CONVERSATION: i64 = 2002;
+/// All attackers are in it.
+pub const CROWDED_CONVERSATION: i64 = 2003;
+/// Users who are in many conversations with a long last message.
+pub const LIST_USERS: usize = 3;
+/// As many members as a conversation may have.
+pub const CROWD: usize = 9_999;
 /// The user whose password is guessed, and who logs in meanwhile.
 pub const VISITOR: &str = "visitor";
 /// The time from the start of an attack until it is assumed to have its full effect.
@@ -69,7 +75,7 @@ pub async fn attacks(arguments: Attacks) -> anyhow::Result<()> {
         let (mut quiet, mut attacked) = (Rounds::default(), Rounds::default());
         // Each attack has a file of its own, so that it does not suffer from what another has
         // stored.
-        let host = AttackedHost::start().await?;
+        let host = AttackedHost::start(*attack).await?;
         for _ in 0..arguments.rounds {
             let length = Duration::from_secs(arguments.seconds);
             quiet.add(host.round(None, length).await?);
@@ -93,11 +99,13 @@ pub async fn attacks(arguments: Attacks) -> anyhow::Result<()> {
 struct Round {
     replies: Vec<Duration>,
     pushes: Vec<Duration>,
-    logins: Vec<Duration>,
-    connects: Vec<Duration>,
+    visits: Visits,
     failures: BTreeMap<String, usize>,
     host_cpus: f64,
+    /// The highest so far.
     host_mib: f64,
+    /// By which the data file and its log grew, per second.
+    disk_mib: f64,
     /// The host's metrics that have risen.
     seen: BTreeMap<String, f64>,
 }
@@ -112,11 +120,12 @@ struct Rounds {
 
 impl Rounds {
     fn add(&mut self, mut round: Round) {
-        let [replies, pushes, logins, connects] = [
+        let [replies, pushes, logins, connects, reads] = [
             &mut round.replies,
             &mut round.pushes,
-            &mut round.logins,
-            &mut round.connects,
+            &mut round.visits.logins,
+            &mut round.visits.connects,
+            &mut round.visits.reads,
         ]
         .map(|times| Latency::of(std::mem::take(times)));
         for (name, figure) in [
@@ -128,8 +137,10 @@ impl Rounds {
             ("push max", pushes.max),
             ("login", logins.p50),
             ("connect", connects.p50),
+            ("read", reads.p50),
             ("host CPUs", round.host_cpus),
             ("host MiB", round.host_mib),
+            ("disk MiB/s", round.disk_mib),
         ] {
             self.figures.entry(name).or_default().push(figure);
         }
@@ -156,13 +167,15 @@ impl Rounds {
     fn text(&self) -> String {
         let figures = |names: [&str; 3]| names.map(|name| format!("{:.1}", self.median(name)));
         format!(
-            "reply p50, p99, max {}; push {}; login {:.0}, new socket {:.1}; host: {:.2} CPUs, {:.0} MiB; failures: {}",
+            "reply p50, p99, max {}; push {}; login {:.0}, new socket {:.1}, first read {:.1}; host: {:.2} CPUs, {:.0} MiB, disk {:.1} MiB/s; failures: {}",
             figures(["reply p50", "reply p99", "reply max"]).join(", "),
             figures(["push p50", "push p99", "push max"]).join(", "),
             self.median("login"),
             self.median("connect"),
+            self.median("read"),
             self.median("host CPUs"),
             self.median("host MiB"),
+            self.median("disk MiB/s"),
             match self.failures.is_empty() {
                 true => "none".into(),
                 false => format!("{:?}", self.failures),
@@ -189,14 +202,15 @@ impl Rounds {
 struct AttackedHost {
     process: Process,
     metrics: SocketAddr,
+    file: PathBuf,
     _folder: tempfile::TempDir,
 }
 
 impl AttackedHost {
-    async fn start() -> anyhow::Result<Self> {
+    async fn start(attack: Attack) -> anyhow::Result<Self> {
         let folder = tempfile::TempDir::new()?;
         let (file, log) = (folder.path().join("chat.db"), folder.path().join("log"));
-        populate(&file).await?;
+        populate(&file, attack).await?;
         let variables = [
             ("DBPATH", file.as_os_str()),
             ("METRICS_ADDR", OsStr::new("127.0.0.1:0")),
@@ -220,6 +234,7 @@ impl AttackedHost {
         Ok(AttackedHost {
             metrics: metrics.await?,
             process,
+            file,
             _folder: folder,
         })
     }
@@ -236,6 +251,7 @@ impl AttackedHost {
         sleep(BUILD_UP).await;
         let (id, started) = (Some(self.process.id()), Instant::now());
         let (used, end) = (cpu_seconds(id)?, started + length);
+        let stored = self.file_mib();
         let chats = pairs.into_iter().enumerate().map(|(index, pair)| {
             // The pairs do not all send at the same time.
             let first = started + SEND_INTERVAL * index as u32 / PAIRS as u32;
@@ -246,7 +262,8 @@ impl AttackedHost {
         sleep_until(end).await;
         let mut round = Round {
             host_cpus: (cpu_seconds(id)? - used) / length.as_secs_f64(),
-            host_mib: resident_kib(self.process.id())? / 1024.0,
+            host_mib: peak_resident_kib(self.process.id())? / 1024.0,
+            disk_mib: (self.file_mib() - stored) / length.as_secs_f64(),
             ..Round::default()
         };
         // This is read during the attack, because the number of open connections is not a counter.
@@ -268,15 +285,23 @@ impl AttackedHost {
                 Err(error) => failed(format!("a pair: {error:#}")),
             }
         }
-        let (logins, connects, failures) = visits.await?;
+        let (visits, failures) = visits.await?;
         failures.into_iter().for_each(&mut failed);
-        (round.logins, round.connects) = (logins, connects);
+        round.visits = visits;
         if let Some(mut attackers) = attackers {
             attackers.kill().await?;
         }
         // Give the host time to deal with what the attackers have left behind.
         sleep(Duration::from_secs(1)).await;
         Ok(round)
+    }
+
+    /// The size of the data file and its write-ahead log.
+    fn file_mib(&self) -> f64 {
+        let mut log = self.file.clone().into_os_string();
+        log.push("-wal");
+        let bytes = |path: &Path| path.metadata().map_or(0, |metadata| metadata.len());
+        (bytes(&self.file) + bytes(log.as_ref())) as f64 / (1024.0 * 1024.0)
     }
 
     /// Starts this program again as the attackers, at the lowest priority.
@@ -310,7 +335,7 @@ impl AttackedHost {
 }
 
 /// Fills a file with the users and the conversations that the attackers use.
-async fn populate(path: &Path) -> anyhow::Result<()> {
+async fn populate(path: &Path, attack: Attack) -> anyhow::Result<()> {
     let db = Floor::open_file(path).await?;
     let hash = password::hash(PASSWORD, [7; 16]);
     let content = "x".repeat(10_000);
@@ -340,6 +365,40 @@ async fn populate(path: &Path) -> anyhow::Result<()> {
          commit;"
     ))
     .await?;
+    // A table of the numbers below `count`.
+    let numbers = |count: usize| {
+        format!(
+            "(with recursive n(value) as (select 0 union all select value + 1 from n where value + 1 < {count})
+              select value from n)"
+        )
+    };
+    let more = match attack {
+        Attack::UnreadLists | Attack::HardlyReadLists => format!(
+            "insert into conversations (id, name, rev) select 10000 + value, 'list', 1 from {lists};
+             insert into members (conversation_id, user_id)
+                 select 10000 + value, (select id from users where username = 'attacker-' || (value % {LIST_USERS})) from {lists};
+             insert into messages (sender_id, conversation_id, content, rev)
+                 select 1, 10000 + value, hex(zeroblob(32 * 1024)), 1 from {lists};
+             update conversations set activity = (select id from messages where conversation_id = conversations.id) where id >= 10000;",
+            lists = numbers(255 * LIST_USERS),
+        ),
+        Attack::LargeConnects | Attack::HeavyReads => format!("
+             insert into conversations (id, name, rev) select 10000 + value, 'many', 1 from {many};
+             insert into members (conversation_id, user_id)
+                 select 10000 + value, u.id from users u, {many} where username in (
+                     select 'attacker-' || value from {few});", many = numbers(10_000), few = numbers(20)),
+        Attack::LargeCreations => format!(
+            "insert into users (username, fullname, password) select 'member-' || value, 'member', '' from {others};",
+            others = numbers(CROWD),
+        ),
+        Attack::Crowd => format!(
+            "insert into conversations (id, name) values ({CROWDED_CONVERSATION}, 'crowded');
+             insert into members (conversation_id, user_id)
+                 select {CROWDED_CONVERSATION}, id from users where username like 'attacker%';"
+        ),
+        _ => String::new(),
+    };
+    db.execute_batch(&format!("begin; {more} commit;")).await?;
     Ok(())
 }
 
@@ -420,9 +479,19 @@ async fn chat(mut pair: Pair, first: Instant, end: Instant) -> anyhow::Result<Ch
     Ok((replies, pushes, refused))
 }
 
-/// Twice a second, a user logs in and opens a socket. Returns the times of both, and the failures.
-async fn visit(address: SocketAddr, end: Instant) -> Chatted {
-    let (mut logins, mut connects, mut failures) = (vec![], vec![], vec![]);
+/// The times that a visitor's steps took.
+#[derive(Default)]
+struct Visits {
+    logins: Vec<Duration>,
+    connects: Vec<Duration>,
+    reads: Vec<Duration>,
+}
+
+/// Twice a second, a user logs in, opens a socket and reads. Returns the times of these, and the
+/// failures.
+async fn visit(address: SocketAddr, end: Instant) -> (Visits, Vec<String>) {
+    let (mut visits, mut failures) = (Visits::default(), vec![]);
+    let get = json!({ "type": "get_conversations", "limit": 20 }).to_string();
     let body = json!({ "username": VISITOR, "password": PASSWORD }).to_string();
     let mut ticks = tokio::time::interval(Duration::from_millis(500));
     while Instant::now() < end {
@@ -432,7 +501,7 @@ async fn visit(address: SocketAddr, end: Instant) -> Chatted {
         let headers = [("x-forwarded-for", &*from)];
         let login = request(address, "POST", "/auth/login", &headers, body.clone());
         match timeout(PATIENCE, login).await {
-            Ok(answer) if answer.status == 202 => logins.push(started.elapsed()),
+            Ok(answer) if answer.status == 202 => visits.logins.push(started.elapsed()),
             Ok(answer) => failures.push(format!("login: {}", answer.status)),
             Err(_) => failures.push(format!("login: no answer in {PATIENCE:?}")),
         }
@@ -441,13 +510,20 @@ async fn visit(address: SocketAddr, end: Instant) -> Chatted {
             let mut socket = Socket::connect(address, &cookie(VISITOR)).await?;
             socket.send(r#"{"type": "ping"}"#).await?;
             socket.receive().await?;
-            anyhow::Ok(())
+            let connected = started.elapsed();
+            socket.send(&get).await?;
+            let answer = String::from_utf8_lossy(socket.receive().await?).into_owned();
+            ensure!(answer.contains(r#""success":true"#), "{answer}");
+            anyhow::Ok((connected, started.elapsed() - connected))
         };
         match timeout(PATIENCE, connect).await {
-            Ok(Ok(())) => connects.push(started.elapsed()),
+            Ok(Ok((connect, read))) => {
+                visits.connects.push(connect);
+                visits.reads.push(read);
+            }
             Ok(Err(error)) => failures.push(format!("new socket: {error}")),
             Err(_) => failures.push(format!("new socket: no answer in {PATIENCE:?}")),
         }
     }
-    (logins, connects, failures)
+    (visits, failures)
 }

@@ -40,6 +40,11 @@ pub fn resident_kib(id: u32) -> Result<f64> {
     memory_kib(id, "VmRSS:")
 }
 
+/// The most resident memory that a process has had.
+pub fn peak_resident_kib(id: u32) -> Result<f64> {
+    memory_kib(id, "VmHWM:")
+}
+
 /// The part of the resident memory that does not belong to files.
 pub fn anonymous_kib(id: u32) -> Result<f64> {
     memory_kib(id, "RssAnon:")

@@ -94,6 +94,18 @@ impl Source {
         }
     }
 
+    /// Reads and forgets at most this many bytes, whatever they are.
+    pub async fn discard(&mut self, bytes: usize) -> anyhow::Result<()> {
+        let mut input = vec![0; bytes];
+        if bytes > 0 {
+            ensure!(
+                self.stream.read(&mut input).await? > 0,
+                "the host closed the connection"
+            );
+        }
+        Ok(())
+    }
+
     pub fn payload(&self) -> &[u8] {
         &self.input[self.head..self.taken]
     }

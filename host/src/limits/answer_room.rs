@@ -1,0 +1,242 @@
+//! Memory for answers. Room for an answer is found before its request runs, and held until the
+//! client has read the answer. So memory is bounded whatever clients do not read.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use handler::Error;
+use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+/// Bytes of answers that may be under way or unread, of one user, of one address and in all.
+const USER_BYTES_MAX: usize = 32 * 1024 * 1024;
+const ADDRESS_BYTES_MAX: usize = 64 * 1024 * 1024;
+const ALL_BYTES_MAX: usize = 96 * 1024 * 1024;
+/// Answers that are not larger are not counted: few of them wait for one socket.
+const FREE_BYTES: usize = 1024;
+/// How long a request waits for room before it is refused as `Unavailable`.
+const ROOM_WAIT: Duration = Duration::from_secs(2);
+/// How often another socket is closed while there is no room at all.
+const PRESS_INTERVAL: Duration = Duration::from_millis(20);
+
+/// The room of a user, or of an address.
+pub struct AnswerShare(Arc<Semaphore>);
+
+impl AnswerShare {
+    pub fn of_user() -> Self {
+        AnswerShare(Arc::new(Semaphore::new(USER_BYTES_MAX)))
+    }
+
+    pub fn of_address() -> Self {
+        AnswerShare(Arc::new(Semaphore::new(ADDRESS_BYTES_MAX)))
+    }
+}
+
+/// The room of all clients together.
+pub struct AllAnswers {
+    room: Arc<Semaphore>,
+    /// Requests that wait for the room of all take turns.
+    turn: Mutex<()>,
+    waiting: AtomicUsize,
+    /// Wakes the socket whose answer has waited longest for its client.
+    pressed: Notify,
+}
+
+/// Room for one answer. The shares get it back when it is dropped.
+pub struct AnswerRoom([OwnedSemaphorePermit; 3]);
+
+impl AllAnswers {
+    pub fn new() -> Self {
+        AllAnswers {
+            room: Arc::new(Semaphore::new(ALL_BYTES_MAX)),
+            turn: Mutex::default(),
+            waiting: AtomicUsize::new(0),
+            pressed: Notify::new(),
+        }
+    }
+
+    /// Room for an answer of at most this many bytes; `None` if it needs none. Waits for it, but at
+    /// most `ROOM_WAIT`.
+    pub async fn room(
+        &self,
+        user: &AnswerShare,
+        address: &AnswerShare,
+        bytes: usize,
+    ) -> Result<Option<AnswerRoom>, Error> {
+        if bytes <= FREE_BYTES {
+            return Ok(None);
+        }
+        // So that a user who has not read one answer can get another, however large.
+        let bytes = bytes.min(USER_BYTES_MAX / 2) as u32;
+        let (user, address) = (&user.0, &address.0);
+        let at_once = || {
+            let user = user.clone().try_acquire_many_owned(bytes).ok()?;
+            let address = address.clone().try_acquire_many_owned(bytes).ok()?;
+            let all = self.room.clone().try_acquire_many_owned(bytes).ok()?;
+            Some(AnswerRoom([user, address, all]))
+        };
+        let in_time = async {
+            let user = user.clone().acquire_many_owned(bytes).await.ok()?;
+            let address = address.clone().acquire_many_owned(bytes).await.ok()?;
+            Some(AnswerRoom([user, address, self.press(bytes).await?]))
+        };
+        let room = match at_once() {
+            Some(room) => Some(room),
+            None => timeout(ROOM_WAIT, in_time).await.ok().flatten(),
+        };
+        let busy = Error::Unavailable {
+            retry_after_seconds: 1,
+        };
+        room.map(Some).ok_or(busy)
+    }
+
+    /// Waits for room, and has sockets closed meanwhile, one after the other, whose clients do not
+    /// read their answers. Otherwise a few could stop everybody else.
+    async fn press(&self, bytes: u32) -> Option<OwnedSemaphorePermit> {
+        let _turn = self.turn.lock().await;
+        let _waiting = Waiting::new(&self.waiting);
+        loop {
+            let room = self.room.clone().acquire_many_owned(bytes);
+            match timeout(PRESS_INTERVAL, room).await {
+                Ok(room) => return room.ok(),
+                Err(_) => self.pressed.notify_one(),
+            }
+        }
+    }
+
+    /// Waits until there is no room for others, and none of the sockets that wait here has waited
+    /// longer.
+    pub async fn pressed(&self) {
+        loop {
+            self.pressed.notified().await;
+            if self.waiting.load(Ordering::Relaxed) > 0 {
+                return;
+            }
+        }
+    }
+}
+
+/// Counts a request while it waits.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Waiting(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// An answer's frame with its room.
+struct Held {
+    frame: Bytes,
+    _room: AnswerRoom,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.frame
+    }
+}
+
+impl AnswerRoom {
+    /// Gives back what the answer does not need. The rest is held as long as the frame exists.
+    pub fn hold(mut self, frame: Bytes) -> Bytes {
+        if frame.len() <= FREE_BYTES {
+            return frame;
+        }
+        for permit in &mut self.0 {
+            let surplus = permit.num_permits().saturating_sub(frame.len());
+            drop(permit.split(surplus));
+        }
+        Bytes::from_owner(Held { frame, _room: self })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: usize = 1024 * 1024;
+
+    async fn take(
+        all: &AllAnswers,
+        user: &AnswerShare,
+        address: &AnswerShare,
+        bytes: usize,
+    ) -> Result<Bytes, &'static str> {
+        let room = all.room(user, address, bytes).await;
+        let room = room.map_err(|error| error.code())?;
+        let frame = Bytes::from(vec![0; bytes]);
+        Ok(room.map_or(frame.clone(), |room| room.hold(frame)))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_user_and_an_address_have_their_shares() {
+        let (all, address) = (AllAnswers::new(), AnswerShare::of_address());
+        let users: Vec<_> = (0..3).map(|_| AnswerShare::of_user()).collect();
+        let mut unread = Vec::new();
+        for user in &users[..2] {
+            for _ in 0..2 {
+                unread.push(take(&all, user, &address, 16 * MIB).await);
+            }
+            assert_eq!(take(&all, user, &address, MIB).await, Err("unavailable"));
+        }
+        assert!(unread.iter().all(Result::is_ok));
+        // The address is full, but another one is not, and small answers need no room.
+        let third = &users[2];
+        assert_eq!(take(&all, third, &address, MIB).await, Err("unavailable"));
+        assert!(take(&all, third, &address, FREE_BYTES).await.is_ok());
+        let other = AnswerShare::of_address();
+        assert!(take(&all, third, &other, 16 * MIB).await.is_ok());
+        // What was read makes room.
+        unread.pop();
+        assert!(take(&all, third, &address, 16 * MIB).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_holds_no_more_than_its_bytes() {
+        let (all, user) = (AllAnswers::new(), AnswerShare::of_user());
+        let address = AnswerShare::of_address();
+        let mut unread = Vec::new();
+        for _ in 0..100 {
+            let room = all.room(&user, &address, 16 * MIB).await;
+            let room = room.expect("room").expect("a large answer");
+            unread.push(room.hold(vec![0; 64 * 1024].into()));
+        }
+        drop(unread);
+        let shares = [&user.0, &address.0, &all.room];
+        let left = shares.map(|share| share.available_permits());
+        assert_eq!(left, [USER_BYTES_MAX, ADDRESS_BYTES_MAX, ALL_BYTES_MAX]);
+    }
+
+    /// Two addresses hold all the room. A third one gets some, because the answer that has waited
+    /// longest is given up.
+    #[tokio::test(start_paused = true)]
+    async fn nobody_can_hold_all_the_room() {
+        let all = Arc::new(AllAnswers::new());
+        let (given_up, mut order) = tokio::sync::mpsc::unbounded_channel();
+        for number in 0..6 {
+            let (all, given_up) = (all.clone(), given_up.clone());
+            let (user, address) = (AnswerShare::of_user(), AnswerShare::of_address());
+            let unread = take(&all, &user, &address, 16 * MIB).await;
+            tokio::spawn(async move {
+                all.pressed().await;
+                drop(unread);
+                let _ = given_up.send(number);
+            });
+            tokio::task::yield_now().await;
+        }
+        let (user, address) = (AnswerShare::of_user(), AnswerShare::of_address());
+        assert!(take(&all, &user, &address, 16 * MIB).await.is_ok());
+        assert_eq!(order.recv().await, Some(0));
+        assert!(order.try_recv().is_err(), "one was enough");
+    }
+}
