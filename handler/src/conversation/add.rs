@@ -40,7 +40,6 @@ struct Named {
     is_member: bool,
     /// Joined at the latest change of the members.
     is_newest: bool,
-    has_room: bool,
 }
 
 impl Named {
@@ -51,7 +50,6 @@ impl Named {
             username: columns.text(),
             is_member: columns.flag(),
             is_newest: columns.flag(),
-            has_room: columns.flag(),
         }
     }
 }
@@ -61,6 +59,13 @@ macro_rules! newcomers {
     () => {
         "from json_each(?3) join users u on u.username = value
          where not exists (select 1 from members where conversation_id = ?1 and user_id = u.id)"
+    };
+}
+
+/// Whether the user `u` is in the `?4` conversations that one may be in.
+macro_rules! is_full {
+    () => {
+        "exists (select 1 from members where user_id = u.id limit 1 offset ?4 - 1)"
     };
 }
 
@@ -85,16 +90,11 @@ impl MemberEvent for AddMembers {
                 concat!(
                     "select u.id, cast(u.username as blob), mb.user_id is not null, mb.joined_rev = ",
                     members_rev!("?1"),
-                    ", not exists (select 1 from members where user_id = u.id limit 1 offset ?3 - 1)
-                     from json_each(?2) join users u on u.username = value
+                    " from json_each(?2) join users u on u.username = value
                          left join members mb on mb.conversation_id = ?1 and mb.user_id = u.id
                      order by key"
                 ),
-                [
-                    guard.conversation_id.into(),
-                    usernames.as_str().into(),
-                    CONVERSATIONS_MAX.into(),
-                ],
+                [guard.conversation_id.into(), usernames.as_str().into()],
             ),
             Statement::new(
                 concat!(
@@ -107,8 +107,9 @@ impl MemberEvent for AddMembers {
                           where not exists (select 1 from users where username = value))
                       and not exists (select 1 ",
                     newcomers!(),
-                    " and exists (select 1 from members where user_id = u.id limit 1 offset ?4 - 1))
-                      and (select member_count from conversations where id = ?1) + (select count(*) ",
+                    " and ",
+                    is_full!(),
+                    ") and (select member_count from conversations where id = ?1) + (select count(*) ",
                     newcomers!(),
                     ") <= ?5
                      order by key returning 1"
@@ -116,13 +117,31 @@ impl MemberEvent for AddMembers {
                 [
                     guard.conversation_id.into(),
                     ctx.user_id.into(),
-                    usernames.into(),
+                    usernames.as_str().into(),
                     CONVERSATIONS_MAX.into(),
                     (MEMBERS_MAX as i64).into(),
                 ],
             ),
             raise_rev(guard, ctx, Members::Joined),
             note_members_change(guard),
+            // Finds out why nobody was added. changes() is 0 then.
+            Statement::new(
+                concat!(
+                    "select cast(u.username as blob) ",
+                    newcomers!(),
+                    " and changes() = 0 and ",
+                    may_change!(1),
+                    " and ",
+                    is_full!(),
+                    " order by key limit 1"
+                ),
+                [
+                    guard.conversation_id.into(),
+                    ctx.user_id.into(),
+                    usernames.into(),
+                    CONVERSATIONS_MAX.into(),
+                ],
+            ),
             state(guard),
         ]
     }
@@ -151,12 +170,13 @@ impl MemberEvent for AddMembers {
             return Err(no_such_user(unknown.next().map_or("", String::as_str)));
         }
         if !is_changed && !added.is_empty() {
-            let full = new.clone().find(|new| !new.has_room);
-            return Err(full.map_or_else(too_many_members, |full| {
-                too_many_conversations(&full.username)
-            }));
+            let full = rows[5].texts();
+            let full = full
+                .first()
+                .map(|username| too_many_conversations(username));
+            return Err(full.unwrap_or_else(too_many_members));
         }
-        let state = State::of(&rows[5])?;
+        let state = State::of(&rows[6])?;
         let data = json(&Added {
             conversation: &state.conversation,
             added,

@@ -112,7 +112,7 @@ impl Operation for CreateConversation {
         macro_rules! refused {
             () => {
                 "from json_each(?1) left join users u on u.username = value
-                 where u.id is null or exists (select 1 from members where user_id = u.id limit 1 offset ?2 - 1)"
+                 where (u.id is null or exists (select 1 from members where user_id = u.id limit 1 offset ?2 - 1))"
             };
         }
         /// The ids of the two users in `?1`.
@@ -121,14 +121,6 @@ impl Operation for CreateConversation {
                 "(select min(u.id) || ':' || max(u.id) from json_each(?1) join users u on u.username = value)"
             };
         }
-        let refused = Statement::new(
-            concat!(
-                "select cast(value as blob), u.id is null ",
-                refused!(),
-                " order by u.id is not null, key limit 1"
-            ),
-            [list(), CONVERSATIONS_MAX.into()],
-        );
         let (created, joined) = match ctx.is_repeat {
             true => (
                 Statement::new(
@@ -174,7 +166,16 @@ impl Operation for CreateConversation {
                 ),
             ),
         };
-        let mut statements = vec![refused, created, joined];
+        // Finds out why nothing was created. changes() is 0 then.
+        let refused = Statement::new(
+            concat!(
+                "select cast(value as blob), u.id is null ",
+                refused!(),
+                " and (?3 or changes() = 0) order by u.id is not null, key limit 1"
+            ),
+            [list(), CONVERSATIONS_MAX.into(), ctx.is_repeat.into()],
+        );
+        let mut statements = vec![created, joined, refused];
         if self.is_direct {
             statements.push(Statement::new(
                 concat!(
@@ -190,7 +191,7 @@ impl Operation for CreateConversation {
     }
 
     fn conclude(&self, ctx: &Context, rows: &[Rows], out: &mut Outbox) -> Result<Reply, Error> {
-        let [refused, created, joined, existing @ ..] = rows else {
+        let [created, joined, refused, existing @ ..] = rows else {
             return Err(Error::Internal("three statements, three results".into()));
         };
         let usernames = self.usernames(ctx);

@@ -8,27 +8,11 @@ use serde::Serialize;
 
 use crate::sql::Columns;
 
-/// The columns of a `Profile`, from a `users` row called `u` or `$user`.
+/// The columns of a `Profile`, from a `users` row called `u`.
 macro_rules! profile_columns {
     () => {
-        $crate::user::profile_columns!("u")
-    };
-    ($user:literal) => {
-        concat!(
-            "cast(",
-            $user,
-            ".username as blob), cast(",
-            $user,
-            ".fullname as blob), \
-             cast(",
-            $user,
-            ".is_online as integer), cast(",
-            $user,
-            ".last_online as integer), \
-             cast(",
-            $user,
-            ".created_at as integer)"
-        )
+        "cast(u.username as blob), cast(u.fullname as blob), \
+         cast(u.is_online as integer), cast(u.last_online as integer), cast(u.created_at as integer)"
     };
 }
 pub(crate) use profile_columns;
