@@ -30,7 +30,7 @@ pub struct Memory {
     /// The epoch that the conversations belong to.
     pub epoch: String,
     pub conversations: BTreeMap<i64, Conversation>,
-    /// Messages that are not answered yet, in the order of sending.
+    /// Messages, and changes of messages, that are not answered yet, in the order of sending.
     pub outbox: Vec<Pending>,
     /// Counts for the tests' output: what it took to get here.
     pub connections: usize,
@@ -48,20 +48,36 @@ pub struct Conversation {
     pub messages: BTreeMap<i64, Value>,
 }
 
+impl Conversation {
+    /// Takes in a message, unless it belongs to a part of the history that is not loaded: it is older
+    /// than `oldest`, the first one that the client held.
+    fn take(&mut self, oldest: Option<i64>, message: &Value) {
+        if let Some(id) = message["id"].as_i64()
+            && oldest.is_none_or(|oldest| id >= oldest)
+        {
+            self.messages.insert(id, message.clone());
+        }
+    }
+
+    fn oldest(&self) -> Option<i64> {
+        self.messages.keys().next().copied()
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct Pending {
-    conversation_id: i64,
-    content: String,
-    client_id: String,
+    event: Value,
+    /// Its `ref`; for a message also its `client_id`.
+    reference: String,
     /// Whether it was sent on the present connection.
     is_sent: bool,
 }
 
 enum Command {
-    Send {
-        conversation_id: i64,
-        content: String,
-    },
+    /// An event for the outbox.
+    Send(Value),
+    /// Answered at once.
+    Look(oneshot::Sender<Memory>),
     /// Answered when nothing is pending and everything is known.
     Settle(oneshot::Sender<Memory>),
 }
@@ -90,10 +106,23 @@ impl ReferenceClient {
 
     /// Puts a message into the outbox. It will be stored exactly once.
     pub fn send(&self, conversation_id: i64, content: String) {
-        let command = Command::Send {
-            conversation_id,
-            content,
-        };
+        let event = json!({ "type": "send_message", "conversation_id": conversation_id, "content": content });
+        self.command(Command::Send(event));
+    }
+
+    /// Puts an edit, a deletion or a reaction into the outbox.
+    pub fn change(&self, event: Value) {
+        self.command(Command::Send(event));
+    }
+
+    /// What the device holds now.
+    pub async fn look(&self) -> Memory {
+        let (done, looked) = oneshot::channel();
+        self.command(Command::Look(done));
+        looked.await.expect("the client runs")
+    }
+
+    fn command(&self, command: Command) {
         assert!(self.commands.send(command).is_ok(), "the client runs");
     }
 
@@ -101,10 +130,7 @@ impl ReferenceClient {
     /// device holds.
     pub async fn settle(&self) -> Memory {
         let (done, settled) = oneshot::channel();
-        assert!(
-            self.commands.send(Command::Settle(done)).is_ok(),
-            "the client runs"
-        );
+        self.command(Command::Settle(done));
         settled.await.expect("the client runs")
     }
 }
@@ -169,9 +195,16 @@ impl Device {
                 }
                 command = self.commands.recv() => match command {
                     None => return Ok(()),
-                    Some(Command::Send { conversation_id, content }) => {
-                        let client_id = format!("{:016x}", self.random.u64(..));
-                        self.memory.outbox.push(Pending { conversation_id, content, client_id, is_sent: false });
+                    Some(Command::Send(mut event)) => {
+                        let reference = format!("{:016x}", self.random.u64(..));
+                        event["ref"] = json!(reference);
+                        if event["type"] == "send_message" {
+                            event["client_id"] = json!(reference);
+                        }
+                        self.memory.outbox.push(Pending { event, reference, is_sent: false });
+                    }
+                    Some(Command::Look(done)) => {
+                        let _ = done.send(self.memory.clone());
                     }
                     Some(Command::Settle(done)) => {
                         self.settling.push(done);
@@ -211,11 +244,7 @@ impl Device {
             .filter(|pending| !pending.is_sent)
         {
             pending.is_sent = true;
-            let event = json!({
-                "type": "send_message", "ref": pending.client_id, "client_id": pending.client_id,
-                "conversation_id": pending.conversation_id, "content": pending.content,
-            });
-            connection.send(event).await?;
+            connection.send(pending.event.clone()).await?;
         }
         if self.memory.outbox.is_empty() {
             for done in self.settling.drain(..) {
@@ -237,8 +266,9 @@ impl Device {
             // user.
             self.memory
                 .outbox
-                .retain(|pending| pending.client_id != reference);
-            self.memory.refused += 1;
+                .retain(|pending| pending.reference != reference);
+            // Somebody else may have deleted the message that this client wants to change.
+            self.memory.refused += usize::from(code != "conflict");
             return Ok(());
         }
         match (kind, reference) {
@@ -254,14 +284,13 @@ impl Device {
                 connection.sync_again |= data["more"] == true;
                 self.take_sync(data)?;
             }
-            ("send_message", Some(client_id)) => {
-                self.memory
-                    .outbox
-                    .retain(|pending| pending.client_id != client_id);
+            ("send_message" | "edit_message" | "delete_message" | "react", reference) => {
+                let is_answered = |pending: &Pending| Some(&*pending.reference) == reference;
+                self.memory.outbox.retain(|pending| !is_answered(pending));
                 self.memory.duplicates += usize::from(data["duplicate"] == true);
                 self.take_change(connection, data["conversation_id"].as_i64(), data);
             }
-            ("send_message" | "remove_member" | "leave_conversation", None) => {
+            ("remove_member" | "leave_conversation", None) => {
                 self.take_change(connection, data["conversation_id"].as_i64(), data)
             }
             ("create_conversation" | "rename_conversation" | "add_members" | "set_role", None) => {
@@ -285,10 +314,9 @@ impl Device {
         for conversation in data["conversations"].as_array().context("conversations")? {
             let id = conversation["id"].as_i64().context("an id")?;
             let known = self.memory.conversations.entry(id).or_default();
+            let oldest = known.oldest();
             for message in conversation["messages"].as_array().context("messages")? {
-                known
-                    .messages
-                    .insert(message["id"].as_i64().context("an id")?, message.clone());
+                known.take(oldest, message);
             }
             // Pushes may have arrived before the answer.
             let rev = conversation["rev"].as_i64().context("a rev")?;
@@ -334,12 +362,12 @@ impl Device {
                 .entry(conversation_id)
                 .or_default();
             conversation.rev = rev;
-            if let (Some(id), true) = (data["id"].as_i64(), data["content"].is_string()) {
+            if data["content"].is_string() {
                 let mut message = data.clone();
                 if let Some(fields) = message.as_object_mut() {
                     fields.remove("duplicate");
                 }
-                conversation.messages.insert(id, message);
+                conversation.take(conversation.oldest(), &message);
             }
             if is_departure {
                 let members = &mut conversation.members;

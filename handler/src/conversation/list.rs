@@ -231,7 +231,7 @@ impl Operation for GetConversations {
         }
         let members = members_of(&rows[1]);
         let listed = rows[0].0.iter();
-        let listed = listed.map_while(|row| Some(json(&Listed::read(row.columns())?)));
+        let listed = listed.map_while(|row| Some(json(&Listed::read(row.columns(), &members)?)));
         let mut budget = AnswerBudget::new(i64::MAX);
         // The answer may be large, so no second copy of it is made.
         let (mut answer, mut count) = (String::from("["), 0);

@@ -93,6 +93,8 @@ pub struct Message<'a> {
 
 /// What only a message has that was changed or mentions somebody.
 #[derive(Deserialize)]
+// Without code that skips unknown fields, the compiler inlines serde_json's for events.
+#[serde(deny_unknown_fields)]
 pub struct Details {
     /// Unix seconds.
     pub edited_at: Option<i64>,

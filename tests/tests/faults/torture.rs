@@ -26,6 +26,8 @@ const CONVERSATIONS: usize = 10;
 const ROUNDS: usize = 4;
 /// The number of messages that each client sends in each round.
 const MESSAGES: usize = 12;
+/// What an edit adds to a content.
+const EDITED: &str = ", edited";
 const SEED: u64 = 20_250_213;
 
 /// The hosts and their data: one host on a file, or two on a libSQL server with a bus.
@@ -134,7 +136,7 @@ impl Stage {
 
     /// The messages of each conversation in the database, by id: rev and content.
     async fn stored(&self) -> BTreeMap<i64, BTreeMap<i64, (i64, String)>> {
-        let select = "select conversation_id, id, rev, cast(content as blob) from messages";
+        let select = "select conversation_id, id, coalesce(changed_rev, rev), cast(content as blob) from messages";
         let rows = self.rows(select).await;
         let mut all: BTreeMap<i64, BTreeMap<_, _>> = BTreeMap::new();
         for row in &rows {
@@ -207,6 +209,38 @@ async fn nothing_is_lost_and_nothing_comes_twice() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nor_with_two_hosts_a_bus_and_a_server_that_fall() {
     torture(Form::Cluster).await;
+}
+
+/// Something that this user does to one of the messages that the user's client holds, if there is one
+/// left: the user edits or deletes an own message, or reacts to one of somebody else. Not in the
+/// club, which the user may have left.
+fn change(
+    random: &mut Rng,
+    user: &str,
+    memory: &Memory,
+    club: i64,
+    deleted: &mut BTreeSet<i64>,
+) -> Option<Value> {
+    let conversations = memory.conversations.iter();
+    let conversations = conversations.filter(|(id, _)| **id != club);
+    let messages = conversations.flat_map(|(_, conversation)| conversation.messages.values());
+    let messages: Vec<_> = messages.collect();
+    let message = random.choice(messages)?;
+    let id = message["id"].as_i64()?;
+    if message["sender_username"] != user {
+        let on = random.u8(..4) > 0;
+        return Some(json!({ "type": "react", "message_id": id, "emoji": "👍", "on": on }));
+    }
+    if deleted.contains(&id) {
+        return None;
+    }
+    if random.u8(..4) == 0 {
+        deleted.insert(id);
+        return Some(json!({ "type": "delete_message", "message_id": id }));
+    }
+    let content = message["content"].as_str()?.trim_end_matches(EDITED);
+    let content = format!("{content}{EDITED}");
+    Some(json!({ "type": "edit_message", "message_id": id, "content": content }))
 }
 
 /// What a client knows about its conversations, in the form of `Stage::stored`.
@@ -313,6 +347,8 @@ async fn torture(form: Form) {
     }
     let mut expected: BTreeMap<i64, BTreeSet<String>> = BTreeMap::new();
     let mut plain_heard = Vec::new();
+    let mut deleted = vec![BTreeSet::new(); CLIENTS];
+    let mut changes: BTreeMap<String, usize> = BTreeMap::new();
     for round in 0..ROUNDS {
         let answered: [Arc<AtomicUsize>; 2] = Default::default();
         let talking = [0, 1].map(|index| {
@@ -340,6 +376,20 @@ async fn torture(form: Form) {
                     .or_default()
                     .insert(content.clone());
                 client.send(conversation_id, content);
+                if random.bool() {
+                    let memory = client.look().await;
+                    let change = change(
+                        &mut random,
+                        &names[index],
+                        &memory,
+                        club,
+                        &mut deleted[index],
+                    );
+                    if let Some(event) = change {
+                        *changes.entry(event["type"].to_string()).or_default() += 1;
+                        client.change(event);
+                    }
+                }
             }
             // Spreads the sends over the life of the host. No assertion depends on this time.
             sleep(Duration::from_millis(random.u64(10..60))).await;
@@ -399,23 +449,35 @@ async fn torture(form: Form) {
         duplicates += memory.duplicates;
     }
     for (id, contents) in &expected {
-        let stored: Vec<_> = all[id]
-            .values()
-            .map(|(_, content)| content.clone())
-            .collect();
+        let stored = &all[id];
+        let count = stored.len();
         assert_eq!(
-            stored.len(),
+            count,
             contents.len(),
             "conversation {id}: each message once"
         );
-        assert_eq!(stored.into_iter().collect::<BTreeSet<_>>(), *contents);
-        let revs: Vec<_> = all[id].values().map(|(rev, _)| *rev).collect();
+        let left = stored.values().map(|(_, content)| content);
+        let left: Vec<_> = left.filter(|content| !content.is_empty()).collect();
+        let sent: BTreeSet<_> = left
+            .iter()
+            .map(|content| content.trim_end_matches(EDITED).to_owned())
+            .collect();
         assert_eq!(
-            revs,
-            (2..2 + revs.len() as i64).collect::<Vec<_>>(),
-            "revs without gaps"
+            sent.len(),
+            left.len(),
+            "conversation {id}: each message once"
         );
+        assert!(sent.is_subset(contents));
+        let gone: Vec<_> = stored.iter().filter(|(_, m)| m.1.is_empty()).collect();
+        let is_deleted = |id| deleted.iter().any(|deleted| deleted.contains(id));
+        assert!(gone.iter().all(|(id, _)| is_deleted(*id)));
+        let revs: BTreeSet<_> = stored.values().map(|(rev, _)| *rev).collect();
+        assert_eq!(revs.len(), count, "each change has its rev");
     }
+    let gone = all.values().flat_map(|messages| messages.values());
+    let gone = gone.filter(|(_, content)| content.is_empty()).count();
+    let to_delete: usize = deleted.iter().map(BTreeSet::len).sum();
+    assert_eq!(gone, to_delete, "what was to be deleted is");
     // Everything that the plain clients received is stored and came once, in order.
     let plain_stored = &all[&plain_conversation];
     for heard in &plain_heard {
@@ -429,7 +491,7 @@ async fn torture(form: Form) {
     }
     // Check that the test did cause faults.
     println!(
-        "{connections} connections, {gaps} gaps, {duplicates} messages sent again after they were stored"
+        "{connections} connections, {gaps} gaps, {duplicates} messages sent again after they were stored, {changes:?}"
     );
     assert!(
         connections > 2 * CLIENTS && duplicates > 0,

@@ -25,7 +25,7 @@ pub struct HotPath {
 }
 
 /// All hot paths.
-pub const PATHS: [HotPath; 11] = [
+pub const PATHS: [HotPath; 12] = [
     path("decode", 2000, decode),
     path("decode_32", 200, decode_32),
     path("plan", 1000, plan),
@@ -34,6 +34,7 @@ pub const PATHS: [HotPath; 11] = [
     path("conclude_client_id", 1000, conclude_client_id),
     path("encode", 4000, encode),
     path("commit_64", 32, commit_64),
+    path("edit_64", 32, edit_64),
     path("read_100", 16, read_100),
     path("page_100", 32, page_100),
     path("ping", 1000, ping),
@@ -137,6 +138,23 @@ fn commit_64(folder: &Path, repetitions: u32) -> Result<()> {
     for _ in 0..repetitions {
         let group = (0..GROUP).map(|_| send.statements(&ctx)).collect();
         black_box(database.transact(Access::Write, group)?);
+    }
+    Ok(())
+}
+
+/// A group of edits, from their statements to the commit on disk.
+fn edit_64(folder: &Path, repetitions: u32) -> Result<()> {
+    let (mut database, ctx) = (database(folder)?, caller());
+    for repetition in 0..repetitions {
+        let edits = (1..=GROUP).map(|id| {
+            let content =
+                format!("The train leaves at 18:05 from platform {id}, or at {repetition}.");
+            let event =
+                format!(r#"{{"type":"edit_message","message_id":{id},"content":"{content}"}}"#);
+            Ok(operation(&event)?.statements(&ctx))
+        });
+        let edits = edits.collect::<Result<_>>()?;
+        black_box(database.transact(Access::Write, edits)?);
     }
     Ok(())
 }
