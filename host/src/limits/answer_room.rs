@@ -21,6 +21,11 @@ const ROOM_WAIT: Duration = Duration::from_secs(2);
 /// How often another socket is closed while there is no room at all.
 const PRESS_INTERVAL: Duration = Duration::from_millis(20);
 
+/// Whether an answer of so many bytes needs no room.
+pub fn is_free(bytes: usize) -> bool {
+    bytes <= FREE_BYTES
+}
+
 /// The room of a user, or of an address.
 pub struct AnswerShare(Arc<Semaphore>);
 
@@ -57,17 +62,13 @@ impl AllAnswers {
         }
     }
 
-    /// Room for an answer of at most this many bytes; `None` if it needs none. Waits for it, but at
-    /// most `ROOM_WAIT`.
+    /// Room for an answer of at most this many bytes. Waits for it, but at most `ROOM_WAIT`.
     pub async fn room(
         &self,
         user: &AnswerShare,
         address: &AnswerShare,
         bytes: usize,
-    ) -> Result<Option<AnswerRoom>, Error> {
-        if bytes <= FREE_BYTES {
-            return Ok(None);
-        }
+    ) -> Result<AnswerRoom, Error> {
         // So that a user who has not read one answer can get another, however large.
         let bytes = bytes.min(USER_BYTES_MAX / 2) as u32;
         let (user, address) = (&user.0, &address.0);
@@ -89,7 +90,7 @@ impl AllAnswers {
         let busy = Error::Unavailable {
             retry_after_seconds: 1,
         };
-        room.map(Some).ok_or(busy)
+        room.ok_or(busy)
     }
 
     /// Waits for room, and has sockets closed meanwhile, one after the other, whose clients do not
@@ -149,7 +150,7 @@ impl AsRef<[u8]> for Held {
 impl AnswerRoom {
     /// Gives back what the answer does not need. The rest is held as long as the frame exists.
     pub fn hold(mut self, frame: Bytes) -> Bytes {
-        if frame.len() <= FREE_BYTES {
+        if is_free(frame.len()) {
             return frame;
         }
         for permit in &mut self.0 {
@@ -175,7 +176,7 @@ mod tests {
         let room = all.room(user, address, bytes).await;
         let room = room.map_err(|error| error.code())?;
         let frame = Bytes::from(vec![0; bytes]);
-        Ok(room.map_or(frame.clone(), |room| room.hold(frame)))
+        Ok(room.hold(frame))
     }
 
     #[tokio::test(start_paused = true)]
@@ -190,10 +191,9 @@ mod tests {
             assert_eq!(take(&all, user, &address, MIB).await, Err("unavailable"));
         }
         assert!(unread.iter().all(Result::is_ok));
-        // The address is full, but another one is not, and small answers need no room.
+        // The address is full, but another one is not.
         let third = &users[2];
         assert_eq!(take(&all, third, &address, MIB).await, Err("unavailable"));
-        assert!(take(&all, third, &address, FREE_BYTES).await.is_ok());
         let other = AnswerShare::of_address();
         assert!(take(&all, third, &other, 16 * MIB).await.is_ok());
         // What was read makes room.
@@ -208,8 +208,7 @@ mod tests {
         let mut unread = Vec::new();
         for _ in 0..100 {
             let room = all.room(&user, &address, 16 * MIB).await;
-            let room = room.expect("room").expect("a large answer");
-            unread.push(room.hold(vec![0; 64 * 1024].into()));
+            unread.push(room.expect("room").hold(vec![0; 64 * 1024].into()));
         }
         drop(unread);
         let shares = [&user.0, &address.0, &all.room];

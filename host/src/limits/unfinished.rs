@@ -41,6 +41,11 @@ impl Unfinished {
     }
 }
 
+/// Whether an unfinished message of so many bytes is not counted.
+pub fn is_free(bytes: usize) -> bool {
+    bytes <= FREE_BYTES
+}
+
 /// Notes that a socket's unfinished message, which had `before` bytes, now has `after`. `false` if
 /// one of the `shares` has no room for it, though it is counted.
 #[must_use]

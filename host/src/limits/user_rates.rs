@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use handler::Error;
+use once_cell::race::OnceBox;
 use once_cell::sync::OnceCell;
 
 use crate::limits::Limits;
-use crate::limits::answer_room::{AllAnswers, AnswerShare};
+use crate::limits::answer_room::AnswerShare;
 use crate::limits::rates::{Rate, quota, rate_limited};
 use crate::limits::remembered::Remembered;
 use crate::limits::spending::Spending;
@@ -28,24 +29,21 @@ const USERS_PER_SECOND: u32 = 20;
 pub struct UserRates {
     limits: Limits,
     users: Remembered<Arc<str>, UserRate>,
-    all: Arc<AllMemory>,
 }
 
-/// What one user may do, and has done.
-pub struct UserRate {
+/// The rates of one user.
+struct UserRate {
     events: Rate,
     connects: Rate,
+    /// Owns no memory for a user who only listens: there are many of those.
+    costs: OnceBox<UserCosts>,
+}
+
+/// What a user costs the server, apart from the number of events.
+pub struct UserCosts {
     listed_users: Rate,
     pub spending: Arc<Spending>,
     pub answers: AnswerShare,
-    pub unfinished: Unfinished,
-    /// What all users share.
-    pub all: Arc<AllMemory>,
-}
-
-/// The memory that the server holds for all clients.
-pub struct AllMemory {
-    pub answers: AllAnswers,
     pub unfinished: Unfinished,
 }
 
@@ -54,10 +52,6 @@ impl UserRates {
         UserRates {
             limits: limits.clone(),
             users: Remembered::new(),
-            all: Arc::new(AllMemory {
-                answers: AllAnswers::new(),
-                unfinished: Unfinished::of_all(),
-            }),
         }
     }
 
@@ -69,14 +63,7 @@ impl UserRates {
                 0 => Rate::new(None),
                 sockets => Rate::per_second(1, sockets.saturating_mul(2)),
             },
-            listed_users: Rate::new(match self.limits.events_per_second {
-                0 => None,
-                _ => quota(USERS_PER_SECOND, Duration::from_secs(1), USERS_AT_ONCE),
-            }),
-            spending: Arc::new(Spending::new(self.limits.events_per_second > 0)),
-            answers: AnswerShare::of_user(),
-            unfinished: Unfinished::of_user(),
-            all: self.all.clone(),
+            costs: OnceBox::new(),
         });
         user.connects.check().map_err(|_| Flood)?;
         Ok(SocketRates::new(self.limits.events_per_second, user))
@@ -88,7 +75,7 @@ pub struct SocketRates {
     /// Events per second.
     per_second: u32,
     events: Rate,
-    pub user: Arc<UserRate>,
+    user: Arc<UserRate>,
     /// Refused events. A socket that ignores too many refusals is closed.
     refusals: OnceCell<Box<Rate>>,
     control_frames: Rate,
@@ -119,7 +106,11 @@ impl SocketRates {
     pub fn event(&self, listed_users: usize) -> Result<Result<(), Error>, Flood> {
         let socket = self.events.check();
         let both = socket.and_then(|()| self.user.events.check());
-        match both.and_then(|()| self.user.listed_users.check_many(listed_users)) {
+        let all = both.and_then(|()| match listed_users {
+            0 => Ok(()),
+            _ => self.costs().listed_users.check_many(listed_users),
+        });
+        match all {
             Ok(()) => Ok(Ok(())),
             Err(wait) => {
                 let refusals = self
@@ -129,6 +120,23 @@ impl SocketRates {
                 Ok(Err(rate_limited(wait)))
             }
         }
+    }
+
+    /// What the socket's user costs.
+    pub fn costs(&self) -> &UserCosts {
+        let is_limited = self.per_second > 0;
+        self.user.costs.get_or_init(|| {
+            let listed_users = match is_limited {
+                true => quota(USERS_PER_SECOND, Duration::from_secs(1), USERS_AT_ONCE),
+                false => None,
+            };
+            Box::new(UserCosts {
+                listed_users: Rate::new(listed_users),
+                spending: Arc::new(Spending::new(is_limited)),
+                answers: AnswerShare::of_user(),
+                unfinished: Unfinished::of_user(),
+            })
+        })
     }
 
     /// Counts one more ping or pong.

@@ -27,7 +27,7 @@ use crate::audit;
 use crate::awake;
 use crate::clock;
 use crate::delivery::Delivery;
-use crate::limits::answer_room::AnswerRoom;
+use crate::limits::answer_room::{self, AnswerRoom};
 use crate::limits::places::SocketPlace;
 use crate::limits::rates::rate_limited;
 use crate::limits::refusal::Refusal;
@@ -320,10 +320,14 @@ impl Connection {
     /// for it.
     #[must_use]
     fn note_unfinished(&self, before: usize) -> bool {
+        let after = self.decoder.held_bytes();
+        if unfinished::is_free(before.max(after)) {
+            return true;
+        }
         let Admission { rates, source, .. } = &*self.admission;
-        let user = &rates.user;
-        let shares = [&user.unfinished, &source.unfinished, &user.all.unfinished];
-        unfinished::note(shares, before, self.decoder.held_bytes())
+        let of_user = &rates.costs().unfinished;
+        let shares = [of_user, &source.unfinished, &source.all.unfinished];
+        unfinished::note(shares, before, after)
     }
 
     /// Answers requests in order, then handles the end of the connection or a violation.
@@ -512,14 +516,17 @@ impl Connection {
         operation: &EventOperation,
         bytes: usize,
     ) -> Result<Option<AnswerRoom>, Error> {
-        let user = &self.admission.rates.user;
-        let address = &self.admission.source.answers;
+        let Admission { rates, source, .. } = &*self.admission;
         let bytes = bytes + operation.answer_bytes_max();
-        user.all.answers.room(&user.answers, address, bytes).await
+        if answer_room::is_free(bytes) {
+            return Ok(None);
+        }
+        let (user, all) = (&rates.costs().answers, &source.all.answers);
+        all.room(user, &source.answers, bytes).await.map(Some)
     }
 
     fn spending(&self) -> &Arc<Spending> {
-        &self.admission.rates.user.spending
+        &self.admission.rates.costs().spending
     }
 
     /// Waits until the socket is closed, or has to be.
@@ -541,7 +548,7 @@ impl Connection {
     /// Waits until replies may be added again. If there is no more room for answers, sockets that wait
     /// here are closed, the one that has waited longest first.
     async fn drained(&self) {
-        let pressed = self.admission.rates.user.all.answers.pressed();
+        let pressed = self.admission.source.all.answers.pressed();
         let mut pressed = pin!(pressed);
         while self.socket.is_open() && self.socket.is_behind() {
             tokio::select! {

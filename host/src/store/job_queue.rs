@@ -231,6 +231,7 @@ mod tests {
     use super::*;
     use crate::awake::Moment;
     use crate::delivery::Delivery;
+    use crate::limits::memory::AllMemory;
     use crate::store::job::Work;
 
     const JOBS_MAX: usize = 1024;
@@ -259,8 +260,12 @@ mod tests {
         }
     }
 
+    fn memory() -> Arc<AllMemory> {
+        Arc::new(AllMemory::new())
+    }
+
     fn source(last: u8) -> Source {
-        Source::of(IpAddr::from([192, 0, 2, last]).into())
+        Source::of(IpAddr::from([192, 0, 2, last]).into(), memory())
     }
 
     #[tokio::test]
@@ -292,7 +297,7 @@ mod tests {
     #[tokio::test]
     async fn sources_take_turns() {
         let (sender, mut receiver) = queue(JOBS_MAX);
-        let sources = [source(1), source(2), Source::own()];
+        let sources = [source(1), source(2), Source::own(memory())];
         for (number, from) in [0, 0, 0, 1, 0, 2, 1].into_iter().enumerate() {
             let room = sender.room(&sources[from], sources[from].reads(), 1).await;
             sender
@@ -367,9 +372,10 @@ mod tests {
     #[tokio::test]
     async fn costs_need_bounded_memory() {
         let (sender, mut receiver) = queue(JOBS_MAX);
+        let memory = memory();
         for index in 0..3 * COSTS_MAX as u32 {
             let address = IpAddr::from(index.to_be_bytes());
-            let source = Source::of(address.into());
+            let source = Source::of(address.into(), memory.clone());
             let room = sender.room(&source, source.reads(), 1).await;
             let entry = Entry::Job(job(0, room.expect("room")));
             sender.send(entry).expect("sent");

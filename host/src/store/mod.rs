@@ -29,6 +29,7 @@ use crate::awake::Moment;
 use crate::clock;
 use crate::delivery::{Delivery, Payer, Requester};
 use crate::limits::client_address::ClientNetwork;
+use crate::limits::memory::AllMemory;
 use crate::limits::remembered::Remembered;
 use crate::store::job::{Job, Submitted, bytes};
 use crate::store::job_queue::{Entry, Sender, queue};
@@ -57,6 +58,7 @@ pub struct Store {
     sources: Arc<Remembered<ClientNetwork, Source>>,
     /// The source of operations that come from no socket.
     own: Arc<Source>,
+    memory: Arc<AllMemory>,
     /// The name of this host in the database.
     host_id: Arc<str>,
     /// The database is on a server: other hosts may use it, and its answers may get lost.
@@ -148,11 +150,13 @@ impl Store {
             })
         });
         let readers = readers.collect::<Result<_, _>>()?;
+        let memory = Arc::new(AllMemory::new());
         let store = Store {
             writes,
             reads,
             sources: Arc::new(Remembered::new()),
-            own: Arc::new(Source::own()),
+            own: Arc::new(Source::own(memory.clone())),
+            memory,
             host_id,
             is_shared: database.is_shared(),
             file,
@@ -180,7 +184,8 @@ impl Store {
     /// The source of operations that come from this address.
     pub fn source(&self, address: IpAddr) -> Arc<Source> {
         let address = ClientNetwork::from(address);
-        self.sources.of(address, || Source::of(address))
+        self.sources
+            .of(address, || Source::of(address, self.memory.clone()))
     }
 
     /// Runs an operation of the host itself; returns when its pushes are delivered, in commit

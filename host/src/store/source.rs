@@ -7,6 +7,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::limits::answer_room::AnswerShare;
 use crate::limits::client_address::ClientNetwork;
+use crate::limits::memory::AllMemory;
 use crate::limits::unfinished::Unfinished;
 
 /// Bytes that may wait for the writer, and for the readers.
@@ -22,24 +23,27 @@ pub struct Source {
     reads: Arc<Semaphore>,
     pub answers: AnswerShare,
     pub unfinished: Unfinished,
+    /// What all sources share.
+    pub all: Arc<AllMemory>,
 }
 
 impl Source {
-    pub fn of(address: ClientNetwork) -> Self {
-        Self::new(Some(address), SOURCE_BYTES_MAX)
+    pub fn of(address: ClientNetwork, all: Arc<AllMemory>) -> Self {
+        Self::new(Some(address), SOURCE_BYTES_MAX, all)
     }
 
-    pub fn own() -> Self {
-        Self::new(None, QUEUE_BYTES_MAX)
+    pub fn own(all: Arc<AllMemory>) -> Self {
+        Self::new(None, QUEUE_BYTES_MAX, all)
     }
 
-    fn new(address: Option<ClientNetwork>, bytes: usize) -> Self {
+    fn new(address: Option<ClientNetwork>, bytes: usize, all: Arc<AllMemory>) -> Self {
         Source {
             address,
             writes: Arc::new(Semaphore::new(bytes)),
             reads: Arc::new(Semaphore::new(bytes)),
             answers: AnswerShare::of_address(),
             unfinished: Unfinished::of_address(),
+            all,
         }
     }
 

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use futures_util::future::select_all;
 use futures_util::{SinkExt, StreamExt, stream};
 use host::{Limits, SameSite};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -378,6 +379,183 @@ async fn a_message_that_does_not_end_closes_the_socket() {
         assert_eq!(client.receive().await["code"], "invalid");
     }
     alice.ok(json!({ "type": "self" })).await;
+}
+
+#[tokio::test]
+async fn unfinished_messages_have_room_that_ends() {
+    let host = Host::start().await;
+    let mut bob = host.join("bob").await;
+    host.register("alice").await;
+    // The head of a masked frame of 1 MiB, and all of its payload except for the last byte.
+    let mut unfinished = vec![0x81, 0xff, 0, 0, 0, 0, 0, 0x10, 0, 0, 0, 0, 0, 0];
+    unfinished.resize(14 + 1024 * 1024 - 1, b' ');
+    let mut clients = Vec::new();
+    for _ in 0..5 {
+        let mut client = host.connect("alice").await;
+        client.ok(json!({ "type": "ping" })).await;
+        let stream = client.socket.get_mut();
+        stream.write_all(&unfinished).await.expect("written");
+        clients.push(client);
+    }
+    // The 4 MiB of a user are room for four.
+    let closed = clients.iter_mut().map(|client| Box::pin(client.closed()));
+    let (reason, index, others) = soon("a socket without room", select_all(closed)).await;
+    drop(others);
+    assert_eq!(reason, (1013, "too many unfinished messages".into()));
+    clients.remove(index);
+    // Others are not affected, and the room of the one that was closed is free.
+    bob.ok(json!({ "type": "self" })).await;
+    for mut client in clients {
+        client
+            .socket
+            .get_mut()
+            .write_all(b" ")
+            .await
+            .expect("written");
+        assert_eq!(client.receive().await["code"], "invalid");
+    }
+    let mut client = host.connect("alice").await;
+    let stream = client.socket.get_mut();
+    stream.write_all(&unfinished).await.expect("written");
+    stream.write_all(b" ").await.expect("written");
+    assert_eq!(client.receive().await["code"], "invalid");
+}
+
+#[tokio::test]
+async fn a_user_who_does_not_read_has_room_for_few_answers() {
+    let host = Host::start().await;
+    let mut alice = host.join("alice").await;
+    let mut bob = host.join("bob").await;
+    let content = "x".repeat(64 * 1024);
+    for _ in 0..128 {
+        let conversation = alice.converse(&[]).await;
+        alice.send(conversation, &content).await;
+    }
+    // Each answer has 8 MiB.
+    let get = json!({ "type": "get_conversations" });
+    let mut deaf = Vec::new();
+    for _ in 0..6 {
+        let mut client = host.connect("alice").await;
+        client.text(&get.to_string()).await;
+        deaf.push(client);
+    }
+    soon("a refusal", async {
+        while alice.request(get.clone()).await["code"] != "unavailable" {}
+    })
+    .await;
+    // Small answers still come, and other users get all.
+    alice.ok(json!({ "type": "self" })).await;
+    assert_eq!(bob.ok(get.clone()).await, json!([]));
+    // When they have been read, there is room again. Some of them were refused too.
+    let mut refused = 0;
+    for mut client in deaf {
+        refused += usize::from(client.receive().await["success"] == false);
+    }
+    assert!((1..6).contains(&refused), "{refused}");
+    let all = alice.ok(get).await;
+    assert_eq!(all.as_array().map(Vec::len), Some(128));
+}
+
+#[tokio::test]
+async fn creations_cost_by_their_members() {
+    let host = host_with(|limits| limits.events_per_second = 50).await;
+    let mut alice = host.join("alice").await;
+    let mut bob = host.join("bob").await;
+    // Unknown users cost as much as known ones.
+    let nobodies: Vec<_> = (0..9_000).map(|index| format!("nobody {index}")).collect();
+    let create = json!({ "type": "create_conversation", "members": nobodies });
+    assert_eq!(alice.request(create.clone()).await["code"], "not_found");
+    let refused = alice.request(create.clone()).await;
+    assert_eq!(refused["code"], "rate_limited");
+    assert!(refused["retry_after"].as_i64() > Some(60), "{refused}");
+    // A small one and everything else still passes, and other users have rates of their own.
+    let conversation = alice.converse(&["bob"]).await;
+    alice.send(conversation, "hello").await;
+    assert_eq!(bob.request(create).await["code"], "not_found");
+}
+
+#[tokio::test]
+async fn what_costs_too_much_comes_later_in_order() {
+    let host = host_with(|limits| limits.events_per_second = 50).await;
+    let mut alice = host.join("alice").await;
+    let mut bob = host.join("bob").await;
+    let conversation = alice.converse(&["bob"]).await;
+    bob.push().await;
+    // 2 MiB at once are free, and a MiB takes two seconds after that.
+    let content = "x".repeat(64 * 1024);
+    let ids = alice.send_many(conversation, &content, 40).await;
+    assert!(ids.is_sorted() && ids.len() == 40);
+    for id in ids {
+        assert_eq!(bob.push().await["data"]["id"], id);
+    }
+}
+
+#[tokio::test]
+async fn a_crowd_hears_everything_in_order() {
+    let host = Host::start().await;
+    let mut alice = host.join("alice").await;
+    host.register("bob").await;
+    let cookie = login(host.address, "bob").await;
+    let mut crowd = Vec::new();
+    for _ in 0..150 {
+        crowd.push(Client::connect(host.address, &cookie).await);
+    }
+    for client in &mut crowd {
+        client.ok(json!({ "type": "ping" })).await;
+    }
+    let conversation = alice.converse(&["bob"]).await;
+    let ids = alice.send_many(conversation, "hello", 30).await;
+    for client in &mut crowd {
+        assert_eq!(client.push().await["type"], "create_conversation");
+        for id in &ids {
+            assert_eq!(client.push().await["data"]["id"], *id);
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_is_in_many_conversations_hears_all_of_them() {
+    let host = Host::start().await;
+    let mut bob = host.join("bob").await;
+    host.register("alice").await;
+    // More than are read in the transaction that stores a socket.
+    let mut conversations = Vec::new();
+    for _ in 0..210 {
+        conversations.push(bob.converse(&["alice"]).await);
+    }
+    for _ in 0..2 {
+        let mut first = host.connect("alice").await;
+        let mut second = host.connect("alice").await;
+        for client in [&mut first, &mut second] {
+            client.ok(json!({ "type": "ping" })).await;
+        }
+        for conversation in &conversations {
+            let id = bob.send(*conversation, "hello").await;
+            for client in [&mut first, &mut second] {
+                assert_eq!(client.push().await["data"]["id"], id);
+            }
+        }
+        first.close().await;
+        second.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_gets_too_many_pushes_can_still_act() {
+    let host = Host::start().await;
+    let mut alice = host.join("alice").await;
+    let mut victim = host.join("victim").await;
+    let mut other = host.join("other").await;
+    let loud = alice.converse(&["victim"]).await;
+    let quiet = alice.converse(&["victim", "other"]).await;
+    other.push().await;
+    // More than a slow client takes at once, but less than closes its socket.
+    let content = "x".repeat(64 * 1024);
+    alice.send_many(loud, &content, 55).await;
+    let send = json!({ "type": "send_message", "conversation_id": quiet, "content": "help" });
+    victim.text(&send.to_string()).await;
+    // The victim has read nothing yet.
+    assert_eq!(other.push().await["data"]["content"], "help");
 }
 
 #[tokio::test]
