@@ -76,11 +76,11 @@ impl Operation for Connected {
                     true => concat!(
                         "select conversation_id, ",
                         members_rev!("members.conversation_id"),
-                        " from members where user_id = (select id from users where username = ?1) limit ?2"
+                        " from members where user_id = (select id from users where username = ?1) limit +?2"
                     ),
                     false => {
                         "select cast(conversation_id as integer), 0 from members
-                         where user_id = (select id from users where username = ?1) limit ?2"
+                         where user_id = (select id from users where username = ?1) limit +?2"
                     }
                 },
                 // One more than may be read shows whether there are more.
