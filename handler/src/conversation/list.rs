@@ -1,13 +1,13 @@
 //! `get_conversations`.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 
 use serde::Serialize;
+use serde_json::value::RawValue;
 
 use crate::answer_budget::{ANSWER_BYTES_MAX, AnswerBudget};
 use crate::conversation::{
-    UNREAD_MAX, mentions_column, no_such_conversation, read_rev, unread_column,
+    UNREAD_MAX, mentions_column, no_such_conversation, raw, read_rev, unread_column,
 };
 use crate::declaration::Declared;
 use crate::error::Error;
@@ -19,7 +19,7 @@ use crate::operation::{Access, Context, Operation};
 use crate::outbox::Outbox;
 use crate::reply::{Reply, json};
 use crate::sql::{Columns, Rows, Statement};
-use crate::user::{Profile, profile_columns};
+use crate::user::profile_json;
 
 /// The most conversations in one answer to a request with a `limit`.
 pub const PAGE_CONVERSATIONS_MAX: i64 = 1_000;
@@ -59,58 +59,29 @@ struct Listed<'a> {
     direct: bool,
     member_count: i64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    members: Option<Vec<&'a str>>,
+    members: Option<Box<RawValue>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    profile: Option<&'a Profile>,
+    profile: Option<Box<RawValue>>,
     read_id: i64,
     unread: i64,
     mentions: i64,
     last_message: Option<Message<'a>>,
 }
 
-/// A member of a conversation that lists its members.
-struct Member {
-    /// The member that is not the caller, of a direct conversation.
-    is_other_side: bool,
-    profile: Profile,
-}
-
-/// The members of each conversation that lists them.
-fn members_of(rows: &Rows) -> HashMap<i64, Vec<Member>> {
-    let mut members: HashMap<i64, Vec<Member>> = HashMap::new();
-    for row in &rows.0 {
-        let mut columns = row.columns();
-        let of = members.entry(columns.integer()).or_default();
-        of.push(Member {
-            is_other_side: columns.flag(),
-            profile: Profile::read(&mut columns),
-        });
-    }
-    members
-}
-
 impl<'a> Listed<'a> {
     /// Returns `None` if the contents up to and including this conversation's exceed the allowed
     /// bytes.
-    fn read(mut columns: Columns<'a>, members: &'a HashMap<i64, Vec<Member>>) -> Option<Self> {
+    fn read(mut columns: Columns<'a>) -> Option<Self> {
         let is_beyond = columns.flag();
         let has_message = columns.flag();
-        let id = columns.integer();
-        let members = members.get(&id);
         (!is_beyond).then(|| Listed {
-            id,
+            id: columns.integer(),
             name: columns.str(),
             rev: columns.integer(),
             direct: columns.flag(),
             member_count: columns.integer(),
-            members: members.map(|members| {
-                let profiles = members.iter().map(|member| &member.profile);
-                profiles.map(|profile| profile.username.as_str()).collect()
-            }),
-            profile: members.and_then(|members| {
-                let other = members.iter().find(|member| member.is_other_side);
-                other.map(|member| &member.profile)
-            }),
+            members: columns.optional_str().map(|members| raw(members.into())),
+            profile: columns.optional_str().map(|profile| raw(profile.into())),
             read_id: columns.integer(),
             unread: columns.integer(),
             mentions: columns.integer(),
@@ -145,19 +116,6 @@ impl GetConversations {
     }
 }
 
-/// The conversations of this page. `?1` is the caller, `?2` is `before`, `?3` the limit.
-macro_rules! page {
-    () => {
-        "with page as materialized (
-             select c.id, c.name, c.rev, c.activity, c.direct, c.member_count, mb.read_id
-             from members mb join conversations c on c.id = mb.conversation_id
-             where mb.user_id = ?1 and (?2 is null
-                 or (c.activity, c.id) < (select activity, id from conversations where id = ?2))
-             order by c.activity desc, c.id desc limit +?3
-         )"
-    };
-}
-
 impl Operation for GetConversations {
     type Output = Reply;
 
@@ -170,13 +128,17 @@ impl Operation for GetConversations {
     }
 
     fn statements(&self, ctx: &Context) -> Vec<Statement> {
-        // SQLite treats a negative limit as no limit.
-        let limit = self.limit.unwrap_or(-1);
         // Unread messages are counted, and latest messages looked up, only for this page.
         let page = Statement::new(
             concat!(
-                page!(),
-                ", sized as (
+                "with page as materialized (
+                     select c.id, c.name, c.rev, c.activity, c.direct, c.member_count, mb.read_id
+                     from members mb join conversations c on c.id = mb.conversation_id
+                     where mb.user_id = ?1 and (?2 is null
+                         or (c.activity, c.id) < (select activity, id from conversations where id = ?2))
+                     order by c.activity desc, c.id desc limit +?3
+                 ),
+                 sized as (
                      select page.*, ",
                 read_rev!(),
                 " as read_rev, sum(",
@@ -185,7 +147,17 @@ impl Operation for GetConversations {
                      from page left join messages m on m.id = activity and m.conversation_id = page.id
                  )
                  select bytes > ?4, m.id is not null, page.id, cast(page.name as blob), page.rev,
-                     page.direct is not null, page.member_count, page.read_id, ",
+                     page.direct is not null, page.member_count,
+                     case when page.member_count <= ?6 then (
+                         select cast(json_group_array(o.username) as blob)
+                         from members mb cross join users o on o.id = mb.user_id
+                         where mb.conversation_id = page.id) end,
+                     case when page.direct is not null then (
+                         select ",
+                profile_json!("other"),
+                " from users other where other.id = (
+                             select user_id from members where conversation_id = page.id and user_id <> ?1)) end",
+                ", page.read_id, ",
                 unread_column!("+?5"),
                 ", ",
                 mentions_column!("+?5"),
@@ -198,40 +170,24 @@ impl Operation for GetConversations {
             [
                 ctx.user_id.into(),
                 self.before.into(),
-                limit.into(),
+                // SQLite treats a negative limit as no limit.
+                self.limit.unwrap_or(-1).into(),
                 (self.bytes_max() as i64).into(),
                 UNREAD_MAX.into(),
-            ],
-        );
-        // A list made in a subselect for each conversation would cost three times as much.
-        let members = Statement::new(
-            concat!(
-                page!(),
-                " select page.id, page.direct is not null and mb.user_id <> ?1, ",
-                profile_columns!(),
-                " from page cross join members mb on mb.conversation_id = page.id
-                     cross join users u on u.id = mb.user_id
-                 where page.member_count <= ?4"
-            ),
-            [
-                ctx.user_id.into(),
-                self.before.into(),
-                limit.into(),
                 LISTED_MEMBERS_MAX.into(),
             ],
         );
-        let mut statements = vec![page, members];
+        let mut statements = vec![page];
         statements.extend(self.guard().map(|guard| guard.statement(ctx)));
         statements
     }
 
     fn conclude(&self, ctx: &Context, rows: &[Rows], _: &mut Outbox) -> Result<Reply, Error> {
         if let Some(guard) = self.guard() {
-            guard.check(&rows[2], ctx)?;
+            guard.check(&rows[1], ctx)?;
         }
-        let members = members_of(&rows[1]);
         let listed = rows[0].0.iter();
-        let listed = listed.map_while(|row| Some(json(&Listed::read(row.columns(), &members)?)));
+        let listed = listed.map_while(|row| Some(json(&Listed::read(row.columns())?)));
         let mut budget = AnswerBudget::new(i64::MAX);
         // The answer may be large, so no second copy of it is made.
         let (mut answer, mut count) = (String::from("["), 0);

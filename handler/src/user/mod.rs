@@ -17,6 +17,26 @@ macro_rules! profile_columns {
 }
 pub(crate) use profile_columns;
 
+/// The JSON text of a [`Profile`], from a `users` row called `$user`.
+macro_rules! profile_json {
+    ($user:literal) => {
+        concat!(
+            "cast(json_object('username', ",
+            $user,
+            ".username, 'fullname', ",
+            $user,
+            ".fullname, 'is_online', json(iif(",
+            $user,
+            ".is_online <> 0, 'true', 'false')), 'last_online', cast(coalesce(",
+            $user,
+            ".last_online, 0) as integer), 'created_at', cast(coalesce(",
+            $user,
+            ".created_at, 0) as integer)) as blob)"
+        )
+    };
+}
+pub(crate) use profile_json;
+
 /// Times are Unix seconds.
 #[derive(Debug, Serialize)]
 pub struct Profile {
