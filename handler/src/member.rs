@@ -19,22 +19,27 @@ pub(crate) const CONVERSATION_ID: Field = Field::required("conversation_id", Kin
 /// Whether conversation `?1` has an owner. If it has none, as in a file of the first backend, every
 /// member may do what an owner may.
 macro_rules! has_owner {
-    () => {
-        "exists (select 1 from members where conversation_id = ?1 and role > 0 and role = 2)"
+    ($conversation:literal) => {
+        concat!(
+            "exists (select 1 from members where conversation_id = ",
+            $conversation,
+            " and role > 0 and role = 2)"
+        )
     };
 }
 pub(crate) use has_owner;
 
-/// Whether `?2` may change conversation `?1`, as a member whose role has at least this number.
+/// Whether `?2` may change this conversation, as a member whose role has at least this number.
 macro_rules! may_change {
-    ($least:literal) => {
+    ($conversation:literal, $least:literal) => {
         concat!(
             "exists (select 1 from members mb join conversations c on c.id = mb.conversation_id
-                 where mb.conversation_id = ?1 and mb.user_id = ?2 and c.direct is null
-                     and (mb.role >= ",
+                 where mb.conversation_id = ",
+            $conversation,
+            " and mb.user_id = ?2 and c.direct is null and (mb.role >= ",
             $least,
             " or not ",
-            $crate::member::has_owner!(),
+            $crate::member::has_owner!($conversation),
             "))"
         )
     };
@@ -196,7 +201,7 @@ impl Guard {
         Statement::new(
             concat!(
                 "select iif(",
-                has_owner!(),
+                has_owner!("?1"),
                 ", coalesce(m.role, 0), 2), c.direct is not null, c.changed_by is ?3 and ?3 is not null
                  from conversations c left join members m on m.conversation_id = c.id and m.user_id = ?2
                  where c.id = ?1 and (m.user_id is not null or c.changed_by = ?3)"

@@ -102,7 +102,7 @@ impl MemberEvent for AddMembers {
                      select ?1, u.id, (select rev + 1 from conversations where id = ?1) ",
                     newcomers!(),
                     " and ",
-                    may_change!(1),
+                    may_change!("?1", 1),
                     " and not exists (select 1 from json_each(?3)
                           where not exists (select 1 from users where username = value))
                       and not exists (select 1 ",
@@ -130,7 +130,7 @@ impl MemberEvent for AddMembers {
                     "select cast(u.username as blob) ",
                     newcomers!(),
                     " and changes() = 0 and ",
-                    may_change!(1),
+                    may_change!("?1", 1),
                     " and ",
                     is_full!(),
                     " order by key limit 1"

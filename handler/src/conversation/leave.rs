@@ -43,7 +43,7 @@ impl MemberEvent for LeaveConversation {
             Statement::new(
                 concat!(
                     "delete from members where conversation_id = ?1 and user_id = ?2 and ",
-                    may_change!(0),
+                    may_change!("?1", 0),
                     " returning 1"
                 ),
                 ids(),

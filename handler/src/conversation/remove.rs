@@ -46,7 +46,7 @@ impl MemberEvent for RemoveMember {
                     "delete from members
                      where conversation_id = ?1 and user_id = (select id from users where username = ?3)
                          and user_id <> ?2 and ",
-                    may_change!(1),
+                    may_change!("?1", 1),
                     " and (role < 2 or exists (select 1 from members
                           where conversation_id = ?1 and user_id = ?2 and role = 2))
                      returning 1"

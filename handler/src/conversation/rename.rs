@@ -40,7 +40,7 @@ impl MemberEvent for RenameConversation {
             Statement::new(
                 concat!(
                     "update conversations set name = ?3 where id = ?1 and name <> ?3 and ",
-                    may_change!(1),
+                    may_change!("?1", 1),
                     " returning 1"
                 ),
                 [

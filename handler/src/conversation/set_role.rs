@@ -53,7 +53,7 @@ impl MemberEvent for SetRole {
                     "update members as target set role = ?4
                      where conversation_id = ?1 and user_id = (select id from users where username = ?3)
                          and role <> ?4 and ",
-                    may_change!(2),
+                    may_change!("?1", 2),
                     " and (role < 2 or exists (select 1 from members mb
                           where mb.conversation_id = ?1 and mb.role > 0 and mb.role = 2 and mb.user_id <> target.user_id))
                       and (?4 = 0 or role > 0 or ?5 > (select count(*) from members mb

@@ -3,6 +3,7 @@
 use crate::error::Error;
 use crate::field::Field;
 use crate::fields::Fields;
+use crate::member::may_change;
 use crate::message::change::{Change, Kept, changed_rev, found, is_deleted, is_member, raise_rev};
 use crate::message::mention::erase_mentions;
 use crate::message::{MESSAGE_ID, Message};
@@ -13,20 +14,14 @@ use crate::sql::Statement;
 /// Its sender may delete it, and so may the owners and admins of its conversation.
 pub struct DeleteMessage;
 
-/// Whether `?2` is an owner or admin of the conversation of the message `m`. Direct conversations
-/// have neither. If nobody is owner, everyone counts as one.
-macro_rules! is_managed {
-    () => {
-        "exists (select 1 from members mb cross join conversations c on c.id = mb.conversation_id
-             where mb.conversation_id = m.conversation_id and mb.user_id = ?2 and c.direct is null
-                 and (mb.role > 0 or not exists (select 1 from members
-                     where conversation_id = m.conversation_id and role > 0 and role = 2)))"
-    };
-}
-
+/// Whether `?2` may delete the message `m`, as its sender, or as an owner or admin.
 macro_rules! may_delete {
     () => {
-        concat!("(m.sender_id = ?2 or ", is_managed!(), ")")
+        concat!(
+            "(m.sender_id = ?2 or ",
+            may_change!("m.conversation_id", 1),
+            ")"
+        )
     };
 }
 
