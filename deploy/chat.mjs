@@ -4,12 +4,15 @@
 //     npm install --no-save --prefix deploy ws
 //     node deploy/chat.mjs alice xyz bob           # alice, whose password is xyz, talks to bob
 //
-// README.md says how to register the two. SERVER names another server than http://127.0.0.1:8000.
+// ../README.md says how to register the two. The server is http://127.0.0.1:8000; PORT names another port, and SERVER another
+// server. If the connection ends, so does this program: PROTOCOL.md, "Writing a client that never loses a message", says how a
+// client goes on.
 import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { createInterface } from "node:readline";
 
-const server = (process.env.SERVER ?? "http://127.0.0.1:8000").replace(/\/+$/, "");
+const { SERVER, PORT = "8000" } = process.env;
+const server = (SERVER ?? `http://127.0.0.1:${PORT}`).replace(/\/+$/, "");
 const [username, password, other] = process.argv.slice(2);
 
 const print = (line) => console.log(line.replace(/\p{Cc}/gu, " ")); // no control characters of others in this terminal
@@ -21,11 +24,13 @@ const { WebSocket } = await import("ws").catch(() => end("no package ws: npm ins
 
 // The cookie of the login opens the socket.
 const body = JSON.stringify({ username, password });
-const login = await fetch(`${server}/auth/login`, { method: "POST", body }).catch(({ cause }) =>
-  end(cause?.code === "ECONNREFUSED"
-    ? `no server at ${server}: start one with cargo run -p host`
-    : `${server}: ${cause?.message}`));
-if (!login.ok) end(`login: ${await login.text()}`);
+const login = await fetch(`${server}/auth/login`, { method: "POST", body }).catch(({ cause }) => {
+  const { code = "", message } = cause ?? {};
+  if (code === "ECONNREFUSED") end(`no server at ${server}: start one with cargo run -p host, or name another with SERVER=http://…`);
+  end(`${server}: ${/^(EPROTO|ERR_SSL_)/.test(code) ? "TLS failed: the server may speak http, not https" : message}`);
+});
+const later = `in ${login.headers.get("retry-after")} s`;
+if (!login.ok) end(`login: ${(await login.text()).replace("later", later)}`);
 const cookie = login.headers.get("set-cookie").split(";")[0];
 const socket = new WebSocket(`${server.replace(/^http/, "ws")}/ws`, { headers: { cookie } });
 socket.on("error", (error) => end(`/ws: ${error.message}`));
@@ -41,12 +46,12 @@ function request(type, fields) {
 let onMessage = (message) => early.push(message);
 const early = []; // messages that come before the history
 socket.on("message", (text) => {
-  const { type, ref, success, data, error } = JSON.parse(text);
+  const { type, ref, success, data, error, code } = JSON.parse(text);
   if (ref === undefined) return type === "send_message" && success && onMessage(data);
   const { resolve, reject } = waiting.get(ref);
   waiting.delete(ref);
   if (success) resolve(data);
-  else reject(new Error(`${type}: ${error}`));
+  else reject(Object.assign(new Error(`${type}: ${error}`), { code }));
 });
 
 // The oldest conversation of exactly these two.
@@ -63,7 +68,9 @@ async function chat() {
   await once(socket, "open");
   let conversation_id = await find();
   if (conversation_id === undefined) {
-    await request("create_conversation", { members: [other] });
+    await request("create_conversation", { members: [other] }).catch((error) => {
+      throw error.code === "not_found" ? new Error(`there is no user ${other}: register it first`) : error;
+    });
     conversation_id = await find(); // the same one for both, if both have just made one
   }
   const shown = new Set();
@@ -75,7 +82,7 @@ async function chat() {
   const { messages } = await request("get_messages", { conversation_id, limit: 20 });
   for (const message of [...messages.reverse(), ...early]) onMessage(message);
 
-  if (process.stdin.isTTY) print(`-- you are ${username}, talking to ${other}: type a line and press Enter; Ctrl-D ends`);
+  if (process.stdin.isTTY) print(`-- ${server}: you are ${username}, talking to ${other}. Type a line and press Enter; Ctrl-D ends`);
 
   const sent = [];
   const send = (content) => {

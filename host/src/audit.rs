@@ -34,7 +34,7 @@ pub fn refused_origin(address: IpAddr, origin: &HeaderValue, allowed: &[HeaderVa
     // As a string it is escaped, whatever is in it.
     let origin = &*text(origin);
     let origin = short(origin, ORIGIN_CHARS_MAX);
-    tracing::warn!(target: "security", reason, %address, origin, "refused: CORS_ALLOW_ORIGIN allows {allowed}");
+    tracing::warn!(target: "security", reason, %address, origin, "refused: CORS_ALLOW_ORIGIN allows {allowed}; add this origin if it is your front end");
 }
 
 /// The name that a request gives need not be a user's, and may be as long as the request.

@@ -102,6 +102,8 @@ impl Config {
         variable: impl Fn(&str) -> Option<OsString>,
     ) -> anyhow::Result<(Config, Vec<String>)> {
         let text = |name: &str| text(&variable, name);
+        // Levels of the log may be in upper case, so other words may too.
+        let word = |name: &str| anyhow::Ok(text(name)?.to_ascii_lowercase());
         let secret = |name: &str| secret(&variable, name);
         let database = Database::parse("DBPATH", text("DBPATH")?, secret("DB_AUTH_TOKEN")?)?;
         let bus = bus(&secret("NATS_URL")?, text("NATS_CREDS")?, &database)?;
@@ -149,7 +151,7 @@ impl Config {
             origins: origins(&text("CORS_ALLOW_ORIGIN")?)?,
             address: SocketAddr::new(ip, port),
             trusted_proxies: networks(&text("TRUSTED_PROXIES")?)?,
-            same_site: match text("COOKIE_SAMESITE")?.as_str() {
+            same_site: match word("COOKIE_SAMESITE")?.as_str() {
                 "lax" => SameSite::Lax,
                 "strict" => SameSite::Strict,
                 "none" => SameSite::None,
@@ -158,7 +160,7 @@ impl Config {
             limits,
             metrics_address: metrics_address(&text("METRICS_ADDR")?)?,
             log_level,
-            log_format: match text("LOG_FORMAT")?.as_str() {
+            log_format: match word("LOG_FORMAT")?.as_str() {
                 "text" => LogFormat::Text,
                 "json" => LogFormat::Json,
                 other => bail!("LOG_FORMAT is {other:?}: expected text or json"),
@@ -272,13 +274,13 @@ fn bus(list: &str, credentials: String, database: &Database) -> anyhow::Result<O
 }
 
 const SECRET_ADVICE: &str =
-    "set it to a long random text, for example the output of: openssl rand -base64 32";
+    "Set it to a long random text, such as the output of: openssl rand -base64 32";
 
 /// If others may know the secret, the server only listens to this machine.
 fn check_secret(secret: &str, ip: IpAddr) -> anyhow::Result<Vec<String>> {
-    ensure!(!secret.is_empty(), "JWTSECRET is empty: {SECRET_ADVICE}");
+    ensure!(!secret.is_empty(), "JWTSECRET is empty. {SECRET_ADVICE}");
     let weakness = if secret == DEMO_JWT_SECRET {
-        "JWTSECRET is the demo secret, which everyone knows".to_owned()
+        "JWTSECRET is the public demo secret".to_owned()
     } else if secret.len() < JWT_SECRET_BYTES_MIN {
         format!("JWTSECRET is shorter than {JWT_SECRET_BYTES_MIN} bytes and can be guessed")
     } else {
@@ -286,10 +288,10 @@ fn check_secret(secret: &str, ip: IpAddr) -> anyhow::Result<Vec<String>> {
     };
     ensure!(
         ip.is_loopback(),
-        "{weakness}: with it the server only starts on a loopback address, and {ip} is not one: {SECRET_ADVICE}"
+        "{weakness}, but others can reach the address {ip}. {SECRET_ADVICE}"
     );
     Ok(vec![format!(
-        "{weakness}: fine for development on this machine, refused on any other address"
+        "{weakness}: the server accepts it only while it listens on a loopback address. Set your own before others connect"
     )])
 }
 
@@ -411,6 +413,18 @@ mod tests {
         assert_eq!(config.address.to_string(), "[::]:0");
         assert_eq!(config.origins, ["https://a.example", "http://b.example:81"]);
         assert!(warnings.is_empty());
+    }
+
+    #[test]
+    fn words_are_taken_in_any_case() {
+        let (config, _) = read(&[
+            ("COOKIE_SAMESITE", "Strict"),
+            ("LOG_FORMAT", "JSON"),
+            ("LOG_LEVEL", "WARN"),
+        ])
+        .expect("valid");
+        let words = (config.same_site, config.log_format);
+        assert_eq!(words, (SameSite::Strict, LogFormat::Json));
     }
 
     #[test]

@@ -27,8 +27,8 @@
 //! Invariants:
 //!
 //! - Nothing is delivered before its commit has returned.
-//! - Only `store` and the commands on a database at rest (`backup`, `restore`, `check`, `copy`)
-//!   know where the data is. Other modules may only ask whether it is shared.
+//! - Only `store` and the commands that need no server (`backup`, `restore`, `check`, `copy`) know
+//!   where the data is. Other modules may only ask whether it is shared.
 //! - A `mod.rs` declares its files and re-exports nothing, so a path names the file of an item.
 //!   Imports between files have no circles; a test checks this.
 

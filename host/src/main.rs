@@ -43,6 +43,7 @@ struct Arguments {
 enum Command {
     /// Runs one event on DBPATH, without a server.
     ///
+    /// DBPATH must have the schema of this program: the server upgrades it when it starts, this command does not.
     /// Prints lines of JSON: {"reply": …}; for each push {"push": …, "to": {"users": [ids]} or {"conversation": id}}; and
     /// {"join" or "leave": {"conversation": id, "users": [ids]}}. Exits with 1 if the event was refused.
     Event {
@@ -93,8 +94,8 @@ enum Command {
     },
 }
 
-/// The variables of commands on a database at rest.
-const AT_REST: [&str; 5] = [
+/// The variables of commands that need no server.
+const WITHOUT_SERVER: [&str; 5] = [
     "DBPATH",
     "DB_AUTH_TOKEN",
     "DB_AUTH_TOKEN_FILE",
@@ -121,13 +122,13 @@ fn run() -> anyhow::Result<ExitCode> {
     let is_used = |name: &str| match &arguments.command {
         // A copy names its own databases; what a server would use does not matter to it.
         Some(Command::Copy { .. }) => false,
-        // These work on a database at rest; how a server would be reached does not matter to them.
+        // These need no server; how a server would be reached does not matter to them.
         Some(
             Command::Backup { .. }
             | Command::Restore { .. }
             | Command::Downgrade
             | Command::Check { file: Some(_) },
-        ) => AT_REST.contains(&name),
+        ) => WITHOUT_SERVER.contains(&name),
         Some(Command::Check { file: None } | Command::Event { .. } | Command::Health) | None => {
             true
         }
@@ -185,9 +186,7 @@ fn run() -> anyhow::Result<ExitCode> {
                 writeln!(output, "{}", check::check(&config, file.as_deref()).await?)?;
             }
             Command::Downgrade => {
-                let version = downgrade::downgrade(&config).await?;
-                let database = &config.database;
-                writeln!(output, "{database}: schema version {version}")?;
+                writeln!(output, "{}", downgrade::downgrade(&config).await?)?;
             }
             Command::Health => writeln!(output, "{}", health::ask(config.address).await?)?,
             Command::Copy { from, to, restart } => {
@@ -201,6 +200,8 @@ fn run() -> anyhow::Result<ExitCode> {
 }
 
 async fn serve(config: &Config, inherited: Option<TcpListener>) -> anyhow::Result<()> {
+    // Somebody tries it out: an operator has set a secret.
+    let is_first_start = config.jwt_secret == DEMO_JWT_SECRET && config.database.is_new_file();
     // Before anything else: a signal during the start then stops the program in good order too.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -220,8 +221,7 @@ async fn serve(config: &Config, inherited: Option<TcpListener>) -> anyhow::Resul
     if let Some(address) = server.metrics_address() {
         tracing::info!(target: TARGET, "metrics on http://{address}/metrics");
     }
-    if config.jwt_secret == DEMO_JWT_SECRET {
-        // Somebody tries it out: an operator has set a secret, and knows.
+    if is_first_start {
         tracing::info!(target: TARGET, "next: register two people, see README.md, \"A first conversation\"");
     }
     tokio::spawn(async move {

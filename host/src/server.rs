@@ -1,11 +1,12 @@
 //! The server's life: open the database, accept connections, and stop without losing anything.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -66,11 +67,7 @@ impl Server {
         let address = config.address;
         let listener = TcpListener::bind(address)
             .await
-            .with_context(|| {
-                format!(
-                    "HOST and PORT: cannot listen on {address}; if another program does, stop that one or set PORT"
-                )
-            })?;
+            .map_err(|error| cannot_listen(address, error))?;
         Self::open(config, listener).await
     }
 
@@ -210,6 +207,21 @@ impl Server {
         tracing::info!("stopped");
         Ok(())
     }
+}
+
+/// Says what to do if an address cannot be bound.
+fn cannot_listen(address: SocketAddr, error: io::Error) -> anyhow::Error {
+    let advice = match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "another program does. Stop it, or set PORT to another number".to_owned()
+        }
+        io::ErrorKind::PermissionDenied => {
+            "not permitted. Ports below 1024 need root: set PORT to a higher one".to_owned()
+        }
+        io::ErrorKind::AddrNotAvailable => "HOST is not an address of this machine".to_owned(),
+        _ => error.to_string(),
+    };
+    anyhow!("cannot listen on {address}: {advice}")
 }
 
 /// Pings the sockets. Just as often, tells a service manager that watches the program that it is alive; if the registry hangs,

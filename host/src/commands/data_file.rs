@@ -31,15 +31,19 @@ pub struct Contents {
 
 impl fmt::Display for Contents {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "schema version {}, {} users, {} conversations, {} messages, {:.1} MB",
-            self.schema_version,
-            self.users,
-            self.conversations,
-            self.messages,
-            self.bytes as f64 / 1e6
-        )
+        write!(f, "schema version {}", self.schema_version)?;
+        for (count, thing) in [
+            (self.users, "user"),
+            (self.conversations, "conversation"),
+            (self.messages, "message"),
+        ] {
+            let plural = if count == 1 { "" } else { "s" };
+            write!(f, ", {count} {thing}{plural}")?;
+        }
+        match self.bytes {
+            0..1_000_000 => write!(f, ", {} kB", self.bytes.div_ceil(1000)),
+            _ => write!(f, ", {:.1} MB", self.bytes as f64 / 1e6),
+        }
     }
 }
 
@@ -48,6 +52,7 @@ pub async fn inspect(path: &Path) -> anyhow::Result<Contents> {
     let name = path.display();
     ensure!(path.is_file(), "{name}: there is no such file");
     let contents = async {
+        local::check_format(path)?;
         let db = open_read_only(path).await?;
         let schema_version = schema::check(&db).await?;
         ensure!(

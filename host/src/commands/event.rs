@@ -4,6 +4,7 @@ use std::io::Write;
 
 use anyhow::{bail, ensure};
 use handler::account::login::FindAccount;
+use handler::schema::VERSION;
 use handler::{Access, Audience, Context, Event, MembersChange, Output};
 use serde_json::{Value, json};
 
@@ -33,6 +34,13 @@ pub async fn run(
     let now = clock::now();
     let database = &config.database;
     let db = SingleConnection::open(database, now).await?;
+    // An upgrade would also undo `chatapp downgrade`.
+    ensure!(
+        db.schema_version == VERSION,
+        "DBPATH: {database} has schema version {}, but this program needs {VERSION}: start the server on it once, or \
+         use the program of that version",
+        db.schema_version
+    );
     ensure!(
         !is_write || !db.is_served,
         "DBPATH: a server is running on {database}, and its clients would not hear of this event: send it through the server"

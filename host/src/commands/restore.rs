@@ -37,7 +37,12 @@ pub async fn restore(config: &Config, from: &Path) -> anyhow::Result<(Contents, 
         "{} is the data file itself",
         from.display()
     );
-    let _lock = local::lock(&path)?;
+    let _lock = local::try_lock(&path)?.with_context(|| {
+        format!(
+            "DBPATH: a server is running on {}: stop it first",
+            path.display()
+        )
+    })?;
     let restored = with_suffix(&path, ".restoring");
     let restored = copy(from, restored, "restore").await?;
     {

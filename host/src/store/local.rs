@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,8 +11,9 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail, ensure};
-use handler::{Access, Rows, Statement, schema};
+use anyhow::{Context, anyhow, bail, ensure};
+use handler::schema::{self, SchemaError};
+use handler::{Access, Rows, Statement};
 use libsql::{Builder, Connection, OpenFlags};
 use tokio::runtime::Runtime;
 
@@ -20,6 +21,8 @@ use crate::threads::spawn;
 
 /// Calls take no mutex of the connection (sqlite.org/c3ref/open.html): it belongs to one thread.
 const SQLITE_OPEN_NOMUTEX: i32 = 0x8000;
+/// The primary code of errors about a file that cannot be written (sqlite.org/rescode.html).
+const SQLITE_READONLY: i32 = 8;
 /// The page cache of a connection. SQLite's default of 2 MB is too small for the inner pages of a
 /// large file's indexes.
 pub const PAGE_CACHE_KIB: u32 = 32 * 1024;
@@ -79,6 +82,9 @@ impl LocalDatabase {
             path.display()
         );
         check_not_gone(path)?;
+        if path.exists() {
+            check_format(path).with_context(|| format!("DBPATH: {}", path.display()))?;
+        }
         create_missing(path)?;
         let lock = lock(path)?;
         let mut database = Self::open(path)?;
@@ -91,6 +97,7 @@ impl LocalDatabase {
                     "begin; delete from hosts where false; rollback; pragma wal_autocheckpoint = 0";
                 anyhow::Ok(database.connection.execute_batch(probe).await?)
             })
+            .map_err(explain_read_only)
             .with_context(|| format!("DBPATH: cannot use the database {}", path.display()))?;
         database.log.checkpointer = Some(Checkpointer::start(path)?);
         lock.mark()?;
@@ -364,11 +371,7 @@ async fn run_prepared(
 /// Makes a connection ready to write: a commit that has returned is on disk. A chat's database gets
 /// the present schema; any other is left as it is.
 pub async fn make_ready(connection: &Connection, now: i64) -> anyhow::Result<()> {
-    connection.busy_timeout(BUSY_TIMEOUT)?;
-    // What a client deletes or edits away is overwritten with zeros, also in pages that become free.
-    let pragmas = format!("pragma cache_size = -{PAGE_CACHE_KIB}; pragma secure_delete = on;");
-    connection.execute_batch(&pragmas).await?;
-    let found = schema::check(connection).await?;
+    let found = prepare(connection).await?;
     if (1..schema::VERSION).contains(&found) {
         let version = schema::VERSION;
         tracing::info!(
@@ -377,9 +380,20 @@ pub async fn make_ready(connection: &Connection, now: i64) -> anyhow::Result<()>
             "the schema is brought up to date, which takes a while if there is much data"
         );
     }
-    make_durable(connection).await?;
     schema::migrate(connection, now).await?;
     Ok(())
+}
+
+/// Like [`make_ready`], but the schema stays as it is. Returns its version, or 0 if the file has none
+/// yet. If it is not a chat's, the file stays as it is.
+pub async fn prepare(connection: &Connection) -> anyhow::Result<i64> {
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    // What a client deletes or edits away is overwritten with zeros, also in pages that become free.
+    let pragmas = format!("pragma cache_size = -{PAGE_CACHE_KIB}; pragma secure_delete = on;");
+    connection.execute_batch(&pragmas).await?;
+    let version = schema::check(connection).await?;
+    make_durable(connection).await?;
+    Ok(version)
 }
 
 /// From now on a commit that has returned is on disk.
@@ -509,6 +523,32 @@ pub fn lock(path: &Path) -> anyhow::Result<Lock> {
             "DBPATH: another server is running on {path}: stop that one, or set DBPATH to another file"
         )
     })
+}
+
+/// SQLite says of a file without write permission that it is a readonly database.
+fn explain_read_only(error: anyhow::Error) -> anyhow::Error {
+    let of_database = match error.downcast_ref() {
+        Some(SchemaError::Database(error)) => Some(error),
+        _ => error.downcast_ref(),
+    };
+    match of_database {
+        Some(libsql::Error::SqliteFailure(code, _)) if code & 0xff == SQLITE_READONLY => {
+            anyhow!(
+                "the user of this program may not write the file, or it is on a read-only file system"
+            )
+        }
+        _ => error,
+    }
+}
+
+/// Fails if a file is not in SQLite's format (sqlite.org/fileformat.html, "The Database Header"), as
+/// an empty one may be. This process must not have it open: closing a file drops all locks on it.
+pub fn check_format(path: &Path) -> anyhow::Result<()> {
+    let mut header = Vec::new();
+    File::open(path)?.take(16).read_to_end(&mut header)?;
+    let is_database = header.is_empty() || header == b"SQLite format 3\0";
+    ensure!(is_database, "it is not a data file of chatapp");
+    Ok(())
 }
 
 /// SQLite's name for a file beside the database, for which it follows symbolic links.

@@ -43,6 +43,11 @@ impl fmt::Debug for RemoteUrl {
 }
 
 impl Database {
+    /// Whether it is a file that does not exist yet.
+    pub fn is_new_file(&self) -> bool {
+        matches!(self, Database::File(path) if !path.exists())
+    }
+
     /// Parses the value of DBPATH, or of a similar setting called `name`. `token` is for a server.
     pub fn parse(name: &str, path: String, token: String) -> anyhow::Result<Self> {
         const EXPECTED: &str = "expected the path of a file, or the URL of a libSQL server such as libsql://chat.example";

@@ -1,5 +1,5 @@
 //! The store: one writer that commits groups of operations, and readers beside it. Apart from the
-//! commands on a database at rest, only the store knows where the data is.
+//! commands that need no server, only the store knows where the data is.
 
 pub mod failures;
 mod group;

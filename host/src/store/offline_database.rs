@@ -1,5 +1,7 @@
 //! A whole database, in a file or on a server, for a program that copies it with SQL of its own.
 
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -51,6 +53,11 @@ impl OfflineDatabase {
         match database {
             Database::File(path) => {
                 local::create_folder_of(path)?;
+                if !path.exists() {
+                    // For its owner alone: it will hold password hashes.
+                    let mut new = OpenOptions::new();
+                    new.write(true).create_new(true).mode(0o600).open(path)?;
+                }
                 let file = LockedFile::open(path, OpenFlags::default())?;
                 Ok(OfflineDatabase::File(file))
             }
@@ -138,6 +145,7 @@ const IS_SERVED: &str =
 impl LockedFile {
     fn open(path: &Path, flags: OpenFlags) -> anyhow::Result<Self> {
         ensure!(!path.is_dir(), "it is a folder, expected a file");
+        local::check_format(path)?;
         let lock = local::try_lock(path)?.context(IS_SERVED)?;
         let runtime = tokio::runtime::Builder::new_current_thread().build()?;
         let opening = Builder::new_local(path).flags(flags).build();

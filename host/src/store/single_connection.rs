@@ -12,12 +12,14 @@ use crate::store::location::Database;
 pub struct SingleConnection {
     db: Connection,
     is_remote: bool,
+    /// 0 if no server has used the database yet.
+    pub schema_version: i64,
     /// Whether a server runs on the database.
     pub is_served: bool,
 }
 
 impl SingleConnection {
-    /// Opens a database that exists, and brings its schema up to date.
+    /// Opens a database that exists. Its schema stays as it is.
     pub async fn open(database: &Database, now: i64) -> anyhow::Result<Self> {
         let unusable = || format!("DBPATH: cannot use the database {database}");
         match database {
@@ -25,22 +27,22 @@ impl SingleConnection {
                 ensure!(path.exists(), "DBPATH: there is no database {database}");
                 let is_served = local::is_served(path)?;
                 let db = Builder::new_local(path).build().await?.connect()?;
-                local::make_ready(&db, now).await.with_context(unusable)?;
+                let schema_version = local::prepare(&db).await.with_context(unusable)?;
                 Ok(SingleConnection {
                     db,
                     is_remote: false,
+                    schema_version,
                     is_served,
                 })
             }
             Database::Remote(url) => {
                 let remote = Builder::new_remote(url.address.clone(), url.token.clone());
                 let db = remote.build().await?.connect()?;
-                schema::migrate_remote(&db, now)
-                    .await
-                    .with_context(unusable)?;
+                let schema_version = schema::check_remote(&db).await.with_context(unusable)?;
                 let mut single = SingleConnection {
                     db,
                     is_remote: true,
+                    schema_version,
                     is_served: false,
                 };
                 let ctx = Context::anonymous(now);

@@ -247,5 +247,5 @@ async fn where_it_cannot_write_it_says_so_and_does_not_start() {
     refuse(&folder_read_only, data.folder(), reason).await;
     // Only the file is read-only.
     let file_read_only = mounted(read_only, &file).expect("as before");
-    refuse(&file_read_only, &file, "readonly database").await;
+    refuse(&file_read_only, &file, "may not write the file").await;
 }

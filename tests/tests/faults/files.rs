@@ -51,7 +51,9 @@ async fn a_file_that_is_no_database_is_refused_and_left_alone() {
     let text = data.beside("text.db");
     let garbage = "this is a text of more than a hundred bytes ".repeat(50);
     fs::write(&text, garbage).expect("written");
-    refuse(&text, "file is not a database").await;
+    refuse(&text, "it is not a data file of chatapp").await;
+    let lock = data.beside("text.db-lock");
+    assert!(!lock.exists(), "nothing is left beside it");
     refuse(data.folder(), "is a folder, expected a file").await;
     refuse(&text.join("below/a/file.db"), "cannot create the folder").await;
 

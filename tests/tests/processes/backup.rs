@@ -95,7 +95,7 @@ async fn a_backup_of_a_busy_server_has_what_was_acknowledged_and_serves_it() {
     let (is_done, said) = site.host(&["backup", &backup]).await;
     assert!(is_done, "{said}");
     assert!(
-        said.starts_with(&backup) && said.contains("2 users, 1 conversations"),
+        said.starts_with(&backup) && said.contains("2 users, 1 conversation, "),
         "{said}"
     );
     let later = bob.send(1, "after the backup").await;
@@ -329,7 +329,7 @@ async fn what_cannot_be_done_is_refused_and_changes_nothing() {
     assert!(!is_done && said.contains("exists already"), "{said}");
     let (is_done, said) = site.host(&["restore", &backup]).await;
     assert!(
-        !is_done && said.contains("another server is running"),
+        !is_done && said.contains("a server is running on") && said.contains("stop it first"),
         "{said}"
     );
     let (is_done, said) = site.host(&["backup", &site.text("no/such/folder")]).await;
@@ -361,7 +361,7 @@ async fn what_cannot_be_done_is_refused_and_changes_nothing() {
     execute(&foreign, "create table notes (id integer primary key)").await;
     for (file, reason) in [
         ("damaged.db", "damaged: "),
-        ("text", "not a database"),
+        ("text", "it is not a data file of chatapp"),
         ("empty", "no host has used it"),
         ("newer.db", "schema version 99"),
         ("foreign.db", "not a chat database"),
@@ -523,11 +523,20 @@ async fn upgrade_and_back(
     drop(alice);
     host.stop().await;
     let present = schema(&db).await;
-    for _ in 0..2 {
+    for end in [
+        "schema version 4",
+        "schema version 4 already, nothing was changed",
+    ] {
         let (is_done, said) = downgrade().await;
-        assert!(is_done && said.contains("schema version 4"), "{said}");
+        assert!(is_done && said.ends_with(&format!("{end}\n")), "{said}");
         assert_eq!(schema(&db).await, previous_schema().await);
     }
+    // A command does not undo this.
+    let arguments = ["event", "--user", "alice", r#"{"type": "self"}"#];
+    let (status, _, errors) = run(&arguments, &[("DBPATH", database)]).await;
+    let needs = "has schema version 4, but this program needs 5";
+    assert!(!status.success() && errors.contains(needs), "{errors}");
+    assert_eq!(schema(&db).await, previous_schema().await);
     // The previous release writes to it meanwhile.
     let sql = "insert into messages (sender_id, conversation_id, content, rev) values (1, 1, 'by the previous one', 3);
                update conversations set rev = 3, activity = 2 where id = 1";

@@ -122,7 +122,11 @@ async fn mistakes_are_a_line() {
     let server = format!("http://{}", host.address);
     register(host.address, "alice").await;
     let nobody = format!("http://{}", free_address());
-    let no_server = format!("no server at {nobody}: start one with cargo run -p host\n");
+    let no_server = format!(
+        "no server at {nobody}: start one with cargo run -p host, or name another with SERVER=http://…\n"
+    );
+    let with_tls = format!("https://{}", host.address);
+    let no_tls = format!("{with_tls}: TLS failed: the server may speak http, not https\n");
     let no_scheme = host.address.to_string();
     let expected = format!("SERVER is \"{no_scheme}\": expected http://… or https://…\n");
     let example = example();
@@ -136,9 +140,10 @@ async fn mistakes_are_a_line() {
         (
             &server,
             ["alice", PASSWORD, "bob"],
-            "create_conversation: 'bob' is not a valid username\n",
+            "there is no user bob: register it first\n",
         ),
         (&nobody, ["alice", PASSWORD, "bob"], &no_server),
+        (&with_tls, ["alice", PASSWORD, "bob"], &no_tls),
     ] {
         let user = User::start(&example, server, arguments);
         assert_eq!(user.ends().await, (Some(1), expected.to_owned()));

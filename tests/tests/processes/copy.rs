@@ -1,6 +1,7 @@
 //! `chatapp copy`: a chat moved from a file to a libSQL server and back, by the real program.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
@@ -196,6 +197,9 @@ async fn a_chat_moves_to_a_server_and_back() {
     }
     assert!(contents(&gateway.url()).await == expected, "on the server");
     assert!(contents(&back).await == expected, "and back");
+    // It holds password hashes.
+    let mode = std::fs::metadata(&back).expect("a file").mode();
+    assert_eq!(mode & 0o777, 0o600);
     let others = "select group_concat(name) from (select name from sqlite_master
         where type in ('index', 'view', 'trigger') and name not like 'sqlite_%' order by name)";
     let others_of = async |place: &str| rows(&open(place).await, others).await;
@@ -475,7 +479,7 @@ async fn databases_that_do_not_fit_are_refused_and_left_as_they_are() {
         "a text that is no database, of some length, more than a header has; ".repeat(20),
     )
     .expect("written");
-    refused(&[&from, &songs], "not a database").await;
+    refused(&[&from, &songs], "it is not a data file of chatapp").await;
     assert!(!Path::new(&to).exists());
 }
 

@@ -329,7 +329,11 @@ async fn configuration_mistakes_name_the_variable() {
             "80a",
             "PORT is \"80a\": expected a number from 0 to 65535",
         ),
-        ("HOST", "0.0.0.0", "JWTSECRET is the demo secret"),
+        (
+            "HOST",
+            "0.0.0.0",
+            "JWTSECRET is the public demo secret, but others can reach the address 0.0.0.0. Set it",
+        ),
         ("DBPATH", "wss://x", "DBPATH is a wss URL"),
         (
             "NATS_URL",
@@ -342,6 +346,22 @@ async fn configuration_mistakes_name_the_variable() {
         assert_eq!(status.code(), Some(1), "{variable}");
         assert!(errors.contains(reason), "{errors}");
     }
+}
+
+#[tokio::test]
+async fn an_address_that_is_taken_is_refused_with_advice() {
+    let data = Data::create();
+    let host = data.start().await;
+    let port = host.address.port().to_string();
+    let other = data.beside("other.db");
+    let other = other.to_str().expect("text");
+    let (status, _, errors) = run(&[], &[("PORT", &port), ("DBPATH", other)]).await;
+    assert_eq!(status.code(), Some(1));
+    let expected = format!(
+        "chatapp: cannot listen on 127.0.0.1:{port}: another program does. Stop it, or set PORT to another number\n"
+    );
+    assert!(errors.ends_with(&expected), "{errors}");
+    assert!(!Path::new(other).exists());
 }
 
 #[tokio::test]
@@ -576,7 +596,10 @@ async fn a_listener_that_others_reach_needs_a_secret() {
     ];
     let (status, _, errors) = run_in(HANDED_OVER, &[], &variables).await;
     assert_eq!(status.code(), Some(1));
-    assert!(errors.contains("JWTSECRET is the demo secret"), "{errors}");
+    assert!(
+        errors.contains("JWTSECRET is the public demo secret"),
+        "{errors}"
+    );
 }
 
 /// Stops a host right after a connection has come, and sends a request on that connection. Returns
