@@ -28,11 +28,11 @@ create index changed_messages_deleted on changed_messages (conversation_id, rev)
 
 -- members_rev: the conversation's rev at the latest change of its members. A host uses it to find
 -- out whether it has heard of all changes. A conversation that still has its first members has no
--- row, which counts as 1, its first rev. before: members_rev before that change.
+-- row, which counts as 1, its first rev. previous_rev: members_rev before that change.
 create table members_changes (
     conversation_id integer primary key,
     members_rev     integer not null,
-    before          integer not null
+    previous_rev    integer not null
 );
 
 -- mentions: a JSON list of the ids of the users whom the message mentions, or null if it mentions

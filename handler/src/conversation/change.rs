@@ -53,9 +53,9 @@ pub(super) enum Members {
 /// Notes the new rev as `members_rev`, if the previous statement has raised the rev.
 pub(super) fn note_members_change(guard: &Guard) -> Statement {
     Statement::new(
-        "insert into members_changes (conversation_id, members_rev, before)
+        "insert into members_changes (conversation_id, members_rev, previous_rev)
          select id, rev, 1 from conversations where id = ?1 and changes() = 1
-         on conflict (conversation_id) do update set before = members_rev, members_rev = excluded.members_rev",
+         on conflict (conversation_id) do update set previous_rev = members_rev, members_rev = excluded.members_rev",
         [guard.conversation_id.into()],
     )
 }
@@ -74,7 +74,7 @@ macro_rules! state_columns {
                  select u.username from members mb join users u on u.id = mb.user_id
                  where mb.conversation_id = c.id order by mb.rowid)) end, ",
             $crate::conversation::members_rev!("c.id"),
-            ", coalesce((select before from members_changes where conversation_id = c.id), 0)"
+            ", coalesce((select previous_rev from members_changes where conversation_id = c.id), 0)"
         )
     };
 }

@@ -77,7 +77,13 @@ pub async fn inspect(path: &Path) -> anyhow::Result<Contents> {
             bytes: path.metadata()?.len(),
         })
     };
-    contents.await.with_context(|| name.to_string())
+    // If the pages of the schema are damaged, no statement runs at all.
+    let is_damaged = |error: &anyhow::Error| error.to_string().contains("malformed");
+    let contents = contents.await.map_err(|error| match is_damaged(&error) {
+        true => error.context("damaged: the schema cannot be read"),
+        false => error,
+    });
+    contents.with_context(|| name.to_string())
 }
 
 async fn open_read_only(path: &Path) -> anyhow::Result<Connection> {

@@ -37,7 +37,7 @@ use crate::limits::user_rates::{Flood, SocketRates};
 use crate::metrics::METRICS;
 use crate::socket::close_reason::CloseReason;
 use crate::socket::frame::{self, Decoder, Message, Violation};
-use crate::socket::handle::{Socket, User};
+use crate::socket::handle::{PAUSE_READING_BYTES, Socket, User};
 use crate::socket::presence::{Departure, Presence};
 use crate::store::failures::busy;
 use crate::store::source::Source;
@@ -472,7 +472,7 @@ impl Connection {
         let frame = frame::text_frame(&reply);
         drop(reply);
         socket.outgoing().add(hold(room, frame));
-        if socket.is_behind() {
+        if socket.outgoing().reply_bytes() > PAUSE_READING_BYTES {
             socket.flush();
             self.drained().await;
         }

@@ -221,9 +221,11 @@ impl Socket {
         !self.is_behind() && !self.is_finishing.load(Ordering::SeqCst)
     }
 
-    /// Whether too many bytes of replies wait for the client.
+    /// Whether too many bytes of replies wait for the client. Those that were not written yet do not
+    /// count: they may all be written at once, and then nothing would wake a task that waits for it.
     pub(super) fn is_behind(&self) -> bool {
-        self.outgoing().reply_bytes() > PAUSE_READING_BYTES
+        let outgoing = self.outgoing();
+        outgoing.is_blocked && outgoing.reply_bytes() > PAUSE_READING_BYTES
     }
 
     fn wake(&self) {
@@ -321,6 +323,23 @@ mod tests {
         let (_, read) = tokio::join!(written, peer.read_to_end(&mut bytes));
         read.expect("read");
         bytes
+    }
+
+    #[tokio::test]
+    async fn only_replies_that_the_peer_does_not_take_hold_up_reading() {
+        let (socket, peer) = connected().await;
+        socket
+            .outgoing()
+            .add(vec![b'x'; PAUSE_READING_BYTES + 1].into());
+        assert!(socket.may_read(), "they may be written at once");
+        while !socket.outgoing().is_blocked {
+            socket
+                .outgoing()
+                .add(vec![b'x'; PAUSE_READING_BYTES + 1].into());
+            socket.flush();
+        }
+        assert!(!socket.may_read());
+        drop(peer);
     }
 
     #[tokio::test]

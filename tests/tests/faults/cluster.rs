@@ -65,7 +65,7 @@ async fn leave_unheard(cluster: &Cluster, conversation: i64, username: &str) {
     let db = database.await.expect("a client").connect().expect("one");
     let script = format!(
         "update conversations set rev = rev + 1 where id = {conversation};
-         insert into members_changes (conversation_id, members_rev, before) select id, rev, 1 from conversations where id = {conversation};
+         insert into members_changes (conversation_id, members_rev, previous_rev) select id, rev, 1 from conversations where id = {conversation};
          delete from members where conversation_id = {conversation}
              and user_id = (select id from users where username = '{username}');"
     );

@@ -117,7 +117,7 @@ const NASTY: &str = "
         (12, 1, 1, 11, 3.141592653589793, hex(zeroblob(500000)), 6, ''),
         (13, 1, 1, 11, -0.1, zeroblob(100000), 1e300, x'31');
     update messages set changed_rev = 7 where id = 11;
-    insert into changed_messages values (11, 1, 7, 1700000000, 0);
+    insert into changed_messages values (11, 1, 5, 7, 1700000000, 0, 1);
     insert into mentions values (2, 11, 1, 1);
     insert into reactions values (11, '👍', 2);
     insert into members_changes values (1, 3, 1);

@@ -439,7 +439,10 @@ async fn one_event_runs_without_a_server() {
     refused("alice", &create, path, "a server is running on").await;
     host.stop().await;
 
-    let made = json!({ "id": 1, "name": "alice, bob", "rev": 1, "members": ["alice", "bob"] });
+    let made = json!({
+        "id": 1, "name": "alice, bob", "rev": 1, "direct": false, "created_at": 0,
+        "members": ["alice", "bob"], "roles": { "alice": "owner" },
+    });
     let reply = json!({ "type": "create_conversation", "success": true, "data": made });
     let expected = [
         json!({ "reply": reply }),
