@@ -10,8 +10,11 @@ use handler::Error;
 
 use crate::limits::remembered::Remembered;
 
-/// How often one thing may be done.
-pub struct Rate(Option<DefaultDirectRateLimiter>);
+/// How often one thing may be done. Idle sockets have several, so "no limit" takes no space of its
+/// own: it is a rate that nobody reaches.
+pub struct Rate(DefaultDirectRateLimiter);
+
+const UNREACHED_PERIOD: Duration = Duration::from_nanos(1);
 
 impl Rate {
     pub fn per_second(count: u32, at_once: u32) -> Self {
@@ -19,26 +22,29 @@ impl Rate {
     }
 
     pub fn new(quota: Option<Quota>) -> Self {
-        Rate(quota.map(DefaultDirectRateLimiter::direct))
+        let unlimited = || {
+            let quota = Quota::with_period(UNREACHED_PERIOD);
+            let quota = quota.expect("the period is longer than zero");
+            quota.allow_burst(NonZeroU32::MAX)
+        };
+        Rate(DefaultDirectRateLimiter::direct(
+            quota.unwrap_or_else(unlimited),
+        ))
     }
 
     /// Counts one more. `Err` if it is too early, with the time to wait.
     pub fn check(&self) -> Result<(), Duration> {
-        match &self.0 {
-            Some(limiter) => limiter.check().map_err(wait),
-            None => Ok(()),
-        }
+        self.0.check().map_err(wait)
     }
 
     /// Counts this many more, or none. More than are ever allowed at once are not refused.
     pub fn check_many(&self, count: usize) -> Result<(), Duration> {
         let count = u32::try_from(count).ok().and_then(NonZeroU32::new);
-        let (Some(limiter), Some(count)) = (&self.0, count) else {
+        let Some(count) = count else {
             return Ok(());
         };
-        limiter
-            .check_n(count)
-            .map_or(Ok(()), |checked| checked.map_err(wait))
+        let checked = self.0.check_n(count);
+        checked.map_or(Ok(()), |checked| checked.map_err(wait))
     }
 }
 
