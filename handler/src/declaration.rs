@@ -35,6 +35,8 @@ pub struct Declaration {
     pub kind: &'static str,
     pub fields: &'static [Field],
     pub who: Who,
+    /// Few events do, and all others need not look for it.
+    lists_users: bool,
     read: fn(&Fields) -> Result<EventOperation, Error>,
 }
 
@@ -47,12 +49,24 @@ impl Declaration {
             kind: E::TYPE,
             fields: E::FIELDS,
             who: E::WHO,
+            lists_users: const {
+                let mut index = 0;
+                let mut found = false;
+                while index < E::FIELDS.len() {
+                    found |= matches!(E::FIELDS[index].kind, Kind::Users);
+                    index += 1;
+                }
+                found
+            },
             read: |fields| Ok(Box::new(E::read(fields)?)),
         }
     }
 
     /// The number of users in the event's lists of users.
     pub(crate) fn users(&self, fields: &Fields) -> usize {
+        if !self.lists_users {
+            return 0;
+        }
         let lists = self.fields.iter().filter(|field| field.kind == Kind::Users);
         let items = lists.map(|field| fields.list(field.name).ok().flatten().unwrap_or_default());
         items.map(|items| items.len()).sum()

@@ -32,18 +32,15 @@ impl Transactor {
     ) -> Result<Vec<Vec<Rows>>, Failure> {
         let transact = || match self {
             Transactor::Local(database) => {
+                // A look before is enough: a file that goes during the commit may as well go after it.
                 if let Some(lost) = database.lost_file() {
                     return Err(Failure::Unavailable(lost));
                 }
                 let started = Instant::now();
                 let goes_on = |rows| rows < COMMIT_ROWS && started.elapsed() < COMMIT_TIME;
-                let rows = database.transact_while(access, operations, goes_on);
-                let rows = rows.map_err(|error| Failure::of_local(&error))?;
-                match database.lost_file() {
-                    // Nobody may take it for stored.
-                    Some(lost) => Err(Failure::Unknown(lost)),
-                    None => Ok(rows),
-                }
+                database
+                    .transact_while(access, operations, goes_on)
+                    .map_err(|error| Failure::of_local(&error))
             }
             Transactor::RemoteWriter(writer) => writer.transact(&operations, deadline),
             Transactor::RemoteReader(reader) => reader.transact(&operations, deadline),
