@@ -65,7 +65,7 @@ macro_rules! state_columns {
     () => {
         concat!(
             "c.id, cast(c.name as blob), c.rev, c.direct is not null, c.created_at,
-             (select cast(json_group_object(u.username, iif(mb.role = 2, 'owner', 'admin')) as blob)
+             (select cast('{' || coalesce(group_concat(json_quote(u.username) || iif(mb.role = 2, ':\"owner\"', ':\"admin\"')), '') || '}' as blob)
                  from members mb join users u on u.id = mb.user_id
                  where mb.conversation_id = c.id and mb.role > 0),
              case when c.member_count <= ",

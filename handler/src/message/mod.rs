@@ -39,7 +39,7 @@ macro_rules! message_columns {
                  'edited_at', ch.edited_at,
                  'is_deleted', json(iif(ch.is_deleted, 'true', 'false')),
                  'reactions', case when ch.reactions > 0 then json((
-                     select json_group_object(emoji, json(usernames)) from (
+                     select '{' || group_concat(json_quote(emoji) || ':' || usernames) || '}' from (
                          select emoji, (
                              select json_group_array(username) from (
                                  select o.username from reactions r cross join users o on o.id = r.user_id

@@ -158,7 +158,7 @@ const KEEP: &str = "attach ':memory:' as kept;
 const RESTORE: &str = "begin;
     delete from contacts; insert into contacts select * from kept.contacts;
     delete from conversations; insert into conversations select * from kept.conversations;
-    delete from members_changes;
+    delete from members_changes; delete from changed_messages; delete from mentions; delete from reactions;
     delete from members; insert into members select * from kept.members;
     delete from messages; insert into messages select * from kept.messages;
     commit";
@@ -178,6 +178,15 @@ const FAULTS: &str = "select
     + (select count(*) from messages m
         where reply_id is not null
                 and not exists (select 1 from messages where id = m.reply_id and conversation_id = m.conversation_id))
+    + (select count(*) from changed_messages ch
+        where not exists (select 1 from messages where id = ch.message_id and changed_rev = ch.changed_rev and rev = ch.rev)
+            or reactions <> (select count(*) from reactions where message_id = ch.message_id)
+            or is_deleted = 1 and exists (select 1 from messages
+                where id = ch.message_id and (content <> '' or mentions is not null)))
+    + (select count(*) from messages where changed_rev is not null
+        and not exists (select 1 from changed_messages where message_id = messages.id))
+    + (select count(*) from mentions mn where not exists (
+        select 1 from messages m join json_each(m.mentions) j on j.value = mn.user_id where m.id = mn.message_id))
     + (select count(*) from contacts c where user_id = contact_id
         or not exists (select 1 from contacts where user_id = c.contact_id and contact_id = c.user_id))";
 

@@ -54,6 +54,7 @@ in_every_form! {
     a_silent_client_is_closed_and_an_idle_one_that_answers_is_not
     who_is_removed_hears_nothing_more_until_added_again
     a_pair_that_creates_at_once_has_one_direct_conversation
+    a_client_of_the_first_backend_sees_nothing_break
 }
 
 async fn two_people_talk_and_find_their_history_after_a_restart(form: Form) {
@@ -661,4 +662,85 @@ async fn a_pair_that_creates_at_once_has_one_direct_conversation(form: Form) {
         let listed = device.ok(json!({ "type": "get_conversations" })).await;
         assert_eq!(ids(&listed), [created[0]["id"].as_i64().expect("an id")]);
     }
+}
+
+/// It knows the events of the seed only, sends no `ref`, and takes the next event of a type for the
+/// reply. Others edit, delete, react, rename, come and leave meanwhile.
+async fn a_client_of_the_first_backend_sees_nothing_break(form: Form) {
+    async fn old(client: &mut Client, event: Value) -> Value {
+        client.text(&event.to_string()).await;
+        loop {
+            let received = client.receive().await;
+            assert_eq!(received["success"], true, "{received}");
+            if received["type"] == event["type"] {
+                return received["data"].clone();
+            }
+        }
+    }
+    let host = Host::start_as(form).await;
+    let (mut alice, mut bob) = (host.join("alice").await, host.join("bob").await);
+    host.join("carol").await.close().await;
+    let create = json!({ "type": "create_conversation", "members": ["alice", "carol"] });
+    let made = old(&mut bob, create).await;
+    assert_eq!(made["members"], json!(["bob", "alice", "carol"]));
+    let id = made["id"].as_i64().expect("an id");
+    let (first, second) = (alice.send(id, "@bob").await, alice.send(id, "two").await);
+    for change in [
+        json!({ "type": "edit_message", "message_id": first, "content": "@all edited" }),
+        json!({ "type": "react", "message_id": first, "emoji": "👍", "on": true }),
+        json!({ "type": "delete_message", "message_id": second }),
+    ] {
+        alice.ok(change).await;
+    }
+    let promote = json!({
+        "type": "set_role", "conversation_id": id, "username": "alice", "role": "owner",
+    });
+    bob.ok(promote).await;
+    for change in [
+        json!({ "type": "rename_conversation", "conversation_id": id, "name": "new" }),
+        json!({ "type": "remove_member", "conversation_id": id, "username": "carol" }),
+        json!({ "type": "leave_conversation", "conversation_id": id }),
+    ] {
+        alice.ok(change).await;
+    }
+    let send = json!({ "type": "send_message", "conversation_id": id, "content": "three", "reply_id": second });
+    bob.pushes_so_far().await;
+    let sent = old(&mut bob, send).await;
+    assert_eq!(
+        (&sent["content"], &sent["reply_id"]),
+        (&json!("three"), &json!(second))
+    );
+    let history = json!({ "type": "get_messages", "conversation_id": id });
+    let history = old(&mut bob, history).await;
+    let messages = history["messages"].as_array().expect("messages");
+    let seen: Vec<_> = messages
+        .iter()
+        .map(|m| (&m["id"], &m["content"], &m["sender_username"]))
+        .collect();
+    let (three, alice, bob_name) = (&sent["id"], json!("alice"), json!("bob"));
+    assert_eq!(
+        seen,
+        [
+            (three, &json!("three"), &bob_name),
+            (&json!(second), &json!(""), &alice),
+            (&json!(first), &json!("@all edited"), &alice),
+        ]
+    );
+    assert!(messages.iter().all(|m| m["sent_at"].is_i64()));
+    let info = old(
+        &mut bob,
+        json!({ "type": "get_conversation_info", "id": id }),
+    )
+    .await;
+    assert_eq!(
+        (&info["id"], &info["name"], &info["members"]),
+        (&json!(id), &json!("new"), &json!(["bob"]))
+    );
+    let list = old(&mut bob, json!({ "type": "get_conversations" })).await;
+    assert_eq!(
+        (&list[0]["id"], &list[0]["name"]),
+        (&json!(id), &json!("new"))
+    );
+    let contacts = old(&mut bob, json!({ "type": "get_contacts" })).await;
+    assert_eq!(contacts["contacts"], json!([]));
 }
