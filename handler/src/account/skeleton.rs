@@ -11,8 +11,8 @@ use crate::sql::{Rows, Statement};
 /// Accounts that get their skeletons in one operation.
 pub const ACCOUNTS_AT_ONCE: i64 = 1000;
 
-/// What a username looks like: its confusable skeleton (Unicode Technical Standard 39, section 4),
-/// without what nobody sees: control characters and spaces at the ends. The skeleton itself has no
+/// The looks of a username: its confusable skeleton (Unicode Technical Standard 39, section 4),
+/// without control characters, and without spaces at the ends, because nobody sees them. The skeleton itself has no
 /// characters that take no place, such as a zero-width space or a change of direction. Upper and
 /// lower case look different.
 pub fn skeleton(username: &str) -> String {

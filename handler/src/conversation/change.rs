@@ -42,7 +42,7 @@ pub(super) fn raise_rev(guard: &Guard, ctx: &Context, members: Members) -> State
     )
 }
 
-/// What a change does to the members.
+/// How a change affects the members.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Members {
     Same,

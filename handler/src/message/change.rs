@@ -89,7 +89,7 @@ macro_rules! changed_rev {
 }
 pub(crate) use changed_rev;
 
-/// What `changed_messages` keeps of a change.
+/// The part of a change that `changed_messages` keeps.
 #[derive(Default)]
 pub(crate) struct Kept {
     /// Unix seconds.

@@ -91,7 +91,7 @@ pub struct Message<'a> {
     pub details: Option<Box<Details>>,
 }
 
-/// What only a message has that was changed or mentions somebody.
+/// The details of a message that was changed or mentions somebody.
 #[derive(Deserialize)]
 // Without code that skips unknown fields, the compiler inlines serde_json's for events.
 #[serde(deny_unknown_fields)]

@@ -196,7 +196,7 @@ mod tests {
         assert_eq!(take(&all, third, &address, MIB).await, Err("unavailable"));
         let other = AnswerShare::of_address();
         assert!(take(&all, third, &other, 16 * MIB).await.is_ok());
-        // What was read makes room.
+        // An answer that was read makes room.
         unread.pop();
         assert!(take(&all, third, &address, 16 * MIB).await.is_ok());
     }

@@ -1,4 +1,4 @@
-//! What a user's events cost everyone: bytes to store, and pushes to write. Much of it is known only
+//! The cost of a user's events: bytes to store, and pushes to write. Much of it is known only
 //! afterwards. So it is charged when it is known, and a user in debt waits before the next write.
 
 use std::sync::atomic::{AtomicU64, Ordering};

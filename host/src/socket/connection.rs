@@ -499,7 +499,7 @@ impl Connection {
             }
             turn
         };
-        // What the client sends meanwhile is not read, its pongs among them.
+        // The server reads nothing meanwhile, not even the pongs of the client.
         self.socket.is_heard.store(true, Ordering::Relaxed);
         tokio::select! {
             turn = timeout(DEBT_MAX, paid) => match turn {
