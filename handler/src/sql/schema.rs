@@ -10,12 +10,13 @@ use crate::sql::row::Rows;
 use crate::sql::statement::{Statement, run};
 
 /// The migrations in order; the first leads to version 1. A shipped migration is never edited.
-const MIGRATIONS: [&str; 5] = [
+const MIGRATIONS: [&str; 6] = [
     include_str!("../../migrations/0001_chat.sql"),
     include_str!("../../migrations/0002_revs.sql"),
     include_str!("../../migrations/0003_hosts.sql"),
     include_str!("../../migrations/0004_one_order.sql"),
     include_str!("../../migrations/0005_changes.sql"),
+    include_str!("../../migrations/0006_people.sql"),
 ];
 
 /// The schema version that this program brings a database to.
@@ -23,7 +24,7 @@ pub const VERSION: i64 = MIGRATIONS.len() as i64;
 
 /// Undoes the last migration, for a release that does not know it. No message is lost, but what that
 /// release has no place for is.
-const UNDO: &str = include_str!("../../migrations/0005_undo.sql");
+const UNDO: &str = include_str!("../../migrations/0006_undo.sql");
 
 /// The tables that a file of the first backend has, and the columns of them that this program
 /// needs.

@@ -1,0 +1,9 @@
+-- Takes a database from version 6 back to version 5.
+
+-- == Search ==
+
+-- == Profiles, blocks and reports ==
+
+-- == Deleted accounts ==
+
+-- == Logins ==
