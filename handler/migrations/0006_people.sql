@@ -7,3 +7,8 @@
 -- == Profiles, blocks and reports ==
 
 -- == Search ==
+
+-- == Mentions ==
+
+-- "Whom did this message mention": an edit finds that out without a look at each list of ids.
+create index mentions_by_message on mentions (message_id);
