@@ -185,6 +185,16 @@ impl Operation for Disconnected {
     }
 }
 
+/// A contact has opened a first socket, or closed the last one.
+#[derive(Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct UserStatus<'a> {
+    username: &'a str,
+    is_online: bool,
+    /// When the user last came or went, in Unix seconds.
+    last_online: i64,
+}
+
 pub(crate) fn tell_contacts(
     contacts: Vec<i64>,
     username: &str,
@@ -192,16 +202,10 @@ pub(crate) fn tell_contacts(
     last_online: i64,
     out: &mut Outbox,
 ) {
-    #[derive(Serialize)]
-    struct Status<'a> {
-        username: &'a str,
-        is_online: bool,
-        last_online: i64,
-    }
     if contacts.is_empty() {
         return;
     }
-    let status = Status {
+    let status = UserStatus {
         username,
         is_online,
         last_online,

@@ -9,6 +9,7 @@ pub mod gateway;
 pub mod host;
 pub mod proxy;
 pub mod reference_client;
+pub mod schema;
 pub mod servers;
 pub mod tls;
 pub mod world;

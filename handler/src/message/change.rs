@@ -138,6 +138,7 @@ impl<E: Change> Declared for ByMessage<E> {
     const TYPE: &'static str = E::TYPE;
     const FIELDS: &'static [Field] = E::FIELDS;
     const WHO: Who = Who::MemberOfMessage;
+    type Data = Message<'static>;
 
     fn read(fields: &Fields) -> Result<Self, Error> {
         Ok(ByMessage {
