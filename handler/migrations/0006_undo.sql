@@ -7,3 +7,6 @@
 -- == Deleted accounts ==
 
 -- == Logins ==
+
+alter table users drop column tokens_from;
+drop table sessions;

@@ -11,6 +11,7 @@ pub mod proxy;
 pub mod reference_client;
 pub mod servers;
 pub mod tls;
+pub mod tokens;
 pub mod world;
 
 pub use client::Client;
