@@ -10,3 +10,6 @@ drop index mentions_by_message;
 -- == Deleted accounts ==
 
 -- == Logins ==
+
+alter table users drop column tokens_from;
+drop table sessions;

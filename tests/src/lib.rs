@@ -12,6 +12,7 @@ pub mod reference_client;
 pub mod schema;
 pub mod servers;
 pub mod tls;
+pub mod tokens;
 pub mod world;
 
 pub use client::Client;
