@@ -1,0 +1,14 @@
+export { type Account, type Credentials, type Session } from "./account.ts";
+export { type Auth, type TokenPlace, type TokenReason, cookieAuth, keptTokenAuth, tokenAuth } from "./auth.ts";
+export { type Chat, type ChatOptions, createChat } from "./chat.ts";
+export { type ConnectionState } from "./connection.ts";
+export { type Clock, type EnvironmentOptions, type Lifecycle, type Locks, type Signal } from "./environment.ts";
+export { ChatError } from "./error.ts";
+export { type Live } from "./live.ts";
+export { type Sent } from "./outbox.ts";
+export * from "./protocol.ts";
+export { type ConversationHandle, type PendingMessage, type RoomMessage, type RoomMessages, type SendOptions } from "./room.ts";
+export { type ConversationView } from "./rooms.ts";
+export { type StorageState } from "./shelf.ts";
+export { type Entry, type Storage, memory } from "./storage.ts";
+export { type StoredMessage } from "./window.ts";
