@@ -8,6 +8,7 @@ mod cors;
 mod dispatch;
 mod health;
 mod login;
+mod page;
 mod route;
 mod routes;
 pub mod scrape;
