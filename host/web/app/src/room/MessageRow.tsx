@@ -107,10 +107,17 @@ function label({ item, sender }: Props, isOwn: boolean): string {
   return `${who}: ${what}, ${state}`;
 }
 
+/** A finger that taps a message wants its menu. */
+const isTouch = () => matchMedia("(hover: none)").matches;
+
 function Bubble({ item, me, original, actions, isActive }: Props) {
   if (item.deleted) return <div class="bubble is-deleted">This message was deleted.</div>;
+  const tap = (event: MouseEvent & { currentTarget: HTMLElement }) => {
+    const isOther = (event.target as HTMLElement).closest("a, button, pre") || getSelection()?.isCollapsed === false;
+    if (isTouch() && !isOther) actions.openMenu(item, event.currentTarget);
+  };
   return (
-    <div class={item.reply_id === null && isBig(item.content) ? "bubble is-big" : "bubble"}>
+    <div class={item.reply_id === null && isBig(item.content) ? "bubble is-big" : "bubble"} onClick={tap}>
       {item.reply_id !== null && (
         <button type="button" class="reply-quote" tabIndex={isActive ? 0 : -1} onClick={() => actions.jump(item.reply_id!)}>
           {original ? (

@@ -43,7 +43,7 @@ function block(part: Block, key: number, me: string) {
   switch (part.kind) {
     case "code":
       return (
-        <pre key={key} tabIndex={0} role="region" aria-label="Code" dir="ltr">
+        <pre key={key} tabIndex={0} role="group" aria-label="Code" dir="ltr">
           <code>{part.text}</code>
         </pre>
       );

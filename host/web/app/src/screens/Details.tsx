@@ -13,7 +13,7 @@ import { PersonRow } from "../parts/PersonRow";
 import { toastError } from "../parts/Toast";
 import { go, replace, to } from "../route";
 import { count } from "../text/names";
-import { dateAndTime } from "../text/time";
+import { dateOnly } from "../text/time";
 import { PersonCard } from "./Person";
 
 /** Members that are shown at once. */
@@ -67,7 +67,7 @@ function GroupDetails({ conversation }: { conversation: ConversationView }) {
         </h2>
         <p class="quiet">
           {count(member_count, "member")}
-          {conversation.created_at != null && ` · since ${dateAndTime(conversation.created_at)}`}
+          {conversation.created_at != null && ` · since ${dateOnly(conversation.created_at)}`}
         </p>
       </div>
       {mayChange && (

@@ -8,7 +8,7 @@ import { Page } from "../parts/Page";
 import { presence } from "../parts/PersonRow";
 import { toastError } from "../parts/Toast";
 import { go, to } from "../route";
-import { dateAndTime } from "../text/time";
+import { dateOnly } from "../text/time";
 
 export function Person({ username }: { username: string }) {
   const known = usePerson(username);
@@ -40,7 +40,7 @@ export function PersonCard({ profile }: { profile: Profile }) {
         <bdi>@{username}</bdi>
       </p>
       <p class="quiet">{isBlocked ? "You have blocked this person." : presence(profile)}</p>
-      {profile.created_at > 0 && <p class="quiet">Here since {dateAndTime(profile.created_at)}</p>}
+      {profile.created_at > 0 && <p class="quiet">Here since {dateOnly(profile.created_at)}</p>}
       {!isMe && (
         <div class="buttons">
           <button type="button" class="button primary" onClick={() => openDirect(username).then((id) => go(to.room(id)), toastError)}>

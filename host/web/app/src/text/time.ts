@@ -15,6 +15,7 @@ function daysAgo(seconds: number): number {
 }
 
 export const time = (seconds: number) => clock.format(date(seconds));
+export const dateOnly = (seconds: number) => longDay.format(date(seconds));
 export const dateAndTime = (seconds: number) => whole.format(date(seconds));
 export const iso = (seconds: number) => date(seconds).toISOString();
 /** A key that all times of one day share. */
