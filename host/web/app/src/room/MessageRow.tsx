@@ -79,20 +79,20 @@ export const MessageRow = memo(function MessageRow(props: Props) {
             <Bubble {...props} />
             {item.reactions && <Reactions {...props} />}
             <Foot {...props} isOwn={isOwn} />
+            {hasTools && (
+              <div class="message-tools">
+                <IconButton icon="smile" label="React" tabIndex={-1} onClick={(event) => actions.pickReaction(item, event.currentTarget)} />
+                <IconButton icon="reply" label="Reply" tabIndex={-1} onClick={() => actions.reply(item)} />
+                <IconButton
+                  icon="more"
+                  label="More"
+                  tabIndex={isActive ? 0 : -1}
+                  aria-haspopup="menu"
+                  onClick={(event) => actions.openMenu(item, event.currentTarget)}
+                />
+              </div>
+            )}
           </div>
-          {hasTools && (
-            <div class="message-tools">
-              <IconButton icon="smile" label="React" tabIndex={-1} onClick={(event) => actions.pickReaction(item, event.currentTarget)} />
-              <IconButton icon="reply" label="Reply" tabIndex={-1} onClick={() => actions.reply(item)} />
-              <IconButton
-                icon="more"
-                label="More"
-                tabIndex={isActive ? 0 : -1}
-                aria-haspopup="menu"
-                onClick={(event) => actions.openMenu(item, event.currentTarget)}
-              />
-            </div>
-          )}
         </article>
       </div>
     </>

@@ -10,9 +10,10 @@ export function initials(name: string): string {
 
 /** One of eight hues that a name always has. */
 export function hue(name: string): number {
-  let sum = 7;
-  for (let at = 0; at < Math.min(name.length, 64); at++) sum = (sum * 31 + name.charCodeAt(at)) >>> 0;
-  return sum % 8;
+  // FNV-1a.
+  let hash = 0x811c9dc5;
+  for (let at = 0; at < Math.min(name.length, 64); at++) hash = Math.imul(hash ^ name.charCodeAt(at), 0x01000193);
+  return ((hash ^ (hash >>> 15)) >>> 0) % 8;
 }
 
 /** "Ann, Bo and 3 others". */
