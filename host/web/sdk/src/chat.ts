@@ -340,6 +340,7 @@ export function createChat(options: ChatOptions): Chat {
       connection.close("closed by the app");
       calls.close(new ChatError("closed", "the client is closed"));
       outbox.ended();
+      outbox.close();
       cancelAway?.();
       cancelRefresh?.();
       stopAway();

@@ -54,7 +54,8 @@ export interface Outbox {
   ended(): void;
   /** Somebody else has logged in. */
   clear(): void;
-  isEmpty(): boolean;
+  /** What is pending is left to the next client of this storage. */
+  close(): void;
 }
 
 export interface OutboxOptions {
@@ -298,6 +299,9 @@ export function createOutbox(options: OutboxOptions): Outbox {
       }
       items = [];
     },
-    isEmpty: () => items.every((item) => item.sent.state === "failed"),
+    close() {
+      const error = new ChatError("closed", "the client was closed: the next one with the same storage sends it");
+      for (const item of items) settlers.get(item)?.reject(error);
+    },
   };
 }

@@ -97,7 +97,7 @@ export function createSync(options: SyncOptions): Sync {
 
   /** Syncs until nothing is missing. */
   async function round(own: number, first: SyncAnswer | null): Promise<void> {
-    rooms.setRound(true);
+    rooms.setRound("begins");
     let answer = first ?? (await ask());
     let isFirst = owner.epoch === "";
     for (;;) {
@@ -119,7 +119,7 @@ export function createSync(options: SyncOptions): Sync {
       if (own !== connection) return;
       answer = await ask();
     }
-    rooms.setRound(false);
+    rooms.setRound("done");
     isSyncing = false;
   }
 
@@ -173,13 +173,14 @@ export function createSync(options: SyncOptions): Sync {
   }
 
   /** Syncs once more, while the client is live. */
-  async function syncAgain(): Promise<void> {
+  async function syncAgain(alsoCounts = false): Promise<void> {
     again = true;
     if (!isOpen || isSyncing) return;
     isSyncing = true;
     const own = connection;
     try {
       await round(own, null);
+      if (alsoCounts) await count().catch(() => {});
     } catch (error) {
       if (own === connection) lost(error);
     }
@@ -245,7 +246,7 @@ export function createSync(options: SyncOptions): Sync {
     const data = frame.data as object;
     switch (type) {
       case "sync":
-        if (!isReply && (data as SyncAnswer).more) void syncAgain();
+        if (!isReply && (data as SyncAnswer).more) void syncAgain(true);
         break;
       case "typing": {
         const { conversation_id, username, on } = data as Typing;
@@ -284,7 +285,7 @@ export function createSync(options: SyncOptions): Sync {
       cancelCount?.();
       cancelHold = cancelCount = null;
       dropEarly();
-      rooms.setRound(false);
+      rooms.setRound("broken");
       scope.run(() => rooms.stopAllTyping());
     },
     received,
