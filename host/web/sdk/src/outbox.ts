@@ -5,7 +5,7 @@ import type { Calls } from "./calls.ts";
 import type { Environment } from "./environment.ts";
 import { ChatError } from "./error.ts";
 import type { Message } from "./protocol.ts";
-import { OUTBOX, type Shelf } from "./shelf.ts";
+import { OUTBOX, type Shelf } from "./keeper.ts";
 
 /** Something on its way to the server. */
 export interface Sent {
@@ -47,6 +47,8 @@ export interface Outbox {
   of(conversationId: number): readonly Item[];
   /** An own message is stored. */
   landed(message: Message): void;
+  /** How many messages and changes wait. */
+  count(): number;
   /** The storage was read, or another tab has changed it. */
   refresh(): Promise<void>;
   ready(): void;
@@ -280,6 +282,7 @@ export function createOutbox(options: OutboxOptions): Outbox {
       const item = items.find(({ kept }) => kept.type === "send_message" && kept.fields["client_id"] === message.client_id);
       if (item?.kept.conversation_id === message.conversation_id) settle(item, "stored", message);
     },
+    count: () => items.filter((item) => item.sent.state === "pending").length,
     refresh,
     ready() {
       isReady = true;

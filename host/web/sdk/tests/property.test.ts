@@ -4,7 +4,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { type Chat, ChatError, type Message, type Sent, type Storage, memory } from "../src/index.ts";
+import { type Chat, ChatError, type Keeper, type Message, type Sent } from "../src/index.ts";
+import { createSharedMemory, sharedMemory } from "./shared_memory.ts";
 import { type World, createWorld, stateOf } from "./world.ts";
 
 const SEEDS = Number(process.env["SEEDS"] ?? 25);
@@ -13,7 +14,7 @@ const NAMES = ["alice", "bob", "carol", "dave"];
 
 interface Device {
   username: string;
-  storage: Storage;
+  storage: Keeper;
   chat: Chat;
   /** Messages that it was told of, in this life. */
   told: Message[];
@@ -28,7 +29,7 @@ interface Sending {
   sent: Sent;
 }
 
-function start(world: World, username: string, storage: Storage): Device {
+function start(world: World, username: string, storage: Keeper): Device {
   const device: Device = { username, storage, chat: world.client(username, { storage }), told: [], toldBefore: new Set() };
   listen(device);
   return device;
@@ -53,14 +54,14 @@ async function history(seed: number): Promise<void> {
     if (random() < 0.03 && frame.type !== "ping") throw server.refuse("rate_limited", 2);
   };
   // Some users have two devices; carol's two are tabs with one storage.
-  const shared = memory();
+  const shared = createSharedMemory();
   const devices = [
-    start(world, "alice", memory()),
-    start(world, "alice", memory()),
-    start(world, "bob", memory()),
-    start(world, "carol", shared),
-    start(world, "carol", shared),
-    start(world, "dave", memory()),
+    start(world, "alice", sharedMemory()),
+    start(world, "alice", sharedMemory()),
+    start(world, "bob", sharedMemory()),
+    start(world, "carol", shared.tab()),
+    start(world, "carol", shared.tab()),
+    start(world, "dave", sharedMemory()),
   ];
   await world.until("all are live", () => devices.every((device) => stateOf(device.chat) === "live"));
   for (const members of [NAMES, ["alice", "bob"], ["carol", "dave", "alice"]]) {
@@ -111,7 +112,7 @@ async function history(seed: number): Promise<void> {
       if (line !== undefined) random() < 0.3 ? line.swallow() : line.cut(...pick<[number, string]>([[1006, ""], [1001, "server is shutting down"], [1013, "too slow"]]));
     } else if (choice < 0.87) {
       for (const line of [...server.lines]) line.cut();
-    } else if (choice < 0.89 && device.storage !== shared) {
+    } else if (choice < 0.89 && device.username !== "carol") {
       // The page is loaded anew. What was said by then is stored.
       await device.chat.close();
       for (const message of device.told) device.toldBefore.add(message.id);
