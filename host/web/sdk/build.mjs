@@ -7,7 +7,7 @@ import { fileURLToPath } from "node:url";
 
 import { build } from "esbuild";
 
-export const ENTRIES = ["index", "indexeddb", "react", "files"];
+export const ENTRIES = ["index", "account", "indexeddb", "storage", "files", "react"];
 
 const here = dirname(fileURLToPath(import.meta.url));
 process.chdir(here);
@@ -22,6 +22,7 @@ await build({
   target: "es2022",
   platform: "neutral",
   external: ["react", "node:*"],
+  minify: true,
   sourcemap: true,
 });
 const tsc = join(dirname(createRequire(import.meta.url).resolve("typescript/package.json")), "bin/tsc");

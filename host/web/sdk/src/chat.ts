@@ -1,28 +1,26 @@
 // The client: puts its parts together.
 
-import { type Account, createAccount } from "./account.ts";
 import type { Auth } from "./auth.ts";
 import { type Frame, createCalls } from "./calls.ts";
 import { type ConnectionState, createConnection } from "./connection.ts";
 import { type EnvironmentOptions, createEnvironment } from "./environment.ts";
 import { ChatError } from "./error.ts";
+import { type Keeper, META, OUTBOX, type Owner, type StorageState, memory } from "./keeper.ts";
 import { type Live, createScope } from "./live.ts";
 import { createOutbox } from "./outbox.ts";
 import { createPeople } from "./people.ts";
 import type { Events, Message, Profile, Pushes } from "./protocol.ts";
 import { type ConversationHandle, type OwnHandle, createHandle } from "./room.ts";
 import { type ConversationView, type Room, createRooms } from "./rooms.ts";
-import { type Owner, type StorageState, META, OUTBOX, createShelf } from "./shelf.ts";
-import { type Storage, memory } from "./storage.ts";
 import { createSync } from "./sync.ts";
 import { latest } from "./window.ts";
 
-export interface ChatOptions extends EnvironmentOptions {
+export interface ChatOptions<Extra extends object = object> extends EnvironmentOptions {
   /** The server, such as `https://chat.example`. In a browser, the page's own without it. */
   url?: string;
-  auth: Auth;
+  auth: Auth<Extra>;
   /** Where it keeps what it knows and what it has not sent. Without it, in memory. */
-  storage?: Storage;
+  storage?: Keeper;
   /** Hears what the app's own functions throw. Without it, the console does. */
   report?(error: unknown): void;
 }
@@ -32,7 +30,7 @@ export type RequestFields<T extends keyof Events> = object extends Events[T]["re
   ? [fields?: Events[T]["request"]]
   : [fields: Events[T]["request"]];
 
-export interface Chat extends Account {
+export interface Chat {
   readonly connection: Live<ConnectionState>;
   /** Whether the connection has been away for some seconds: what to tell people. */
   readonly isAway: Live<boolean>;
@@ -43,6 +41,10 @@ export interface Chat extends Account {
   /** Who was heard of, by username: names, who is online. */
   readonly people: Live<ReadonlyMap<string, Profile>>;
   readonly storage: Live<StorageState>;
+  /** Whether the conversations are known, from the storage or the server: before, an empty list says nothing. */
+  readonly isLoaded: Live<boolean>;
+  /** How many messages and changes wait for the server. */
+  readonly pending: Live<number>;
   conversation(id: number): ConversationHandle;
   /** Sends any event, as soon as the client is live. Rejects with `ChatError`. */
   request<T extends keyof Events>(type: T, ...fields: RequestFields<T>): Promise<Events[T]["data"]>;
@@ -71,16 +73,11 @@ const AWAY_MS = 3_000;
 const WINDOWS_MAX = 50;
 /** And so many of each, or up to twice as many. */
 const IDLE_MESSAGES_MAX = 100;
-/** A login is renewed a while after it was used first. */
-const REFRESH_FIRST_MS = 60_000;
-const REFRESH_AGAIN_MS = 300_000;
-const REFRESH_MAX_MS = 24 * 3_600_000;
-
 /** What may be sent again if the answer was lost: doing it twice is doing it once. */
 const REPEATABLE =
   /^(ping|self|sync|get_.*|search_.*|mark_read|rename_conversation|set_role|update_profile|(un)?block_user|edit_message|delete_message|react)$/;
 
-export function createChat(options: ChatOptions): Chat {
+export function createChat<Extra extends object = object>(options: ChatOptions<Extra>): Chat & Extra {
   const environment = createEnvironment(options);
   const { clock, random } = environment;
   const report = options.report ?? ((error: unknown) => console.error(error));
@@ -93,6 +90,7 @@ export function createChat(options: ChatOptions): Chat {
   const state = scope.cell<ConnectionState>({ state: "connecting" });
   const isAway = scope.cell(false);
   const storageState = scope.cell<StorageState>("ok");
+  const isLoaded = scope.cell(false);
   const owner: Owner = { username: "", epoch: "" };
   const me = () => owner.username;
   const isLive = () => state.get().state === "live";
@@ -101,16 +99,17 @@ export function createChat(options: ChatOptions): Chat {
     const room = rooms.withUser(username);
     if (room !== undefined) rooms.changed(room);
     if (username === owner.username) profile.stale();
+    shelf.peopleChanged();
   });
   const profile = scope.derived(() => people.get(owner.username) ?? null);
   const calls = createCalls(clock, random);
-  const storage = options.storage ?? memory();
-  const shelf = createShelf({
-    storage,
+  const shelf = (options.storage ?? memory())({
     clock,
     state: storageState,
     me,
+    room: (id) => rooms.get(id),
     rank: (room) => rooms.rank(room),
+    profiles: people.list,
   });
   const rooms = createRooms({
     scope,
@@ -128,13 +127,17 @@ export function createChat(options: ChatOptions): Chat {
     landed: (message) => outbox.landed(message),
     missing: (room) => void need(room),
   });
+  const pending = scope.cell(0);
   const outbox = createOutbox({
     environment,
     calls,
     shelf,
     lock: `chatapp outbox ${url}`,
     epoch: () => owner.epoch,
-    changed: (id) => handles.get(id)?.messages.stale(),
+    changed(id) {
+      pending.set(outbox.count());
+      handles.get(id)?.messages.stale();
+    },
     answered: (message) => scope.run(() => rooms.land(message)),
   });
   const sync = createSync({
@@ -150,8 +153,8 @@ export function createChat(options: ChatOptions): Chat {
       connection.caughtUp();
       calls.ready();
       outbox.ready();
+      isLoaded.set(true);
       for (const handle of handles.values()) handle.refresh();
-      scheduleRefresh();
     },
     failed: (error) => connection.restart(String(error)),
     emit: emitPush,
@@ -170,18 +173,7 @@ export function createChat(options: ChatOptions): Chat {
     received: (frame: Frame) => scope.run(() => sync.received(frame)),
     hidden: () => void shelf.flush(),
   });
-  const account = createAccount({
-    environment,
-    auth: options.auth,
-    url,
-    loggedIn: () => connection.connect(),
-    async loggedOut() {
-      connection.signOut("logged out");
-      await switched({ username: "", epoch: "" });
-    },
-  });
-
-  const unwatch = storage.watch((keys) => {
+  const unwatch = shelf.watch((keys) => {
     if (keys.some((key) => key.startsWith(OUTBOX))) void outbox.refresh();
     if (keys.includes(META)) void followTab();
   });
@@ -200,11 +192,14 @@ export function createChat(options: ChatOptions): Chat {
   connection.start();
 
   async function load(): Promise<void> {
-    Object.assign(owner, await shelf.load());
-    const stored = await shelf.loadRooms(rooms.get);
+    const kept = await shelf.load();
     scope.run(() => {
-      rooms.restore(stored);
+      Object.assign(owner, kept.owner);
+      // Who is online will be told.
+      for (const profile of kept.profiles) people.take({ ...profile, is_online: false });
+      rooms.restore(kept.rooms);
       profile.stale();
+      if (kept.rooms.length > 0) isLoaded.set(true);
     });
     await outbox.refresh();
   }
@@ -264,7 +259,7 @@ export function createChat(options: ChatOptions): Chat {
     windows.add(room);
     for (const other of windows) {
       if (windows.size <= WINDOWS_MAX) break;
-      if (handles.get(other.id)?.isWatched() === true || !shelf.isClean(other)) continue;
+      if (handles.get(other.id)?.isWatched() === true || !shelf.isStored(other)) continue;
       windows.delete(other);
       other.window = null;
     }
@@ -285,23 +280,6 @@ export function createChat(options: ChatOptions): Chat {
     emit("push", { type: frame.type, data: frame.data });
   }
 
-  let cancelRefresh: (() => void) | null = null;
-  function scheduleRefresh(ms = REFRESH_FIRST_MS): void {
-    // Who signs tokens elsewhere renews them there.
-    if (options.auth.renews !== true || cancelRefresh !== null) return;
-    cancelRefresh = clock.after(Math.min(ms, REFRESH_MAX_MS), async () => {
-      cancelRefresh = null;
-      if (!isLive()) return;
-      try {
-        const expiresAt = await account.refresh();
-        if (expiresAt !== null) scheduleRefresh((expiresAt * 1000 - clock.now()) / 2);
-      } catch (error) {
-        // A server that does not know it yet.
-        if (error instanceof ChatError && error.code !== "not_found") scheduleRefresh(REFRESH_AGAIN_MS);
-      }
-    });
-  }
-
   function request(type: string, fields: object = {}): Promise<unknown> {
     const isRepeatable = REPEATABLE.test(type) || (fields as { direct?: boolean }).direct === true;
     return calls.request(type, fields, { isRepeatable, timeoutMs: REQUEST_MS });
@@ -317,15 +295,15 @@ export function createChat(options: ChatOptions): Chat {
     return handle;
   }
 
-  const { refresh: _, ...publicAccount } = account;
-  return {
-    ...publicAccount,
+  const chat: Chat = {
     connection: state,
     isAway,
     me: profile,
     conversations: rooms.list,
     people: people.all,
     storage: storageState,
+    isLoaded,
+    pending,
     conversation,
     request: request as Chat["request"],
     on(event: string, told: (data: never) => void) {
@@ -340,11 +318,22 @@ export function createChat(options: ChatOptions): Chat {
       connection.close("closed by the app");
       calls.close(new ChatError("closed", "the client is closed"));
       outbox.ended();
+      outbox.close();
       cancelAway?.();
-      cancelRefresh?.();
       stopAway();
       unwatch();
       await shelf.flush();
     },
   };
+  const extra = options.auth.extend?.({
+    environment,
+    url,
+    connection: state,
+    connect: connection.connect,
+    async forget() {
+      connection.signOut("logged out");
+      await switched({ username: "", epoch: "" });
+    },
+  });
+  return { ...chat, ...(extra as Extra) };
 }

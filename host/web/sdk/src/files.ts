@@ -3,41 +3,45 @@
 import { mkdir, open, readFile, rename } from "node:fs/promises";
 import { dirname } from "node:path";
 
-import type { Entry, Storage } from "./storage.ts";
-import { memory } from "./storage.ts";
+import type { Entry, Keeper } from "./keeper.ts";
+import { keep } from "./shelf.ts";
 
 /** Kept in this file, as JSON. */
-export function file(path: string): Storage {
-  const held = memory();
-  let loading: Promise<void> | null = null;
+export function file(path: string): Keeper {
+  let entries: Map<string, Entry> | null = null;
 
-  async function load(): Promise<void> {
+  async function load(): Promise<Map<string, Entry>> {
+    if (entries !== null) return entries;
     const text = await readFile(path, "utf8").catch((error: NodeJS.ErrnoException) => {
       if (error.code === "ENOENT") return "[]";
       throw error;
     });
-    await held.write(JSON.parse(text) as Entry[]);
+    return (entries = new Map((JSON.parse(text) as Entry[]).map((entry) => [entry.key, entry])));
   }
 
-  return {
+  return keep({
     async read(prefix) {
-      await (loading ??= load());
-      return held.read(prefix);
+      return [...(await load()).values()].filter((entry) => entry.key.startsWith(prefix));
     },
-    async write(entries) {
-      await (loading ??= load());
-      await held.write(entries);
+    async write(changes) {
+      const next = new Map(await load());
+      for (const change of changes) {
+        if (change.value === undefined) next.delete(change.key);
+        else if (change.rev >= (next.get(change.key)?.rev ?? 0)) next.set(change.key, change);
+      }
       // A crash leaves the old file or the new one.
       await mkdir(dirname(path), { recursive: true });
-      const next = await open(`${path}.new`, "w");
+      const handle = await open(`${path}.new`, "w");
       try {
-        await next.writeFile(JSON.stringify(await held.read("")));
-        await next.sync();
+        await handle.writeFile(JSON.stringify([...next.values()]));
+        await handle.sync();
       } finally {
-        await next.close();
+        await handle.close();
       }
       await rename(`${path}.new`, path);
+      entries = next;
     },
-    watch: held.watch,
-  };
+    // Nobody else writes.
+    watch: () => () => {},
+  });
 }

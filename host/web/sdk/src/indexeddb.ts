@@ -1,7 +1,8 @@
 // The storage of browsers. If the browser refuses it (a private window, a full disk), the client goes
 // on without.
 
-import type { Entry, Storage } from "./storage.ts";
+import type { Entry, Keeper } from "./keeper.ts";
+import { keep } from "./shelf.ts";
 
 export interface IndexedDbOptions {
   /** The name of the database: one for each user, if several use the app in one browser at once. */
@@ -11,7 +12,7 @@ export interface IndexedDbOptions {
 const STORE = "entries";
 
 /** Kept in the browser, and shared by all its tabs. */
-export function indexedDb({ name = "chatapp" }: IndexedDbOptions = {}): Storage {
+export function indexedDb({ name = "chatapp" }: IndexedDbOptions = {}): Keeper {
   let opening: Promise<IDBDatabase> | null = null;
   let channel: BroadcastChannel | null = null;
 
@@ -52,7 +53,7 @@ export function indexedDb({ name = "chatapp" }: IndexedDbOptions = {}): Storage 
     return channel;
   }
 
-  return {
+  return keep({
     async read(prefix) {
       const range = IDBKeyRange.bound(prefix, `${prefix}\uffff`);
       return (await transact<Entry[]>("readonly", (store) => store.getAll(range) as IDBRequest<Entry[]>)) ?? [];
@@ -83,5 +84,5 @@ export function indexedDb({ name = "chatapp" }: IndexedDbOptions = {}): Storage 
         channel = null;
       };
     },
-  };
+  });
 }

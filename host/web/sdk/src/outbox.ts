@@ -5,7 +5,7 @@ import type { Calls } from "./calls.ts";
 import type { Environment } from "./environment.ts";
 import { ChatError } from "./error.ts";
 import type { Message } from "./protocol.ts";
-import { OUTBOX, type Shelf } from "./shelf.ts";
+import { OUTBOX, type Shelf } from "./keeper.ts";
 
 /** Something on its way to the server. */
 export interface Sent {
@@ -47,6 +47,8 @@ export interface Outbox {
   of(conversationId: number): readonly Item[];
   /** An own message is stored. */
   landed(message: Message): void;
+  /** How many messages and changes wait. */
+  count(): number;
   /** The storage was read, or another tab has changed it. */
   refresh(): Promise<void>;
   ready(): void;
@@ -54,7 +56,8 @@ export interface Outbox {
   ended(): void;
   /** Somebody else has logged in. */
   clear(): void;
-  isEmpty(): boolean;
+  /** What is pending is left to the next client of this storage. */
+  close(): void;
 }
 
 export interface OutboxOptions {
@@ -279,6 +282,7 @@ export function createOutbox(options: OutboxOptions): Outbox {
       const item = items.find(({ kept }) => kept.type === "send_message" && kept.fields["client_id"] === message.client_id);
       if (item?.kept.conversation_id === message.conversation_id) settle(item, "stored", message);
     },
+    count: () => items.filter((item) => item.sent.state === "pending").length,
     refresh,
     ready() {
       isReady = true;
@@ -298,6 +302,9 @@ export function createOutbox(options: OutboxOptions): Outbox {
       }
       items = [];
     },
-    isEmpty: () => items.every((item) => item.sent.state === "failed"),
+    close() {
+      const error = new ChatError("closed", "the client was closed: the next one with the same storage sends it");
+      for (const item of items) settlers.get(item)?.reject(error);
+    },
   };
 }

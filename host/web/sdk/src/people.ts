@@ -8,6 +8,7 @@ export interface People {
   all: Live<ReadonlyMap<string, Profile>>;
   get(username: string): Profile | undefined;
   take(profile: Partial<Profile> & { username: string }): void;
+  list(): Profile[];
   forget(): void;
 }
 
@@ -24,10 +25,13 @@ export function createPeople(scope: Scope, changed: (username: string) => void):
       if (old === undefined && profile.fullname === undefined) return;
       const next = { ...old, ...profile } as Profile;
       if (old !== undefined && JSON.stringify(old) === JSON.stringify(next)) return;
+      // The latest ones are at the end.
+      profiles.delete(profile.username);
       profiles.set(profile.username, next);
       all.stale();
       changed(profile.username);
     },
+    list: () => [...profiles.values()],
     forget() {
       profiles.clear();
       all.stale();

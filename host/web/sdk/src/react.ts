@@ -14,7 +14,8 @@ import type { ConversationView } from "./rooms.ts";
 const Context = createContext<Chat | null>(null);
 
 export function ChatProvider({ chat, children }: { chat: Chat; children?: ReactNode }): ReactElement {
-  return createElement(Context.Provider, { value: chat }, children);
+  // Preact has other types for it.
+  return createElement(Context.Provider as never, { value: chat } as never, children) as never;
 }
 
 export function useChat(): Chat {

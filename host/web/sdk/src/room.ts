@@ -120,7 +120,7 @@ export function createHandle(options: HandleOptions): OwnHandle {
       const asked = options.request("get_conversation_info", { id });
       asked.then((found) => scope.run(() => rooms.takeInfo(found))).catch(() => (hasAsked = false));
     }
-    if (room.window !== null && room.window.floor > 0 && room.window.items.length < OPEN_MIN) void loadOlder();
+    if (room.window !== null && room.window.floor > 0 && room.window.items.length < OPEN_MIN) loadOlder().catch(() => {});
   }
 
   function makeMessages(): RoomMessages {

@@ -51,6 +51,8 @@ export interface Room {
   rev: number;
   /** The rev of the latest change of a message. */
   messageRev: number;
+  /** The latest message that was told of. It outlives that the user is not in it for a while. */
+  toldId: number;
   /** What the server says of it, besides what has a place here. */
   fields: Partial<Conversation> & Partial<Pick<ListedConversation, "member_count" | "profile">> & Pick<ConversationInfo, "read">;
   readId: number;
@@ -133,8 +135,8 @@ export interface Rooms {
   stopAllTyping(): void;
   /** Its place in the list, from 0. */
   rank(room: Room): number;
-  /** A round of syncing begins or has ended. */
-  setRound(isSyncing: boolean): void;
+  /** A round of syncing begins, was cut off, or has brought everything. */
+  setRound(now: "begins" | "broken" | "done"): void;
 }
 
 const LISTED_ELSEWHERE = ["id", "rev", "messages", "read_id", "unread", "mentions", "last_message", "added", "profiles"];
@@ -148,7 +150,7 @@ export function createRooms(options: RoomsOptions): Rooms {
   const direct = new Map<string, Room>();
   /** In a round of syncing: the latest message of each room at its beginning, and what came since. */
   let round: { tops: Map<Room, number>; seen: Set<number> } | null = null;
-  /** The latest time of the server that was seen. */
+  /** The time of the latest message when everything was known the last time. */
   let seenAt = 0;
   const list = scope.derived<readonly ConversationView[]>(() => order.map(view));
 
@@ -241,7 +243,6 @@ export function createRooms(options: RoomsOptions): Rooms {
   function takeMessages(room: Room, messages: readonly Message[]): void {
     if (messages.length === 0) return;
     for (const message of messages) {
-      seenAt = Math.max(seenAt, message.sent_at);
       room.messageRev = Math.max(room.messageRev, message.rev);
       const isLast = room.last === null || message.id > room.last.id;
       if (isLast || (message.id === room.last?.id && message.rev >= room.last.rev)) room.last = message;
@@ -331,6 +332,7 @@ export function createRooms(options: RoomsOptions): Rooms {
       if (!round.tops.has(room)) round.tops.set(room, top);
       round.seen.add(message.id);
     }
+    room.toldId = Math.max(room.toldId, message.id);
     options.arrived(message);
   }
 
@@ -377,13 +379,13 @@ export function createRooms(options: RoomsOptions): Rooms {
     const { messages } = synced;
     const wasKnown = room.isKnown;
     const top = round?.tops.get(room) ?? room.last?.id ?? 0;
+    const told = room.toldId;
     round?.tops.set(room, top);
     if (!wasKnown) {
       const isAll = isWhole && messages.length < FIRST_MESSAGES;
       const floor = isAll ? 0 : Math.min(...messages.map((message) => message.id));
       room.window = { floor: Number.isFinite(floor) ? floor : 0, items: [] };
     }
-    const seenBefore = seenAt;
     takeMessages(room, messages);
     // If pushes were faster, what they said is newer.
     if (synced.rev >= room.rev) {
@@ -399,7 +401,7 @@ export function createRooms(options: RoomsOptions): Rooms {
     if (isFirst) return;
     const news = messages.filter((message) => message.id > top && !message.deleted && !round?.seen.has(message.id));
     // Of a conversation that is new to this client, what was said since it was last here.
-    const due = wasKnown ? news : news.filter((message) => message.sent_at >= seenBefore);
+    const due = wasKnown ? news : news.filter((message) => message.sent_at >= seenAt && message.id > told);
     for (const message of due.sort((a, b) => a.id - b.id)) announce(room, message, top);
   }
 
@@ -412,9 +414,8 @@ export function createRooms(options: RoomsOptions): Rooms {
     room.window = { floor: last?.id ?? 0, items: last === null ? [] : [storedMessage(last, me())] };
     room.last = last;
     room.messageRev = listed.rev;
-    if (last !== null) seenAt = Math.max(seenAt, last.sent_at);
     // The list is sorted: without messages it stays below the one before.
-    else room.activity = [order.at(-1)?.activity[0] ?? clock.now() / 1000, 0];
+    if (last === null) room.activity = [order.at(-1)?.activity[0] ?? clock.now() / 1000, 0];
     room.readId = listed.read_id;
     room.unread = listed.unread;
     room.mentions = listed.mentions;
@@ -491,12 +492,16 @@ export function createRooms(options: RoomsOptions): Rooms {
     changed(room);
   }
 
+  function saw(): void {
+    seenAt = Math.max(seenAt, order[0]?.activity[0] ?? 0);
+  }
+
   function forget(room: Room): void {
     const other = room.fields.profile?.username ?? otherOf(room);
     if (other !== undefined) direct.delete(other);
     for (const cancel of room.typing.values()) cancel();
-    const { isKnown: wasKnown, isListed } = room;
-    Object.assign(room, emptyRoom(room.id), { isListed });
+    const { isKnown: wasKnown, isListed, toldId } = room;
+    Object.assign(room, emptyRoom(room.id), { isListed, toldId });
     if (!wasKnown) return;
     options.forgotten(room);
     changed(room);
@@ -524,12 +529,12 @@ export function createRooms(options: RoomsOptions): Rooms {
     takeTyping,
     restore(stored) {
       for (const room of stored) {
-        if (room.last !== null) seenAt = Math.max(seenAt, room.last.sent_at);
         know(room);
         room.isListed = true;
         options.infoChanged(room);
       }
       order = [...order, ...stored].sort((a, b) => (isNewer(a, b) ? -1 : 1));
+      saw();
       list.stale();
     },
     setWindow(room, window) {
@@ -543,6 +548,7 @@ export function createRooms(options: RoomsOptions): Rooms {
     forget,
     forgetAll() {
       for (const room of [...order]) forget(room);
+      for (const room of rooms.values()) room.toldId = 0;
       seenAt = 0;
     },
     land(message) {
@@ -555,8 +561,9 @@ export function createRooms(options: RoomsOptions): Rooms {
       for (const room of order) for (const username of [...room.typing.keys()]) stopTyping(room, username);
     },
     rank: (room) => order.indexOf(room),
-    setRound(isSyncing) {
-      round = isSyncing ? { tops: new Map(), seen: new Set() } : null;
+    setRound(now) {
+      round = now === "begins" ? { tops: new Map(), seen: new Set() } : null;
+      if (now === "done") saw();
     },
   };
 }
@@ -574,6 +581,7 @@ function emptyRoom(id: number): Room {
     isListed: false,
     rev: 0,
     messageRev: 0,
+    toldId: 0,
     fields: {},
     readId: 0,
     unread: 0,

@@ -1,19 +1,10 @@
 // What a client puts into its storage, and how it finds it again. Writing is behind: the client never
 // waits for it, and what a failed write was to store is written again later.
 
-import type { Clock } from "./environment.ts";
-import type { Cell } from "./live.ts";
-import type { Message } from "./protocol.ts";
+import { type Entry, type Keeper, META, OUTBOX, type Owner, type Shelf, type ShelfOptions } from "./keeper.ts";
+import type { Message, Profile } from "./protocol.ts";
 import type { Room } from "./rooms.ts";
-import type { Entry, Storage } from "./storage.ts";
 import { type Window, latest, storedMessage } from "./window.ts";
-
-/**
- * - `ok`: what the client knows is stored
- * - `full`: there is no room; the client goes on, and tries again later
- * - `refused`: nothing can be stored, for example in a private window
- */
-export type StorageState = "ok" | "full" | "refused";
 
 /** Changes are collected for so long. */
 const DELAY_MS = 250;
@@ -23,16 +14,12 @@ const READ_MS = 5_000;
 /** The most messages of a conversation that are stored, and about how many characters. */
 const MESSAGES_MAX = 100;
 const CHARS_MAX = 200_000;
+/** The most profiles that are stored. */
+const PROFILES_MAX = 500;
 /** The most conversations whose messages are stored; of the others, the latest one. */
 const ROOMS_MAX = 500;
 /** The same, if the storage is full. */
 const ROOMS_MAX_FULL = 20;
-
-/** Whose conversations they are, and of which database. */
-export interface Owner {
-  username: string;
-  epoch: string;
-}
 
 interface Summary {
   fields: Room["fields"];
@@ -49,43 +36,31 @@ interface Block {
   messages: Message[];
 }
 
-export interface Shelf {
-  /** Whose it is. */
-  load(): Promise<Owner>;
-  /** The conversations of the present owner. */
-  loadRooms(get: (id: number) => Room): Promise<Room[]>;
-  loadWindow(room: Room): Promise<Window>;
-  touched(room: Room): void;
-  forgotten(room: Room): void;
-  isClean(room: Room): boolean;
-  /** From now on it belongs to somebody else; what belonged to others is deleted. */
-  own(owner: Owner): Promise<void>;
-  /** Whose it is now, perhaps by another tab. */
-  storedOwner(): Promise<Owner>;
+/**
+ * Where entries are stored: three functions. Several tabs may use the same storage at once, each with a
+ * client of its own: so a write is one transaction that compares revs.
+ */
+export interface Storage {
+  /** All entries whose keys begin with `prefix`. */
   read(prefix: string): Promise<readonly Entry[]>;
-  /** Writes soon, in the order of the calls. */
-  put(entries: readonly Entry[]): void;
-  flush(): Promise<void>;
+  /** Stores all of them or, if that fails, none. */
+  write(entries: readonly Entry[]): Promise<void>;
+  /** Calls `told` with the keys that somebody else has written. Returns what ends that. */
+  watch(told: (keys: readonly string[]) => void): () => void;
 }
 
-export interface ShelfOptions {
-  storage: Storage;
-  clock: Clock;
-  state: Cell<StorageState>;
-  me(): string;
-  /** Its place in the list, from 0. */
-  rank(room: Room): number;
+/** Lets a client keep what it knows in `storage`. */
+export function keep(storage: Storage): Keeper {
+  return (options) => createShelf(storage, options);
 }
 
-export const META = "meta";
-export const OUTBOX = "o|";
-
-export function createShelf(options: ShelfOptions): Shelf {
-  const { storage, clock, state } = options;
+function createShelf(storage: Storage, options: ShelfOptions): Shelf {
+  const { clock, state } = options;
   const dirty = new Set<Room>();
   /** What the storage has of each. */
   const stored = new WeakMap<Room, Window>();
   let waiting = new Map<string, Entry>();
+  let arePeopleDirty = false;
   let writing: Promise<void> | null = null;
   let cancelTimer: (() => void) | null = null;
   let owner: Owner = { username: "", epoch: "" };
@@ -148,6 +123,11 @@ export function createShelf(options: ShelfOptions): Shelf {
     cancelTimer?.();
     cancelTimer = null;
     // What is in the storage only has to be read first.
+    if (arePeopleDirty) {
+      const key = prefix("p");
+      waiting.set(key, { key, rev: 0, value: options.profiles().slice(-PROFILES_MAX) });
+      arePeopleDirty = false;
+    }
     const rooms = [...dirty].filter((room) => room.isKnown && room.tail.length === 0);
     if (rooms.length === 0 && waiting.size === 0) return;
     const others = waiting;
@@ -206,24 +186,27 @@ export function createShelf(options: ShelfOptions): Shelf {
     return { username: "", epoch: "", ...(entry?.value as Partial<Owner> | undefined) };
   }
 
+  async function loadRooms(): Promise<Room[]> {
+    const start = prefix("c");
+    const loaded: Room[] = [];
+    for (const { key, rev, value } of await read(start)) {
+      const room = options.room(Number(key.slice(start.length, -1)));
+      // What the server has said meanwhile is newer.
+      if (room.isKnown) continue;
+      Object.assign(room, value as Summary, { rev });
+      loaded.push(room);
+    }
+    return loaded;
+  }
+
   return {
     async load() {
       owner = await storedOwner();
-      return owner;
+      const rooms = await loadRooms();
+      const [people] = await read(prefix("p"));
+      return { owner, rooms, profiles: (people?.value as Profile[] | undefined) ?? [] };
     },
     storedOwner,
-    async loadRooms(get) {
-      const start = prefix("c");
-      const loaded: Room[] = [];
-      for (const { key, rev, value } of await read(start)) {
-        const room = get(Number(key.slice(start.length, -1)));
-        // What the server has said meanwhile is newer.
-        if (room.isKnown) continue;
-        Object.assign(room, value as Summary, { rev });
-        loaded.push(room);
-      }
-      return loaded;
-    },
     loadWindow,
     touched(room) {
       dirty.add(room);
@@ -237,12 +220,16 @@ export function createShelf(options: ShelfOptions): Shelf {
       }
       schedule(DELAY_MS);
     },
-    isClean: (room) => !dirty.has(room) && writing === null,
+    peopleChanged() {
+      arePeopleDirty = true;
+      schedule(DELAY_MS);
+    },
+    isStored: (room) => !dirty.has(room) && writing === null,
     async own(next) {
       const isOther = owner.username !== "" && owner.username !== next.username;
       owner = next;
       dirty.clear();
-      const own = [prefix("c"), prefix("m"), ...(isOther ? [] : [OUTBOX])];
+      const own = [prefix("c"), prefix("m"), prefix("p"), ...(isOther ? [] : [OUTBOX])];
       const isGone = (key: string) => key !== META && !own.some((start) => key.startsWith(start));
       for (const key of waiting.keys()) if (isGone(key)) waiting.delete(key);
       waiting.set(META, { key: META, rev: 0, value: next });
@@ -255,6 +242,7 @@ export function createShelf(options: ShelfOptions): Shelf {
       void flush();
     },
     flush,
+    watch: (told) => storage.watch(told),
   };
 }
 

@@ -7,7 +7,7 @@ import type { Scope } from "./live.ts";
 import type { People } from "./people.ts";
 import type { ConversationInfo, ListedConversation, Profile, ReadMark, SyncAnswer, Typing } from "./protocol.ts";
 import type { Room, Rooms } from "./rooms.ts";
-import type { Owner } from "./shelf.ts";
+import type { Owner } from "./keeper.ts";
 
 export interface Sync {
   opened(): Promise<void>;
@@ -36,6 +36,8 @@ const HOLD_MS = 100;
 const HELD_MAX = 50;
 const LISTED = 1_000;
 const COUNTED = 100;
+/** Of those, after a new conversation, which is one of the first. */
+const COUNTED_NEW = 5;
 /** Counts of another moment than what is known are asked for once more, after this time. */
 const COUNT_AGAIN_MS = 2_000;
 
@@ -61,6 +63,8 @@ export function createSync(options: SyncOptions): Sync {
     isOpen = isSyncing = true;
     try {
       const self = calls.request("self", {}, { isUrgent: true }) as Promise<Profile>;
+      // It may end while the storage is read.
+      self.catch(() => {});
       await options.loaded();
       if (own !== connection) return;
       const first = ask();
@@ -97,7 +101,7 @@ export function createSync(options: SyncOptions): Sync {
 
   /** Syncs until nothing is missing. */
   async function round(own: number, first: SyncAnswer | null): Promise<void> {
-    rooms.setRound(true);
+    rooms.setRound("begins");
     let answer = first ?? (await ask());
     let isFirst = owner.epoch === "";
     for (;;) {
@@ -119,7 +123,7 @@ export function createSync(options: SyncOptions): Sync {
       if (own !== connection) return;
       answer = await ask();
     }
-    rooms.setRound(false);
+    rooms.setRound("done");
     isSyncing = false;
   }
 
@@ -152,13 +156,13 @@ export function createSync(options: SyncOptions): Sync {
   }
 
   /** Reading changes no rev: asks what is unread, as far as it may be another. */
-  async function count(): Promise<void> {
+  async function count(limit = COUNTED): Promise<void> {
     const own = connection;
-    const due = new Set(rooms.known().filter((room) => room.unread > 0).map((room) => room.id));
+    const due = new Set(limit < COUNTED ? [] : rooms.known().filter((room) => room.unread > 0).map((room) => room.id));
     let before: number | undefined;
     let isOff = false;
     do {
-      const page = await listed(COUNTED, before);
+      const page = await listed(limit, before);
       if (own !== connection || page.length === 0) break;
       scope.run(() => {
         for (const conversation of page) {
@@ -173,13 +177,14 @@ export function createSync(options: SyncOptions): Sync {
   }
 
   /** Syncs once more, while the client is live. */
-  async function syncAgain(): Promise<void> {
+  async function syncAgain(alsoCounts = false): Promise<void> {
     again = true;
     if (!isOpen || isSyncing) return;
     isSyncing = true;
     const own = connection;
     try {
       await round(own, null);
+      if (alsoCounts) await count().catch(() => {});
     } catch (error) {
       if (own === connection) lost(error);
     }
@@ -206,8 +211,11 @@ export function createSync(options: SyncOptions): Sync {
     // A reply may say how it is, of whatever rev: then nothing has changed, or something else has.
     const isUnclear = isReply && OF_CONVERSATIONS.has(frame.type) && data.rev > 1;
     const taken = isUnclear && data.rev > room.rev ? "gap" : rooms.takeChange(frame);
-    if (taken === "taken") takeEarly(room);
-    else if (taken === "gap") hold(room, frame, isReply || isSyncing);
+    if (taken === "taken") {
+      takeEarly(room);
+      // The other one's profile is not in it.
+      if (room.fields.direct === true && frame.type === "create_conversation") count(COUNTED_NEW).catch(() => {});
+    } else if (taken === "gap") hold(room, frame, isReply || isSyncing);
   }
 
   /** Waits a moment for what is missing before it asks. */
@@ -245,7 +253,7 @@ export function createSync(options: SyncOptions): Sync {
     const data = frame.data as object;
     switch (type) {
       case "sync":
-        if (!isReply && (data as SyncAnswer).more) void syncAgain();
+        if (!isReply && (data as SyncAnswer).more) void syncAgain(true);
         break;
       case "typing": {
         const { conversation_id, username, on } = data as Typing;
@@ -257,6 +265,9 @@ export function createSync(options: SyncOptions): Sync {
         rooms.takeRead(rooms.get(conversation_id), username, message_id);
         break;
       }
+      case "add_contact":
+        people.take((data as { contact: Profile }).contact);
+        break;
       case "user_status":
       case "contact_added":
       case "profile_updated":
@@ -284,7 +295,7 @@ export function createSync(options: SyncOptions): Sync {
       cancelCount?.();
       cancelHold = cancelCount = null;
       dropEarly();
-      rooms.setRound(false);
+      rooms.setRound("broken");
       scope.run(() => rooms.stopAllTyping());
     },
     received,
