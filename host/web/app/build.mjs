@@ -22,12 +22,9 @@ const common = {
   jsxImportSource: "preact",
   charset: "utf8",
   define: { "process.env.NODE_ENV": '"production"' },
-  alias: {
-    react: "preact/compat",
-    "chatapp-sdk/react": path("../sdk/src/react.ts"),
-    "chatapp-sdk/indexeddb": path("../sdk/src/indexeddb.ts"),
-    "chatapp-sdk": path("../sdk/src/index.ts"),
-  },
+  // The library's sources, so that it need not be built first.
+  conditions: ["source"],
+  alias: { react: "preact/compat" },
   logLevel: "warning",
 };
 

@@ -1,14 +1,7 @@
 // The client library, as the screens of this page use it.
 
-import {
-  cookieAuth,
-  createChat,
-  keptTokenAuth,
-  type ConversationView,
-  type Live,
-  type Profile,
-  type RoomMessage,
-} from "chatapp-sdk";
+import { createChat, type ConversationView, type Live, type Profile, type RoomMessage } from "chatapp-sdk";
+import { browserAuth } from "chatapp-sdk/account";
 import { indexedDb } from "chatapp-sdk/indexeddb";
 import { useLive as useLiveOr } from "chatapp-sdk/react";
 import { notify } from "./notifications";
@@ -20,17 +13,7 @@ export type { ConversationView, Message, Profile, Role } from "chatapp-sdk";
 export type Item = RoomMessage;
 export type StoredItem = Extract<RoomMessage, { state: "stored" }>;
 
-/** Where browsers drop the login cookie: over plain HTTP, and in Safari on localhost too. */
-function dropsCookies(): boolean {
-  if (location.protocol === "https:") return false;
-  const isLoopback = /^(localhost|127\.\d+\.\d+\.\d+|\[::1\])$/.test(location.hostname);
-  return !isLoopback || navigator.vendor.startsWith("Apple");
-}
-
-export const chat = createChat({
-  auth: dropsCookies() ? keptTokenAuth(localStorage) : cookieAuth(),
-  storage: indexedDb(),
-});
+export const chat = createChat({ auth: browserAuth(localStorage), storage: indexedDb() });
 
 export const request = chat.request;
 
@@ -53,7 +36,7 @@ export function useIdentity(): Identity {
 const NOBODY: Profile = { username: "", fullname: "", is_online: false, last_online: null, created_at: 0 };
 
 export const useMe = (): Profile => useLive(chat.me) ?? NOBODY;
-export const useConversations = () => ({ conversations: useLive(chat.conversations), isLoaded: useLive(chat.connection).state === "live" });
+export const useConversations = () => ({ conversations: useLive(chat.conversations), isLoaded: useLive(chat.isLoaded) });
 export const useConversation = (id: number): ConversationView | null => useLive(chat.conversation(id).info);
 export const usePerson = (username: string): Profile | undefined => useLive(chat.people).get(username);
 
@@ -80,7 +63,7 @@ const NONE: any = { get: () => NO, subscribe: () => () => {} };
 const NO: never[] = [];
 export const useContacts = (): readonly Profile[] => useLive((chat as any).contacts ?? NONE);
 export const useBlocked = (): readonly string[] => useLive((chat as any).blocked ?? NONE);
-export const usePending = (): number => Number(useLive((chat as any).pending ?? NONE));
+export const usePending = () => useLive(chat.pending);
 
 export async function addContact(username: string): Promise<void> {
   await request("add_contact", { contact_username: username });
