@@ -46,6 +46,8 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     /// COOKIE_SAMESITE.
     pub same_site: SameSite,
+    /// WEB: whether browsers get the page.
+    pub has_page: bool,
     pub limits: Limits,
     /// METRICS_ADDR: where `GET /metrics` is answered.
     pub metrics_address: Option<SocketAddr>,
@@ -168,6 +170,11 @@ impl Config {
                 "strict" => SameSite::Strict,
                 "none" => SameSite::None,
                 other => bail!("COOKIE_SAMESITE is {other:?}: expected lax, strict or none"),
+            },
+            has_page: match word("WEB")?.as_str() {
+                "on" => true,
+                "off" => false,
+                other => bail!("WEB is {other:?}: expected on or off"),
             },
             limits,
             metrics_address: metrics_address(&text("METRICS_ADDR")?)?,
@@ -433,10 +440,11 @@ mod tests {
             ("COOKIE_SAMESITE", "Strict"),
             ("LOG_FORMAT", "JSON"),
             ("LOG_LEVEL", "WARN"),
+            ("WEB", "OFF"),
         ])
         .expect("valid");
-        let words = (config.same_site, config.log_format);
-        assert_eq!(words, (SameSite::Strict, LogFormat::Json));
+        let words = (config.same_site, config.log_format, config.has_page);
+        assert_eq!(words, (SameSite::Strict, LogFormat::Json, false));
     }
 
     #[test]
@@ -593,6 +601,7 @@ mod tests {
             (&[("LOG_LEVEL", "")], "LOG_LEVEL"),
             (&[("LOG_LEVEL", "warning")], "LOG_LEVEL"),
             (&[("LOG_LEVEL", "host=loud")], "LOG_LEVEL"),
+            (&[("WEB", "no")], "WEB"),
             (&[("CORS_ALLOW_ORIGIN", "*")], "CORS_ALLOW_ORIGIN"),
             (
                 &[("CORS_ALLOW_ORIGIN", "https://*.example")],

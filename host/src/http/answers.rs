@@ -36,6 +36,10 @@ pub struct HttpError {
 }
 
 impl HttpError {
+    /// There is nothing at the request's path.
+    pub const NOT_FOUND: HttpError =
+        HttpError::new(StatusCode::NOT_FOUND, "not_found", "not found");
+
     /// An error about HTTP itself.
     pub const fn new(status: StatusCode, code: &'static str, text: &'static str) -> Self {
         HttpError {
@@ -123,7 +127,7 @@ pub fn text(status: StatusCode, body: impl Into<Bytes>) -> Answer {
     whole(status, "text/plain; charset=utf-8", body)
 }
 
-fn whole(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
+pub fn whole(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
     let mut answer = Response::new(whole_body(body));
     *answer.status_mut() = status;
     let content_type = HeaderValue::from_static(content_type);

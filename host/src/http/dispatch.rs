@@ -54,7 +54,7 @@ pub async fn answer(
     let allowed = cors::allowed_origin(&services.origins, request.headers());
     let answering = async {
         check_host(&request)?;
-        let (path, parameters) = found.ok_or_else(not_found)?;
+        let (path, parameters) = found.ok_or(HttpError::NOT_FOUND)?;
         if request.method() == Method::OPTIONS {
             let allow = path.allow.clone();
             let (origins, headers) = (&services.origins, request.headers());
@@ -104,10 +104,6 @@ fn check_host<B>(request: &Request<B>) -> Result<(), HttpError> {
         "invalid",
         "one host header required",
     ))
-}
-
-fn not_found() -> HttpError {
-    HttpError::new(StatusCode::NOT_FOUND, "not_found", "not found")
 }
 
 /// Answers a request to a path in the table.

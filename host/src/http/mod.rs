@@ -11,6 +11,7 @@ mod health;
 mod login;
 mod login_token;
 mod plain_http;
+mod page;
 mod route;
 mod routes;
 pub mod scrape;

@@ -3,7 +3,6 @@
 use hyper::Method;
 use once_cell::sync::Lazy;
 
-use crate::http::about::about;
 use crate::http::answers::ErrorFormat::{Json, Text};
 use crate::http::events::answer_event;
 use crate::http::health::{ping, readiness, say_ok};
@@ -11,6 +10,7 @@ use crate::http::login::{
     change_password, end_session, give_token, list_sessions, log_in, log_out, refresh, register,
     verify,
 };
+use crate::http::page;
 use crate::http::route::Effect::{ChangesState, Reads};
 use crate::http::route::{Route, logged_in, open};
 use crate::http::table::Table;
@@ -25,7 +25,16 @@ const DELETE: Method = Method::DELETE;
 #[rustfmt::skip]
 pub static ROUTES: Lazy<Table> = Lazy::new(|| {
     Table::new([
-        Route::new(GET,    "/",                   Reads,        None,               Text, open(about)),
+        Route::new(GET,    "/",                   Reads,        None,               Text, open(page::file)),
+        Route::new(GET,    "/app.js",             Reads,        None,               Text, open(page::file)),
+        Route::new(GET,    "/chunk.js",           Reads,        None,               Text, open(page::file)),
+        Route::new(GET,    "/more.js",            Reads,        None,               Text, open(page::file)),
+        Route::new(GET,    "/app.css",            Reads,        None,               Text, open(page::file)),
+        Route::new(GET,    "/sw.js",              Reads,        None,               Text, open(page::file)),
+        Route::new(GET,    "/app.webmanifest",    Reads,        None,               Text, open(page::file)),
+        Route::new(GET,    "/icon.svg",           Reads,        None,               Text, open(page::file)),
+        Route::new(GET,    "/icon-192.png",       Reads,        None,               Text, open(page::file)),
+        Route::new(GET,    "/icon-512.png",       Reads,        None,               Text, open(page::file)),
         Route::new(GET,    "/misc/ping",          Reads,        None,               Text, open(ping)),
         Route::new(GET,    "/healthz",            Reads,        None,               Text, open(say_ok)),
         Route::new(GET,    "/readyz",             Reads,        None,               Text, open(readiness)),

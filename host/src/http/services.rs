@@ -33,6 +33,8 @@ pub struct Services {
     pub origins: Vec<HeaderValue>,
     pub trusted_proxies: Vec<IpNet>,
     pub same_site: SameSite,
+    /// Whether browsers get the page.
+    pub has_page: bool,
     pub user_rates: UserRates,
     /// Requests under way, by the address of the client.
     pub request_places: Arc<Places<ClientNetwork>>,
@@ -61,6 +63,7 @@ impl Services {
             origins: config.origins.clone(),
             trusted_proxies: config.trusted_proxies.clone(),
             same_site: config.same_site,
+            has_page: config.has_page,
             user_rates: UserRates::new(&config.limits),
             request_places: Places::new(REQUESTS_PER_ADDRESS).into(),
             socket_places: SocketPlaces::new(&config.limits).into(),
