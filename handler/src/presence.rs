@@ -15,6 +15,20 @@ use crate::outbox::{Audience, Outbox, Output};
 use crate::reply::{json, push};
 use crate::sql::{Row, Rows, Statement};
 
+/// The contacts who may know when the user with the id `$user` comes and goes: not those whom the user
+/// has blocked. The list of these is read once, however many contacts there are.
+macro_rules! contacts_to_tell {
+    ($user:literal) => {
+        concat!(
+            "select cast(contact_id as integer) from contacts where user_id = ",
+            $user,
+            " and contact_id not in (select blocked_id from blocks where user_id = ",
+            $user,
+            ")"
+        )
+    };
+}
+
 /// A socket of this user has opened on this host.
 pub struct Connected {
     pub username: String,
@@ -48,7 +62,7 @@ impl Operation for Connected {
         let username = self.username.as_str();
         let find = || {
             Statement::new(
-                "select id from users where username = ?1",
+                "select id from users where username = ?1 and banned_at is null",
                 [username.into()],
             )
         };
@@ -56,19 +70,21 @@ impl Operation for Connected {
             find(),
             Statement::new(
                 "insert into presence (user_id, host_id, sockets)
-                 select id, ?2, 1 from users where username = ?1
+                 select id, ?2, 1 from users where username = ?1 and banned_at is null
                  on conflict do update set sockets = sockets + 1",
                 [username.into(), (&*self.host_id).into()],
             ),
             Statement::new(
                 "update users set is_online = 1, last_online = ?2
-                 where username = ?1 and is_online = 0 returning id",
+                 where username = ?1 and is_online = 0 and banned_at is null returning id",
                 [username.into(), ctx.now.into()],
             ),
             Statement::new(
                 // changes() is 1 if the previous statement has set the user online.
-                "select cast(contact_id as integer) from contacts
-                 where user_id = (select id from users where username = ?1) and changes() = 1",
+                concat!(
+                    contacts_to_tell!("(select id from users where username = ?1)"),
+                    " and changes() = 1"
+                ),
                 [username.into()],
             ),
             Statement::new(
@@ -95,15 +111,14 @@ impl Operation for Connected {
             statements[1] = find();
             statements[2] = find();
             statements[3] = Statement::new(
-                "select cast(contact_id as integer) from contacts
-                 where user_id = (select id from users where username = ?1)",
+                contacts_to_tell!("(select id from users where username = ?1)"),
                 [username.into()],
             );
         }
         statements
     }
 
-    /// Fails with `NotFound` if the user does not exist.
+    /// Fails with `NotFound` if the user does not exist, or is banned.
     fn conclude(&self, ctx: &Context, rows: &[Rows], out: &mut Outbox) -> Result<Arrival, Error> {
         let Some(user) = rows[0].first() else {
             let name = &self.username;
@@ -159,7 +174,7 @@ impl Operation for Disconnected {
             ),
             Statement::new(
                 // changes() is 1 if the previous statement has set the user offline.
-                "select cast(contact_id as integer) from contacts where user_id = ?1 and changes() = 1",
+                concat!(contacts_to_tell!("?1"), " and changes() = 1"),
                 [user_id.into()],
             ),
         ];
@@ -169,10 +184,7 @@ impl Operation for Disconnected {
             for statement in &mut statements[..3] {
                 *statement = Statement::new(offline, [user_id.into()]);
             }
-            statements[3] = Statement::new(
-                "select cast(contact_id as integer) from contacts where user_id = ?1",
-                [user_id.into()],
-            );
+            statements[3] = Statement::new(contacts_to_tell!("?1"), [user_id.into()]);
         }
         statements
     }
@@ -185,6 +197,34 @@ impl Operation for Disconnected {
     }
 }
 
+/// The data of a `user_status` push.
+#[derive(Serialize)]
+pub(crate) struct Status<'a> {
+    username: &'a str,
+    is_online: bool,
+    /// When the user last came or went, in Unix seconds; `null` for who is blocked.
+    last_online: Option<i64>,
+}
+
+impl<'a> Status<'a> {
+    pub fn shown(username: &'a str, is_online: bool, last_online: i64) -> Self {
+        Status {
+            username,
+            is_online,
+            last_online: Some(last_online),
+        }
+    }
+
+    /// The status as those see it whom the user has blocked.
+    pub fn hidden(username: &'a str) -> Self {
+        Status {
+            username,
+            is_online: false,
+            last_online: None,
+        }
+    }
+}
+
 pub(crate) fn tell_contacts(
     contacts: Vec<i64>,
     username: &str,
@@ -192,32 +232,29 @@ pub(crate) fn tell_contacts(
     last_online: i64,
     out: &mut Outbox,
 ) {
-    #[derive(Serialize)]
-    struct Status<'a> {
-        username: &'a str,
-        is_online: bool,
-        last_online: i64,
-    }
-    if contacts.is_empty() {
+    let status = Status::shown(username, is_online, last_online);
+    tell_users(contacts, status, out);
+}
+
+pub(crate) fn tell_users(user_ids: Vec<i64>, status: Status, out: &mut Outbox) {
+    if user_ids.is_empty() {
         return;
     }
-    let status = Status {
-        username,
-        is_online,
-        last_online,
-    };
     out.push(Output::Push {
-        to: Audience::Users(contacts),
+        to: Audience::Users(user_ids),
         event: push("user_status", &json(&status)),
         is_droppable: false,
     });
 }
 
-/// Selects the contacts of these users (a JSON list of ids), for [`contacts_by_user`].
+/// Selects the contacts of these users (a JSON list of ids) whom they have not blocked, for
+/// [`contacts_by_user`].
 pub(crate) fn contacts_of(user_ids: &str) -> Statement {
     Statement::new(
-        "select user_id, cast(json_group_array(contact_id) as blob) from contacts
-         where user_id in (select value from json_each(?1)) group by user_id",
+        "select user_id, cast(json_group_array(contact_id) as blob) from contacts c
+         where user_id in (select value from json_each(?1))
+             and not exists (select 1 from blocks where user_id = c.user_id and blocked_id = c.contact_id)
+         group by user_id",
         [user_ids.into()],
     )
 }

@@ -1,4 +1,4 @@
-//! Accounts that no longer exist.
+//! Accounts that no longer exist, or are banned.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use crate::outbox::Outbox;
 use crate::reply::json;
 use crate::sql::{Row, Rows, Statement};
 
-/// Finds those of these users (id and name) whose account no longer exists.
+/// Finds those of these users (id and name) whose account no longer exists, or is banned.
 pub struct FindDeletedAccounts {
     pub users: Vec<(i64, Arc<str>)>,
 }
@@ -24,7 +24,8 @@ impl Operation for FindDeletedAccounts {
     fn statements(&self, _: &Context) -> Vec<Statement> {
         let ids: Vec<i64> = self.users.iter().map(|(id, _)| *id).collect();
         vec![Statement::new(
-            "select id, cast(username as blob) from users where id in (select value from json_each(?1))",
+            "select id, cast(username as blob) from users
+             where id in (select value from json_each(?1)) and banned_at is null",
             [json(&ids).into()],
         )]
     }

@@ -4,6 +4,7 @@ use crate::declaration::{Declared, Who};
 use crate::error::Error;
 use crate::field::Field;
 use crate::fields::Fields;
+use crate::member::silent;
 use crate::message::Message;
 use crate::operation::{Access, Context, Operation};
 use crate::outbox::{Audience, Outbox, Output};
@@ -27,6 +28,10 @@ pub trait Change: Send + Sync + Sized + 'static {
     /// Makes the change: `raise_rev!` among other statements, each of which guards itself.
     fn statements(&self, message_id: i64, ctx: &Context) -> Vec<Statement>;
 
+    /// Whether the change shows the others something that the caller has written. Then it is refused
+    /// in a direct conversation in which one of the two has blocked the other, as a message is.
+    fn is_said(&self) -> bool;
+
     /// Why these statements changed nothing, or `Ok` if the message is already as it should be.
     fn check(&self, message: &Message, ctx: &Context) -> Result<(), Error>;
 }
@@ -48,13 +53,13 @@ macro_rules! is_deleted {
 pub(crate) use is_deleted;
 
 /// The message `?1`, if the caller `?2` is in its conversation: whether `$may`, the conversation's
-/// `members_rev`, and the columns of a `Message`.
+/// `is_silent` and `members_rev`, and the columns of a `Message`.
 macro_rules! found {
     ($may:expr) => {
         concat!(
             "select ",
             $may,
-            ", ",
+            ", (select is_silent from conversations where id = m.conversation_id), ",
             $crate::conversation::members_rev!("m.conversation_id"),
             ", ",
             $crate::message::message_columns!(),
@@ -80,6 +85,19 @@ macro_rules! raise_rev {
     };
 }
 pub(crate) use raise_rev;
+
+/// Like `raise_rev!`, for a change that is said: not in a silent conversation.
+macro_rules! raise_rev_unless_silent {
+    ($condition:expr) => {
+        concat!(
+            "update conversations set rev = rev + 1
+             where id = (select m.conversation_id from messages m where m.id = ?1 and ",
+            $condition,
+            ") and is_silent = 0 returning 1"
+        )
+    };
+}
+pub(crate) use raise_rev_unless_silent;
 
 /// The conversation's rev, which `raise_rev!` has raised for this change of a message.
 macro_rules! changed_rev {
@@ -176,11 +194,14 @@ impl<E: Change> Operation for ByMessage<E> {
             return Err(Error::Forbidden(E::FORBIDDEN.into()));
         }
         let event = self.event.as_ref().map_err(Error::clone)?;
-        let members_rev = columns.integer();
+        let (is_silent, members_rev) = (columns.flag(), columns.integer());
         let message = Message::read(&mut columns);
         // Only `raise_rev!` returns a row.
         let has_changed = changes.iter().any(|rows| !rows.is_empty());
         if !has_changed {
+            if is_silent && event.is_said() && !ctx.is_repeat {
+                return Err(silent());
+            }
             event.check(&message, ctx)?;
         }
         let data = json(&message);

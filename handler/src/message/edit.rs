@@ -4,7 +4,7 @@ use crate::error::Error;
 use crate::field::Field;
 use crate::fields::Fields;
 use crate::message::change::{
-    Change, Kept, changed_rev, deleted, found, is_deleted, is_member, raise_rev,
+    Change, Kept, changed_rev, deleted, found, is_deleted, is_member, raise_rev_unless_silent,
 };
 use crate::message::mention::{
     ALL_MEMBERS_MAX, Candidates, erase_mentions, insert_mentions, mentioned,
@@ -48,8 +48,15 @@ impl Change for EditMessage {
         let content = || self.content.as_str().into();
         let parameters = || [message_id.into(), ctx.user_id.into(), content()];
         let mut statements = vec![
-            Statement::new(erase_mentions!(is_edit!()), parameters()),
-            Statement::new(raise_rev!(is_edit!()), parameters()),
+            Statement::new(
+                concat!(
+                    erase_mentions!(is_edit!()),
+                    " and not exists (select 1 from conversations
+                          where id = mentions.conversation_id and is_silent = 1)"
+                ),
+                parameters(),
+            ),
+            Statement::new(raise_rev_unless_silent!(is_edit!()), parameters()),
             match &candidates {
                 None => Statement::new(
                     concat!(
@@ -85,6 +92,10 @@ impl Change for EditMessage {
             statements.push(Statement::new(insert_mentions!("?1"), [message_id.into()]));
         }
         statements
+    }
+
+    fn is_said(&self) -> bool {
+        true
     }
 
     fn check(&self, message: &Message, _: &Context) -> Result<(), Error> {

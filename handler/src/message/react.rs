@@ -57,7 +57,8 @@ impl Change for React {
                     is_member!(),
                     " and not ",
                     is_deleted!(),
-                    " and not exists (select 1 from reactions where message_id = ?1 and emoji = ?3 and user_id = ?2)
+                    " and not exists (select 1 from conversations where id = m.conversation_id and is_silent = 1)
+                      and not exists (select 1 from reactions where message_id = ?1 and emoji = ?3 and user_id = ?2)
                       and coalesce((select reactions from changed_messages where message_id = ?1), 0) < ?4
                       and (exists (select 1 from reactions where message_id = ?1 and emoji = ?3)
                           or (select count(distinct emoji) from reactions where message_id = ?1) < ?5)"
@@ -97,6 +98,11 @@ impl Change for React {
             }
             .statement(message_id),
         ]
+    }
+
+    /// An emoji may be any text.
+    fn is_said(&self) -> bool {
+        self.on
     }
 
     fn check(&self, message: &Message, ctx: &Context) -> Result<(), Error> {
