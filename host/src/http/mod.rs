@@ -12,7 +12,7 @@ mod login;
 mod login_token;
 mod plain_http;
 mod route;
-mod routes;
+pub mod routes;
 pub mod scrape;
 pub mod services;
 mod table;
