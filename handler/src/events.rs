@@ -20,6 +20,7 @@ use crate::message::history::GetMessages;
 use crate::message::mention_list::GetMentions;
 use crate::message::react::React;
 use crate::message::read::MarkRead;
+use crate::message::search::SearchMessages;
 use crate::message::send::SendMessage;
 use crate::message::typing::Typing;
 use crate::ping::Ping;
@@ -53,6 +54,7 @@ pub const EVENTS: &[Declaration] = &[
     Declaration::of::<ByMember<Typing>>(),
     Declaration::of::<ByMember<MarkRead>>(),
     Declaration::of::<GetMentions>(),
+    Declaration::of::<SearchMessages>(),
     Declaration::of::<Sync>(),
 ];
 

@@ -12,6 +12,7 @@
 //! | who may do what in a conversation | `member.rs`, `role.rs` |
 //! | what leaves | `reply.rs`, `outbox.rs`, `error.rs` |
 //! | accounts and login tokens | `account/` |
+//! | what is searched for, and the index of all words | `message/search.rs`, `search/` |
 //! | who is online, and the hosts over one database | `presence.rs`, `cluster/` |
 //! | statements, rows and the schema | `sql/` |
 
@@ -32,6 +33,7 @@ mod ping;
 pub mod presence;
 mod reply;
 mod role;
+pub mod search;
 mod sql;
 pub mod sync;
 pub mod user;

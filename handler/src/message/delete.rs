@@ -8,6 +8,7 @@ use crate::message::change::{Change, Kept, changed_rev, found, is_deleted, is_me
 use crate::message::mention::erase_mentions;
 use crate::message::{MESSAGE_ID, Message};
 use crate::operation::Context;
+use crate::search::keep_indexed;
 use crate::sql::Statement;
 
 /// `delete_message {message_id}` → the [`Message`], without its content, mentions and reactions.
@@ -52,6 +53,7 @@ impl Change for DeleteMessage {
     fn statements(&self, message_id: i64, ctx: &Context) -> Vec<Statement> {
         let ids = || [message_id.into(), ctx.user_id.into()];
         vec![
+            Statement::new(keep_indexed!(is_deletion!()), ids()),
             Statement::new(erase_mentions!(is_deletion!()), ids()),
             Statement::new(raise_rev!(is_deletion!()), ids()),
             Statement::new(

@@ -12,6 +12,7 @@ use crate::message::mention::{
 use crate::message::send::CONTENT;
 use crate::message::{MESSAGE_ID, Message};
 use crate::operation::Context;
+use crate::search::keep_indexed;
 use crate::sql::Statement;
 
 /// `edit_message {message_id, content}` → the [`Message`]. Only its sender may edit it.
@@ -48,6 +49,7 @@ impl Change for EditMessage {
         let content = || self.content.as_str().into();
         let parameters = || [message_id.into(), ctx.user_id.into(), content()];
         let mut statements = vec![
+            Statement::new(keep_indexed!(is_edit!()), parameters()),
             Statement::new(erase_mentions!(is_edit!()), parameters()),
             Statement::new(raise_rev!(is_edit!()), parameters()),
             match &candidates {

@@ -8,6 +8,7 @@ pub mod mention;
 pub mod mention_list;
 pub mod react;
 pub mod read;
+pub mod search;
 pub mod send;
 pub mod typing;
 

@@ -9,5 +9,6 @@ mod history;
 mod messages;
 mod names;
 mod scripts;
+mod search;
 mod structure;
 mod sync_pages;
