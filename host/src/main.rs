@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use host::commands::{backup, check, copy, downgrade, event, health, restore};
+use host::commands::{backup, check, copy, downgrade, event, health, reindex, restore};
 use host::variables::{self, DEMO_JWT_SECRET};
 use host::{Config, Server, log};
 use listenfd::ListenFd;
@@ -77,6 +77,11 @@ enum Command {
     /// The previous release would refuse the present schema. Nothing that users have written is lost. No server may be
     /// running on DBPATH.
     Downgrade,
+    /// Makes the index of the search in DBPATH anew.
+    ///
+    /// A server fills the index by itself, so this is needed only if something is wrong with it. Shows the progress. No
+    /// server may be running on DBPATH. If it is interrupted, the server goes on where it stopped.
+    Reindex,
     /// Asks the server of HOST and PORT whether it is ready; exits with 1 if it is not.
     Health,
     /// Copies a chat from one database to another.
@@ -95,12 +100,13 @@ enum Command {
 }
 
 /// The variables of commands that need no server.
-const WITHOUT_SERVER: [&str; 5] = [
+const WITHOUT_SERVER: [&str; 6] = [
     "DBPATH",
     "DB_AUTH_TOKEN",
     "DB_AUTH_TOKEN_FILE",
     "LOG_LEVEL",
     "LOG_FORMAT",
+    "SEARCH",
 ];
 
 fn main() -> ExitCode {
@@ -127,6 +133,7 @@ fn run() -> anyhow::Result<ExitCode> {
             Command::Backup { .. }
             | Command::Restore { .. }
             | Command::Downgrade
+            | Command::Reindex
             | Command::Check { file: Some(_) },
         ) => WITHOUT_SERVER.contains(&name),
         Some(Command::Check { file: None } | Command::Event { .. } | Command::Health) | None => {
@@ -187,6 +194,9 @@ fn run() -> anyhow::Result<ExitCode> {
             }
             Command::Downgrade => {
                 writeln!(output, "{}", downgrade::downgrade(&config).await?)?;
+            }
+            Command::Reindex => {
+                writeln!(output, "{}", reindex::reindex(&config).await?)?;
             }
             Command::Health => writeln!(output, "{}", health::ask(config.address).await?)?,
             Command::Copy { from, to, restart } => {

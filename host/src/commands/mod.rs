@@ -7,4 +7,6 @@ mod data_file;
 pub mod downgrade;
 pub mod event;
 pub mod health;
+mod progress;
+pub mod reindex;
 pub mod restore;
