@@ -10,6 +10,7 @@ mod messages;
 mod names;
 mod schema;
 mod scripts;
+mod search;
 mod sessions;
 mod structure;
 mod sync_pages;

@@ -44,13 +44,13 @@ const STRANGERS: usize = 1000;
 
 /// A user, and the number of the user's conversations.
 #[derive(Clone, Copy)]
-struct Caller {
-    id: i64,
-    name: &'static str,
-    conversations: i64,
+pub struct Caller {
+    pub id: i64,
+    pub name: &'static str,
+    pub conversations: i64,
 }
 
-const CALLERS: [Caller; 2] = [
+pub const CALLERS: [Caller; 2] = [
     Caller {
         id: 3,
         name: "few",
