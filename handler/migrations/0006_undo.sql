@@ -1,5 +1,8 @@
 -- Takes a database from version 6 back to version 5.
 
+-- == Mentions ==
+drop index mentions_by_message;
+
 -- == Search ==
 
 -- == Profiles, blocks and reports ==
@@ -17,3 +20,6 @@ alter table users drop column reachable_by;
 -- == Deleted accounts ==
 
 -- == Logins ==
+
+alter table users drop column tokens_from;
+drop table sessions;

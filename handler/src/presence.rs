@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::account::login_id::{LoginId, login_holds};
+use crate::account::open_login::{no_login, see_session};
 use crate::conversation::members_rev;
 use crate::error::Error;
 use crate::operation::{Access, Context, Operation};
@@ -32,6 +34,7 @@ macro_rules! contacts_to_tell {
 /// A socket of this user has opened on this host.
 pub struct Connected {
     pub username: String,
+    pub login: LoginId,
     pub host_id: Arc<str>,
 }
 
@@ -60,24 +63,36 @@ impl Operation for Connected {
 
     fn statements(&self, ctx: &Context) -> Vec<Statement> {
         let username = self.username.as_str();
+        let login = self.login.number();
         let find = || {
             Statement::new(
-                "select id from users where username = ?1 and banned_at is null",
-                [username.into()],
+                concat!(
+                    "select id, ",
+                    login_holds!("?2"),
+                    " from users where username = ?1"
+                ),
+                [username.into(), login.into()],
             )
         };
         let mut statements = vec![
             find(),
             Statement::new(
-                "insert into presence (user_id, host_id, sockets)
-                 select id, ?2, 1 from users where username = ?1 and banned_at is null
-                 on conflict do update set sockets = sockets + 1",
-                [username.into(), (&*self.host_id).into()],
+                concat!(
+                    "insert into presence (user_id, host_id, sockets)
+                     select id, ?2, 1 from users where username = ?1 and ",
+                    login_holds!("?3"),
+                    " on conflict do update set sockets = sockets + 1"
+                ),
+                [username.into(), (&*self.host_id).into(), login.into()],
             ),
             Statement::new(
-                "update users set is_online = 1, last_online = ?2
-                 where username = ?1 and is_online = 0 and banned_at is null returning id",
-                [username.into(), ctx.now.into()],
+                concat!(
+                    "update users set is_online = 1, last_online = ?2
+                     where username = ?1 and is_online = 0 and ",
+                    login_holds!("?3"),
+                    " returning id"
+                ),
+                [username.into(), ctx.now.into(), login.into()],
             ),
             Statement::new(
                 // changes() is 1 if the previous statement has set the user online.
@@ -106,6 +121,9 @@ impl Operation for Connected {
                 ],
             ),
         ];
+        if let Some(session) = self.login.session() {
+            statements.push(see_session(username, session, ctx.now));
+        }
         if ctx.is_repeat {
             // The socket is already counted, and may have been the first.
             statements[1] = find();
@@ -118,12 +136,18 @@ impl Operation for Connected {
         statements
     }
 
-    /// Fails with `NotFound` if the user does not exist, or is banned.
+    /// Fails with `NotFound` if the user does not exist, and with `Unauthorized` if the login has
+    /// ended.
     fn conclude(&self, ctx: &Context, rows: &[Rows], out: &mut Outbox) -> Result<Arrival, Error> {
         let Some(user) = rows[0].first() else {
             let name = &self.username;
             return Err(Error::NotFound(format!("'{name}' doesn't exists")));
         };
+        let mut user = user.columns();
+        let (user_id, holds) = (user.integer(), user.flag());
+        if !holds {
+            return Err(no_login());
+        }
         if !rows[2].is_empty() {
             tell_contacts(rows[3].integers(), &self.username, true, ctx.now, out);
         }
@@ -132,7 +156,7 @@ impl Operation for Connected {
             (columns.integer(), columns.integer())
         };
         Ok(Arrival {
-            user_id: user.columns().integer(),
+            user_id,
             conversations: rows[4].0.iter().map(conversation).collect(),
             is_complete: rows[4].0.len() <= ARRIVAL_CONVERSATIONS_MAX,
         })
@@ -197,18 +221,19 @@ impl Operation for Disconnected {
     }
 }
 
-/// The data of a `user_status` push.
+/// A contact has opened a first socket, or closed the last one.
 #[derive(Serialize)]
-pub(crate) struct Status<'a> {
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct UserStatus<'a> {
     username: &'a str,
     is_online: bool,
     /// When the user last came or went, in Unix seconds; `null` for who is blocked.
     last_online: Option<i64>,
 }
 
-impl<'a> Status<'a> {
-    pub fn shown(username: &'a str, is_online: bool, last_online: i64) -> Self {
-        Status {
+impl<'a> UserStatus<'a> {
+    pub(crate) fn shown(username: &'a str, is_online: bool, last_online: i64) -> Self {
+        UserStatus {
             username,
             is_online,
             last_online: Some(last_online),
@@ -216,8 +241,8 @@ impl<'a> Status<'a> {
     }
 
     /// The status as those see it whom the user has blocked.
-    pub fn hidden(username: &'a str) -> Self {
-        Status {
+    pub(crate) fn hidden(username: &'a str) -> Self {
+        UserStatus {
             username,
             is_online: false,
             last_online: None,
@@ -232,11 +257,11 @@ pub(crate) fn tell_contacts(
     last_online: i64,
     out: &mut Outbox,
 ) {
-    let status = Status::shown(username, is_online, last_online);
+    let status = UserStatus::shown(username, is_online, last_online);
     tell_users(contacts, status, out);
 }
 
-pub(crate) fn tell_users(user_ids: Vec<i64>, status: Status, out: &mut Outbox) {
+pub(crate) fn tell_users(user_ids: Vec<i64>, status: UserStatus, out: &mut Outbox) {
     if user_ids.is_empty() {
         return;
     }

@@ -25,15 +25,17 @@ const REASON: Field = Field::required(
     Kind::Text(Length::characters(1, REASON_CHARS_MAX)),
 );
 
-/// `report_message {message_id, reason}` → [`Reported`]. The report is kept for the operator, with the
+/// `report_message {message_id, reason}` → [`ReportedMessage`]. The report is kept for the operator, with the
 /// message as it is now. While it is open, the same user's report of the same message changes nothing.
 pub struct ReportMessage {
     message_id: i64,
     reason: String,
 }
 
+/// The message that is reported.
 #[derive(Serialize)]
-struct Reported {
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ReportedMessage {
     message_id: i64,
 }
 
@@ -41,6 +43,7 @@ impl Declared for ReportMessage {
     const TYPE: &'static str = "report_message";
     const FIELDS: &'static [Field] = &[MESSAGE_ID, REASON];
     const WHO: Who = Who::MemberOfMessage;
+    type Data = ReportedMessage;
 
     fn read(fields: &Fields) -> Result<Self, Error> {
         Ok(ReportMessage {
@@ -112,7 +115,7 @@ impl Operation for ReportMessage {
         let mut columns = row.columns();
         let (is_deleted, is_reported) = (columns.flag(), columns.flag());
         if is_reported || ctx.is_repeat {
-            return Ok(Reply::of(&Reported { message_id }));
+            return Ok(Reply::of(&ReportedMessage { message_id }));
         }
         Err(match is_deleted {
             true => deleted(),

@@ -19,14 +19,16 @@ const ON: Field = Field::required("on", Kind::Flag).wrong("expected on as boolea
 /// other typing. In a larger one, looking for them would cost more than typing is worth.
 pub const TYPING_BLOCKS_MEMBERS_MAX: i64 = 100;
 
-/// `typing {conversation_id, on}` → [`Typed`], sent to every member whose socket keeps up, except to
-/// whom the caller has blocked, and to who has blocked the caller.
+/// `typing {conversation_id, on}` → [`TypingNotice`], sent to every member whose socket keeps up,
+/// except to whom the caller has blocked, and to who has blocked the caller.
 pub struct Typing {
     on: bool,
 }
 
+/// Whether a user is writing a message.
 #[derive(Serialize)]
-struct Typed<'a> {
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct TypingNotice<'a> {
     conversation_id: i64,
     /// Who is typing.
     username: &'a str,
@@ -37,6 +39,7 @@ struct Typed<'a> {
 impl MemberEvent for Typing {
     const TYPE: &'static str = "typing";
     const FIELDS: &'static [Field] = &[CONVERSATION_ID, ON];
+    type Data = TypingNotice<'static>;
     const ACCESS: Access = Access::Read;
 
     fn read(fields: &Fields) -> Result<Self, Error> {
@@ -74,7 +77,7 @@ impl MemberEvent for Typing {
         rows: &[Rows],
         out: &mut Outbox,
     ) -> Result<Reply, Error> {
-        let data = json(&Typed {
+        let data = json(&TypingNotice {
             conversation_id: guard.conversation_id,
             username: &ctx.username,
             on: self.on,

@@ -1,8 +1,9 @@
 //! Deleting a message as the operator.
 
 use crate::error::Error;
-use crate::message::change::{Kept, changed_rev, is_deleted, raise_rev};
-use crate::message::mention::erase_mentions;
+use crate::message::change::{Kept, is_deleted, next_rev, raise_rev};
+use crate::message::delete::forget_reactions;
+use crate::message::mention::forget_mentions;
 use crate::operation::{Access, Context, Operation};
 use crate::outbox::Outbox;
 use crate::sql::{Rows, Statement};
@@ -14,12 +15,6 @@ pub struct EraseMessage {
     pub message_id: i64,
 }
 
-macro_rules! is_there {
-    () => {
-        concat!("not ", is_deleted!())
-    };
-}
-
 impl Operation for EraseMessage {
     type Output = bool;
 
@@ -29,26 +24,24 @@ impl Operation for EraseMessage {
 
     fn statements(&self, _: &Context) -> Vec<Statement> {
         let id = || [self.message_id.into()];
+        let kept = Kept {
+            is_deleted: true,
+            ..Kept::default()
+        };
         vec![
-            Statement::new(erase_mentions!(is_there!()), id()),
-            Statement::new(raise_rev!(is_there!()), id()),
             Statement::new(
                 concat!(
-                    "update messages set content = '', mentions = null, changed_rev = ",
-                    changed_rev!(),
-                    " where id = ?1 and changes() = 1"
+                    "update messages as m set content = '', mentions = null, changed_rev = ",
+                    next_rev!(),
+                    " where m.id = ?1 and not ",
+                    is_deleted!()
                 ),
                 id(),
             ),
-            Kept {
-                is_deleted: true,
-                ..Kept::default()
-            }
-            .statement(self.message_id),
-            Statement::new(
-                "delete from reactions where message_id = ?1 and changes() = 1",
-                id(),
-            ),
+            raise_rev(self.message_id),
+            kept.statement(self.message_id),
+            Statement::new(forget_mentions!(), id()),
+            Statement::new(forget_reactions!(), id()),
             Statement::new("select id from messages where id = ?1", id()),
         ]
     }

@@ -27,15 +27,17 @@ macro_rules! has_room {
     };
 }
 
-/// `add_contact {contact_username}` → [`Added`]. The other one gets the push `contact_added` with the
-/// caller's [`Profile`].
+/// `add_contact {contact_username}` → [`AddedContact`]. The other one gets the push `contact_added`
+/// with the caller's [`Profile`].
 pub struct AddContact {
     username: String,
 }
 
+/// The new contact.
 #[derive(Serialize)]
-struct Added {
-    /// For people.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct AddedContact {
+    /// A text for people.
     message: String,
     /// Who is a contact now.
     contact: Profile,
@@ -44,6 +46,7 @@ struct Added {
 impl Declared for AddContact {
     const TYPE: &'static str = "add_contact";
     const FIELDS: &'static [Field] = &[CONTACT_USERNAME];
+    type Data = AddedContact;
 
     fn read(fields: &Fields) -> Result<Self, Error> {
         Ok(AddContact {
@@ -146,7 +149,7 @@ impl Operation for AddContact {
                 is_droppable: false,
             });
         }
-        Ok(Reply::of(&Added {
+        Ok(Reply::of(&AddedContact {
             message: format!("'{name}' successfully added"),
             contact,
         }))

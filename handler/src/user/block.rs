@@ -9,7 +9,7 @@ use crate::field::Field;
 use crate::fields::Fields;
 use crate::operation::{Access, Context, Operation};
 use crate::outbox::Outbox;
-use crate::presence::{Status, tell_users};
+use crate::presence::{UserStatus, tell_users};
 use crate::reply::Reply;
 use crate::sql::{Rows, Statement};
 use crate::user::get::USERNAME;
@@ -18,16 +18,17 @@ use crate::user::no_such_user;
 /// The most users whom a user may have blocked.
 pub const BLOCKS_MAX: i64 = 1_000;
 
-/// `block_user {username}` → [`Blocked`]. If the blocked one has the caller as a contact, it gets a
+/// `block_user {username}` → [`BlockedUser`]. If the blocked one has the caller as a contact, it gets a
 /// `user_status` that says offline.
 pub struct BlockUser {
     username: String,
 }
 
+/// Who is blocked, or no longer blocked.
 #[derive(Serialize)]
-pub(super) struct Blocked<'a> {
-    /// Who is blocked, or no longer blocked.
-    pub username: &'a str,
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct BlockedUser<'a> {
+    pub(super) username: &'a str,
 }
 
 /// The direct conversation of `?1` and the user named `?2`.
@@ -41,6 +42,7 @@ pub(super) use direct_with;
 impl Declared for BlockUser {
     const TYPE: &'static str = "block_user";
     const FIELDS: &'static [Field] = &[USERNAME];
+    type Data = BlockedUser<'static>;
 
     fn read(fields: &Fields) -> Result<Self, Error> {
         Ok(BlockUser {
@@ -131,7 +133,7 @@ impl Operation for BlockUser {
             true => rows[1].integers(),
             false => rows[2].integers(),
         };
-        tell_users(watching, Status::hidden(&ctx.username), out);
-        Ok(Reply::of(&Blocked { username }))
+        tell_users(watching, UserStatus::hidden(&ctx.username), out);
+        Ok(Reply::of(&BlockedUser { username }))
     }
 }

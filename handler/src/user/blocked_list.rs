@@ -14,8 +14,10 @@ use crate::sql::{Rows, Statement};
 /// `get_blocked` → [`BlockedUsers`].
 pub struct GetBlocked;
 
+/// Whom the caller has blocked.
 #[derive(Serialize)]
-struct BlockedUsers {
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct BlockedUsers {
     /// In the order in which they were blocked; at most `BLOCKS_MAX`.
     usernames: Vec<String>,
 }
@@ -23,6 +25,7 @@ struct BlockedUsers {
 impl Declared for GetBlocked {
     const TYPE: &'static str = "get_blocked";
     const FIELDS: &'static [Field] = &[];
+    type Data = BlockedUsers;
 
     fn read(_: &Fields) -> Result<Self, Error> {
         Ok(GetBlocked)

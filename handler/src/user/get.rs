@@ -21,6 +21,7 @@ pub struct GetUser {
 impl Declared for GetUser {
     const TYPE: &'static str = "get_user";
     const FIELDS: &'static [Field] = &[USERNAME];
+    type Data = Profile;
 
     fn read(fields: &Fields) -> Result<Self, Error> {
         Ok(GetUser {

@@ -118,18 +118,19 @@ pub(crate) fn no_such_user(username: &str) -> Error {
     Error::NotFound(format!("no such user '{username}' exists"))
 }
 
-/// What everybody may know of a user. Who is blocked by the user sees that the user is offline, and
-/// no `last_online`.
+/// What everybody may know of a user. Times are Unix seconds. Who is blocked by the user sees that the
+/// user is offline, and no `last_online`.
 #[derive(Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Profile {
-    /// Unique; never changes.
+    /// Unique, and never changes.
     pub username: String,
     pub fullname: String,
     /// Whether a socket of the user is open.
     pub is_online: bool,
-    /// When the user last came or went, in Unix seconds; `null` for who is blocked.
+    /// When the user last came or went; `null` for who is blocked.
     pub last_online: Option<i64>,
-    /// The time of the registration, in Unix seconds.
+    /// When the user registered.
     pub created_at: i64,
 }
 

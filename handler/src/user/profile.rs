@@ -21,6 +21,7 @@ pub struct GetSelf;
 
 /// The caller's profile, with what only the caller may know.
 #[derive(Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct OwnProfile {
     #[serde(flatten)]
     pub profile: Profile,
@@ -58,6 +59,7 @@ impl OwnProfile {
 impl Declared for GetSelf {
     const TYPE: &'static str = "self";
     const FIELDS: &'static [Field] = &[];
+    type Data = OwnProfile;
 
     fn read(_: &Fields) -> Result<Self, Error> {
         Ok(GetSelf)

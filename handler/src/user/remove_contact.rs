@@ -14,21 +14,23 @@ use crate::sql::{Rows, Statement};
 use crate::user::add_contact::CONTACT_USERNAME;
 use crate::user::no_such_user;
 
-/// `remove_contact {contact_username}` → [`Removed`]. Neither of the two has the other as a contact
+/// `remove_contact {contact_username}` → [`RemovedContact`]. Neither of the two has the other as a contact
 /// any more.
 pub struct RemoveContact {
     username: String,
 }
 
+/// Who is no longer a contact.
 #[derive(Serialize)]
-struct Removed<'a> {
-    /// Who is no longer a contact.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct RemovedContact<'a> {
     username: &'a str,
 }
 
 impl Declared for RemoveContact {
     const TYPE: &'static str = "remove_contact";
     const FIELDS: &'static [Field] = &[CONTACT_USERNAME];
+    type Data = RemovedContact<'static>;
 
     fn read(fields: &Fields) -> Result<Self, Error> {
         Ok(RemoveContact {
@@ -76,7 +78,7 @@ impl Operation for RemoveContact {
         let username = self.username.as_str();
         match rows[0].is_empty() {
             true => Err(no_such_user(username)),
-            false => Ok(Reply::of(&Removed { username })),
+            false => Ok(Reply::of(&RemovedContact { username })),
         }
     }
 }

@@ -25,15 +25,17 @@ const LIMIT: Field = Field::optional(
     },
 );
 
-/// `search_users {query, limit?}` → [`Found`], in the order of what the query has found: a username
+/// `search_users {query, limit?}` → [`FoundUsers`], in the order of what the query has found: a username
 /// that is the query comes before one that only begins with it.
 pub struct SearchUsers {
     query: String,
     limit: i64,
 }
 
+/// The users that were found.
 #[derive(Serialize)]
-struct Found {
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct FoundUsers {
     /// At most `limit`.
     users: Vec<Profile>,
 }
@@ -41,6 +43,7 @@ struct Found {
 impl Declared for SearchUsers {
     const TYPE: &'static str = "search_users";
     const FIELDS: &'static [Field] = &[QUERY, LIMIT];
+    type Data = FoundUsers;
 
     fn read(fields: &Fields) -> Result<Self, Error> {
         Ok(SearchUsers {
@@ -88,7 +91,7 @@ impl Operation for SearchUsers {
 
     fn conclude(&self, _: &Context, rows: &[Rows], _: &mut Outbox) -> Result<Reply, Error> {
         let profile = |row: &Row| Profile::read(&mut row.columns());
-        Ok(Reply::of(&Found {
+        Ok(Reply::of(&FoundUsers {
             users: rows[0].0.iter().map(profile).collect(),
         }))
     }

@@ -7,14 +7,14 @@ use crate::field::Field;
 use crate::fields::Fields;
 use crate::operation::{Access, Context, Operation};
 use crate::outbox::Outbox;
-use crate::presence::{Status, tell_users};
+use crate::presence::{UserStatus, tell_users};
 use crate::reply::Reply;
 use crate::sql::{Rows, Statement};
-use crate::user::block::{Blocked, direct_with};
+use crate::user::block::{BlockedUser, direct_with};
 use crate::user::get::USERNAME;
 use crate::user::{has_blocked, no_such_user};
 
-/// `unblock_user {username}` → [`Blocked`]. If the user has the caller as a contact, it gets a
+/// `unblock_user {username}` → [`BlockedUser`]. If the user has the caller as a contact, it gets a
 /// `user_status` with the caller's present one.
 pub struct UnblockUser {
     username: String,
@@ -23,6 +23,7 @@ pub struct UnblockUser {
 impl Declared for UnblockUser {
     const TYPE: &'static str = "unblock_user";
     const FIELDS: &'static [Field] = &[USERNAME];
+    type Data = BlockedUser<'static>;
 
     fn read(fields: &Fields) -> Result<Self, Error> {
         Ok(UnblockUser {
@@ -106,9 +107,9 @@ impl Operation for UnblockUser {
             let mut columns = row.columns();
             let user_id = columns.integer();
             let (is_online, last_online) = (columns.flag(), columns.integer());
-            let status = Status::shown(&ctx.username, is_online, last_online);
+            let status = UserStatus::shown(&ctx.username, is_online, last_online);
             tell_users(vec![user_id], status, out);
         }
-        Ok(Reply::of(&Blocked { username }))
+        Ok(Reply::of(&BlockedUser { username }))
     }
 }

@@ -34,6 +34,7 @@ pub struct UpdateProfile {
 impl Declared for UpdateProfile {
     const TYPE: &'static str = "update_profile";
     const FIELDS: &'static [Field] = &[FULLNAME, REACHABLE];
+    type Data = OwnProfile;
 
     fn read(fields: &Fields) -> Result<Self, Error> {
         Ok(UpdateProfile {

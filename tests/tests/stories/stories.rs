@@ -64,6 +64,9 @@ async fn two_people_talk_and_find_their_history_after_a_restart(form: Form) {
     let contacts = bob.ok(json!({ "type": "get_contacts" })).await;
     assert_eq!(contacts["contacts"], json!(["alice"]));
     assert_eq!(contacts["profiles"][0]["is_online"], true);
+    let added = bob.push().await;
+    assert_eq!(added["type"], "contact_added");
+    assert_eq!(added["data"], contacts["profiles"][0]);
 
     let conversation = alice.converse(&["bob"]).await;
     let heard = bob.push().await;
@@ -421,7 +424,10 @@ async fn a_login_that_does_not_hold_is_told_after_the_upgrade(form: Form) {
         .duration_since(std::time::UNIX_EPOCH)
         .expect("after 1970");
     let now = now.as_secs() as i64;
-    let token = |name: &str, at: i64| format!("login-token={}", ghost.sign(name, at));
+    let token = |name: &str, at: i64| {
+        let login = handler::account::login_id::LoginId::of_token(None);
+        format!("login-token={}", ghost.sign(name, login, at + 3600))
+    };
     for (cookie, reason) in [
         (String::new(), "login-token required".to_owned()),
         ("other=1".into(), "login-token required".into()),
