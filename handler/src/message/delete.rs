@@ -39,6 +39,19 @@ macro_rules! is_deletion {
     };
 }
 
+/// Forgets the reactions to the message `?1`, if it is deleted.
+macro_rules! forget_reactions {
+    () => {
+        concat!(
+            "delete from reactions where message_id = ?1
+             and exists (select 1 from messages m where m.id = ?1 and ",
+            $crate::message::change::is_deleted!(),
+            ")"
+        )
+    };
+}
+pub(crate) use forget_reactions;
+
 impl Change for DeleteMessage {
     const TYPE: &'static str = "delete_message";
     const FIELDS: &'static [Field] = &[MESSAGE_ID];
@@ -77,15 +90,7 @@ impl Change for DeleteMessage {
         let id = || [message_id.into()];
         vec![
             Statement::new(forget_mentions!(), id()),
-            Statement::new(
-                concat!(
-                    "delete from reactions where message_id = ?1
-                     and exists (select 1 from messages m where m.id = ?1 and ",
-                    is_deleted!(),
-                    ")"
-                ),
-                id(),
-            ),
+            Statement::new(forget_reactions!(), id()),
         ]
     }
 

@@ -17,6 +17,9 @@ use handler::cluster::lease::{CountHosts, HostAlive, HostStarted, TryWrite};
 use handler::cluster::memberships::FindMemberships;
 use handler::cluster::returned::HostReturned;
 use handler::cluster::sweep::{FindUncounted, SweepOffline};
+use handler::moderation::ban::{BanUser, UnbanUser};
+use handler::moderation::erase::EraseMessage;
+use handler::moderation::reports::{CloseReports, FindReport, ListReports};
 use handler::presence::{Connected, Disconnected};
 use handler::search::clear::{ClearIndex, SwitchSearch};
 use handler::search::index::{Batch, FindUnindexed, IndexChanges, IndexMessages, IndexWork};
@@ -131,6 +134,26 @@ macro_rules! for_each_operation {
                 user_id: 2,
                 username: "bob".into(),
             }]
+        });
+        each!(EraseMessage { message_id: 1 });
+        each!(BanUser {
+            username: "dave".into()
+        });
+        each!(UnbanUser {
+            username: "dave".into()
+        });
+        each!(ListReports {
+            before: 9,
+            is_of_all: false
+        });
+        each!(ListReports {
+            before: 9,
+            is_of_all: true
+        });
+        each!(FindReport { id: 1 });
+        each!(CloseReports {
+            message_id: 1,
+            outcome: "closed"
         });
         each!(FindWordless);
         each!(StoreWords {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tests::data::{open, open_remote};
 use tests::host::{ids, login, run, run_in};
 use tests::servers::shared_sqld;
-use tests::{Data, Gateway, Process, ReferenceClient, Sqld, soon};
+use tests::{Data, Gateway, Process, ReferenceClient, Sqld, soon, until};
 
 /// A data file, and the paths of other files beside it.
 struct Site {
@@ -542,14 +542,29 @@ async fn upgrade_and_back(
     assert_eq!(schema(&db).await, previous_schema().await);
     // The previous release writes to it meanwhile.
     let sql = "insert into messages (sender_id, conversation_id, content, rev) values (1, 1, 'by the previous one', 3);
-               update conversations set rev = 3, activity = 2 where id = 1";
+               update conversations set rev = 3, activity = 2 where id = 1;
+               insert into users (username, fullname, password) values ('zoe', 'Zoë Zandt', '')";
     db.execute_batch(sql).await.expect("written");
     let host = start().await;
     assert_eq!(schema(&db).await, present);
     let found = messages(&host, "alice").await;
     assert_eq!(ids(&found), [2, 1]);
     assert_eq!(found[0]["content"], "by the previous one");
-    assert_eq!(host.connect("alice").await.send(1, "once more").await, 3);
+    let mut alice = host.connect("alice").await;
+    assert_eq!(alice.send(1, "once more").await, 3);
+    // The accounts of the previous release get the words by which they are found.
+    until("words", async || {
+        let sql = "select count(*) from users where has_words = 0";
+        let mut rows = db.query(sql, ()).await.expect("a query");
+        let row = rows.next().await.expect("a row").expect("a row");
+        row.get::<i64>(0).expect("a number") == 0
+    })
+    .await;
+    for (query, username) in [("ali", "alice"), ("zand", "zoe")] {
+        let search = json!({ "type": "search_users", "query": query });
+        let found = alice.ok(search).await;
+        assert_eq!(found["users"][0]["username"], username);
+    }
     host.stop().await;
 }
 

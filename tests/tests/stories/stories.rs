@@ -66,6 +66,9 @@ async fn two_people_talk_and_find_their_history_after_a_restart(form: Form) {
     let contacts = bob.ok(json!({ "type": "get_contacts" })).await;
     assert_eq!(contacts["contacts"], json!(["alice"]));
     assert_eq!(contacts["profiles"][0]["is_online"], true);
+    let added = bob.push().await;
+    assert_eq!(added["type"], "contact_added");
+    assert_eq!(added["data"], contacts["profiles"][0]);
 
     let conversation = alice.converse(&["bob"]).await;
     let heard = bob.push().await;
