@@ -125,6 +125,7 @@ export function createChat<Extra extends object = object>(options: ChatOptions<E
     infoChanged: (room) => handles.get(room.id)?.info.stale(),
     arrived: (message) => emit("message", message),
     landed: (message) => outbox.landed(message),
+    isReading: (room) => outbox.of(room.id).some((item) => item.kept.type === "mark_read"),
     missing: (room) => void need(room),
   });
   const pending = scope.cell(0);

@@ -40,6 +40,8 @@ export interface Item {
   readonly kept: Kept;
   readonly sent: Sent;
   isInFlight: boolean;
+  /** Whether it was seen in the storage: if it is not there any more, another tab has sent it. */
+  isStored: boolean;
 }
 
 export interface Outbox {
@@ -102,7 +104,7 @@ export function createOutbox(options: OutboxOptions): Outbox {
     return lastPlace;
   }
 
-  function makeItem(place: string, kept: Kept): Item {
+  function makeItem(place: string, kept: Kept, isStored: boolean): Item {
     const error = kept.error === undefined ? null : new ChatError(kept.error.code, kept.error.message);
     const clientId = kept.fields["client_id"];
     const sent: Mutable<Sent> = {
@@ -113,7 +115,7 @@ export function createOutbox(options: OutboxOptions): Outbox {
       retry: () => retry(item),
       discard: () => discard(item),
     };
-    const item: Item = { place, kept, sent, isInFlight: false };
+    const item: Item = { place, kept, sent, isInFlight: false, isStored };
     promise(item);
     if (error !== null) settlers.get(item)?.reject(error);
     return item;
@@ -137,7 +139,7 @@ export function createOutbox(options: OutboxOptions): Outbox {
 
   function add(type: string, conversationId: number, fields: Record<string, unknown>): Item {
     const at = Math.floor(clock.now() / 1000);
-    const item = makeItem(nextPlace(), { type, fields, conversation_id: conversationId, at, epoch: options.epoch() });
+    const item = makeItem(nextPlace(), { type, fields, conversation_id: conversationId, at, epoch: options.epoch() }, false);
     insert(item);
     keep(item);
     changed(conversationId);
@@ -250,7 +252,6 @@ export function createOutbox(options: OutboxOptions): Outbox {
   }
 
   async function refresh(): Promise<void> {
-    const before = new Set(items);
     const found = new Map((await shelf.read(OUTBOX)).map((entry) => [entry.key, entry.value as Kept]));
     const gone: string[] = [];
     for (const [place, kept] of found) {
@@ -259,7 +260,7 @@ export function createOutbox(options: OutboxOptions): Outbox {
         gone.push(place);
         if (known !== undefined) settle(known, "discarded", new ChatError("discarded", "it was discarded in another tab"));
       } else if (known === undefined) {
-        insert(makeItem(place, kept));
+        insert(makeItem(place, kept, true));
         changed(kept.conversation_id);
       } else if (kept.error !== undefined && known.sent.state === "pending" && !known.isInFlight) {
         fail(known, new ChatError(kept.error.code, kept.error.message));
@@ -267,11 +268,10 @@ export function createOutbox(options: OutboxOptions): Outbox {
     }
     shelf.put(gone.map((key) => ({ key, rev: 0, value: undefined })));
     pump();
-    for (const item of before) {
-      // Another tab has sent it. A message of this tab comes as a push.
-      if (!found.has(item.place) && !item.isInFlight && item.kept.type !== "send_message") {
-        settle(item, "stored", {} as Message);
-      }
+    for (const item of items) {
+      if (found.has(item.place)) item.isStored = true;
+      // A message of this tab comes as a push.
+      else if (item.isStored && !item.isInFlight && item.kept.type !== "send_message") settle(item, "stored", {} as Message);
     }
   }
 

@@ -80,6 +80,7 @@ export interface HandleOptions {
 export interface OwnHandle extends ConversationHandle {
   readonly messages: Derived<RoomMessages>;
   readonly info: Derived<ConversationView | null>;
+  /** Whether its messages have to stay in memory. */
   isWatched(): boolean;
   /** The client is live: what is watched is completed. */
   refresh(): void;
@@ -98,6 +99,8 @@ export function createHandle(options: HandleOptions): OwnHandle {
   const room = rooms.get(id);
   let watchers = 0;
   let hasAsked = false;
+  /** Older messages were asked for, so they stay. */
+  let hasLoaded = false;
   let loading: Promise<void> | null = null;
   let typing: { cancel(): void; again: number } | null = null;
 
@@ -109,7 +112,7 @@ export function createHandle(options: HandleOptions): OwnHandle {
     if (isWatched) {
       void options.need(room);
       complete();
-    } else if (watchers === 0) hasAsked = false;
+    } else if (watchers === 0) hasAsked = hasLoaded = false;
   }
 
   /** Asks for what an open conversation shows: all members, and enough messages. */
@@ -208,7 +211,10 @@ export function createHandle(options: HandleOptions): OwnHandle {
     if (messageId === undefined || messageId <= room.readId) return;
     scope.run(() => {
       rooms.takeRead(room, me(), messageId);
-      for (const item of outbox.of(id)) if (item.kept.type === "mark_read") item.sent.discard();
+      // It stands for those before it, perhaps of another tab.
+      for (const { kept, sent } of outbox.of(id)) {
+        if (kept.type === "mark_read" && (kept.fields["message_id"] as number) < messageId) sent.discard();
+      }
       outbox.add("mark_read", id, { conversation_id: id, message_id: messageId });
     });
   }
@@ -232,13 +238,16 @@ export function createHandle(options: HandleOptions): OwnHandle {
   }
 
   function loadOlder(): Promise<void> {
-    loading ??= loadPage().finally(() =>
+    if (loading !== null) return loading;
+    hasLoaded = true;
+    loading = loadPage().finally(() =>
       scope.run(() => {
         loading = null;
         room.below = null;
         messages.stale();
       }),
     );
+    messages.stale();
     return loading;
   }
 
@@ -248,7 +257,6 @@ export function createHandle(options: HandleOptions): OwnHandle {
     if (window === null || window.floor === 0) return;
     // What changes there meanwhile may be newer than the answer.
     room.below = [];
-    messages.stale();
     const page: MessagePage = await options.request("get_messages", { conversation_id: id, before: window.floor, limit: PAGE });
     scope.run(() => {
       // It was left, or forgotten, meanwhile.
@@ -281,7 +289,7 @@ export function createHandle(options: HandleOptions): OwnHandle {
     typing: setTyping,
     loadOlder,
     loadUntil,
-    isWatched: () => watchers > 0,
+    isWatched: () => watchers > 0 || hasLoaded,
     refresh() {
       hasAsked = false;
       complete();

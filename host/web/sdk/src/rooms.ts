@@ -100,6 +100,8 @@ export interface RoomsOptions {
   arrived(message: Message): void;
   /** An own message is stored. */
   landed(message: Message): void;
+  /** Whether an own read mark is on its way. */
+  isReading(room: Room): boolean;
   /** The window of a room is to be read from the storage. */
   missing(room: Room): void;
 }
@@ -343,6 +345,11 @@ export function createRooms(options: RoomsOptions): Rooms {
     if (message.mentions?.includes(me())) room.mentions = bound(room.mentions + by);
   }
 
+  /** It goes back only for somebody who left and was added again. */
+  function readUpTo(room: Room, readId: number): void {
+    room.readId = options.isReading(room) ? Math.max(room.readId, readId) : readId;
+  }
+
   /** Counts what is unread, if all of it is here. */
   function recount(room: Room): void {
     const { window, readId } = room;
@@ -391,7 +398,7 @@ export function createRooms(options: RoomsOptions): Rooms {
     if (synced.rev >= room.rev) {
       room.rev = synced.rev;
       merge(room, synced);
-      room.readId = Math.max(room.readId, synced.read_id);
+      readUpTo(room, synced.read_id);
       room.unread = synced.unread;
     }
     recount(room);
@@ -431,8 +438,7 @@ export function createRooms(options: RoomsOptions): Rooms {
     if (room.rev !== listed.rev) return false;
     if (listed.profile !== undefined) room.fields = { ...room.fields, profile: listed.profile };
     room.fields.member_count = listed.member_count;
-    room.readId = Math.max(room.readId, listed.read_id);
-    // An own mark that is still on its way is further.
+    readUpTo(room, listed.read_id);
     if (listed.read_id === room.readId) {
       room.unread = listed.unread;
       room.mentions = listed.mentions;

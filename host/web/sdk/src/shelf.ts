@@ -123,7 +123,7 @@ function createShelf(storage: Storage, options: ShelfOptions): Shelf {
     cancelTimer?.();
     cancelTimer = null;
     // What is in the storage only has to be read first.
-    if (arePeopleDirty) {
+    if (arePeopleDirty && owner.username !== "") {
       const key = prefix("p");
       waiting.set(key, { key, rev: 0, value: options.profiles().slice(-PROFILES_MAX) });
       arePeopleDirty = false;
