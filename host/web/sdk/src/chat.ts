@@ -26,7 +26,7 @@ export interface ChatOptions<Extra extends object = object> extends EnvironmentO
 }
 
 /** The fields of a request; without required ones, they may be left out. */
-export type RequestFields<T extends keyof Events> = object extends Events[T]["request"]
+export type RequestFields<T extends keyof Events> = Record<never, never> extends Events[T]["request"]
   ? [fields?: Events[T]["request"]]
   : [fields: Events[T]["request"]];
 
@@ -323,6 +323,8 @@ export function createChat<Extra extends object = object>(options: ChatOptions<E
       cancelAway?.();
       stopAway();
       unwatch();
+      // What came for a conversation whose messages are in the storage only.
+      await Promise.all(reading.values());
       await shelf.flush();
     },
   };

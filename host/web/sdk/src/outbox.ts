@@ -8,7 +8,7 @@ import type { Message } from "./protocol.ts";
 import { OUTBOX, type Shelf } from "./keeper.ts";
 
 /** Something on its way to the server. */
-export interface Sent {
+export interface Sending {
   /** Of a message, the key of its item in `room.messages`. */
   readonly key: string;
   readonly state: "pending" | "stored" | "failed" | "discarded";
@@ -38,7 +38,7 @@ export interface Item {
   /** Its place in the order, and in the storage. */
   readonly place: string;
   readonly kept: Kept;
-  readonly sent: Sent;
+  readonly sent: Sending;
   isInFlight: boolean;
   /** Whether it was seen in the storage: if it is not there any more, another tab has sent it. */
   isStored: boolean;
@@ -107,7 +107,7 @@ export function createOutbox(options: OutboxOptions): Outbox {
   function makeItem(place: string, kept: Kept, isStored: boolean): Item {
     const error = kept.error === undefined ? null : new ChatError(kept.error.code, kept.error.message);
     const clientId = kept.fields["client_id"];
-    const sent: Mutable<Sent> = {
+    const sent: Mutable<Sending> = {
       key: typeof clientId === "string" ? `c${clientId}` : place,
       state: error === null ? "pending" : "failed",
       error,
@@ -125,7 +125,7 @@ export function createOutbox(options: OutboxOptions): Outbox {
     const done = new Promise<Message>((resolve, reject) => settlers.set(item, { resolve, reject }));
     // Not everybody asks how it ended.
     done.catch(() => {});
-    (item.sent as Mutable<Sent>).done = done;
+    (item.sent as Mutable<Sending>).done = done;
   }
 
   function insert(item: Item): void {
@@ -150,7 +150,7 @@ export function createOutbox(options: OutboxOptions): Outbox {
   function settle(item: Item, state: "stored" | "discarded", outcome: Message | ChatError): void {
     if (!items.includes(item)) return;
     items = items.filter((other) => other !== item);
-    (item.sent as Mutable<Sent>).state = state;
+    (item.sent as Mutable<Sending>).state = state;
     shelf.put([{ key: item.place, rev: 0, value: undefined }]);
     if (outcome instanceof ChatError) settlers.get(item)?.reject(outcome);
     else settlers.get(item)?.resolve(outcome);
@@ -159,7 +159,7 @@ export function createOutbox(options: OutboxOptions): Outbox {
 
   function fail(item: Item, error: ChatError): void {
     if (!items.includes(item)) return;
-    const sent = item.sent as Mutable<Sent>;
+    const sent = item.sent as Mutable<Sending>;
     sent.error = error;
     sent.state = "failed";
     // A message stays, with what its user wrote. A change is undone.
@@ -175,7 +175,7 @@ export function createOutbox(options: OutboxOptions): Outbox {
   }
 
   function retry(item: Item): void {
-    const sent = item.sent as Mutable<Sent>;
+    const sent = item.sent as Mutable<Sending>;
     if (sent.state !== "failed" || !items.includes(item)) return;
     sent.state = "pending";
     sent.error = null;
@@ -295,7 +295,7 @@ export function createOutbox(options: OutboxOptions): Outbox {
     },
     clear() {
       for (const item of items) {
-        (item.sent as Mutable<Sent>).state = "discarded";
+        (item.sent as Mutable<Sending>).state = "discarded";
         settlers.get(item)?.reject(new ChatError("closed", "somebody else has logged in"));
         changed(item.kept.conversation_id);
         shelf.put([{ key: item.place, rev: 0, value: undefined }]);

@@ -45,7 +45,7 @@ export interface Message {
   mentions?: string[];
 }
 
-export interface SentMessage extends Message {
+export interface Sent extends Message {
   /** It was stored before; nothing is stored now. */
   duplicate?: true;
 }
@@ -91,32 +91,32 @@ export interface ChangedConversation extends Conversation {
   messages: Message[];
 }
 
-export interface Departure {
+export interface MemberLeft {
   conversation_id: number;
   username: string;
   rev: number;
   roles?: Record<string, Role>;
 }
 
-export interface SyncAnswer {
+export interface Synced {
   conversations: ChangedConversation[];
   left: number[];
   more: boolean;
   epoch?: string;
 }
 
-export interface MessagePage {
+export interface History {
   conversation_id: number;
   messages: Message[];
   has_more: boolean;
 }
 
-export interface FoundMessages {
+export interface MentionList {
   messages: Message[];
   has_more: boolean;
 }
 
-export interface Typing {
+export interface TypingNotice {
   conversation_id: number;
   username: string;
   on: boolean;
@@ -130,45 +130,45 @@ export interface ReadMark {
 
 /** Each request: its fields and the data of its answer. */
 export interface Events {
-  ping: { request: object; data: string };
-  self: { request: object; data: Profile };
+  ping: { request: Record<string, never>; data: string };
+  self: { request: Record<string, never>; data: Profile };
   add_contact: { request: { contact_username: string }; data: { message: string; contact: Profile } };
   remove_contact: { request: { username: string }; data: { username: string } };
-  get_contacts: { request: object; data: { message: string; contacts: string[]; profiles: Profile[] } };
+  get_contacts: { request: Record<string, never>; data: { message: string; contacts: string[]; profiles: Profile[] } };
   get_user: { request: { username: string }; data: Profile };
   search_users: { request: { query: string; limit?: number }; data: { users: Profile[] } };
   update_profile: { request: { fullname?: string; reachable_by?: "everyone" | "contacts" }; data: Profile };
   report_message: { request: { message_id: number; reason: string }; data: { message_id: number } };
   block_user: { request: { username: string }; data: { username: string } };
   unblock_user: { request: { username: string }; data: { username: string } };
-  get_blocked: { request: object; data: { usernames: string[] } };
+  get_blocked: { request: Record<string, never>; data: { usernames: string[] } };
   create_conversation: { request: { members: string[]; name?: string; direct?: boolean }; data: Conversation };
   get_conversations: { request: { limit?: number; before?: number }; data: ListedConversation[] };
   get_conversation_info: { request: { id: number }; data: ConversationInfo };
   rename_conversation: { request: { conversation_id: number; name: string }; data: Conversation };
   add_members: { request: { conversation_id: number; members: string[] }; data: Conversation & { added: string[] } };
-  remove_member: { request: { conversation_id: number; username: string }; data: Departure };
-  leave_conversation: { request: { conversation_id: number }; data: Departure };
+  remove_member: { request: { conversation_id: number; username: string }; data: MemberLeft };
+  leave_conversation: { request: { conversation_id: number }; data: MemberLeft };
   set_role: { request: { conversation_id: number; username: string; role: Role | "member" }; data: Conversation };
   send_message: {
     request: { conversation_id: number; content: string; reply_id?: number | null; client_id?: string };
-    data: SentMessage;
+    data: Sent;
   };
   get_messages: {
     request: { conversation_id: number; before?: number; after?: number; limit?: number };
-    data: MessagePage;
+    data: History;
   };
   edit_message: { request: { message_id: number; content: string }; data: Message };
   delete_message: { request: { message_id: number }; data: Message };
   react: { request: { message_id: number; emoji: string; on: boolean }; data: Message };
-  typing: { request: { conversation_id: number; on: boolean }; data: Typing };
+  typing: { request: { conversation_id: number; on: boolean }; data: TypingNotice };
   mark_read: { request: { conversation_id: number; message_id: number }; data: ReadMark };
-  get_mentions: { request: { before?: number; limit?: number }; data: FoundMessages };
+  get_mentions: { request: { before?: number; limit?: number }; data: MentionList };
   search_messages: {
     request: { query: string; conversation_id?: number; before?: number; limit?: number };
-    data: FoundMessages;
+    data: MentionList;
   };
-  sync: { request: { revs: Record<string, number>; limit?: number; epoch?: string }; data: SyncAnswer };
+  sync: { request: { revs: Record<string, number>; limit?: number; epoch?: string }; data: Synced };
 }
 
 /** Each push: its data. */
@@ -176,17 +176,17 @@ export interface Pushes {
   create_conversation: Conversation;
   rename_conversation: Conversation;
   add_members: Conversation & { added: string[] };
-  remove_member: Departure;
-  leave_conversation: Departure;
+  remove_member: MemberLeft;
+  leave_conversation: MemberLeft;
   set_role: Conversation;
   send_message: Message;
   edit_message: Message;
   delete_message: Message;
   react: Message;
-  typing: Typing;
+  typing: TypingNotice;
   mark_read: ReadMark;
   user_status: { username: string; is_online: boolean; last_online: number };
   contact_added: Profile;
   profile_updated: Profile;
-  sync: SyncAnswer;
+  sync: Synced;
 }

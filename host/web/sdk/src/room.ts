@@ -3,8 +3,8 @@
 import type { Chat } from "./chat.ts";
 import type { Clock } from "./environment.ts";
 import type { Derived, Live, Scope } from "./live.ts";
-import type { Item, Outbox, Sent } from "./outbox.ts";
-import type { Message, MessagePage } from "./protocol.ts";
+import type { Item, Outbox, Sending } from "./outbox.ts";
+import type { Message, History } from "./protocol.ts";
 import type { ConversationView, Room, Rooms } from "./rooms.ts";
 import { type StoredMessage, find } from "./window.ts";
 
@@ -15,15 +15,15 @@ export interface PendingMessage extends Omit<Message, "id" | "rev" | "client_id"
   client_id: string;
   key: string;
   state: "pending" | "failed";
-  sent: Sent;
+  sent: Sending;
 }
 
 /** A stored message, and a change of it that is on its way. */
 export interface ChangingMessage extends StoredMessage {
-  change: Sent;
+  change: Sending;
 }
 
-export type RoomMessage = (StoredMessage & { change?: Sent }) | PendingMessage;
+export type RoomMessage = (StoredMessage & { change?: Sending }) | PendingMessage;
 
 export interface RoomMessages {
   /** Oldest first; what is not stored yet is at the end. */
@@ -48,10 +48,10 @@ export interface ConversationHandle {
   /** While it is watched, the latest messages are loaded. */
   readonly messages: Live<RoomMessages>;
   /** It is in `messages` at once. */
-  send(content: string, options?: SendOptions): Sent;
-  edit(messageId: number, content: string): Sent;
-  delete(messageId: number): Sent;
-  react(messageId: number, emoji: string, on: boolean): Sent;
+  send(content: string, options?: SendOptions): Sending;
+  edit(messageId: number, content: string): Sending;
+  delete(messageId: number): Sending;
+  react(messageId: number, emoji: string, on: boolean): Sending;
   /** The user has read up to this message, or all. */
   markRead(messageId?: number): void;
   /** The user is typing, or has stopped. Call it at each key: it is sent now and then. */
@@ -196,11 +196,11 @@ export function createHandle(options: HandleOptions): OwnHandle {
     return { ...item, reactions: same.length === 0 ? others : reactions };
   }
 
-  function change(type: string, fields: Record<string, unknown>): Sent {
+  function change(type: string, fields: Record<string, unknown>): Sending {
     return scope.run(() => outbox.add(type, id, fields).sent);
   }
 
-  function send(content: string, { replyTo, clientId }: SendOptions = {}): Sent {
+  function send(content: string, { replyTo, clientId }: SendOptions = {}): Sending {
     const fields = { conversation_id: id, content, reply_id: replyTo ?? null, client_id: clientId ?? options.uniqueId() };
     typing?.cancel();
     typing = null;
@@ -257,7 +257,7 @@ export function createHandle(options: HandleOptions): OwnHandle {
     if (window === null || window.floor === 0) return;
     // What changes there meanwhile may be newer than the answer.
     room.below = [];
-    const page: MessagePage = await options.request("get_messages", { conversation_id: id, before: window.floor, limit: PAGE });
+    const page: History = await options.request("get_messages", { conversation_id: id, before: window.floor, limit: PAGE });
     scope.run(() => {
       // It was left, or forgotten, meanwhile.
       if (room.window === null || room.window.floor !== window.floor) return;

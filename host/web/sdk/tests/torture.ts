@@ -6,7 +6,7 @@ import { createInterface } from "node:readline";
 import { WebSocket } from "ws";
 
 import type { Clock } from "../src/environment.ts";
-import { type Chat, ChatError, type Sent, createChat, tokenAuth } from "../src/index.ts";
+import { type Chat, ChatError, type Sending, createChat, tokenAuth } from "../src/index.ts";
 import { createIds, createRandom } from "./fake_clock.ts";
 
 /** A test does not have the time of a person: everything takes a tenth. */
@@ -29,7 +29,7 @@ type Command =
 
 interface Device {
   chat: Chat;
-  unsettled: Set<Sent>;
+  unsettled: Set<Sending>;
   counts: { connections: number; duplicates: number; refused: number };
 }
 
@@ -86,7 +86,7 @@ function send({ chat, unsettled, counts }: Device, event: Event): void {
     .finally(() => unsettled.delete(sent));
 }
 
-function sending(chat: Chat, event: Event): Sent {
+function sending(chat: Chat, event: Event): Sending {
   if (event.type === "send_message") return chat.conversation(event.conversation_id).send(event.content);
   const conversations = chat.conversations.get().map(({ id }) => chat.conversation(id));
   const room = conversations.find(({ messages }) => messages.get().items.some((item) => item.id === event.message_id));
