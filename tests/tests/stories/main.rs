@@ -3,5 +3,6 @@
 mod frames;
 mod http;
 mod limits;
+mod page;
 mod protocol_page;
 mod stories;
