@@ -332,7 +332,7 @@ export function createChat<Extra extends object = object>(options: ChatOptions<E
     environment,
     url,
     connection: state,
-    connect: connection.connect,
+    loggedIn: connection.renew,
     async forget() {
       connection.signOut("logged out");
       await switched({ username: "", epoch: "" });
