@@ -10,6 +10,8 @@ export interface Clock {
 
 /** The part of a WebSocket that is used. `ws` in Node has it too. */
 export interface Socket {
+  /** 1: open. */
+  readonly readyState: number;
   send(text: string): void;
   close(code?: number, reason?: string): void;
   onopen: (() => void) | null;
