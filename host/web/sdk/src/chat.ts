@@ -11,7 +11,8 @@ import { createOutbox } from "./outbox.ts";
 import { createPeople } from "./people.ts";
 import type { Events, Message, Profile, Pushes } from "./protocol.ts";
 import { type ConversationHandle, type OwnHandle, createHandle } from "./room.ts";
-import { type ConversationView, type Room, createRooms } from "./rooms.ts";
+import type { ConversationView, Room } from "./room_state.ts";
+import { createRooms } from "./rooms.ts";
 import { createSync } from "./sync.ts";
 import { latest } from "./window.ts";
 
@@ -96,8 +97,7 @@ export function createChat<Extra extends object = object>(options: ChatOptions<E
   const isLive = () => state.get().state === "live";
 
   const people = createPeople(scope, (username) => {
-    const room = rooms.withUser(username);
-    if (room !== undefined) rooms.changed(room);
+    rooms.profileChanged(username);
     if (username === owner.username) profile.stale();
     shelf.peopleChanged();
   });
@@ -108,7 +108,7 @@ export function createChat<Extra extends object = object>(options: ChatOptions<E
     state: storageState,
     me,
     room: (id) => rooms.get(id),
-    rank: (room) => rooms.rank(room),
+    rank: (room) => rooms.known().indexOf(room),
     profiles: people.list,
   });
   const rooms = createRooms({

@@ -8,5 +8,5 @@ export type { Live } from "./live.ts";
 export type { Sending } from "./outbox.ts";
 export type * from "./protocol.ts";
 export type { ConversationHandle, PendingMessage, RoomMessage, RoomMessages, SendOptions } from "./room.ts";
-export type { ConversationView } from "./rooms.ts";
+export type { ConversationView } from "./room_state.ts";
 export type { StoredMessage } from "./window.ts";

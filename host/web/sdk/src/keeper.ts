@@ -3,7 +3,7 @@
 import type { Clock } from "./environment.ts";
 import type { Cell } from "./live.ts";
 import type { Profile } from "./protocol.ts";
-import type { Room } from "./rooms.ts";
+import type { Room } from "./room_state.ts";
 import type { Window } from "./window.ts";
 
 /**

@@ -3,7 +3,7 @@
 
 import { type Entry, type Keeper, META, OUTBOX, type Owner, type Shelf, type ShelfOptions } from "./keeper.ts";
 import type { Message, Profile } from "./protocol.ts";
-import type { Room } from "./rooms.ts";
+import type { Room } from "./room_state.ts";
 import { type Window, latest, storedMessage } from "./window.ts";
 
 /** Changes are collected for so long. */
@@ -28,7 +28,7 @@ interface Summary {
   mentions: number;
   last: Message | null;
   messageRev: number;
-  activity: Room["activity"];
+  at: number;
 }
 
 interface Block {
@@ -104,8 +104,8 @@ function createShelf(storage: Storage, options: ShelfOptions): Shelf {
   }
 
   function entriesOf(room: Room, roomsMax: number): Entry[] {
-    const { fields, readId, unread, mentions, last, messageRev, activity, rev, window } = room;
-    const value: Summary = { fields, readId, unread, mentions, last, messageRev, activity };
+    const { fields, readId, unread, mentions, last, messageRev, at, rev, window } = room;
+    const value: Summary = { fields, readId, unread, mentions, last, messageRev, at };
     const entries: Entry[] = [{ key: `${prefix("c")}${room.id}|`, rev, value }];
     if (window === null || window === stored.get(room)) return entries;
     const key = `${prefix("m")}${room.id}|`;
