@@ -66,8 +66,6 @@ export interface OutboxOptions {
   environment: Environment;
   calls: Calls;
   shelf: Shelf;
-  /** The name of the lock that tabs of one user share. */
-  lock: string;
   epoch(): string;
   /** What is pending or failed in a conversation is another. */
   changed(conversationId: number): void;
@@ -77,8 +75,6 @@ export interface OutboxOptions {
 
 /** The most conversations that are written to at once. */
 const IN_FLIGHT_MAX = 8;
-/** A frozen tab may hold the lock; without it, `client_id` still prevents doubles. */
-const LOCK_MS = 3_000;
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
@@ -88,20 +84,15 @@ export function createOutbox(options: OutboxOptions): Outbox {
   /** In the order of `place`. */
   let items: Item[] = [];
   const settlers = new WeakMap<Item, { resolve(message: Message): void; reject(error: ChatError): void }>();
-  let lastPlace = "";
-  let counter = 0;
+  let lastTime = 0;
   let isReady = false;
   let lock: { release: () => void } | "waiting" | null = null;
   let inFlight = 0;
 
-  /** Later ones come later, also those of another tab. */
+  /** Later ones come later, also those of another tab, and if the clock is set back. */
   function nextPlace(): string {
-    counter += 1;
-    const time = Math.max(0, Math.floor(clock.now())).toString(36).padStart(10, "0");
-    const place = `${OUTBOX}${time}.${counter.toString(36).padStart(6, "0")}.${environment.uniqueId().slice(0, 8)}`;
-    // The clock may have been set back.
-    lastPlace = place > lastPlace ? place : `${lastPlace}~`;
-    return lastPlace;
+    lastTime = Math.max(lastTime + 1, Math.floor(clock.now()));
+    return `${OUTBOX}${lastTime.toString(36).padStart(10, "0")}.${environment.uniqueId()}`;
   }
 
   function makeItem(place: string, kept: Kept, isStored: boolean): Item {
@@ -211,7 +202,7 @@ export function createOutbox(options: OutboxOptions): Outbox {
 
   async function acquire(): Promise<void> {
     const asked = (lock = "waiting" as const);
-    const free = await environment.locks.hold(options.lock, LOCK_MS);
+    const free = await shelf.turn();
     if (lock !== asked || !isReady) {
       if (lock === asked) lock = null;
       return free();
@@ -252,7 +243,7 @@ export function createOutbox(options: OutboxOptions): Outbox {
   }
 
   async function refresh(): Promise<void> {
-    const found = new Map((await shelf.read(OUTBOX)).map((entry) => [entry.key, entry.value as Kept]));
+    const found = new Map((await shelf.readOutbox()).map((entry) => [entry.key, entry.value as Kept]));
     const gone: string[] = [];
     for (const [place, kept] of found) {
       const known = items.find((item) => item.place === place);
