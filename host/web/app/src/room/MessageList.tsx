@@ -65,6 +65,7 @@ export function MessageList(props: Props) {
   const isAllSeen = useRef(false);
   const scroller = useRef<HTMLDivElement>(null);
   const [active, setActive] = useState<string | null>(null);
+  const lastStored = useRef<Item | undefined>(undefined);
   const [found, setFound] = useState<number | null>(null);
   const [isAtEnd, setAtEnd] = useState(true);
   const atEnd = useRef(true);
@@ -84,11 +85,20 @@ export function MessageList(props: Props) {
     onChange: (list) => watch(list),
   });
 
+  // Read is what was at the end of the list, in a tab that somebody looks at.
+  const see = () => {
+    const stored = lastStored.current;
+    if (stored?.state !== "stored" || !atEnd.current || document.hidden) return;
+    isAllSeen.current = true;
+    latest.current.onSeen(stored.id);
+  };
+
   const watch = (list: List) => {
     const is = list.isAtEnd(END_PIXELS);
     if (is !== atEnd.current) {
       atEnd.current = is;
       setAtEnd(is);
+      if (is) see();
     }
     const { hasOlder, isLoading, loadOlder } = latest.current;
     if (hasOlder && !isLoading && (list.range?.startIndex ?? LOAD_ROWS) < LOAD_ROWS) loadOlder();
@@ -132,7 +142,6 @@ export function MessageList(props: Props) {
   const last = items.at(-1);
   const lastKey = useRef(last?.key);
   const stored = items.findLast((item) => item.state === "stored");
-  const lastStored = useRef(stored);
   useLayoutEffect(() => {
     const isNext = last !== undefined && last.key !== lastKey.current && lastKey.current !== undefined;
     lastKey.current = last?.key;
@@ -147,20 +156,13 @@ export function MessageList(props: Props) {
   }, [last?.key]);
   useLayoutEffect(() => {
     lastStored.current = stored;
-  }, [stored]);
-
-  // Read is what was at the end of the list, in a tab that somebody looks at.
-  useEffect(() => {
-    const see = () => {
-      const stored = lastStored.current;
-      if (stored?.state !== "stored" || !atEnd.current || document.hidden) return;
-      isAllSeen.current = true;
-      latest.current.onSeen(stored.id);
-    };
     see();
+  }, [stored?.id]);
+
+  useEffect(() => {
     document.addEventListener("visibilitychange", see);
     return () => document.removeEventListener("visibilitychange", see);
-  }, [last?.id, isAtEnd]);
+  }, []);
 
   const focusRow = (index: number) => {
     const item = items[index];
@@ -206,7 +208,15 @@ export function MessageList(props: Props) {
   const firstRow = rows[0];
   return (
     <div class="list-frame">
-      <div ref={scroller} class="messages" onKeyDown={press}>
+      <div
+        ref={scroller}
+        class="messages"
+        onKeyDown={press}
+        onFocusOut={(event) => {
+          const next = event.relatedTarget as Node | null;
+          if (next && !scroller.current?.contains(next)) setActive(null);
+        }}
+      >
         <div class="messages-inner">
           <div class="virtual" role="list" aria-label="Messages" aria-busy={props.isLoading} style={{ height: `${list.getTotalSize()}px` }}>
             <div role="presentation" style={{ transform: `translateY(${firstRow?.start ?? 0}px)` }}>

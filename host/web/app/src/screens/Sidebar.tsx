@@ -25,6 +25,9 @@ export function Sidebar() {
   const shown = wanted ? conversations.filter(({ title }) => title.toLocaleLowerCase().includes(wanted)) : conversations;
   return (
     <nav class="side" aria-label="Conversations">
+      <button type="button" class="skip" onClick={() => document.getElementById("main")?.focus()}>
+        Skip to the conversation
+      </button>
       <header class="bar">
         <h1 class="bar-title">Chats</h1>
         <IconButton icon="search" label="Search" onClick={() => go(to.search())} />
