@@ -1,5 +1,8 @@
 -- Takes a database from version 6 back to version 5.
 
+-- == Mentions ==
+drop index mentions_by_message;
+
 -- == Search ==
 
 -- == Profiles, blocks and reports ==
@@ -7,3 +10,6 @@
 -- == Deleted accounts ==
 
 -- == Logins ==
+
+alter table users drop column tokens_from;
+drop table sessions;

@@ -15,6 +15,7 @@ use crate::config::{Config, SameSite};
 use crate::limits::client_address::ClientNetwork;
 use crate::limits::places::{Places, SocketPlaces};
 use crate::limits::user_rates::UserRates;
+use crate::logins::Logins;
 use crate::readiness::Readiness;
 use crate::socket::presence::Presence;
 use crate::store::Store;
@@ -27,6 +28,7 @@ pub struct Services {
     pub presence: Arc<Presence>,
     pub readiness: Readiness,
     pub accounts: Accounts,
+    pub logins: Logins,
     /// Origins of other sites whose pages may use this server with the user's cookie.
     pub origins: Vec<HeaderValue>,
     pub trusted_proxies: Vec<IpNet>,
@@ -56,6 +58,7 @@ impl Services {
             presence,
             readiness: Readiness::new(store.clone(), bus),
             accounts: Accounts::new(config, store.clone()),
+            logins: Logins::new(config, store.clone()),
             store,
             origins: config.origins.clone(),
             trusted_proxies: config.trusted_proxies.clone(),

@@ -8,6 +8,7 @@ mod declarations;
 mod history;
 mod messages;
 mod names;
+mod schema;
 mod scripts;
 mod structure;
 mod sync_pages;
