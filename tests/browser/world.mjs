@@ -12,7 +12,7 @@ import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
 import { WebSocket } from "ws";
 
-const PROGRAM = process.env.CHATAPP ?? fileURLToPath(new URL("../../target/debug/chatapp", import.meta.url));
+export const PROGRAM = process.env.CHATAPP ?? fileURLToPath(new URL("../../target/debug/chatapp", import.meta.url));
 export const PASSWORD = "a password";
 /** A machine that runs other tests at the same time is slow. */
 const PATIENCE_MS = 20_000;
@@ -36,17 +36,19 @@ export function story(test, name, tell, environment = {}) {
   });
 }
 
-class World {
+export class World {
   /** What pages wrote on the console, threw, or were refused by their policy. */
   complaints = [];
   /** Complaints that a story expects. */
   expected = [];
   people = [];
 
-  static async begin(environment) {
+  /** `prepare` gets the path of the data file, before the server starts. */
+  static async begin(environment = {}, prepare = () => {}) {
     const world = new World();
     world.environment = environment;
     world.folder = await mkdtemp(join(tmpdir(), "page-"));
+    prepare(join(world.folder, "chat.db"));
     await world.start();
     world.gateway = await Gateway.to(() => world.port);
     world.url = `http://localhost:${world.gateway.port}`;
@@ -93,7 +95,6 @@ class World {
     const complain = (text) => this.expected.some((known) => known.test(text)) || this.complaints.push(text);
     page.on("pageerror", (error) => complain(`threw ${error.stack ?? error}`));
     page.on("console", (message) => ["error", "warning"].includes(message.type()) && complain(message.text()));
-    if (process.env.DEBUG_WS) page.on("websocket", (ws) => { const t = () => new Date().toISOString().slice(17); console.error(t(), "ws open", ws.url()); ws.on("close", () => console.error(t(), "ws close")); ws.on("framesent", (f) => console.error(t(), "sent", String(f.payload).slice(0, 100))); });
     this.people.push(page);
     return page;
   }
@@ -110,10 +111,10 @@ class World {
     return this.logIn(await this.window(options), username);
   }
 
-  async logIn(page, username) {
+  async logIn(page, username, password = PASSWORD) {
     await page.goto("/");
     await page.getByLabel("Username").fill(username);
-    await page.getByLabel("Password").fill(PASSWORD);
+    await page.getByLabel("Password").fill(password);
     await page.getByRole("button", { name: "Log in" }).click();
     await page.getByRole("navigation", { name: "Conversations" }).waitFor();
     return page;
