@@ -14,7 +14,8 @@ use tests::data::open_remote;
 use tests::host::{login, register};
 use tests::reference_client::{Conversation, Memory};
 use tests::{
-    Client, Data, Form, Gateway, Nats, Process, Proxy, ReferenceClient, Sqld, soon, until,
+    Client, Data, Form, Gateway, Nats, Process, Proxy, ReferenceClient, SdkClients, Sqld, soon,
+    until,
 };
 use tokio::time::sleep;
 use tokio_tungstenite::tungstenite::Message;
@@ -203,12 +204,22 @@ async fn plain(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_and_nothing_comes_twice() {
-    torture(Form::File).await;
+    torture(Form::File, Library::Reference).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nor_with_two_hosts_a_bus_and_a_server_that_fall() {
-    torture(Form::Cluster).await;
+    torture(Form::Cluster, Library::Reference).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_with_the_client_library() {
+    torture(Form::File, Library::Sdk).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nor_with_the_library_two_hosts_a_bus_and_a_server_that_fall() {
+    torture(Form::Cluster, Library::Sdk).await;
 }
 
 /// Something that this user does to one of the messages that the user's client holds, if there is one
@@ -288,7 +299,16 @@ async fn change_members(
     }
 }
 
-async fn torture(form: Form) {
+/// Which clients the story is about.
+#[derive(Clone, Copy, PartialEq)]
+enum Library {
+    /// The model: `tests/src/reference_client.rs`.
+    Reference,
+    /// The client library: `host/web/sdk`.
+    Sdk,
+}
+
+async fn torture(form: Form, library: Library) {
     let mut random = Rng::with_seed(SEED);
     let mut stage = Stage::start(form).await;
     let names: Vec<String> = (0..CLIENTS).map(|index| format!("user{index}")).collect();
@@ -332,12 +352,20 @@ async fn torture(form: Form) {
     for (index, host) in stage.hosts.iter().enumerate() {
         proxies.push(Proxy::start(host.address, SEED + index as u64).await);
     }
+    let mut sdk = match library {
+        Library::Reference => None,
+        Library::Sdk => Some(SdkClients::start().await),
+    };
     let clients: Vec<_> = cookies
         .iter()
         .enumerate()
         .map(|(index, cookie)| {
             let proxy = &proxies[index % proxies.len()];
-            ReferenceClient::start(proxy.address, cookie.clone(), SEED + index as u64)
+            let seed = SEED + index as u64;
+            match &mut sdk {
+                None => ReferenceClient::start(proxy.address, cookie.clone(), seed),
+                Some(sdk) => sdk.client(proxy.address, cookie, seed),
+            }
         })
         .collect();
     // A client gets only the latest hundred messages of a conversation that it has never seen. So

@@ -26,7 +26,7 @@ export interface ChatOptions<Extra extends object = object> extends EnvironmentO
 }
 
 /** The fields of a request; without required ones, they may be left out. */
-export type RequestFields<T extends keyof Events> = object extends Events[T]["request"]
+export type RequestFields<T extends keyof Events> = Record<never, never> extends Events[T]["request"]
   ? [fields?: Events[T]["request"]]
   : [fields: Events[T]["request"]];
 
@@ -125,6 +125,7 @@ export function createChat<Extra extends object = object>(options: ChatOptions<E
     infoChanged: (room) => handles.get(room.id)?.info.stale(),
     arrived: (message) => emit("message", message),
     landed: (message) => outbox.landed(message),
+    isReading: (room) => outbox.of(room.id).some((item) => item.kept.type === "mark_read"),
     missing: (room) => void need(room),
   });
   const pending = scope.cell(0);
@@ -322,6 +323,8 @@ export function createChat<Extra extends object = object>(options: ChatOptions<E
       cancelAway?.();
       stopAway();
       unwatch();
+      // What came for a conversation whose messages are in the storage only.
+      await Promise.all(reading.values());
       await shelf.flush();
     },
   };
@@ -329,7 +332,7 @@ export function createChat<Extra extends object = object>(options: ChatOptions<E
     environment,
     url,
     connection: state,
-    connect: connection.connect,
+    loggedIn: connection.renew,
     async forget() {
       connection.signOut("logged out");
       await switched({ username: "", epoch: "" });

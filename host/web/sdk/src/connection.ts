@@ -52,6 +52,8 @@ export interface Connection {
   start(): void;
   /** Connects now, if it does not already. */
   connect(): void;
+  /** Somebody has logged in: connects anew. */
+  renew(): void;
   /** The client has caught up. */
   caughtUp(): void;
   /** Gives the socket up and opens another one later. */
@@ -228,6 +230,11 @@ export function createConnection(options: ConnectionOptions): Connection {
   return {
     start: () => void begin(),
     connect,
+    renew() {
+      drop();
+      reason = "connect";
+      if (state.get().state !== "closed") void begin();
+    },
     caughtUp() {
       failures = 0;
       reason = "connect";

@@ -5,7 +5,7 @@ export type { Clock, EnvironmentOptions, Lifecycle, Locks, Signal } from "./envi
 export { ChatError } from "./error.ts";
 export { type Keeper, type StorageState, memory } from "./keeper.ts";
 export type { Live } from "./live.ts";
-export type { Sent } from "./outbox.ts";
+export type { Sending } from "./outbox.ts";
 export type * from "./protocol.ts";
 export type { ConversationHandle, PendingMessage, RoomMessage, RoomMessages, SendOptions } from "./room.ts";
 export type { ConversationView } from "./rooms.ts";

@@ -8,7 +8,7 @@ import type { Message } from "./protocol.ts";
 import { OUTBOX, type Shelf } from "./keeper.ts";
 
 /** Something on its way to the server. */
-export interface Sent {
+export interface Sending {
   /** Of a message, the key of its item in `room.messages`. */
   readonly key: string;
   readonly state: "pending" | "stored" | "failed" | "discarded";
@@ -38,8 +38,10 @@ export interface Item {
   /** Its place in the order, and in the storage. */
   readonly place: string;
   readonly kept: Kept;
-  readonly sent: Sent;
+  readonly sent: Sending;
   isInFlight: boolean;
+  /** Whether it was seen in the storage: if it is not there any more, another tab has sent it. */
+  isStored: boolean;
 }
 
 export interface Outbox {
@@ -102,10 +104,10 @@ export function createOutbox(options: OutboxOptions): Outbox {
     return lastPlace;
   }
 
-  function makeItem(place: string, kept: Kept): Item {
+  function makeItem(place: string, kept: Kept, isStored: boolean): Item {
     const error = kept.error === undefined ? null : new ChatError(kept.error.code, kept.error.message);
     const clientId = kept.fields["client_id"];
-    const sent: Mutable<Sent> = {
+    const sent: Mutable<Sending> = {
       key: typeof clientId === "string" ? `c${clientId}` : place,
       state: error === null ? "pending" : "failed",
       error,
@@ -113,7 +115,7 @@ export function createOutbox(options: OutboxOptions): Outbox {
       retry: () => retry(item),
       discard: () => discard(item),
     };
-    const item: Item = { place, kept, sent, isInFlight: false };
+    const item: Item = { place, kept, sent, isInFlight: false, isStored };
     promise(item);
     if (error !== null) settlers.get(item)?.reject(error);
     return item;
@@ -123,7 +125,7 @@ export function createOutbox(options: OutboxOptions): Outbox {
     const done = new Promise<Message>((resolve, reject) => settlers.set(item, { resolve, reject }));
     // Not everybody asks how it ended.
     done.catch(() => {});
-    (item.sent as Mutable<Sent>).done = done;
+    (item.sent as Mutable<Sending>).done = done;
   }
 
   function insert(item: Item): void {
@@ -137,7 +139,7 @@ export function createOutbox(options: OutboxOptions): Outbox {
 
   function add(type: string, conversationId: number, fields: Record<string, unknown>): Item {
     const at = Math.floor(clock.now() / 1000);
-    const item = makeItem(nextPlace(), { type, fields, conversation_id: conversationId, at, epoch: options.epoch() });
+    const item = makeItem(nextPlace(), { type, fields, conversation_id: conversationId, at, epoch: options.epoch() }, false);
     insert(item);
     keep(item);
     changed(conversationId);
@@ -148,7 +150,7 @@ export function createOutbox(options: OutboxOptions): Outbox {
   function settle(item: Item, state: "stored" | "discarded", outcome: Message | ChatError): void {
     if (!items.includes(item)) return;
     items = items.filter((other) => other !== item);
-    (item.sent as Mutable<Sent>).state = state;
+    (item.sent as Mutable<Sending>).state = state;
     shelf.put([{ key: item.place, rev: 0, value: undefined }]);
     if (outcome instanceof ChatError) settlers.get(item)?.reject(outcome);
     else settlers.get(item)?.resolve(outcome);
@@ -157,7 +159,7 @@ export function createOutbox(options: OutboxOptions): Outbox {
 
   function fail(item: Item, error: ChatError): void {
     if (!items.includes(item)) return;
-    const sent = item.sent as Mutable<Sent>;
+    const sent = item.sent as Mutable<Sending>;
     sent.error = error;
     sent.state = "failed";
     // A message stays, with what its user wrote. A change is undone.
@@ -173,7 +175,7 @@ export function createOutbox(options: OutboxOptions): Outbox {
   }
 
   function retry(item: Item): void {
-    const sent = item.sent as Mutable<Sent>;
+    const sent = item.sent as Mutable<Sending>;
     if (sent.state !== "failed" || !items.includes(item)) return;
     sent.state = "pending";
     sent.error = null;
@@ -250,7 +252,6 @@ export function createOutbox(options: OutboxOptions): Outbox {
   }
 
   async function refresh(): Promise<void> {
-    const before = new Set(items);
     const found = new Map((await shelf.read(OUTBOX)).map((entry) => [entry.key, entry.value as Kept]));
     const gone: string[] = [];
     for (const [place, kept] of found) {
@@ -259,7 +260,7 @@ export function createOutbox(options: OutboxOptions): Outbox {
         gone.push(place);
         if (known !== undefined) settle(known, "discarded", new ChatError("discarded", "it was discarded in another tab"));
       } else if (known === undefined) {
-        insert(makeItem(place, kept));
+        insert(makeItem(place, kept, true));
         changed(kept.conversation_id);
       } else if (kept.error !== undefined && known.sent.state === "pending" && !known.isInFlight) {
         fail(known, new ChatError(kept.error.code, kept.error.message));
@@ -267,11 +268,10 @@ export function createOutbox(options: OutboxOptions): Outbox {
     }
     shelf.put(gone.map((key) => ({ key, rev: 0, value: undefined })));
     pump();
-    for (const item of before) {
-      // Another tab has sent it. A message of this tab comes as a push.
-      if (!found.has(item.place) && !item.isInFlight && item.kept.type !== "send_message") {
-        settle(item, "stored", {} as Message);
-      }
+    for (const item of items) {
+      if (found.has(item.place)) item.isStored = true;
+      // A message of this tab comes as a push.
+      else if (item.isStored && !item.isInFlight && item.kept.type !== "send_message") settle(item, "stored", {} as Message);
     }
   }
 
@@ -295,7 +295,7 @@ export function createOutbox(options: OutboxOptions): Outbox {
     },
     clear() {
       for (const item of items) {
-        (item.sent as Mutable<Sent>).state = "discarded";
+        (item.sent as Mutable<Sending>).state = "discarded";
         settlers.get(item)?.reject(new ChatError("closed", "somebody else has logged in"));
         changed(item.kept.conversation_id);
         shelf.put([{ key: item.place, rev: 0, value: undefined }]);

@@ -84,6 +84,14 @@ const REVS_MAX = 20_000;
 /** A conversation that was never seen gets so many messages at most. */
 const FIRST_MESSAGES = 100;
 
+interface Before {
+  isKnown: boolean;
+  /** Its latest message. */
+  top: number;
+  /** The latest one that was told of. */
+  told: number;
+}
+
 export interface RoomsOptions {
   scope: Scope;
   clock: Clock;
@@ -100,6 +108,8 @@ export interface RoomsOptions {
   arrived(message: Message): void;
   /** An own message is stored. */
   landed(message: Message): void;
+  /** Whether an own read mark is on its way. */
+  isReading(room: Room): boolean;
   /** The window of a room is to be read from the storage. */
   missing(room: Room): void;
 }
@@ -148,8 +158,8 @@ export function createRooms(options: RoomsOptions): Rooms {
   let order: Room[] = [];
   /** Direct conversations by the other member. */
   const direct = new Map<string, Room>();
-  /** In a round of syncing: the latest message of each room at its beginning, and what came since. */
-  let round: { tops: Map<Room, number>; seen: Set<number> } | null = null;
+  /** In a round of syncing: how each room was at its beginning, and which messages were told since. */
+  let round: { before: Map<Room, Before>; told: Set<number> } | null = null;
   /** The time of the latest message when everything was known the last time. */
   let seenAt = 0;
   const list = scope.derived<readonly ConversationView[]>(() => order.map(view));
@@ -313,13 +323,14 @@ export function createRooms(options: RoomsOptions): Rooms {
 
   function takeMessage(room: Room, type: string, data: Message): void {
     const { duplicate: _, ...message } = data as Message & { duplicate?: true };
+    beforeRound(room);
     const top = room.last?.id ?? 0;
     const old = room.window === null ? undefined : room.window.items.at(-1);
     takeMessages(room, [message]);
     stopTyping(room, message.sender_username);
     if (type === "send_message" && message.id > top) {
       count(room, message, 1);
-      announce(room, message, top);
+      announce(room, message);
     } else if (type === "delete_message" && message.id > room.readId && (old === undefined || room.unread < UNREAD_MAX)) {
       count(room, message, -1);
     }
@@ -327,11 +338,8 @@ export function createRooms(options: RoomsOptions): Rooms {
   }
 
   /** Each message is told once, whether it comes by a push or by a sync. */
-  function announce(room: Room, message: Message, top: number): void {
-    if (round !== null) {
-      if (!round.tops.has(room)) round.tops.set(room, top);
-      round.seen.add(message.id);
-    }
+  function announce(room: Room, message: Message): void {
+    round?.told.add(message.id);
     room.toldId = Math.max(room.toldId, message.id);
     options.arrived(message);
   }
@@ -341,6 +349,11 @@ export function createRooms(options: RoomsOptions): Rooms {
     const bound = (number: number) => Math.max(0, Math.min(UNREAD_MAX, number));
     room.unread = bound(room.unread + by);
     if (message.mentions?.includes(me())) room.mentions = bound(room.mentions + by);
+  }
+
+  /** It goes back only for somebody who left and was added again. */
+  function readUpTo(room: Room, readId: number): void {
+    room.readId = options.isReading(room) ? Math.max(room.readId, readId) : readId;
   }
 
   /** Counts what is unread, if all of it is here. */
@@ -378,9 +391,7 @@ export function createRooms(options: RoomsOptions): Rooms {
     const room = get(synced.id);
     const { messages } = synced;
     const wasKnown = room.isKnown;
-    const top = round?.tops.get(room) ?? room.last?.id ?? 0;
-    const told = room.toldId;
-    round?.tops.set(room, top);
+    const before = beforeRound(room);
     if (!wasKnown) {
       const isAll = isWhole && messages.length < FIRST_MESSAGES;
       const floor = isAll ? 0 : Math.min(...messages.map((message) => message.id));
@@ -391,7 +402,7 @@ export function createRooms(options: RoomsOptions): Rooms {
     if (synced.rev >= room.rev) {
       room.rev = synced.rev;
       merge(room, synced);
-      room.readId = Math.max(room.readId, synced.read_id);
+      readUpTo(room, synced.read_id);
       room.unread = synced.unread;
     }
     recount(room);
@@ -399,10 +410,17 @@ export function createRooms(options: RoomsOptions): Rooms {
     touched(room);
     changed(room);
     if (isFirst) return;
-    const news = messages.filter((message) => message.id > top && !message.deleted && !round?.seen.has(message.id));
+    const news = messages.filter(({ id, deleted }) => id > before.top && deleted !== true && round?.told.has(id) !== true);
     // Of a conversation that is new to this client, what was said since it was last here.
-    const due = wasKnown ? news : news.filter((message) => message.sent_at >= seenAt && message.id > told);
-    for (const message of due.sort((a, b) => a.id - b.id)) announce(room, message, top);
+    const due = before.isKnown ? news : news.filter(({ id, sent_at }) => sent_at >= seenAt && id > before.told);
+    for (const message of due.sort((a, b) => a.id - b.id)) announce(room, message);
+  }
+
+  function beforeRound(room: Room): Before {
+    const now = { isKnown: room.isKnown, top: room.last?.id ?? 0, told: room.toldId };
+    const before = round?.before.get(room) ?? now;
+    round?.before.set(room, before);
+    return before;
   }
 
   function takeListed(listed: ListedConversation): void {
@@ -431,8 +449,7 @@ export function createRooms(options: RoomsOptions): Rooms {
     if (room.rev !== listed.rev) return false;
     if (listed.profile !== undefined) room.fields = { ...room.fields, profile: listed.profile };
     room.fields.member_count = listed.member_count;
-    room.readId = Math.max(room.readId, listed.read_id);
-    // An own mark that is still on its way is further.
+    readUpTo(room, listed.read_id);
     if (listed.read_id === room.readId) {
       room.unread = listed.unread;
       room.mentions = listed.mentions;
@@ -562,7 +579,7 @@ export function createRooms(options: RoomsOptions): Rooms {
     },
     rank: (room) => order.indexOf(room),
     setRound(now) {
-      round = now === "begins" ? { tops: new Map(), seen: new Set() } : null;
+      round = now === "begins" ? { before: new Map(), told: new Set() } : null;
       if (now === "done") saw();
     },
   };

@@ -10,7 +10,7 @@ import { type Window, latest, storedMessage } from "./window.ts";
 const DELAY_MS = 250;
 const RETRY_MS = 30_000;
 /** A storage that does not answer in this time is not waited for. */
-const READ_MS = 5_000;
+const PATIENCE_MS = 5_000;
 /** The most messages of a conversation that are stored, and about how many characters. */
 const MESSAGES_MAX = 100;
 const CHARS_MAX = 200_000;
@@ -60,6 +60,7 @@ function createShelf(storage: Storage, options: ShelfOptions): Shelf {
   /** What the storage has of each. */
   const stored = new WeakMap<Room, Window>();
   let waiting = new Map<string, Entry>();
+  let isHanging = false;
   let arePeopleDirty = false;
   let writing: Promise<void> | null = null;
   let cancelTimer: (() => void) | null = null;
@@ -67,29 +68,26 @@ function createShelf(storage: Storage, options: ShelfOptions): Shelf {
 
   const prefix = (kind: string) => `${kind}|${encodeURIComponent(owner.username)}|${owner.epoch}|`;
 
-  /** A storage that hangs is one that has nothing. */
-  function patient<T>(reading: Promise<T>, nothing: T): Promise<T> {
-    return new Promise((resolve) => {
-      const cancel = clock.after(READ_MS, () => resolve(nothing));
-      const end = (value: T) => {
-        cancel();
-        resolve(value);
-      };
-      reading.then(end, () => {
-        state.set("refused");
-        end(nothing);
+  /** A storage that hangs is like one that refuses. */
+  function patient<T>(work: Promise<T>): Promise<T> {
+    return new Promise((resolve, reject) => {
+      const cancel = clock.after(PATIENCE_MS, () => {
+        isHanging = true;
+        reject(new Error("the storage does not answer"));
       });
+      work.then(resolve, reject).finally(cancel);
     });
   }
 
   async function read(from: string): Promise<readonly Entry[]> {
     const found = new Map<string, Entry>();
-    const reading = async () => {
-      // Not every storage reads after the writes before it.
-      while (writing !== null) await writing;
-      return storage.read(from);
-    };
-    for (const entry of await patient(reading(), [])) found.set(entry.key, entry);
+    // Not every storage reads after the writes before it.
+    while (writing !== null) await writing;
+    try {
+      if (!isHanging) for (const entry of await patient(storage.read(from))) found.set(entry.key, entry);
+    } catch {
+      state.set("refused");
+    }
     for (const entry of waiting.values()) {
       if (!entry.key.startsWith(from)) continue;
       if (entry.value === undefined) found.delete(entry.key);
@@ -123,7 +121,7 @@ function createShelf(storage: Storage, options: ShelfOptions): Shelf {
     cancelTimer?.();
     cancelTimer = null;
     // What is in the storage only has to be read first.
-    if (arePeopleDirty) {
+    if (arePeopleDirty && owner.username !== "") {
       const key = prefix("p");
       waiting.set(key, { key, rev: 0, value: options.profiles().slice(-PROFILES_MAX) });
       arePeopleDirty = false;
@@ -134,7 +132,7 @@ function createShelf(storage: Storage, options: ShelfOptions): Shelf {
     waiting = new Map();
     for (const room of rooms) dirty.delete(room);
     const write = (roomsMax: number) =>
-      storage.write([...others.values(), ...rooms.flatMap((room) => entriesOf(room, roomsMax))]);
+      patient(storage.write([...others.values(), ...rooms.flatMap((room) => entriesOf(room, roomsMax))]));
     const windows = rooms.map((room) => room.window);
     writing = (async () => {
       try {
@@ -234,7 +232,7 @@ function createShelf(storage: Storage, options: ShelfOptions): Shelf {
       for (const key of waiting.keys()) if (isGone(key)) waiting.delete(key);
       waiting.set(META, { key: META, rev: 0, value: next });
       for (const { key } of await read("")) if (isGone(key)) waiting.set(key, { key, rev: 0, value: undefined });
-      await flush();
+      void flush();
     },
     read,
     put(entries) {

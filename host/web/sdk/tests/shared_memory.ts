@@ -9,6 +9,9 @@ export interface SharedMemory {
   tab(): Keeper;
   /** Thrown by the next writes. */
   fails: Error | null;
+  /** Thrown by writes that would leave more entries than there is room for. */
+  full: Error | null;
+  room: number;
 }
 
 export function createSharedMemory(): SharedMemory {
@@ -17,6 +20,8 @@ export function createSharedMemory(): SharedMemory {
   const shared: SharedMemory = {
     entries,
     fails: null,
+    full: null,
+    room: Infinity,
     tab() {
       let own: { told: (keys: readonly string[]) => void } | null = null;
       return keep({
@@ -25,6 +30,9 @@ export function createSharedMemory(): SharedMemory {
         },
         async write(changes) {
           if (shared.fails !== null) throw shared.fails;
+          const after = new Set(entries.keys());
+          for (const { key, value } of changes) value === undefined ? after.delete(key) : after.add(key);
+          if (shared.full !== null && after.size > shared.room && after.size > entries.size) throw shared.full;
           for (const change of structuredClone(changes)) {
             if (change.value === undefined) entries.delete(change.key);
             else if (change.rev >= (entries.get(change.key)?.rev ?? 0)) entries.set(change.key, change);
