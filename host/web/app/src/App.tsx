@@ -1,7 +1,7 @@
 // The page: which screen is shown beside the list of conversations.
 
 import { useEffect, useMemo, useState } from "preact/hooks";
-import { useConversations, useIdentity } from "./chat";
+import { titleOf, useConversations, useIdentity } from "./chat";
 import { loadMore, more } from "./later";
 import { openTitle, unreadConversations } from "./notifications";
 import { ConnectionNotice } from "./parts/ConnectionNotice";
@@ -36,7 +36,7 @@ function Panes() {
   const open = now.screen === "room" ? conversations.find(({ id }) => id === now.id) : undefined;
   useEffect(() => {
     unreadConversations.value = conversations.filter(({ unread }) => unread > 0).length;
-    openTitle.value = open?.title ?? "";
+    openTitle.value = open ? titleOf(open) : "";
   });
   const isList = screen === "home" || screen === "register";
   const isNarrow = useMedia("(max-width: 44.99rem)");

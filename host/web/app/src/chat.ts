@@ -8,8 +8,10 @@ import { notify } from "./notifications";
 import { announce } from "./parts/Toast";
 import { route } from "./route";
 import { snippet } from "./text/markdown";
+import { isBlank } from "./text/names";
 
-export type { ConversationView, Message, Profile, Role } from "chatapp-sdk";
+export type { ConversationView, Message, Profile } from "chatapp-sdk";
+export type Role = NonNullable<ConversationView["roles"]>[string];
 export type Item = RoomMessage;
 export type StoredItem = Extract<RoomMessage, { state: "stored" }>;
 
@@ -42,14 +44,18 @@ export const usePerson = (username: string): Profile | undefined => useLive(chat
 
 const unknown = new Map<string, Profile>();
 
-/** Somebody who was not heard of yet goes by the username. */
+/** Somebody who was not heard of yet, or whose name cannot be seen, goes by the username. */
 export function personOf(username: string): Profile {
   const known = chat.people.get().get(username);
-  if (known) return known;
+  if (known && !isBlank(known.fullname)) return known;
   let made = unknown.get(username);
   if (!made) unknown.set(username, (made = { ...NOBODY, username, fullname: username }));
   return made;
 }
+
+/** What a conversation is called. */
+export const titleOf = ({ title, profile, id }: ConversationView): string =>
+  isBlank(title) ? (profile?.username ?? `Conversation ${id}`) : title;
 
 export const fullnameOf = (username: string) => personOf(username).fullname;
 
@@ -91,7 +97,7 @@ export function start(): void {
     const text = snippet(message.content);
     const now = route.peek();
     if (now.screen === "room" && now.id === message.conversation_id && !document.hidden) announce(`${who}: ${text}`);
-    const title = !conversation || conversation.direct ? who : `${who} in ${conversation.title}`;
+    const title = !conversation || conversation.direct ? who : `${who} in ${titleOf(conversation)}`;
     void notify(title, text, message.conversation_id);
   });
 }

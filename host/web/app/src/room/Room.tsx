@@ -1,7 +1,7 @@
 // An open conversation.
 
 import { useEffect, useMemo, useReducer, useRef, useState } from "preact/hooks";
-import { chat, personOf, request, unblock, useBlocked, useLive, useMe, type ConversationView, type Item, type StoredItem } from "../chat";
+import { chat, personOf, request, titleOf, unblock, useBlocked, useLive, useMe, type ConversationView, type Item, type StoredItem } from "../chat";
 import { Avatar } from "../parts/Avatar";
 import { ask } from "../parts/Dialog";
 import { Empty } from "../parts/Empty";
@@ -60,7 +60,8 @@ function OpenRoom(props: {
 }) {
   const { room, conversation, messages } = props;
   const { items, hasOlder, loading } = messages;
-  const { id, title, direct } = conversation;
+  const { id, direct } = conversation;
+  const title = titleOf(conversation);
   const me = useMe().username;
   const people = useLive(chat.people);
   const blocked = useBlocked();
