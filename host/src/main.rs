@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use host::commands::{backup, check, copy, demo, downgrade, event, health, restore};
+use host::commands::{backup, ban, check, copy, demo, downgrade, event, health, report, restore};
 use host::variables::{self, DEMO_JWT_SECRET};
 use host::{Config, Server, log};
 use listenfd::ListenFd;
@@ -81,6 +81,18 @@ enum Command {
     ///
     /// DBPATH must not exist yet. Anyone can log in as these people: it is not for a server that others can reach.
     Demo,
+    /// Reads and settles what users have reported. A server may be running on DBPATH.
+    Report {
+        #[command(subcommand)]
+        action: ReportAction,
+    },
+    /// Bans a user: logins are refused, and sockets are closed within a minute. What the user has
+    /// written stays.
+    ///
+    /// A server may be running on DBPATH.
+    Ban { username: String },
+    /// Lifts a ban. A server may be running on DBPATH.
+    Unban { username: String },
     /// Asks the server of HOST and PORT whether it is ready; exits with 1 if it is not.
     Health,
     /// Copies a chat from one database to another.
@@ -95,6 +107,32 @@ enum Command {
         /// Drops the incomplete copy that is in TO, and starts again.
         #[arg(long)]
         restart: bool,
+    },
+}
+
+#[derive(Subcommand)]
+enum ReportAction {
+    /// Lists the open reports, the newest first.
+    List {
+        /// Closed ones too.
+        #[arg(long)]
+        all: bool,
+        /// Only reports older than the one with this number.
+        #[arg(long)]
+        before: Option<i64>,
+    },
+    /// Shows one report, and the message that it is about.
+    Show { id: i64 },
+    /// Closes a report, with all others of the same message.
+    Close {
+        id: i64,
+        /// Deletes the message. Connected clients see that with the next message in its conversation, or when they
+        /// connect again.
+        #[arg(long)]
+        delete_message: bool,
+        /// Bans the sender of the message.
+        #[arg(long)]
+        ban_sender: bool,
     },
 }
 
@@ -132,6 +170,9 @@ fn run() -> anyhow::Result<ExitCode> {
             | Command::Restore { .. }
             | Command::Demo
             | Command::Downgrade
+            | Command::Report { .. }
+            | Command::Ban { .. }
+            | Command::Unban { .. }
             | Command::Check { file: Some(_) },
         ) => WITHOUT_SERVER.contains(&name),
         Some(Command::Check { file: None } | Command::Event { .. } | Command::Health) | None => {
@@ -193,6 +234,29 @@ fn run() -> anyhow::Result<ExitCode> {
             Command::Demo => writeln!(output, "{}", demo::demo(&config).await?)?,
             Command::Downgrade => {
                 writeln!(output, "{}", downgrade::downgrade(&config).await?)?;
+            }
+            Command::Report { action } => match action {
+                ReportAction::List { all, before } => {
+                    report::list(&config, before, all, &mut output).await?;
+                }
+                ReportAction::Show { id } => report::show(&config, id, &mut output).await?,
+                ReportAction::Close {
+                    id,
+                    delete_message,
+                    ban_sender,
+                } => {
+                    let measures = report::Measures {
+                        deletes_message: delete_message,
+                        bans_sender: ban_sender,
+                    };
+                    report::close(&config, id, measures, &mut output).await?;
+                }
+            },
+            Command::Ban { username } => {
+                writeln!(output, "{}", ban::ban(&config, &username).await?)?
+            }
+            Command::Unban { username } => {
+                writeln!(output, "{}", ban::unban(&config, &username).await?)?;
             }
             Command::Health => writeln!(output, "{}", health::ask(config.address).await?)?,
             Command::Copy { from, to, restart } => {

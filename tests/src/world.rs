@@ -194,6 +194,13 @@ impl World {
             Audience::Conversation { id, .. } => {
                 format!("select user_id from members where conversation_id = {id}")
             }
+            Audience::MembersExcept { id, except, .. } => {
+                let except = except.iter().map(i64::to_string).collect::<Vec<_>>();
+                format!(
+                    "select user_id from members where conversation_id = {id} and user_id not in ({})",
+                    except.join(",")
+                )
+            }
         };
         let sql = format!("select username from users where id in ({ids}) order by id");
         self.rows(&sql).await.texts()
@@ -234,6 +241,7 @@ impl World {
         let statements = queries.iter().map(|sql| Statement {
             sql: String::leak(sql.clone()),
             parameters: Vec::new(),
+            is_reason: false,
         });
         let statements: Vec<_> = statements.collect();
         if self.gateway.is_some() {

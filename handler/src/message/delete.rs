@@ -75,6 +75,10 @@ impl Change for DeleteMessage {
         ]
     }
 
+    fn is_said(&self) -> bool {
+        false
+    }
+
     /// A message that is deleted already is as it should be.
     fn check(&self, _: &Message, _: &Context) -> Result<(), Error> {
         Ok(())

@@ -3,7 +3,9 @@
 use crate::error::Error;
 use crate::field::Field;
 use crate::fields::Fields;
-use crate::message::change::{Change, Kept, deleted, found, is_deleted, is_member, next_rev};
+use crate::message::change::{
+    Change, Kept, deleted, found, is_deleted, is_member, is_silent, next_rev,
+};
 use crate::message::mention::{
     ALL_MEMBERS_MAX, Candidates, forget_mentions, insert_mentions, mentioned,
 };
@@ -28,6 +30,8 @@ macro_rules! edit {
             next_rev!(),
             " where m.id = ?1 and m.sender_id = ?2 and m.content <> ?3 and ",
             is_member!(),
+            " and not ",
+            is_silent!(),
             " and not ",
             is_deleted!()
         )
@@ -77,6 +81,10 @@ impl Change for EditMessage {
                 forget,
             ],
         }
+    }
+
+    fn is_said(&self) -> bool {
+        true
     }
 
     fn check(&self, message: &Message, _: &Context) -> Result<(), Error> {

@@ -10,6 +10,7 @@ pub mod mention;
 pub mod mention_list;
 pub mod react;
 pub mod read;
+pub mod report;
 pub mod send;
 pub mod typing;
 

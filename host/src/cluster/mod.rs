@@ -18,7 +18,7 @@ use handler::cluster::chat_id::FindChatId;
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
-use crate::accounts::add_skeletons;
+use crate::accounts::{add_skeletons, add_words};
 use crate::cluster::bus::Bus;
 use crate::cluster::catching_up::catch_up;
 use crate::cluster::lease::Lease;
@@ -80,17 +80,18 @@ impl Cluster {
         tokio::join!(
             self.lease.renew(),
             self.retry_departures(),
-            self.complete_skeletons(),
+            self.complete_accounts(),
             self.lease.count_again(lost),
             catch_up(&self.store, &self.commands, &self.notices),
             watch_logins(&self.store, &self.commands, self.account_interval)
         );
     }
 
-    /// After an upgrade: see `account::skeleton`. Accounts that another host of the previous release
-    /// stores later get theirs with the next registration.
-    async fn complete_skeletons(&self) {
+    /// After an upgrade: see `account::skeleton` and `user::words`. Accounts that another host of the
+    /// previous release stores later get theirs with the next registration.
+    async fn complete_accounts(&self) {
         while until_done(|| add_skeletons(&self.store)).await {}
+        while until_done(|| add_words(&self.store)).await {}
     }
 
     async fn retry_departures(&self) {

@@ -18,6 +18,7 @@ use handler::cluster::memberships::FindMemberships;
 use handler::cluster::returned::HostReturned;
 use handler::cluster::sweep::{FindUncounted, SweepOffline};
 use handler::presence::{Connected, Disconnected};
+use handler::user::words::{FindWordless, StoreWords, Wordless};
 use handler::{Access, Error, Event, Kind, Operation, Outbox, Presence, Who};
 use serde_json::Value;
 use tests::example::{bounds, value, wrong_values};
@@ -122,6 +123,14 @@ macro_rules! for_each_operation {
             of: vec![Unseen {
                 user_id: 2,
                 username: "bob".into(),
+            }]
+        });
+        each!(FindWordless);
+        each!(StoreWords {
+            of: vec![Wordless {
+                user_id: 2,
+                username: "bob".into(),
+                fullname: "Bob".into(),
             }]
         });
         each!(ReplacePasswordHash {
@@ -314,7 +323,7 @@ fn has_bare_limit(sql: &str) -> bool {
 /// Common table expressions, lists and constants may be scanned. Tables may not, except small ones:
 /// `hosts` has a row for each host, `community` one row.
 fn is_scan(step: &str) -> bool {
-    const TABLES: [&str; 11] = [
+    const TABLES: [&str; 14] = [
         "users",
         "contacts",
         "conversations",
@@ -326,10 +335,14 @@ fn is_scan(step: &str) -> bool {
         "mentions",
         "reactions",
         "sessions",
+        "user_words",
+        "blocks",
+        "reports",
     ];
-    const ALIASES: [&str; 7] = ["u", "c", "mb", "m", "mn", "r", "ch"];
+    const ALIASES: [&str; 9] = ["u", "c", "mb", "m", "mn", "r", "ch", "b", "rp"];
     let scanned = step.strip_prefix("SCAN ");
     let scanned = scanned.and_then(|rest| rest.split(' ').next());
     scanned.is_some_and(|name| TABLES.contains(&name) || ALIASES.contains(&name))
         && !step.contains("INDEX users_online")
+        && !step.contains("INDEX users_without_words")
 }
