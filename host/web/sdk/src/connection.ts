@@ -31,6 +31,8 @@ const BACKOFF_MAX_MS = 30_000;
 const PENALTY_MS = 10_000;
 
 const SUBPROTOCOL = "chat";
+/** `WebSocket.OPEN` */
+const OPEN = 1;
 
 export interface ConnectionOptions {
   environment: Environment;
@@ -121,11 +123,8 @@ export function createConnection(options: ConnectionOptions): Connection {
     timer(SILENCE_MS, watch);
     state.set({ state: "syncing" });
     calls.opened((text) => {
-      try {
-        from.send(text);
-      } catch {
-        // It is closing; `onclose` follows.
-      }
+      // If it is closing, `onclose` follows.
+      if (from.readyState === OPEN) from.send(text);
     });
     options.opened();
   }

@@ -84,5 +84,5 @@ export function indexedDb({ name = "chatapp" }: IndexedDbOptions = {}): Keeper {
         channel = null;
       };
     },
-  });
+  }, { name });
 }

@@ -5,7 +5,8 @@ import type { Clock } from "./environment.ts";
 import type { Derived, Live, Scope } from "./live.ts";
 import type { Item, Outbox, Sending } from "./outbox.ts";
 import type { Message, History } from "./protocol.ts";
-import type { ConversationView, Room, Rooms } from "./rooms.ts";
+import type { ConversationView, Room } from "./room_state.ts";
+import type { Rooms } from "./rooms.ts";
 import { type StoredMessage, find } from "./window.ts";
 
 /** A message that is not stored yet. */

@@ -1,9 +1,10 @@
 // What a client puts into its storage, and how it finds it again. Writing is behind: the client never
 // waits for it, and what a failed write was to store is written again later.
 
-import { type Entry, type Keeper, META, OUTBOX, type Owner, type Shelf, type ShelfOptions } from "./keeper.ts";
+import { type Entry, type Keeper, OUTBOX, type Owner, type Shelf, type ShelfOptions } from "./keeper.ts";
+import { type Locks, webLocks } from "./locks.ts";
 import type { Message, Profile } from "./protocol.ts";
-import type { Room } from "./rooms.ts";
+import type { Room } from "./room_state.ts";
 import { type Window, latest, storedMessage } from "./window.ts";
 
 /** Changes are collected for so long. */
@@ -14,6 +15,10 @@ const PATIENCE_MS = 5_000;
 /** The most messages of a conversation that are stored, and about how many characters. */
 const MESSAGES_MAX = 100;
 const CHARS_MAX = 200_000;
+/** So many conversations that nobody watches keep their messages in memory. */
+const WINDOWS_MAX = 50;
+/** A frozen tab may hold the lock; without it, `client_id` still prevents doubles. */
+const LOCK_MS = 3_000;
 /** The most profiles that are stored. */
 const PROFILES_MAX = 500;
 /** The most conversations whose messages are stored; of the others, the latest one. */
@@ -28,7 +33,7 @@ interface Summary {
   mentions: number;
   last: Message | null;
   messageRev: number;
-  activity: Room["activity"];
+  at: number;
 }
 
 interface Block {
@@ -49,13 +54,30 @@ export interface Storage {
   watch(told: (keys: readonly string[]) => void): () => void;
 }
 
-/** Lets a client keep what it knows in `storage`. */
-export function keep(storage: Storage): Keeper {
-  return (options) => createShelf(storage, options);
+export interface KeepOptions {
+  /** The name of the storage, for a lock that its tabs share. */
+  name?: string;
+  /** Without it, Web Locks where there are any. */
+  locks?: Locks;
 }
 
-function createShelf(storage: Storage, options: ShelfOptions): Shelf {
+/** Lets a client keep what it knows in `storage`. */
+export function keep(storage: Storage, options: KeepOptions = {}): Keeper {
+  return (shelf) => createShelf(storage, shelf, options);
+}
+
+const META = "meta";
+
+function createShelf(storage: Storage, options: ShelfOptions, { name = "", locks }: KeepOptions): Shelf {
   const { clock, state } = options;
+  const { hold } = locks ?? webLocks(clock);
+  /** Those whose messages are in memory, least recently used first. */
+  const windows = new Set<Room>();
+  const reading = new Map<Room, Promise<void>>();
+  const unwatch = storage.watch((keys) => {
+    if (keys.some((key) => key.startsWith(OUTBOX))) options.outboxChanged();
+    if (keys.includes(META)) void storedOwner().then(options.ownerChanged);
+  });
   const dirty = new Set<Room>();
   /** What the storage has of each. */
   const stored = new WeakMap<Room, Window>();
@@ -104,8 +126,8 @@ function createShelf(storage: Storage, options: ShelfOptions): Shelf {
   }
 
   function entriesOf(room: Room, roomsMax: number): Entry[] {
-    const { fields, readId, unread, mentions, last, messageRev, activity, rev, window } = room;
-    const value: Summary = { fields, readId, unread, mentions, last, messageRev, activity };
+    const { fields, readId, unread, mentions, last, messageRev, at, rev, window } = room;
+    const value: Summary = { fields, readId, unread, mentions, last, messageRev, at };
     const entries: Entry[] = [{ key: `${prefix("c")}${room.id}|`, rev, value }];
     if (window === null || window === stored.get(room)) return entries;
     const key = `${prefix("m")}${room.id}|`;
@@ -197,6 +219,34 @@ function createShelf(storage: Storage, options: ShelfOptions): Shelf {
     return loaded;
   }
 
+  function need(room: Room): Promise<void> {
+    if (room.window !== null || !room.isKnown) {
+      windows.delete(room);
+      windows.add(room);
+      return Promise.resolve();
+    }
+    let promise = reading.get(room);
+    if (promise === undefined) {
+      promise = readWindow(room).finally(() => reading.delete(room));
+      reading.set(room, promise);
+    }
+    return promise;
+  }
+
+  async function readWindow(room: Room): Promise<void> {
+    const window = await loadWindow(room);
+    if (room.window !== null || !room.isKnown) return;
+    options.setWindow(room, window);
+    windows.add(room);
+    for (const other of windows) {
+      if (windows.size <= WINDOWS_MAX) break;
+      // What is not written yet cannot be read again.
+      if (options.isWatched(other) || dirty.has(other) || writing !== null) continue;
+      windows.delete(other);
+      other.window = null;
+    }
+  }
+
   return {
     async load() {
       owner = await storedOwner();
@@ -204,8 +254,7 @@ function createShelf(storage: Storage, options: ShelfOptions): Shelf {
       const [people] = await read(prefix("p"));
       return { owner, rooms, profiles: (people?.value as Profile[] | undefined) ?? [] };
     },
-    storedOwner,
-    loadWindow,
+    need,
     touched(room) {
       dirty.add(room);
       schedule(DELAY_MS);
@@ -222,11 +271,11 @@ function createShelf(storage: Storage, options: ShelfOptions): Shelf {
       arePeopleDirty = true;
       schedule(DELAY_MS);
     },
-    isStored: (room) => !dirty.has(room) && writing === null,
     async own(next) {
       const isOther = owner.username !== "" && owner.username !== next.username;
       owner = next;
       dirty.clear();
+      windows.clear();
       const own = [prefix("c"), prefix("m"), prefix("p"), ...(isOther ? [] : [OUTBOX])];
       const isGone = (key: string) => key !== META && !own.some((start) => key.startsWith(start));
       for (const key of waiting.keys()) if (isGone(key)) waiting.delete(key);
@@ -234,13 +283,19 @@ function createShelf(storage: Storage, options: ShelfOptions): Shelf {
       for (const { key } of await read("")) if (isGone(key)) waiting.set(key, { key, rev: 0, value: undefined });
       void flush();
     },
-    read,
+    readOutbox: () => read(OUTBOX),
+    turn: () => hold(`chatapp ${name}`, LOCK_MS),
     put(entries) {
       for (const entry of entries) waiting.set(entry.key, entry);
       void flush();
     },
     flush,
-    watch: (told) => storage.watch(told),
+    async close() {
+      unwatch();
+      // What came for a conversation whose messages are in the storage only.
+      await Promise.all(reading.values());
+      await flush();
+    },
   };
 }
 

@@ -6,7 +6,8 @@ import { ChatError } from "./error.ts";
 import type { Scope } from "./live.ts";
 import type { People } from "./people.ts";
 import type { ConversationInfo, ListedConversation, Profile, ReadMark, Synced, TypingNotice } from "./protocol.ts";
-import type { Room, Rooms } from "./rooms.ts";
+import type { Room } from "./room_state.ts";
+import type { Rooms } from "./rooms.ts";
 import type { Owner } from "./keeper.ts";
 
 export interface Sync {

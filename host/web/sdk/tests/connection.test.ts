@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { ChatError, type TokenReason, tokenAuth } from "../src/index.ts";
+import { createSharedMemory } from "./shared_memory.ts";
 import { createWorld, stateOf } from "./world.ts";
 
 test("it connects, catches up and is live", async () => {
@@ -179,7 +180,7 @@ test("after the machine has slept, a dead connection is found within five second
 test("a hidden page lets go of its socket and of its lock, and comes back", async () => {
   const world = createWorld();
   const { clock, server, locks } = world;
-  const chat = await world.live("alice");
+  const chat = await world.live("alice", { storage: createSharedMemory(locks).tab() });
   const { data } = server.act("alice", "create_conversation", { members: ["bob"] });
   const { id } = data as { id: number };
   await clock.pass(100);

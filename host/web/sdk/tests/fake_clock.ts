@@ -1,6 +1,7 @@
 // A clock that a test turns, and what else a client takes from its place.
 
-import type { Clock, Lifecycle, Locks, Signal } from "../src/environment.ts";
+import type { Clock, Lifecycle, Signal } from "../src/environment.ts";
+import type { Locks } from "../src/locks.ts";
 
 export interface FakeClock extends Clock {
   /** Lets time pass, timer by timer, with everything that follows from each. */

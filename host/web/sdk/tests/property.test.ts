@@ -54,7 +54,7 @@ async function history(seed: number): Promise<void> {
     if (random() < 0.03 && frame.type !== "ping") throw server.refuse("rate_limited", 2);
   };
   // Some users have two devices; carol's two are tabs with one storage.
-  const shared = createSharedMemory();
+  const shared = createSharedMemory(world.locks);
   const devices = [
     start(world, "alice", sharedMemory()),
     start(world, "alice", sharedMemory()),

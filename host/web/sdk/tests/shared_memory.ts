@@ -1,6 +1,7 @@
 // A storage that several clients of one test share, as tabs do.
 
 import type { Entry, Keeper } from "../src/keeper.ts";
+import type { Locks } from "../src/locks.ts";
 import { keep } from "../src/shelf.ts";
 
 export interface SharedMemory {
@@ -14,7 +15,8 @@ export interface SharedMemory {
   room: number;
 }
 
-export function createSharedMemory(): SharedMemory {
+/** With `locks`, its tabs send in turn. */
+export function createSharedMemory(locks?: Locks): SharedMemory {
   const entries = new Map<string, Entry>();
   const watchers = new Set<{ told: (keys: readonly string[]) => void }>();
   const shared: SharedMemory = {
@@ -44,7 +46,7 @@ export function createSharedMemory(): SharedMemory {
           watchers.add(watcher);
           return () => void watchers.delete(watcher);
         },
-      });
+      }, locks === undefined ? {} : { locks });
     },
   };
   return shared;

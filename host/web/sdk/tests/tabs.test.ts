@@ -9,7 +9,7 @@ import { contents, createWorld, stateOf } from "./world.ts";
 async function twoTabs() {
   const world = createWorld();
   world.server.act("alice", "create_conversation", { members: ["bob"] });
-  const storage = createSharedMemory();
+  const storage = createSharedMemory(world.locks);
   const one = await world.live("alice", { storage: storage.tab() });
   const two = await world.live("alice", { storage: storage.tab() });
   await world.clock.pass(500);
@@ -52,7 +52,7 @@ test("one tab sends what the other could not", async () => {
 
 test("a frozen tab that holds the lock keeps nobody from sending", async () => {
   const { world, clock, locks, one } = await twoTabs();
-  void locks.hold("chatapp outbox http://chat.test", 1);
+  void locks.hold("chatapp ", 1);
   await clock.pass(10);
   const sent = one.conversation(1).send("hi");
   await clock.pass(2_500);

@@ -39,7 +39,6 @@ export function createWorld(seed = 1): World {
         random,
         uniqueId: createIds(random),
         lifecycle,
-        locks,
         report: (error) => {
           throw error;
         },
