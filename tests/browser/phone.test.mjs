@@ -10,7 +10,7 @@ story(test, "on a phone", async (world) => {
   const bob = await world.program("bob");
   const { id } = await bob.ask("create_conversation", { members: ["alice"], direct: true });
   await bob.ask("send_message", { conversation_id: id, content: "are you there?" });
-  const main = alice.getByRole("main");
+  const main = alice.locator("#main");
   const list = alice.getByRole("navigation", { name: "Conversations" });
   assert.equal(await main.isVisible(), false);
   await open(alice, /Bob/);

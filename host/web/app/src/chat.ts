@@ -2,6 +2,7 @@
 
 import { createChat, type ConversationView, type Live, type Profile, type RoomMessage } from "chatapp-sdk";
 import { browserAuth } from "chatapp-sdk/account";
+import { createContacts } from "chatapp-sdk/contacts";
 import { indexedDb } from "chatapp-sdk/indexeddb";
 import { useLive as useLiveOr } from "chatapp-sdk/react";
 import { notify } from "./notifications";
@@ -65,27 +66,13 @@ export async function openDirect(username: string): Promise<number> {
   return id;
 }
 
-const NONE: any = { get: () => NO, subscribe: () => () => {} };
-const NO: never[] = [];
-export const useContacts = (): readonly Profile[] => useLive((chat as any).contacts ?? NONE);
-export const useBlocked = (): readonly string[] => useLive((chat as any).blocked ?? NONE);
+const contacts = createContacts(chat);
+
+export const useContacts = () => useLive(contacts.list);
+export const useBlocked = () => useLive(contacts.blocked);
 export const usePending = () => useLive(chat.pending);
 
-export async function addContact(username: string): Promise<void> {
-  await request("add_contact", { contact_username: username });
-}
-
-export async function removeContact(username: string): Promise<void> {
-  await request("remove_contact", { username });
-}
-
-export async function block(username: string): Promise<void> {
-  await request("block_user", { username });
-}
-
-export async function unblock(username: string): Promise<void> {
-  await request("unblock_user", { username });
-}
+export const { add: addContact, remove: removeContact, block, unblock } = contacts;
 
 /** Tells of new messages: aloud in the open conversation, by a notification in the background. */
 export function start(): void {
