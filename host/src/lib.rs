@@ -41,6 +41,7 @@ mod cluster;
 pub mod commands;
 mod config;
 mod delivery;
+mod exposure;
 mod hashing;
 mod http;
 mod limits;
@@ -59,6 +60,8 @@ mod threads;
 pub mod variables;
 
 pub use config::{BusUrl, Config, LogFormat, SameSite};
+/// For the tests of what every route does.
+pub use http::routes::{ListedRoute, listed_routes};
 pub use limits::Limits;
 pub use server::{Server, Stopper};
 /// For the tests of the decoder.

@@ -101,6 +101,11 @@ async fn an_event_whose_answer_was_lost_is_found_again() {
 
 const HOST: &str = "local";
 
+/// Alice's session.
+fn session_id() -> SessionId {
+    SessionId::new([7; 8])
+}
+
 /// Does the same with every operation that is not an event.
 macro_rules! for_each_operation {
     (|$operation:ident| $work:block) => {{
@@ -138,7 +143,7 @@ macro_rules! for_each_operation {
             old: "none".into(),
             new: "new".into(),
         });
-        let session = SessionId::new([7; 8]);
+        let session = session_id();
         for login in [
             LoginId::of_session(session),
             LoginId::of_token(None),
@@ -257,6 +262,14 @@ where
         host_id: HOST.into(),
     };
     world.run("", &started).await.0.expect("started");
+    let session = StartSession {
+        id: session_id(),
+        user_id: 1,
+        password_hash: "none".into(),
+        lifetime_seconds: 60,
+        user_agent: "".into(),
+    };
+    world.run("", &session).await.0.expect("a session");
     let connected = Connected {
         username: username.into(),
         login: LoginId::of_token(None),

@@ -10,5 +10,6 @@ mod messages;
 mod names;
 mod schema;
 mod scripts;
+mod sessions;
 mod structure;
 mod sync_pages;

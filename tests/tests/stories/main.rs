@@ -3,6 +3,7 @@
 mod frames;
 mod http;
 mod limits;
+mod logins;
 mod page;
 mod protocol_page;
 mod stories;

@@ -35,6 +35,7 @@ macro_rules! in_every_form {
         }
     };
 }
+pub(crate) use in_every_form;
 
 in_every_form! {
     two_people_talk_and_find_their_history_after_a_restart
