@@ -16,5 +16,5 @@ chat.on("message", ({ id, conversation_id, sender_username, content }) => {
   // The same message is answered once, whatever happens in between.
   chat.conversation(conversation_id).send(content, { replyTo: id, clientId: `echo ${id}` });
 });
+chat.connection.subscribe(() => console.log(`${username}: ${chat.connection.get().state}`));
 await chat.login({ username, password });
-console.log(`${username} listens`);
