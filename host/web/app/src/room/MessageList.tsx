@@ -39,7 +39,7 @@ interface Props {
   onSeen(id: number): void;
   senderOf(username: string): Profile;
   originalOf(id: number): Item | null | undefined;
-  readersOf(item: Item): number;
+  readersOf(item: Item): string;
   actions: Omit<RowActions, "focused" | "jump">;
   start: preact.ComponentChildren;
 }
@@ -275,7 +275,7 @@ export function MessageList(props: Props) {
                       isActive={item.key === activeKey}
                       sender={props.senderOf(item.sender_username)}
                       original={item.reply_id === null ? undefined : props.originalOf(item.reply_id)}
-                      readers={item.sender_username === me ? props.readersOf(item) : 0}
+                      readers={item.sender_username === me ? props.readersOf(item) : ""}
                       actions={rowActions.current!}
                     />
                   </div>
