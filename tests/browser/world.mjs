@@ -17,6 +17,8 @@ export const PASSWORD = "a password";
 /** A machine that runs other tests at the same time is slow. */
 const PATIENCE_MS = 20_000;
 
+/** A name that is not the machine's own for browsers, as in a local network: nothing there is a secure context. */
+export const LAN_NAME = "chat.lan";
 export const DESK = { viewport: { width: 1440, height: 900 } };
 export const PHONE = { viewport: { width: 390, height: 844 }, hasTouch: true, isMobile: true };
 
@@ -54,7 +56,7 @@ export class World {
     world.url = `http://localhost:${world.gateway.port}`;
     world.browser = await chromium.launch({
       executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-      args: ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
+      args: ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync", `--host-resolver-rules=MAP ${LAN_NAME} 127.0.0.1`],
     });
     return world;
   }
@@ -94,7 +96,7 @@ export class World {
     page.setDefaultTimeout(PATIENCE_MS);
     const complain = (text) => this.expected.some((known) => known.test(text)) || this.complaints.push(text);
     page.on("pageerror", (error) => complain(`threw ${error.stack ?? error}`));
-    page.on("console", (message) => ["error", "warning"].includes(message.type()) && complain(message.text()));
+    page.on("console", (message) => ["error", "warning"].includes(message.type()) && complain(`${message.text()} ${message.location().url}`));
     this.people.push(page);
     return page;
   }

@@ -19,6 +19,11 @@ export function App() {
   return (
     <>
       {identity.is === "somebody" && <Panes />}
+      {identity.is === "unknown" && (
+        <div role="status">
+          <ConnectionNotice />
+        </div>
+      )}
       {identity.is === "nobody" && <Welcome notice={identity.notice} />}
       <Menus />
       <Picker />
