@@ -304,7 +304,14 @@ async fn serve(config: &Config, inherited: Option<TcpListener>) -> anyhow::Resul
         tracing::info!(target: TARGET, "metrics on http://{address}/metrics");
     }
     if is_first_start {
-        tracing::info!(target: TARGET, "next: register two people, see README.md, \"A first conversation\"");
+        match config.has_page {
+            true => {
+                tracing::info!(target: TARGET, "next: open http://{address} in two windows, and register a person in each")
+            }
+            false => {
+                tracing::info!(target: TARGET, "next: register two people, see README.md, \"Without the page\"")
+            }
+        }
     }
     tokio::spawn(async move {
         tokio::select! {
