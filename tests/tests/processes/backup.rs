@@ -498,6 +498,7 @@ async fn previous_schema() -> Vec<String> {
         include_str!("../../../handler/migrations/0002_revs.sql"),
         include_str!("../../../handler/migrations/0003_hosts.sql"),
         include_str!("../../../handler/migrations/0004_one_order.sql"),
+        include_str!("../../../handler/migrations/0005_changes.sql"),
     );
     db.execute_batch(script).await.expect("made");
     schema(&db).await
@@ -524,8 +525,8 @@ async fn upgrade_and_back(
     host.stop().await;
     let present = schema(&db).await;
     for end in [
-        "schema version 4",
-        "schema version 4 already, nothing was changed",
+        "schema version 5",
+        "schema version 5 already, nothing was changed",
     ] {
         let (is_done, said) = downgrade().await;
         assert!(is_done && said.ends_with(&format!("{end}\n")), "{said}");
@@ -534,7 +535,7 @@ async fn upgrade_and_back(
     // A command does not undo this.
     let arguments = ["event", "--user", "alice", r#"{"type": "self"}"#];
     let (status, _, errors) = run(&arguments, &[("DBPATH", database)]).await;
-    let needs = "has schema version 4, but this program needs 5";
+    let needs = "has schema version 5, but this program needs 6";
     assert!(!status.success() && errors.contains(needs), "{errors}");
     assert_eq!(schema(&db).await, previous_schema().await);
     // The previous release writes to it meanwhile.
