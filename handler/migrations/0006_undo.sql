@@ -4,6 +4,9 @@
 drop index mentions_by_message;
 
 -- == Search ==
+drop table search;
+drop table search_state;
+drop table search_stale;
 
 -- == Profiles, blocks and reports ==
 

@@ -22,6 +22,7 @@ use crate::message::mention_list::GetMentions;
 use crate::message::react::React;
 use crate::message::read::MarkRead;
 use crate::message::report::ReportMessage;
+use crate::message::search::SearchMessages;
 use crate::message::send::SendMessage;
 use crate::message::typing::Typing;
 use crate::ping::Ping;
@@ -72,6 +73,7 @@ pub const EVENTS: &[Declaration] = &[
     Declaration::of::<ByMember<MarkRead>>(),
     Declaration::of::<GetMentions>(),
     Declaration::of::<ReportMessage>(),
+    Declaration::of::<SearchMessages>(),
     Declaration::of::<Sync>(),
 ];
 

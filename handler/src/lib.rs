@@ -13,6 +13,7 @@
 //! | what leaves | `reply.rs`, `outbox.rs`, `error.rs` |
 //! | accounts and login tokens | `account/` |
 //! | reports and bans | `moderation/` |
+//! | what is searched for, and the index of all words | `message/search.rs`, `search/` |
 //! | who is online, and the hosts over one database | `presence.rs`, `cluster/` |
 //! | statements, rows and the schema | `sql/` |
 
@@ -35,6 +36,7 @@ mod ping;
 pub mod presence;
 mod reply;
 mod role;
+pub mod search;
 mod sql;
 pub mod sync;
 pub mod user;

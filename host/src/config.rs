@@ -70,6 +70,8 @@ pub struct Config {
     pub store_timeout: Duration,
     /// LEASE_SECONDS: one of several hosts that gives no sign of life for so long counts as dead.
     pub lease: Duration,
+    /// SEARCH: whether the words of messages are indexed, and `search_messages` is answered.
+    pub search: bool,
 }
 
 /// With which requests from other sites a browser sends the login cookie.
@@ -194,6 +196,11 @@ impl Config {
             account_interval: Duration::from_secs(60),
             store_timeout: Duration::from_secs(10),
             lease: Duration::from_secs(lease.into()),
+            search: match word("SEARCH")?.as_str() {
+                "on" => true,
+                "off" => false,
+                other => bail!("SEARCH is {other:?}: expected on or off"),
+            },
         };
         Ok((config, warnings))
     }

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use host::commands::{backup, ban, check, copy, demo, downgrade, event, health, report, restore};
+use host::commands::{
+    backup, ban, check, copy, demo, downgrade, event, health, reindex, report, restore,
+};
 use host::variables::{self, DEMO_JWT_SECRET};
 use host::{Config, Server, log};
 use listenfd::ListenFd;
@@ -93,6 +95,11 @@ enum Command {
     Ban { username: String },
     /// Lifts a ban. A server may be running on DBPATH.
     Unban { username: String },
+    /// Makes the index of the search in DBPATH anew.
+    ///
+    /// A server fills the index by itself, so this is needed only if something is wrong with it. Shows the progress. No
+    /// server may be running on DBPATH. If it is interrupted, the server goes on where it stopped.
+    Reindex,
     /// Asks the server of HOST and PORT whether it is ready; exits with 1 if it is not.
     Health,
     /// Copies a chat from one database to another.
@@ -137,12 +144,13 @@ enum ReportAction {
 }
 
 /// The variables of commands that need no server.
-const WITHOUT_SERVER: [&str; 5] = [
+const WITHOUT_SERVER: [&str; 6] = [
     "DBPATH",
     "DB_AUTH_TOKEN",
     "DB_AUTH_TOKEN_FILE",
     "LOG_LEVEL",
     "LOG_FORMAT",
+    "SEARCH",
 ];
 
 fn main() -> ExitCode {
@@ -173,6 +181,7 @@ fn run() -> anyhow::Result<ExitCode> {
             | Command::Report { .. }
             | Command::Ban { .. }
             | Command::Unban { .. }
+            | Command::Reindex
             | Command::Check { file: Some(_) },
         ) => WITHOUT_SERVER.contains(&name),
         Some(Command::Check { file: None } | Command::Event { .. } | Command::Health) | None => {
@@ -257,6 +266,9 @@ fn run() -> anyhow::Result<ExitCode> {
             }
             Command::Unban { username } => {
                 writeln!(output, "{}", ban::unban(&config, &username).await?)?;
+            }
+            Command::Reindex => {
+                writeln!(output, "{}", reindex::reindex(&config).await?)?;
             }
             Command::Health => writeln!(output, "{}", health::ask(config.address).await?)?,
             Command::Copy { from, to, restart } => {

@@ -87,13 +87,13 @@ impl LoginId {
 macro_rules! login_holds {
     ($login:literal) => {
         concat!(
-            "users.banned_at is null and iif(",
+            "(users.banned_at is null and iif(",
             $login,
             " > 0, exists (select 1 from sessions where sessions.id = ",
             $login,
             " and sessions.user_id = users.id), coalesce(users.tokens_from < -",
             $login,
-            ", 1))"
+            ", 1)))"
         )
     };
 }

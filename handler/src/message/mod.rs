@@ -11,6 +11,7 @@ pub mod mention_list;
 pub mod react;
 pub mod read;
 pub mod report;
+pub mod search;
 pub mod send;
 pub mod typing;
 

@@ -5,6 +5,7 @@ use crate::message::change::{Change, is_deleted, next_rev, raise_rev};
 use crate::message::delete::DeleteMessage;
 use crate::operation::{Access, Context, Operation};
 use crate::outbox::Outbox;
+use crate::search::keep_indexed;
 use crate::sql::{Rows, Statement};
 
 /// Does what `delete_message` does, for a message of anybody. The conversation's rev rises, so that
@@ -24,6 +25,7 @@ impl Operation for EraseMessage {
     fn statements(&self, ctx: &Context) -> Vec<Statement> {
         let id = self.message_id;
         let mut statements = vec![
+            Statement::new(keep_indexed!(concat!("not ", is_deleted!())), [id.into()]),
             Statement::new(
                 concat!(
                     "update messages as m set content = '', mentions = null, changed_rev = ",

@@ -9,5 +9,7 @@ pub mod demo;
 pub mod downgrade;
 pub mod event;
 pub mod health;
+mod progress;
+pub mod reindex;
 pub mod report;
 pub mod restore;

@@ -31,6 +31,6 @@ await build({
 });
 const tests = due.map((name) => join(outdir, name.replace(/\.tsx?$/, ".mjs")));
 // What a failed test leaves open does not keep this running.
-const options = ["--enable-source-maps", "--test", "--test-force-exit", "--test-timeout=120000"];
+const options = ["--enable-source-maps", "--test", "--test-force-exit", "--test-timeout=600000"];
 const { status } = spawnSync(process.execPath, [...options, ...tests], { stdio: "inherit" });
 process.exit(status ?? 1);

@@ -17,7 +17,12 @@ use handler::cluster::lease::{CountHosts, HostAlive, HostStarted, TryWrite};
 use handler::cluster::memberships::FindMemberships;
 use handler::cluster::returned::HostReturned;
 use handler::cluster::sweep::{FindUncounted, SweepOffline};
+use handler::moderation::ban::{BanUser, UnbanUser};
+use handler::moderation::erase::EraseMessage;
+use handler::moderation::reports::{CloseReports, FindReport, ListReports};
 use handler::presence::{Connected, Disconnected};
+use handler::search::clear::{ClearIndex, SwitchSearch};
+use handler::search::index::{Batch, FindUnindexed, IndexChanges, IndexMessages, IndexWork};
 use handler::user::words::{FindWordless, StoreWords, Wordless};
 use handler::{Access, Error, Event, Kind, Operation, Outbox, Presence, Who};
 use serde_json::Value;
@@ -130,6 +135,26 @@ macro_rules! for_each_operation {
                 username: "bob".into(),
             }]
         });
+        each!(EraseMessage { message_id: 1 });
+        each!(BanUser {
+            username: "dave".into()
+        });
+        each!(UnbanUser {
+            username: "dave".into()
+        });
+        each!(ListReports {
+            before: 9,
+            is_of_all: false
+        });
+        each!(ListReports {
+            before: 9,
+            is_of_all: true
+        });
+        each!(FindReport { id: 1 });
+        each!(CloseReports {
+            message_id: 1,
+            outcome: "closed"
+        });
         each!(FindWordless);
         each!(StoreWords {
             of: vec![Wordless {
@@ -229,7 +254,43 @@ macro_rules! for_each_operation {
         each!(FindUncounted);
         each!(SweepOffline { user_ids: vec![1] });
         each!(FindMemberships { user_ids: vec![1] });
+        each!(ClearIndex);
+        each!(SwitchSearch { is_on: false });
+        each!(find_unindexed());
+        each!(indexed_messages().await);
+        each!(indexed_changes().await);
     }};
+}
+
+fn find_unindexed() -> FindUnindexed {
+    FindUnindexed {
+        host_id: HOST.into(),
+        lease_seconds: 30,
+        batch: Batch::ALONE,
+    }
+}
+
+/// What the index of a new world needs after this change.
+async fn index_work(change: &str) -> IndexWork {
+    let world = World::new().await;
+    let is_filled = "update search_state set words_version = 1";
+    world.db.execute_batch(is_filled).await.expect("filled");
+    world.db.execute_batch(change).await.expect("changed");
+    world.run("", &find_unindexed()).await.0.expect("found")
+}
+
+async fn indexed_messages() -> IndexMessages {
+    match index_work("").await {
+        IndexWork::Add(messages) => messages,
+        work => panic!("{work:?}"),
+    }
+}
+
+async fn indexed_changes() -> IndexChanges {
+    match index_work("insert into search_stale values (1, 'was')").await {
+        IndexWork::Change(changes) => changes,
+        work => panic!("{work:?}"),
+    }
 }
 
 #[tokio::test]

@@ -174,7 +174,8 @@ export function createChat<Extra extends object = object>(options: ChatOptions<E
       outbox.ended();
     },
     received: (frame: Frame) => scope.run(() => sync.received(frame)),
-    hidden: () => void shelf.flush(),
+    hidden: shelf.hide,
+    shown: shelf.show,
   });
   let cancelAway: (() => void) | null = null;
   const stopAway = state.subscribe(() => {

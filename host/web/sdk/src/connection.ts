@@ -46,8 +46,9 @@ export interface ConnectionOptions {
   ended(): void;
   /** Any frame, before a call gets its answer. */
   received(frame: Frame): void;
-  /** The page goes away. */
+  /** The page goes away, or is back. */
   hidden(): void;
+  shown(): void;
 }
 
 export interface Connection {
@@ -220,6 +221,7 @@ export function createConnection(options: ConnectionOptions): Connection {
       if (now !== "needs-auth") state.set({ state: "waiting", until: Infinity, reason: "the page is hidden" });
       return;
     }
+    if (isHidden) options.shown();
     isHidden = false;
     if (now === "live" || now === "syncing") ask(WAKE_ANSWER_MS);
     // If somebody has to log in, another tab may have done so.

@@ -20,13 +20,13 @@ export function createContacts(chat: Chat): Contacts {
   let blockedNames: readonly string[] = [];
 
   /** Other tabs are not told by the server what this one does. */
-  const channel = typeof BroadcastChannel === "undefined" ? null : new BroadcastChannel("chatapp contacts");
-  // It keeps no program in Node running.
-  (channel as { unref?(): void } | null)?.unref?.();
+  const openChannel = () => (typeof BroadcastChannel === "undefined" ? null : new BroadcastChannel("chatapp contacts"));
 
   function changed(value: Derived<unknown>): void {
     value.stale();
-    channel?.postMessage(null);
+    const own = openChannel();
+    own?.postMessage(null);
+    own?.close();
   }
 
   /** Runs `load` at each connect while somebody watches. */
@@ -36,12 +36,23 @@ export function createContacts(chat: Chat): Contacts {
       end();
       if (!isWatched) return;
       // The next connect tries again.
-      const loadIfLive = () => void (chat.connection.get().state === "live" && load().catch(() => {}));
-      const stops = [chat.connection.subscribe(loadIfLive), chat.people.subscribe(list.stale), chat.on("contact_added", loadIfLive)];
-      channel?.addEventListener("message", loadIfLive);
-      stops.push(() => channel?.removeEventListener("message", loadIfLive));
-      end = () => stops.forEach((stop) => stop());
-      loadIfLive();
+      let channel: BroadcastChannel | null = null;
+      const stop = () => {
+        channel?.close();
+        channel = null;
+      };
+      const look = () => {
+        // An open channel may keep a page out of the back/forward cache.
+        if (chat.connection.get().state !== "live") return stop();
+        channel ??= openChannel();
+        if (channel !== null) channel.onmessage = look;
+        // It keeps no program in Node running.
+        (channel as { unref?(): void } | null)?.unref?.();
+        load().catch(() => {});
+      };
+      const ends = [chat.connection.subscribe(look), chat.people.subscribe(list.stale), chat.on("contact_added", look), stop];
+      end = () => ends.forEach((end) => end());
+      look();
     };
   }
 

@@ -51,6 +51,10 @@ export interface Shelf {
   /** Resolves with what ends the turn of this client to send, among those with the same storage. */
   turn(): Promise<() => void>;
   flush(): Promise<void>;
+  /** The page goes away, perhaps into the back/forward cache. */
+  hide(): void;
+  /** It is back. */
+  show(): void;
   close(): Promise<void>;
 }
 
@@ -100,6 +104,8 @@ export function memory(): Keeper {
       },
       turn: async () => nothing,
       flush: done,
+      hide: nothing,
+      show: nothing,
       close: done,
     };
   };

@@ -74,10 +74,15 @@ function createShelf(storage: Storage, options: ShelfOptions, { name = "", locks
   /** Those whose messages are in memory, least recently used first. */
   const windows = new Set<Room>();
   const reading = new Map<Room, Promise<void>>();
-  const unwatch = storage.watch((keys) => {
-    if (keys.some((key) => key.startsWith(OUTBOX))) options.outboxChanged();
-    if (keys.includes(META)) void storedOwner().then(options.ownerChanged);
-  });
+  let unwatch = watch();
+
+  function watch(): () => void {
+    return storage.watch((keys) => {
+      if (keys.some((key) => key.startsWith(OUTBOX))) options.outboxChanged();
+      if (keys.includes(META)) void storedOwner().then(options.ownerChanged);
+    });
+  }
+
   const dirty = new Set<Room>();
   /** What the storage has of each. */
   const stored = new WeakMap<Room, Window>();
@@ -290,6 +295,16 @@ function createShelf(storage: Storage, options: ShelfOptions, { name = "", locks
       void flush();
     },
     flush,
+    hide() {
+      unwatch();
+      void flush();
+    },
+    show() {
+      unwatch();
+      unwatch = watch();
+      options.outboxChanged();
+      void storedOwner().then(options.ownerChanged);
+    },
     async close() {
       unwatch();
       // What came for a conversation whose messages are in the storage only.

@@ -83,7 +83,8 @@ story("a page goes into the back/forward cache, and comes back right", async () 
   await page.goto("data:text/html,elsewhere");
   await send(other, id, "meanwhile");
   await pending(other, 0);
-  await page.goBack();
+  // The event `load`, which it would wait for, does not come again.
+  await page.goBack({ waitUntil: "commit" });
   await page.waitForFunction(() => window.notes?.some((note) => (note as { persisted?: boolean }).persisted === true));
   await state(page, "live");
   await shows(page, id, ["meanwhile"]);
