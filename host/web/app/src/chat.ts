@@ -36,7 +36,7 @@ export function useIdentity(): Identity {
   return me ? { is: "somebody" } : { is: "unknown" };
 }
 
-const NOBODY: Profile = { username: "", fullname: "", is_online: false, last_online: null, created_at: 0 };
+const NOBODY: Profile = { username: "", fullname: "", is_online: false, last_online: 0, created_at: 0 };
 
 export const useMe = (): Profile => useLive(chat.me) ?? NOBODY;
 export const useConversations = () => ({ conversations: useLive(chat.conversations), isLoaded: useLive(chat.isLoaded) });
