@@ -30,6 +30,8 @@ pub enum Output {
     Join(MembersChange),
     /// These users are no longer members.
     Leave(MembersChange),
+    /// The account of this user is deleted: its sockets close.
+    EndSessions { user_id: i64, username: String },
 }
 
 /// A change of who is in a conversation.

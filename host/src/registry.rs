@@ -247,17 +247,8 @@ impl Registry {
                 let _ = answer.send(users.into_iter().collect());
             }
             RegistryCommand::EndSessions(gone) => {
-                for (id, name) in gone {
-                    let user = self.listeners.user(id);
-                    let sockets = user.into_iter().flat_map(|user| &user.sockets);
-                    // The id may have been given to another user since.
-                    let is_gone =
-                        |socket: &&Arc<Socket>| socket.user().is_some_and(|user| user.name == name);
-                    for socket in sockets.filter(is_gone) {
-                        socket.close(CloseReason::SESSION_ENDED);
-                        self.dirty.push(socket.clone());
-                    }
-                }
+                gone.iter()
+                    .for_each(|(id, name)| self.end_sessions(*id, name));
             }
             RegistryCommand::BeginReading { is_of_all, answer } => {
                 // The caller may have gone.
@@ -334,6 +325,19 @@ impl Registry {
                 self.listeners.leave(change);
                 self.release();
             }
+            Output::EndSessions { user_id, username } => self.end_sessions(*user_id, username),
+        }
+    }
+
+    fn end_sessions(&mut self, user_id: i64, username: &str) {
+        let user = self.listeners.user(user_id);
+        let sockets = user.into_iter().flat_map(|user| &user.sockets);
+        // Another program may have given the id to another user since.
+        let is_gone =
+            |socket: &&Arc<Socket>| socket.user().is_some_and(|user| *user.name == *username);
+        for socket in sockets.filter(is_gone) {
+            socket.close(CloseReason::SESSION_ENDED);
+            self.dirty.push(socket.clone());
         }
     }
 

@@ -1,7 +1,9 @@
-//! Accounts: registration, login, passwords and login tokens.
+//! Accounts: registration, login, passwords, login tokens and deletion.
 
 mod body;
+pub mod delete;
 pub mod deleted;
+pub mod erase;
 pub mod login;
 pub mod password;
 pub mod register;

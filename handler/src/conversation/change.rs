@@ -60,7 +60,8 @@ pub(super) fn note_members_change(guard: &Guard) -> Statement {
     )
 }
 
-/// The columns of a [`State`], from a `conversations` row called `c`.
+/// The columns of a [`State`], from a `conversations` row called `c`. A member whose account is
+/// deleted is `deleted` in a direct conversation, and leaves any other one soon.
 macro_rules! state_columns {
     () => {
         concat!(
@@ -71,8 +72,9 @@ macro_rules! state_columns {
              case when c.member_count <= ",
             $crate::conversation::change::listed_members_max!(),
             " then (select cast(json_group_array(username) as blob) from (
-                 select u.username from members mb join users u on u.id = mb.user_id
-                 where mb.conversation_id = c.id order by mb.rowid)) end, ",
+                 select coalesce(u.username, 'deleted') as username
+                 from members mb left join users u on u.id = mb.user_id
+                 where mb.conversation_id = c.id and (u.id is not null or c.direct is not null) order by mb.rowid)) end, ",
             $crate::conversation::members_rev!("c.id"),
             ", coalesce((select previous_rev from members_changes where conversation_id = c.id), 0)"
         )
@@ -156,6 +158,9 @@ pub(super) struct Left<'a> {
     rev: i64,
     /// The roles after the change: the last owner leaves the ownership to somebody.
     roles: &'a RawValue,
+    /// Only if the account is deleted: then it is true.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    deleted: bool,
 }
 
 impl Left<'_> {
@@ -164,6 +169,7 @@ impl Left<'_> {
     pub fn tell(
         kind: &'static str,
         (user_id, username): (i64, &str),
+        deleted: bool,
         state: &State,
         out: &mut Outbox,
     ) -> String {
@@ -172,6 +178,7 @@ impl Left<'_> {
             username,
             rev: state.conversation.rev,
             roles: &state.conversation.roles,
+            deleted,
         });
         out.push(Output::Push {
             to: Audience::Users(vec![user_id]),

@@ -85,6 +85,6 @@ impl MemberEvent for RemoveMember {
         }
         let state = State::of(&rows[5])?;
         let left = (user_id, &*self.username);
-        Ok(Reply(Left::tell(Self::TYPE, left, &state, out)))
+        Ok(Reply(Left::tell(Self::TYPE, left, false, &state, out)))
     }
 }

@@ -6,6 +6,9 @@ pub mod profile;
 
 use serde::Serialize;
 
+/// The name under which the messages of deleted accounts are shown. Nobody can register it.
+pub const DELETED_USERNAME: &str = "deleted";
+
 use crate::sql::Columns;
 
 /// The columns of a `Profile`, from a `users` row called `u`.
@@ -48,10 +51,24 @@ pub struct Profile {
 }
 
 impl Profile {
-    /// Reads the columns of `profile_columns!()`.
+    /// Stands for someone whose account is deleted.
+    pub(crate) fn deleted() -> Self {
+        Profile {
+            username: DELETED_USERNAME.into(),
+            fullname: String::new(),
+            is_online: false,
+            last_online: 0,
+            created_at: 0,
+        }
+    }
+
+    /// Reads the columns of `profile_columns!()`. If there was no row, it is that of `deleted`.
     pub(crate) fn read(columns: &mut Columns) -> Self {
         Profile {
-            username: columns.text(),
+            username: columns
+                .optional_str()
+                .unwrap_or(DELETED_USERNAME.into())
+                .into_owned(),
             fullname: columns.text(),
             is_online: columns.flag(),
             last_online: columns.integer(),

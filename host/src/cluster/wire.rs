@@ -54,6 +54,7 @@ pub fn bytes(output: &Output) -> usize {
                 }
         }
         Output::Join(change) | Output::Leave(change) => change.user_ids.len() * 4,
+        Output::EndSessions { username, .. } => username.len(),
     }
 }
 
@@ -99,6 +100,10 @@ mod tests {
             },
             Output::Join(change.clone()),
             Output::Leave(change),
+            Output::EndSessions {
+                user_id: 7,
+                username: "é".into(),
+            },
         ];
         let payload = packet(3, Body::Outputs(sent.as_slice().into())).encode();
         let received = Packet::decode(&payload).expect("a packet");

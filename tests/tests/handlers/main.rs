@@ -5,6 +5,7 @@ mod authorization;
 mod catching_up;
 mod conversations;
 mod declarations;
+mod deletions;
 mod history;
 mod messages;
 mod names;

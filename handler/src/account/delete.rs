@@ -1,0 +1,135 @@
+//! Deleting an account.
+
+use serde::Serialize;
+
+use crate::account::body::required_texts;
+use crate::account::skeleton::skeleton;
+use crate::error::Error;
+use crate::operation::{Access, Context, Operation};
+use crate::outbox::{Audience, Outbox, Output};
+use crate::presence::tell_contacts;
+use crate::reply::{json, push};
+use crate::sql::{Rows, Statement};
+
+/// The body of `DELETE /account`: the password of the account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Farewell {
+    pub password: String,
+}
+
+impl Farewell {
+    /// Parses the JSON of a request's body.
+    pub fn parse(body: &[u8]) -> Result<Self, Error> {
+        let [password] = required_texts(body, ["password"])?;
+        Ok(Farewell { password })
+    }
+}
+
+/// Deletes the caller's account, unless its password hash has changed since it was read. From then
+/// on nobody can log in to it, and its profile is gone. What it has in other tables is erased
+/// piece by piece afterwards: see `account::erase`.
+///
+/// Everything that is shown of a user comes from the row in `users`. Without that row, nothing is
+/// shown, and the sender of a message is shown as `deleted`.
+pub struct DeleteAccount {
+    pub password_hash: String,
+}
+
+/// The push to those who knew the user. It has the conversation's new rev if it is about a direct
+/// conversation.
+#[derive(Serialize)]
+pub(crate) struct AccountDeleted<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conversation_id: Option<i64>,
+    /// The username that the account had.
+    pub username: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rev: Option<i64>,
+}
+
+impl AccountDeleted<'_> {
+    pub const TYPE: &'static str = "account_deleted";
+}
+
+impl Operation for DeleteAccount {
+    type Output = ();
+
+    fn access(&self) -> Access {
+        Access::Write
+    }
+
+    fn statements(&self, ctx: &Context) -> Vec<Statement> {
+        let user_id = || ctx.user_id.into();
+        let deleted = match ctx.is_repeat {
+            false => Statement::new(
+                "insert into deleted_accounts (user_id, username, skeleton, deleted_at, due_at)
+                 select id, username, coalesce(skeleton, ?3), ?4, unixepoch() from users
+                 where id = ?1 and password = ?2 returning 1",
+                [
+                    user_id(),
+                    self.password_hash.as_str().into(),
+                    skeleton(&ctx.username).into(),
+                    ctx.now.into(),
+                ],
+            ),
+            true => Statement::new(
+                "select 1 from deleted_accounts where user_id = ?1",
+                [user_id()],
+            ),
+        };
+        vec![
+            deleted,
+            // changes() is 1 if the account is deleted now.
+            Statement::new(
+                "delete from users where id = ?1 and changes() = 1",
+                [user_id()],
+            ),
+            Statement::new("select 1 from users where id = ?1", [user_id()]),
+            Statement::new(
+                "select cast(contact_id as integer) from contacts where user_id = ?1",
+                [user_id()],
+            ),
+            Statement::new(
+                "select 1 from presence where user_id = ?1 and sockets > 0",
+                [user_id()],
+            ),
+        ]
+    }
+
+    /// Fails with `Unauthorized` if there is no such account, and with `Unavailable` if its
+    /// password was changed meanwhile.
+    fn conclude(&self, ctx: &Context, rows: &[Rows], out: &mut Outbox) -> Result<(), Error> {
+        let [deleted, _, there, contacts, presence] = rows else {
+            return Err(Error::Internal("five statements, five results".into()));
+        };
+        if deleted.is_empty() {
+            return Err(match there.is_empty() {
+                true => Error::Unauthorized("invalid login-token".into()),
+                false => Error::Unavailable {
+                    retry_after_seconds: 1,
+                },
+            });
+        }
+        let contacts = contacts.integers();
+        if !presence.is_empty() {
+            tell_contacts(contacts.clone(), &ctx.username, false, ctx.now, out);
+        }
+        if !contacts.is_empty() {
+            let data = json(&AccountDeleted {
+                conversation_id: None,
+                username: &ctx.username,
+                rev: None,
+            });
+            out.push(Output::Push {
+                to: Audience::Users(contacts),
+                event: push(AccountDeleted::TYPE, &data),
+                is_droppable: false,
+            });
+        }
+        out.push(Output::EndSessions {
+            user_id: ctx.user_id,
+            username: ctx.username.to_string(),
+        });
+        Ok(())
+    }
+}
