@@ -1,9 +1,10 @@
-//! Accounts: registration, login, passwords, login tokens and deletion.
+//! Accounts: registration, login, passwords, login tokens, export and deletion.
 
 mod body;
 pub mod delete;
 pub mod deleted;
 pub mod erase;
+pub mod export;
 pub mod login;
 pub mod password;
 pub mod register;

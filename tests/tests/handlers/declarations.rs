@@ -4,6 +4,7 @@
 use handler::account::delete::DeleteAccount;
 use handler::account::deleted::FindDeletedAccounts;
 use handler::account::erase::{ErasePiece, FindConversationsToLeave, FindUnerased};
+use handler::account::export::BeginExport;
 use handler::account::login::{FindAccount, ReplacePasswordHash};
 use handler::account::register::Register;
 use handler::account::skeleton::{FindUnseen, StoreSkeletons, Unseen};
@@ -131,6 +132,9 @@ macro_rules! for_each_operation {
         });
         each!(DeleteAccount {
             password_hash: "none".into()
+        });
+        each!(BeginExport {
+            username: "alice".into()
         });
         each!(FindUnerased);
         each!(FindConversationsToLeave { user_id: 1 });

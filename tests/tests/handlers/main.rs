@@ -6,6 +6,7 @@ mod catching_up;
 mod conversations;
 mod declarations;
 mod deletions;
+mod exports;
 mod history;
 mod messages;
 mod names;
