@@ -1,13 +1,16 @@
 //! Registration, login, and the check of login tokens.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
+use handler::account::delete::{DeleteAccount, Farewell};
 use handler::account::login::{Credentials, FindAccount, ReplacePasswordHash};
 use handler::account::password::{self, Verdict};
 use handler::account::register::{Register, Registration};
 use handler::account::skeleton::{ACCOUNTS_AT_ONCE, FindUnseen, StoreSkeletons};
 use handler::account::token::TokenKey;
 use handler::{Context, Error};
+use tokio::sync::Notify;
 
 use crate::audit;
 use crate::clock;
@@ -21,15 +24,18 @@ pub struct Accounts {
     hashing: HashingThreads,
     guesses: AccountGuesses,
     token_key: TokenKey,
+    /// Told when an account was deleted.
+    deleted: Arc<Notify>,
 }
 
 impl Accounts {
-    pub fn new(config: &Config, store: Store) -> Self {
+    pub fn new(config: &Config, store: Store, deleted: Arc<Notify>) -> Self {
         Accounts {
             store,
             hashing: HashingThreads::start(),
             guesses: AccountGuesses::new(&config.limits),
             token_key: TokenKey::new(config.jwt_secret.as_bytes()),
+            deleted,
         }
     }
 
@@ -56,6 +62,48 @@ impl Accounts {
         audit::attempted(Attempt::Login, &outcome, address, Some(&username));
         outcome?;
         Ok(self.sign(&username))
+    }
+
+    /// Deletes the account of a logged-in user, who gives the password once more.
+    pub async fn delete(
+        &self,
+        username: &str,
+        farewell: Farewell,
+        address: IpAddr,
+    ) -> Result<(), Error> {
+        let outcome = self.delete_account(username, farewell, address).await;
+        audit::deleted(&outcome, address, username);
+        outcome
+    }
+
+    async fn delete_account(
+        &self,
+        username: &str,
+        farewell: Farewell,
+        address: IpAddr,
+    ) -> Result<(), Error> {
+        let place = self.hashing.reserve()?;
+        self.guesses.password(username, address)?;
+        let ctx = Context::anonymous(clock::now());
+        let find = FindAccount {
+            username: username.into(),
+        };
+        let Some(account) = self.store.run(ctx, find).await? else {
+            return Err(Error::Unauthorized("invalid login-token".into()));
+        };
+        let stored = account.password_hash.clone();
+        let verify = move || password::verify(&farewell.password, Some(&stored));
+        if place.run(verify).await? == Verdict::Wrong {
+            return Err(Error::Forbidden("wrong password".into()));
+        }
+        self.guesses.logged_in(username, address);
+        let ctx = Context::new(account.user_id, username.into(), clock::now());
+        let delete = DeleteAccount {
+            password_hash: account.password_hash,
+        };
+        self.store.run(ctx, delete).await?;
+        self.deleted.notify_one();
+        Ok(())
     }
 
     /// A login token for this user.

@@ -48,6 +48,25 @@ fn short(text: &str, chars_max: usize) -> &str {
     &text[..end.unwrap_or(text.len())]
 }
 
+/// Logs the outcome of the deletion of an account.
+pub fn deleted(outcome: &Result<(), Error>, address: IpAddr, username: &str) {
+    of_account("account deletion", outcome, address, username);
+}
+
+/// Logs that a user takes all data of the account, or may not do so now.
+pub fn exported<T>(outcome: &Result<T, Error>, address: IpAddr, username: &str) {
+    of_account("account export", outcome, address, username);
+}
+
+fn of_account<T>(what: &str, outcome: &Result<T, Error>, address: IpAddr, username: &str) {
+    if let Err(Error::RateLimited { .. }) = outcome {
+        return refused(Refusal::Account, address, Some(username));
+    }
+    let result = outcome.as_ref().map_or_else(Error::code, |_| "ok");
+    let username = short_username(username);
+    tracing::info!(target: "security", result, %address, username, "{what}");
+}
+
 /// Counts and logs the outcome of a login or a registration.
 pub fn attempted<T>(
     attempt: Attempt,

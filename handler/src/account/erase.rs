@@ -16,7 +16,7 @@ pub const ROWS_AT_ONCE: i64 = 500;
 /// Reactions that one piece looks at, because nothing finds those of a user.
 pub const REACTIONS_AT_ONCE: i64 = 5_000;
 /// A host that has begun to erase an account is left alone with it for this long after each piece.
-pub const TURN_SECONDS: i64 = 30;
+pub const TURN_SECONDS: i64 = 10;
 /// An account is not done before this time: until then a socket of its user may be open on a host
 /// that the news has not reached.
 pub const LATEST_SOCKET_SECONDS: i64 = 120;

@@ -32,10 +32,11 @@ impl Operation for NoteDeletedMember {
 
     fn statements(&self, ctx: &Context) -> Vec<Statement> {
         let state = state(&self.guard());
-        if ctx.is_repeat {
-            return vec![state];
-        }
         let ids = || [self.conversation_id.into(), ctx.user_id.into()];
+        if ctx.is_repeat {
+            let noted = "select 1 from deleted_accounts where user_id = ?2 and left_through >= ?1";
+            return vec![Statement::new(noted, ids()), state];
+        }
         let [conversation_id, user_id] = ids();
         vec![
             Statement::new(
@@ -50,7 +51,8 @@ impl Operation for NoteDeletedMember {
                          where mb.conversation_id = ?1 and mb.user_id <> ?2), 'deleted') as other))
                  where id = ?1 and direct is not null
                      and exists (select 1 from members where conversation_id = ?1 and user_id = ?2)
-                     and exists (select 1 from deleted_accounts where user_id = ?2 and left_through < ?1)",
+                     and exists (select 1 from deleted_accounts where user_id = ?2 and left_through < ?1)
+                 returning 1",
                 [conversation_id, user_id, (&*ctx.username).into()],
             ),
             Statement::new(
@@ -62,8 +64,11 @@ impl Operation for NoteDeletedMember {
     }
 
     fn conclude(&self, ctx: &Context, rows: &[Rows], out: &mut Outbox) -> Result<(), Error> {
-        // It no longer exists, so there is nobody to tell.
-        let Some(row) = rows.last().and_then(Rows::first) else {
+        let [noted, .., state] = rows else {
+            return Err(Error::Internal("statements have results".into()));
+        };
+        // If not, another host has told it, or the conversation no longer exists.
+        let Some(row) = state.first().filter(|_| !noted.is_empty()) else {
             return Ok(());
         };
         let state = State::read(row);

@@ -4,6 +4,7 @@
 pub mod bus;
 mod catching_up;
 mod ended_accounts;
+mod erasing;
 mod gaps;
 mod lease;
 pub mod publisher;
@@ -15,13 +16,14 @@ use std::time::Duration;
 
 use handler::Error;
 use handler::cluster::chat_id::FindChatId;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::sleep;
 
 use crate::accounts::add_skeletons;
 use crate::cluster::bus::Bus;
 use crate::cluster::catching_up::catch_up;
 use crate::cluster::ended_accounts::close_sockets;
+use crate::cluster::erasing::erase_deleted_accounts;
 use crate::cluster::lease::Lease;
 use crate::cluster::retry::{RETRY, until_done};
 use crate::config::Config;
@@ -37,6 +39,8 @@ pub struct Cluster {
     notices: Notices,
     /// Time between two checks whether the accounts of open sockets still exist.
     account_interval: Duration,
+    /// Told when an account was deleted on this host.
+    deleted: Arc<Notify>,
 }
 
 impl Cluster {
@@ -45,6 +49,7 @@ impl Cluster {
         presence: Arc<Presence>,
         commands: mpsc::Sender<RegistryCommand>,
         notices: Notices,
+        deleted: Arc<Notify>,
     ) -> Self {
         let store = presence.store.clone();
         Cluster {
@@ -58,6 +63,7 @@ impl Cluster {
             commands,
             notices,
             account_interval: config.account_interval,
+            deleted,
         }
     }
 
@@ -83,7 +89,8 @@ impl Cluster {
             self.complete_skeletons(),
             self.lease.count_again(lost),
             catch_up(&self.store, &self.commands, &self.notices),
-            close_sockets(&self.store, &self.commands, self.account_interval)
+            close_sockets(&self.store, &self.commands, self.account_interval),
+            erase_deleted_accounts(&self.store, &self.deleted)
         );
     }
 

@@ -21,7 +21,6 @@ pub enum ErrorFormat {
     /// The text alone.
     Text,
     /// `{"error": text, "code": code}`.
-    #[cfg_attr(not(test), expect(dead_code, reason = "no route answers JSON yet"))]
     Json,
 }
 

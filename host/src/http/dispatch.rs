@@ -243,7 +243,7 @@ mod tests {
             let opened = spawn_blocking(open).await.expect("no panic");
             let (store, _) = opened.expect("a store");
             let presence = Arc::new(Presence::new(store));
-            let services = Services::new(&config, presence, None);
+            let services = Services::new(&config, presence, None, Arc::default());
             Site {
                 services: services.into(),
                 _folder: folder,

@@ -4,7 +4,8 @@ use hyper::Method;
 use once_cell::sync::Lazy;
 
 use crate::http::about::about;
-use crate::http::answers::ErrorFormat::Text;
+use crate::http::account::{delete, export};
+use crate::http::answers::ErrorFormat::{Json, Text};
 use crate::http::health::{ping, readiness, say_ok};
 use crate::http::login::{log_in, register, verify};
 use crate::http::route::Effect::{ChangesState, Reads};
@@ -13,6 +14,7 @@ use crate::http::table::Table;
 use crate::http::upgrade::open_socket;
 use crate::limits::account_guesses::Attempt::{Login, Registration};
 
+const DELETE: Method = Method::DELETE;
 const GET: Method = Method::GET;
 const POST: Method = Method::POST;
 
@@ -27,6 +29,9 @@ pub static ROUTES: Lazy<Table> = Lazy::new(|| {
         Route::new(POST, "/register",    ChangesState, Some(Registration), Text, open(register)),
         Route::new(POST, "/auth/login",  ChangesState, Some(Login),        Text, open(log_in)),
         Route::new(GET,  "/auth/verify", Reads,        None,               Text, logged_in(verify)),
+        Route::new(DELETE, "/account",      ChangesState, Some(Login),     Json, logged_in(delete)),
+        // It costs as much as a change. So HEAD does not run it, nor does a page of another site.
+        Route::new(GET,  "/account/export", ChangesState, None,           Json, logged_in(export)),
         // What is done on the socket changes state.
         Route::new(GET,  "/ws",          ChangesState, None,               Text, open(open_socket)),
     ])

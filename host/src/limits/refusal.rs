@@ -27,6 +27,7 @@ refusals! {
     Origin "origin",
     Login "login",
     Registration "registration",
+    Account "account",
     Flood "flood",
     Sockets "sockets",
     SocketsOfUser "sockets_of_user",

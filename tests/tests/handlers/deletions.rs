@@ -160,6 +160,8 @@ async fn nobody_is_left_of_a_deleted_account() {
         assert_eq!(json!(pushes_of(&world, outbox).await), told, "{place:?}");
 
         // At once, before anything is erased.
+        let rows = world.dump().await;
+        assert!(!rows.iter().any(|row| row.contains("alice example")));
         let find = FindAccount {
             username: "alice".into(),
         };
@@ -424,7 +426,7 @@ async fn a_step_that_is_repeated_does_nothing_more() {
         let rev = "select rev from conversations where id = 3";
         assert_eq!(world.integer(rev).await, 3);
         // Also if another host has found the same conversation.
-        world.run_as(&ctx, &note).await.0.expect("noted");
+        assert_eq!(world.run_as(&ctx, &note).await, (Ok(()), vec![]));
         assert_eq!(world.integer(rev).await, 3);
         let piece = ErasePiece { user_id: 1 };
         let first = world.run_as(&ctx, &piece).await;
@@ -454,5 +456,27 @@ async fn a_deleted_account_stays_deleted_over_a_downgrade_and_an_upgrade() {
     assert_eq!(world.integer(left).await, 1005);
     assert_eq!(world.integer("select count(*) from users").await, 3);
     erase(&world, &alice).await;
+    sees_nobody(&world, Place::Memory).await;
+}
+
+/// What README.md says of a restore.
+#[tokio::test]
+async fn an_account_that_a_restore_has_brought_back_is_deleted_again() {
+    let world = before(Place::Memory).await;
+    let old = "attach ':memory:' as old;
+        create table old.deleted_accounts as select * from main.deleted_accounts;
+        insert into old.deleted_accounts values (1, 'alice', 'alice', 5, null, 9, 9), (2, 'another', 'another', 5, null, 9, 9)";
+    world.db.execute_batch(old).await.expect("the old data");
+    let script = include_str!("../../../deploy/delete-again.sql");
+    world.db.execute_batch(script).await.expect("deleted again");
+    world
+        .db
+        .execute_batch("detach old")
+        .await
+        .expect("detached");
+    let found = world.run("", &FindUnerased).await.0.expect("found");
+    assert_eq!(found.map(|found| found.user_id), Some(1));
+    let ctx = Context::new(1, "alice".into(), NOW);
+    assert_eq!(erase(&world, &ctx).await.len(), 3);
     sees_nobody(&world, Place::Memory).await;
 }
