@@ -1,5 +1,8 @@
 -- Takes a database from version 6 back to version 5.
 
+-- == Mentions ==
+drop index mentions_by_message;
+
 -- == Search ==
 
 -- == Profiles, blocks and reports ==
@@ -13,3 +16,6 @@ select user_id, username, '', 'deleted', deleted_at, deleted_at, skeleton from d
 drop table deleted_accounts;
 
 -- == Logins ==
+
+alter table users drop column tokens_from;
+drop table sessions;

@@ -1,6 +1,7 @@
 //! The list of all events of the protocol, and the parser that turns a text frame into the
 //! operation that answers it.
 
+use crate::account::delete::AccountDeleted;
 use crate::conversation::add::AddMembers;
 use crate::conversation::create::CreateConversation;
 use crate::conversation::info::GetConversationInfo;
@@ -9,10 +10,11 @@ use crate::conversation::list::GetConversations;
 use crate::conversation::remove::RemoveMember;
 use crate::conversation::rename::RenameConversation;
 use crate::conversation::set_role::SetRole;
-use crate::declaration::{Declaration, EventOperation};
+use crate::declaration::{Declaration, EventOperation, Push};
 use crate::error::Error;
 use crate::fields::Fields;
 use crate::member::ByMember;
+use crate::message::Message;
 use crate::message::change::ByMessage;
 use crate::message::delete::DeleteMessage;
 use crate::message::edit::EditMessage;
@@ -23,6 +25,7 @@ use crate::message::read::MarkRead;
 use crate::message::send::SendMessage;
 use crate::message::typing::Typing;
 use crate::ping::Ping;
+use crate::presence::UserStatus;
 use crate::reply::{Envelope, json};
 use crate::sync::Sync;
 use crate::user::add_contact::AddContact;
@@ -54,6 +57,25 @@ pub const EVENTS: &[Declaration] = &[
     Declaration::of::<ByMember<MarkRead>>(),
     Declaration::of::<GetMentions>(),
     Declaration::of::<Sync>(),
+];
+
+/// All pushes of the protocol: what clients hear without having asked.
+pub const PUSHES: &[Push] = &[
+    Push::of::<UserStatus>("user_status"),
+    Push::of::<AccountDeleted>(AccountDeleted::TYPE),
+    Push::of_event::<CreateConversation>(),
+    Push::of_event::<ByMember<RenameConversation>>(),
+    Push::of_event::<ByMember<AddMembers>>(),
+    Push::of_event::<ByMember<RemoveMember>>(),
+    Push::of_event::<ByMember<LeaveConversation>>(),
+    Push::of_event::<ByMember<SetRole>>(),
+    Push::of::<Message>("send_message"),
+    Push::of_event::<ByMessage<EditMessage>>(),
+    Push::of_event::<ByMessage<DeleteMessage>>(),
+    Push::of_event::<ByMessage<React>>(),
+    Push::of_event::<ByMember<Typing>>(),
+    Push::of_event::<ByMember<MarkRead>>(),
+    Push::of_event::<Sync>(),
 ];
 
 /// The longest string `ref`, in characters.

@@ -8,7 +8,7 @@
 //! | To find | look in |
 //! |---|---|
 //! | an event | its file, by its name: `message/send.rs`; [`EVENTS`] lists them |
-//! | how an event is read, and what it declares | `events.rs`, `declaration.rs`, `fields.rs`, `field.rs` |
+//! | how an event is read, and what it declares | `events.rs`, `declaration.rs`, `fields.rs`, `field.rs`, `data.rs` |
 //! | who may do what in a conversation | `member.rs`, `role.rs` |
 //! | what leaves | `reply.rs`, `outbox.rs`, `error.rs` |
 //! | accounts and login tokens | `account/` |
@@ -19,6 +19,7 @@ pub mod account;
 mod answer_budget;
 pub mod cluster;
 pub mod conversation;
+mod data;
 mod declaration;
 mod error;
 mod events;
@@ -37,9 +38,10 @@ pub mod sync;
 pub mod user;
 
 pub use answer_budget::{ANSWER_BYTES_MAX, SMALL_ANSWER_BYTES_MAX};
-pub use declaration::{Declaration, EventOperation, Who};
+pub use data::{Data, DataType};
+pub use declaration::{Declaration, EventOperation, Push, Who};
 pub use error::Error;
-pub use events::{EVENTS, Event, REF_CHARS_MAX};
+pub use events::{EVENTS, Event, PUSHES, REF_CHARS_MAX};
 pub use field::{Field, Kind, Length, Presence, Unit};
 pub use operation::{Access, Context, Operation, RequestId};
 pub use outbox::{Audience, MembersChange, Outbox, Output};

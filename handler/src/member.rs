@@ -2,6 +2,7 @@
 
 use crate::answer_budget::{ANSWER_BYTES_MAX, SMALL_ANSWER_BYTES_MAX};
 use crate::conversation::members_rev;
+use crate::data::Data;
 use crate::declaration::{Declared, Who};
 use crate::error::Error;
 use crate::field::{Field, Kind};
@@ -51,6 +52,8 @@ pub trait MemberEvent: Send + Sync + Sized + 'static {
     const TYPE: &'static str;
     /// The first field names the conversation.
     const FIELDS: &'static [Field];
+    /// The `data` of its reply.
+    type Data: Data;
     /// The least role that the caller must have.
     const LEAST: Role = Role::Member;
     /// Whether it changes the conversation's name, members or roles. Direct conversations refuse
@@ -117,6 +120,7 @@ impl<E: MemberEvent> Declared for ByMember<E> {
     const TYPE: &'static str = E::TYPE;
     const FIELDS: &'static [Field] = E::FIELDS;
     const WHO: Who = Who::Member(E::LEAST);
+    type Data = E::Data;
 
     fn read(fields: &Fields) -> Result<Self, Error> {
         Ok(ByMember {

@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::account::login_id::EndedLogins;
+
 /// Who receives a push. The host knows their sockets. The socket that made the request is never
 /// among them, because it gets the reply instead.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,8 +32,8 @@ pub enum Output {
     Join(MembersChange),
     /// These users are no longer members.
     Leave(MembersChange),
-    /// The account of this user is deleted: its sockets close.
-    EndSessions { user_id: i64, username: String },
+    /// These logins have ended: their sockets are closed.
+    EndLogins(EndedLogins),
 }
 
 /// A change of who is in a conversation.

@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::account::login_id::{LoginId, login_holds};
+use crate::account::open_login::{no_login, see_session};
 use crate::conversation::members_rev;
 use crate::error::Error;
 use crate::operation::{Access, Context, Operation};
@@ -18,6 +20,7 @@ use crate::sql::{Row, Rows, Statement};
 /// A socket of this user has opened on this host.
 pub struct Connected {
     pub username: String,
+    pub login: LoginId,
     pub host_id: Arc<str>,
 }
 
@@ -46,24 +49,36 @@ impl Operation for Connected {
 
     fn statements(&self, ctx: &Context) -> Vec<Statement> {
         let username = self.username.as_str();
+        let login = self.login.number();
         let find = || {
             Statement::new(
-                "select id from users where username = ?1",
-                [username.into()],
+                concat!(
+                    "select id, ",
+                    login_holds!("?2"),
+                    " from users where username = ?1"
+                ),
+                [username.into(), login.into()],
             )
         };
         let mut statements = vec![
             find(),
             Statement::new(
-                "insert into presence (user_id, host_id, sockets)
-                 select id, ?2, 1 from users where username = ?1
-                 on conflict do update set sockets = sockets + 1",
-                [username.into(), (&*self.host_id).into()],
+                concat!(
+                    "insert into presence (user_id, host_id, sockets)
+                     select id, ?2, 1 from users where username = ?1 and ",
+                    login_holds!("?3"),
+                    " on conflict do update set sockets = sockets + 1"
+                ),
+                [username.into(), (&*self.host_id).into(), login.into()],
             ),
             Statement::new(
-                "update users set is_online = 1, last_online = ?2
-                 where username = ?1 and is_online = 0 returning id",
-                [username.into(), ctx.now.into()],
+                concat!(
+                    "update users set is_online = 1, last_online = ?2
+                     where username = ?1 and is_online = 0 and ",
+                    login_holds!("?3"),
+                    " returning id"
+                ),
+                [username.into(), ctx.now.into(), login.into()],
             ),
             Statement::new(
                 // changes() is 1 if the previous statement has set the user online.
@@ -90,6 +105,9 @@ impl Operation for Connected {
                 ],
             ),
         ];
+        if let Some(session) = self.login.session() {
+            statements.push(see_session(username, session, ctx.now));
+        }
         if ctx.is_repeat {
             // The socket is already counted, and may have been the first.
             statements[1] = find();
@@ -103,12 +121,18 @@ impl Operation for Connected {
         statements
     }
 
-    /// Fails with `NotFound` if the user does not exist.
+    /// Fails with `NotFound` if the user does not exist, and with `Unauthorized` if the login has
+    /// ended.
     fn conclude(&self, ctx: &Context, rows: &[Rows], out: &mut Outbox) -> Result<Arrival, Error> {
         let Some(user) = rows[0].first() else {
             let name = &self.username;
             return Err(Error::NotFound(format!("'{name}' doesn't exists")));
         };
+        let mut user = user.columns();
+        let (user_id, holds) = (user.integer(), user.flag());
+        if !holds {
+            return Err(no_login());
+        }
         if !rows[2].is_empty() {
             tell_contacts(rows[3].integers(), &self.username, true, ctx.now, out);
         }
@@ -117,7 +141,7 @@ impl Operation for Connected {
             (columns.integer(), columns.integer())
         };
         Ok(Arrival {
-            user_id: user.columns().integer(),
+            user_id,
             conversations: rows[4].0.iter().map(conversation).collect(),
             is_complete: rows[4].0.len() <= ARRIVAL_CONVERSATIONS_MAX,
         })
@@ -185,6 +209,16 @@ impl Operation for Disconnected {
     }
 }
 
+/// A contact has opened a first socket, or closed the last one.
+#[derive(Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct UserStatus<'a> {
+    username: &'a str,
+    is_online: bool,
+    /// When the user last came or went, in Unix seconds.
+    last_online: i64,
+}
+
 pub(crate) fn tell_contacts(
     contacts: Vec<i64>,
     username: &str,
@@ -192,16 +226,10 @@ pub(crate) fn tell_contacts(
     last_online: i64,
     out: &mut Outbox,
 ) {
-    #[derive(Serialize)]
-    struct Status<'a> {
-        username: &'a str,
-        is_online: bool,
-        last_online: i64,
-    }
     if contacts.is_empty() {
         return;
     }
-    let status = Status {
+    let status = UserStatus {
         username,
         is_online,
         last_online,

@@ -15,6 +15,11 @@ use crate::variables::{self, DEMO_JWT_SECRET};
 
 /// A shorter JWTSECRET can be guessed offline from one token.
 const JWT_SECRET_BYTES_MIN: usize = 16;
+/// The longest that a login may last without being used. Browsers keep no cookie for longer than 400
+/// days.
+const SESSION_DAYS_MAX: u32 = 365;
+/// More would refuse passwords that nobody can guess.
+const PASSWORD_CHARS_MIN_MAX: u32 = 64;
 /// The highest value of a limit that an operator may set.
 const LIMIT_MAX: u32 = 1_000_000;
 
@@ -28,6 +33,11 @@ pub struct Config {
     pub bus: Option<BusUrl>,
     /// JWTSECRET.
     pub jwt_secret: String,
+    /// SESSION_DAYS: how long a login lasts whose user wants to be remembered.
+    pub session_days: u32,
+    /// PASSWORD_CHARS_MIN: the fewest characters of a new password. From 8 on, common ones are
+    /// refused.
+    pub password_chars_min: u32,
     /// CORS_ALLOW_ORIGIN: exact origins.
     pub origins: Vec<HeaderValue>,
     /// HOST and PORT. Port 0 lets the system choose.
@@ -36,6 +46,8 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     /// COOKIE_SAMESITE.
     pub same_site: SameSite,
+    /// WEB: whether browsers get the page.
+    pub has_page: bool,
     pub limits: Limits,
     /// METRICS_ADDR: where `GET /metrics` is answered.
     pub metrics_address: Option<SocketAddr>,
@@ -51,7 +63,7 @@ pub struct Config {
     pub body_timeout: Duration,
     /// Time for a whole message on a socket, from its first byte.
     pub message_timeout: Duration,
-    /// Time between two checks that the accounts of open sockets still exist.
+    /// Time between two checks that the accounts and logins of open sockets still exist.
     pub account_interval: Duration,
     /// Time in which a client has to take the next page of its export.
     pub export_page_timeout: Duration,
@@ -150,6 +162,8 @@ impl Config {
             database,
             bus,
             jwt_secret,
+            session_days: number("SESSION_DAYS", 1, SESSION_DAYS_MAX)?,
+            password_chars_min: number("PASSWORD_CHARS_MIN", 1, PASSWORD_CHARS_MIN_MAX)?,
             origins: origins(&text("CORS_ALLOW_ORIGIN")?)?,
             address: SocketAddr::new(ip, port),
             trusted_proxies: networks(&text("TRUSTED_PROXIES")?)?,
@@ -158,6 +172,11 @@ impl Config {
                 "strict" => SameSite::Strict,
                 "none" => SameSite::None,
                 other => bail!("COOKIE_SAMESITE is {other:?}: expected lax, strict or none"),
+            },
+            has_page: match word("WEB")?.as_str() {
+                "on" => true,
+                "off" => false,
+                other => bail!("WEB is {other:?}: expected on or off"),
             },
             limits,
             metrics_address: metrics_address(&text("METRICS_ADDR")?)?,
@@ -424,10 +443,11 @@ mod tests {
             ("COOKIE_SAMESITE", "Strict"),
             ("LOG_FORMAT", "JSON"),
             ("LOG_LEVEL", "WARN"),
+            ("WEB", "OFF"),
         ])
         .expect("valid");
-        let words = (config.same_site, config.log_format);
-        assert_eq!(words, (SameSite::Strict, LogFormat::Json));
+        let words = (config.same_site, config.log_format, config.has_page);
+        assert_eq!(words, (SameSite::Strict, LogFormat::Json, false));
     }
 
     #[test]
@@ -584,6 +604,7 @@ mod tests {
             (&[("LOG_LEVEL", "")], "LOG_LEVEL"),
             (&[("LOG_LEVEL", "warning")], "LOG_LEVEL"),
             (&[("LOG_LEVEL", "host=loud")], "LOG_LEVEL"),
+            (&[("WEB", "no")], "WEB"),
             (&[("CORS_ALLOW_ORIGIN", "*")], "CORS_ALLOW_ORIGIN"),
             (
                 &[("CORS_ALLOW_ORIGIN", "https://*.example")],

@@ -10,7 +10,8 @@
 //!   only `main` reads the environment.
 //! - `http`: HTTP connections. `routes` is the table of routes, `dispatch` enforces what the table
 //!   says about a route, and the handlers are files beside them. `accounts` has registration and
-//!   login, which hash passwords on the threads of `hashing`.
+//!   the check of passwords, which are hashed on the threads of `hashing`. `logins` has sessions and
+//!   tokens.
 //! - `socket`: `handle` is a WebSocket as other modules see it, `connection` is its life, and
 //!   `presence` counts it in the database.
 //! - `store`: turns operations of `handler` into transactions, and hands on what was committed as
@@ -45,7 +46,10 @@ mod http;
 mod limits;
 mod listeners;
 pub mod log;
+mod logins;
 mod metrics;
+mod password_policy;
+mod random;
 mod readiness;
 mod registry;
 mod server;

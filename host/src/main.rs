@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use host::commands::{backup, check, copy, downgrade, event, health, restore};
+use host::commands::{backup, check, copy, demo, downgrade, event, health, restore};
 use host::variables::{self, DEMO_JWT_SECRET};
 use host::{Config, Server, log};
 use listenfd::ListenFd;
@@ -77,6 +77,10 @@ enum Command {
     /// The previous release would refuse the present schema. Nothing that users have written is lost. No server may be
     /// running on DBPATH.
     Downgrade,
+    /// Makes a new data file with three people and their conversations, to try the chat out.
+    ///
+    /// DBPATH must not exist yet. Anyone can log in as these people: it is not for a server that others can reach.
+    Demo,
     /// Asks the server of HOST and PORT whether it is ready; exits with 1 if it is not.
     Health,
     /// Copies a chat from one database to another.
@@ -126,6 +130,7 @@ fn run() -> anyhow::Result<ExitCode> {
         Some(
             Command::Backup { .. }
             | Command::Restore { .. }
+            | Command::Demo
             | Command::Downgrade
             | Command::Check { file: Some(_) },
         ) => WITHOUT_SERVER.contains(&name),
@@ -185,6 +190,7 @@ fn run() -> anyhow::Result<ExitCode> {
                 }
                 writeln!(output, "{}", check::check(&config, file.as_deref()).await?)?;
             }
+            Command::Demo => writeln!(output, "{}", demo::demo(&config).await?)?,
             Command::Downgrade => {
                 writeln!(output, "{}", downgrade::downgrade(&config).await?)?;
             }

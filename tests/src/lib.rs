@@ -9,8 +9,10 @@ pub mod gateway;
 pub mod host;
 pub mod proxy;
 pub mod reference_client;
+pub mod schema;
 pub mod servers;
 pub mod tls;
+pub mod tokens;
 pub mod world;
 
 pub use client::Client;

@@ -3,6 +3,8 @@
 use serde::Serialize;
 
 use crate::account::body::required_texts;
+use crate::account::open_login::no_login;
+use crate::account::session::{session_ids, tell_ended};
 use crate::account::skeleton::skeleton;
 use crate::error::Error;
 use crate::operation::{Access, Context, Operation};
@@ -35,14 +37,17 @@ pub struct DeleteAccount {
     pub password_hash: String,
 }
 
-/// The push to those who knew the user. It has the conversation's new rev if it is about a direct
-/// conversation.
+/// An account was deleted. The contacts of its user are told, and the other members of its direct
+/// conversations.
 #[derive(Serialize)]
-pub(crate) struct AccountDeleted<'a> {
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct AccountDeleted<'a> {
+    /// The direct conversation whose other member it was. Left out for a contact.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub conversation_id: Option<i64>,
     /// The username that the account had.
     pub username: &'a str,
+    /// The rev of that conversation after the change.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rev: Option<i64>,
 }
@@ -93,18 +98,20 @@ impl Operation for DeleteAccount {
                 "select 1 from presence where user_id = ?1 and sockets > 0",
                 [user_id()],
             ),
+            // Without the row in users they are worth nothing. They are erased with the rest.
+            Statement::new("select id from sessions where user_id = ?1", [user_id()]),
         ]
     }
 
     /// Fails with `Unauthorized` if there is no such account, and with `Unavailable` if its
     /// password was changed meanwhile.
     fn conclude(&self, ctx: &Context, rows: &[Rows], out: &mut Outbox) -> Result<(), Error> {
-        let [deleted, _, there, contacts, presence] = rows else {
-            return Err(Error::Internal("five statements, five results".into()));
+        let [deleted, _, there, contacts, presence, sessions] = rows else {
+            return Err(Error::Internal("six statements, six results".into()));
         };
         if deleted.is_empty() {
             return Err(match there.is_empty() {
-                true => Error::Unauthorized("invalid login-token".into()),
+                true => no_login(),
                 false => Error::Unavailable {
                     retry_after_seconds: 1,
                 },
@@ -126,10 +133,7 @@ impl Operation for DeleteAccount {
                 is_droppable: false,
             });
         }
-        out.push(Output::EndSessions {
-            user_id: ctx.user_id,
-            username: ctx.username.to_string(),
-        });
+        tell_ended(ctx.user_id, session_ids(sessions), Some(i64::MAX), out);
         Ok(())
     }
 }

@@ -110,7 +110,7 @@ impl Operation for FindConversationsToLeave {
     }
 }
 
-/// Erases some of the contacts, mentions and reactions of a deleted account. Returns whether
+/// Erases the sessions and some of the contacts, mentions and reactions of a deleted account. Returns whether
 /// something is left, conversations included. If nothing is, and no socket of the account can be
 /// open any more, the account is done.
 ///
@@ -134,6 +134,7 @@ impl Operation for ErasePiece {
             () => {
                 concat!(
                     "(exists (select 1 from contacts where user_id = d.user_id)
+                         or exists (select 1 from sessions where user_id = d.user_id)
                          or exists (select 1 from mentions where user_id = d.user_id)
                          or d.reactions_through < (select coalesce(max(rowid), 0) from reactions)
                          or exists (select 1 from members mb cross join conversations c on c.id = mb.conversation_id
@@ -203,6 +204,14 @@ impl Operation for ErasePiece {
                 ),
                 some(),
             ),
+            // There are at most SESSIONS_MAX of them.
+            Statement::new(
+                concat!(
+                    "delete from sessions where user_id = ?1 and ",
+                    of_deleted!()
+                ),
+                [user_id()],
+            ),
             // So that as many others may react instead.
             Statement::new(
                 concat!(
@@ -239,7 +248,7 @@ impl Operation for ErasePiece {
     }
 
     fn conclude(&self, ctx: &Context, rows: &[Rows], _: &mut Outbox) -> Result<bool, Error> {
-        let has_more = &rows[if ctx.is_repeat { 0 } else { 6 }];
+        let has_more = &rows[if ctx.is_repeat { 0 } else { 7 }];
         Ok(has_more.first().is_some_and(|row| row.columns().flag()))
     }
 }

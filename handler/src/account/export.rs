@@ -8,6 +8,8 @@
 use libsql::Value;
 use serde::Serialize;
 
+use crate::account::login_id::SessionId;
+use crate::account::open_login::no_login;
 use crate::error::Error;
 use crate::message::{Message, message_bytes, message_columns, sender};
 use crate::operation::{Access, Context, Operation};
@@ -28,6 +30,7 @@ pub const LOOKED_AT_MAX: i64 = 10_000;
 /// The parts of the document, in its order, each with its name there. Another table that has
 /// something of a user gets a line here and its query in `Section::page`.
 const SECTIONS: &[(&str, Section)] = &[
+    ("sessions", Section::Sessions),
     ("contacts", Section::Contacts),
     ("conversations", Section::Conversations),
     ("messages", Section::Messages),
@@ -37,6 +40,7 @@ const SECTIONS: &[(&str, Section)] = &[
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Section {
+    Sessions,
     Contacts,
     Conversations,
     Messages,
@@ -75,6 +79,15 @@ pub struct Exported {
 
 /// The beginning of every section: no key is smaller.
 const BEGINNING: [i64; 4] = [i64::MIN; 4];
+
+/// A login that has not ended. Times are Unix seconds.
+#[derive(Serialize)]
+struct OwnSession<'a> {
+    id: Option<String>,
+    created_at: i64,
+    last_seen: i64,
+    user_agent: &'a str,
+}
 
 #[derive(Serialize)]
 struct Contact<'a> {
@@ -131,7 +144,7 @@ impl Operation for BeginExport {
     }
 
     fn conclude(&self, ctx: &Context, rows: &[Rows], _: &mut Outbox) -> Result<Exported, Error> {
-        let row = rows[0].first().ok_or_else(no_account)?;
+        let row = rows[0].first().ok_or_else(no_login)?;
         let mut columns = row.columns();
         let next = ExportPage {
             user_id: columns.integer(),
@@ -151,10 +164,6 @@ impl Operation for BeginExport {
     }
 }
 
-fn no_account() -> Error {
-    Error::Unauthorized("invalid login-token".into())
-}
-
 /// A condition that holds as long as the account is not deleted.
 macro_rules! has_account {
     () => {
@@ -169,6 +178,15 @@ impl Section {
         let user_id = page.user_id.into();
         let username = page.username.as_str().into();
         match self {
+            Section::Sessions => vec![Statement::new(
+                concat!(
+                    "select number, 0, 0, 0, id, created_at, last_seen, cast(user_agent as blob)
+                     from sessions where user_id = ?1 and number > ?3 and ",
+                    has_account!(),
+                    " order by number limit +?4"
+                ),
+                [user_id, username, after[0].into(), PAGE_ROWS_MAX.into()],
+            )],
             Section::Contacts => vec![Statement::new(
                 concat!(
                     "select contact_id, 0, 0, 0, cast(u.username as blob)
@@ -292,6 +310,12 @@ impl Section {
     /// The JSON of one row, from the columns after its key.
     fn item(self, key: [i64; 4], columns: &mut Columns) -> String {
         match self {
+            Section::Sessions => json(&OwnSession {
+                id: SessionId::from_number(columns.integer()).map(|id| id.to_string()),
+                created_at: columns.integer(),
+                last_seen: columns.integer(),
+                user_agent: &columns.text(),
+            }),
             Section::Contacts => json(&Contact {
                 username: &columns.optional_str().unwrap_or(DELETED_USERNAME.into()),
             }),
@@ -376,7 +400,7 @@ impl Operation for ExportPage {
     /// Fails with `Unauthorized` if the account has been deleted meanwhile.
     fn conclude(&self, _: &Context, rows: &[Rows], _: &mut Outbox) -> Result<Exported, Error> {
         if rows.last().is_none_or(Rows::is_empty) {
-            return Err(no_account());
+            return Err(no_login());
         }
         let section = SECTIONS[self.section].1;
         let read = &rows[0].0;

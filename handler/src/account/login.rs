@@ -1,23 +1,29 @@
 //! Logging in.
 
-use crate::account::body::required_texts;
+use crate::account::body::{optional_flag, required_texts};
 use crate::error::Error;
 use crate::operation::{Access, Context, Operation};
 use crate::outbox::Outbox;
 use crate::sql::{Rows, Statement};
 
-/// The body of `POST /auth/login`.
+/// The body of `POST /auth/login` and `POST /auth/token`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Credentials {
     pub username: String,
     pub password: String,
+    /// The login lasts longer than an hour.
+    pub remember: bool,
 }
 
 impl Credentials {
     /// Parses the JSON of a request's body.
     pub fn parse(body: &[u8]) -> Result<Self, Error> {
         let [username, password] = required_texts(body, ["username", "password"])?;
-        Ok(Credentials { username, password })
+        Ok(Credentials {
+            username,
+            password,
+            remember: optional_flag(body, "remember")?,
+        })
     }
 }
 

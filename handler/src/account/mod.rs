@@ -1,12 +1,15 @@
-//! Accounts: registration, login, passwords, login tokens, export and deletion.
+//! Accounts: registration, passwords, logins and their tokens, export and deletion.
 
 mod body;
+pub mod change_password;
 pub mod delete;
-pub mod deleted;
 pub mod erase;
 pub mod export;
 pub mod login;
+pub mod login_id;
+pub mod open_login;
 pub mod password;
 pub mod register;
+pub mod session;
 pub mod skeleton;
 pub mod token;

@@ -1,6 +1,6 @@
 //! Registering an account.
 
-use crate::account::body::required_texts;
+use crate::account::body::{at_most, required_texts};
 use crate::account::skeleton::skeleton;
 use crate::error::Error;
 use crate::operation::{Access, Context, Operation};
@@ -46,14 +46,6 @@ impl Registration {
             fullname,
         })
     }
-}
-
-fn at_most(name: &str, length: usize, max: usize, unit: &str) -> Result<(), Error> {
-    if length > max {
-        let text = format!("{name} should be at most {max} {unit}");
-        return Err(Error::Invalid(text));
-    }
-    Ok(())
 }
 
 /// Creates the account. Fails with `Conflict` if the username is taken, or looks like one that is;

@@ -19,17 +19,20 @@ use crate::reply::{Reply, json};
 use crate::role::Role;
 use crate::sql::{Row, Rows, Statement};
 
-/// `add_members {conversation_id, members}` → [`Added`], sent to every member, also to the new
+/// `add_members {conversation_id, members}` → [`AddedMembers`], sent to every member, also to the new
 /// ones. Those who are members already are left out.
 pub struct AddMembers {
     /// Each once.
     usernames: Vec<String>,
 }
 
+/// The conversation, and who is new in it.
 #[derive(Serialize)]
-struct Added<'a> {
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct AddedMembers<'a> {
     #[serde(flatten)]
     conversation: &'a Conversation<'a>,
+    /// The usernames of the new members.
     added: Vec<&'a str>,
 }
 
@@ -72,6 +75,7 @@ macro_rules! is_full {
 impl MemberEvent for AddMembers {
     const TYPE: &'static str = "add_members";
     const FIELDS: &'static [Field] = &[CONVERSATION_ID, MEMBERS];
+    type Data = AddedMembers<'static>;
     const LEAST: Role = Role::Admin;
     const CHANGES_GROUP: bool = true;
     const ACCESS: Access = Access::Write;
@@ -177,7 +181,7 @@ impl MemberEvent for AddMembers {
             return Err(full.unwrap_or_else(too_many_members));
         }
         let state = State::of(&rows[6])?;
-        let data = json(&Added {
+        let data = json(&AddedMembers {
             conversation: &state.conversation,
             added,
         });

@@ -40,6 +40,7 @@ pub struct CreateConversation {
 impl Declared for CreateConversation {
     const TYPE: &'static str = "create_conversation";
     const FIELDS: &'static [Field] = &[MEMBERS, NAME, DIRECT];
+    type Data = Conversation<'static>;
 
     fn read(fields: &Fields) -> Result<Self, Error> {
         let name = NAME.text(fields)?;

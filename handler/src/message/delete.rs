@@ -4,8 +4,8 @@ use crate::error::Error;
 use crate::field::Field;
 use crate::fields::Fields;
 use crate::member::may_change;
-use crate::message::change::{Change, Kept, changed_rev, found, is_deleted, is_member, raise_rev};
-use crate::message::mention::erase_mentions;
+use crate::message::change::{Change, Kept, found, is_deleted, is_member, next_rev};
+use crate::message::mention::forget_mentions;
 use crate::message::{MESSAGE_ID, Message};
 use crate::operation::Context;
 use crate::sql::Statement;
@@ -25,19 +25,6 @@ macro_rules! may_delete {
     };
 }
 
-/// Whether `?2` may delete the message `m`, and it is not deleted yet.
-macro_rules! is_deletion {
-    () => {
-        concat!(
-            may_delete!(),
-            " and ",
-            is_member!(),
-            " and not ",
-            is_deleted!()
-        )
-    };
-}
-
 impl Change for DeleteMessage {
     const TYPE: &'static str = "delete_message";
     const FIELDS: &'static [Field] = &[MESSAGE_ID];
@@ -50,26 +37,40 @@ impl Change for DeleteMessage {
     }
 
     fn statements(&self, message_id: i64, ctx: &Context) -> Vec<Statement> {
-        let ids = || [message_id.into(), ctx.user_id.into()];
+        vec![Statement::new(
+            concat!(
+                "update messages as m set content = '', mentions = null, changed_rev = ",
+                next_rev!(),
+                " where m.id = ?1 and ",
+                may_delete!(),
+                " and ",
+                is_member!(),
+                " and not ",
+                is_deleted!()
+            ),
+            [message_id.into(), ctx.user_id.into()],
+        )]
+    }
+
+    fn kept(&self, _: &Context) -> Kept {
+        Kept {
+            is_deleted: true,
+            ..Kept::default()
+        }
+    }
+
+    fn afterwards(&self, message_id: i64) -> Vec<Statement> {
+        let id = || [message_id.into()];
         vec![
-            Statement::new(erase_mentions!(is_deletion!()), ids()),
-            Statement::new(raise_rev!(is_deletion!()), ids()),
+            Statement::new(forget_mentions!(), id()),
             Statement::new(
                 concat!(
-                    "update messages set content = '', mentions = null, changed_rev = ",
-                    changed_rev!(),
-                    " where id = ?1 and changes() = 1"
+                    "delete from reactions where message_id = ?1
+                     and exists (select 1 from messages m where m.id = ?1 and ",
+                    is_deleted!(),
+                    ")"
                 ),
-                [message_id.into()],
-            ),
-            Kept {
-                is_deleted: true,
-                ..Kept::default()
-            }
-            .statement(message_id),
-            Statement::new(
-                "delete from reactions where message_id = ?1 and changes() = 1",
-                [message_id.into()],
+                id(),
             ),
         ]
     }

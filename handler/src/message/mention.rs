@@ -108,24 +108,22 @@ macro_rules! insert_mentions {
              from messages m cross join json_each(m.mentions) j
              where m.id = (select ",
             $id,
-            ") and j.value <> m.sender_id and changes() = 1"
+            ") and j.value <> m.sender_id and changes() = 1
+             on conflict do nothing"
         )
     };
 }
 pub(crate) use insert_mentions;
 
-/// Forgets who is mentioned by the message `?1`, if `$condition` holds for it, called `m`.
-macro_rules! erase_mentions {
-    ($condition:expr) => {
-        concat!(
-            "delete from mentions where message_id = ?1 and user_id in (
-                 select j.value from messages m cross join json_each(m.mentions) j where m.id = ?1 and ",
-            $condition,
-            ")"
-        )
+/// Forgets who is no longer mentioned by the message `?1`.
+macro_rules! forget_mentions {
+    () => {
+        "delete from mentions where message_id = ?1 and not exists (
+             select 1 from messages m cross join json_each(m.mentions) j
+             where m.id = ?1 and j.value = mentions.user_id)"
     };
 }
-pub(crate) use erase_mentions;
+pub(crate) use forget_mentions;
 
 #[cfg(test)]
 mod tests {

@@ -2,6 +2,8 @@
 
 pub mod change;
 pub mod delete;
+#[cfg(feature = "schema")]
+mod described;
 pub mod edit;
 pub mod history;
 pub mod mention;

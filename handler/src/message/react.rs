@@ -5,9 +5,7 @@ use std::collections::BTreeMap;
 use crate::error::Error;
 use crate::field::{Field, Kind, Length};
 use crate::fields::Fields;
-use crate::message::change::{
-    Change, Kept, changed_rev, deleted, found, is_deleted, is_member, raise_rev,
-};
+use crate::message::change::{Change, Kept, deleted, found, is_deleted, is_member, next_rev};
 use crate::message::{MESSAGE_ID, Message};
 use crate::operation::Context;
 use crate::sql::Statement;
@@ -51,7 +49,7 @@ impl Change for React {
         let react = match self.on {
             true => Statement::new(
                 concat!(
-                    "insert into reactions (message_id, emoji, user_id)
+                    "insert or fail into reactions (message_id, emoji, user_id)
                      select m.id, ?3, ?2 from messages m
                      where m.id = ?1 and ",
                     is_member!(),
@@ -82,21 +80,26 @@ impl Change for React {
         };
         vec![
             react,
-            Statement::new(raise_rev!("changes() = 1"), [message_id.into()]),
             Statement::new(
                 concat!(
-                    "update messages set changed_rev = ",
-                    changed_rev!(),
-                    " where id = ?1 and changes() = 1"
+                    "update messages as m set changed_rev = ",
+                    next_rev!(),
+                    " where m.id = ?1 and changes() = 1"
                 ),
                 [message_id.into()],
             ),
-            Kept {
-                reactions: if self.on { 1 } else { -1 },
-                ..Kept::default()
-            }
-            .statement(message_id),
         ]
+    }
+
+    fn kept(&self, _: &Context) -> Kept {
+        Kept {
+            reactions: if self.on { 1 } else { -1 },
+            ..Kept::default()
+        }
+    }
+
+    fn afterwards(&self, _: i64) -> Vec<Statement> {
+        Vec::new()
     }
 
     fn check(&self, message: &Message, ctx: &Context) -> Result<(), Error> {

@@ -37,19 +37,24 @@ const CLIENT_ID: Field = Field::optional(
 );
 
 /// `send_message {conversation_id, content, reply_id?, client_id?}` → the [`Message`], sent to
-/// every member. If the same `client_id` is sent again → a [`Duplicate`], sent only to the caller.
-/// It holds the message as it is now: others may have reacted to it, or deleted it.
+/// every member. If the same `client_id` is sent again → [`Sent`] with `duplicate`, sent only to the
+/// caller. It holds the message as it is now: others may have reacted to it, or deleted it.
 pub struct SendMessage {
     content: String,
     reply_id: Option<i64>,
     client_id: Option<String>,
 }
 
-/// The message that was already stored.
+/// The message that is stored.
+// A new message is serialised without this struct.
 #[derive(Serialize)]
-struct Duplicate<'a> {
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Sent<'a> {
     #[serde(flatten)]
     message: Message<'a>,
+    /// `true` if it was stored already: the same sender had sent the same `client_id` to the same
+    /// conversation. Otherwise left out.
+    #[cfg_attr(feature = "schema", schemars(skip_serializing_if = "std::ops::Not::not", extend("const" = true)))]
     duplicate: bool,
 }
 
@@ -63,6 +68,7 @@ impl SendMessage {
 impl MemberEvent for SendMessage {
     const TYPE: &'static str = "send_message";
     const FIELDS: &'static [Field] = &[CONVERSATION_ID, CONTENT, REPLY_ID, CLIENT_ID];
+    type Data = Sent<'static>;
     const ACCESS: Access = Access::Write;
     /// If the message is stored, no other statement is needed.
     const IS_GUARDED_FIRST: bool = false;
@@ -231,7 +237,7 @@ impl MemberEvent for SendMessage {
                 };
                 let message = Message::read(&mut row.columns());
                 if !ctx.is_repeat {
-                    return Ok(Reply::of(&Duplicate {
+                    return Ok(Reply::of(&Sent {
                         message,
                         duplicate: true,
                     }));

@@ -14,13 +14,15 @@ use crate::sql::{Rows, Statement};
 
 const ON: Field = Field::required("on", Kind::Flag).wrong("expected on as boolean");
 
-/// `typing {conversation_id, on}` → [`Typed`], sent to every member whose socket keeps up.
+/// `typing {conversation_id, on}` → [`TypingNotice`], sent to every member whose socket keeps up.
 pub struct Typing {
     on: bool,
 }
 
+/// Whether a user is writing a message.
 #[derive(Serialize)]
-struct Typed<'a> {
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct TypingNotice<'a> {
     conversation_id: i64,
     username: &'a str,
     on: bool,
@@ -29,6 +31,7 @@ struct Typed<'a> {
 impl MemberEvent for Typing {
     const TYPE: &'static str = "typing";
     const FIELDS: &'static [Field] = &[CONVERSATION_ID, ON];
+    type Data = TypingNotice<'static>;
     const ACCESS: Access = Access::Read;
 
     fn read(fields: &Fields) -> Result<Self, Error> {
@@ -52,7 +55,7 @@ impl MemberEvent for Typing {
         rows: &[Rows],
         out: &mut Outbox,
     ) -> Result<Reply, Error> {
-        let data = json(&Typed {
+        let data = json(&TypingNotice {
             conversation_id: guard.conversation_id,
             username: &ctx.username,
             on: self.on,

@@ -27,13 +27,16 @@ macro_rules! has_room {
     };
 }
 
-/// `add_contact {contact_username}` → [`Added`].
+/// `add_contact {contact_username}` → [`AddedContact`].
 pub struct AddContact {
     username: String,
 }
 
+/// The new contact.
 #[derive(Serialize)]
-struct Added {
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct AddedContact {
+    /// A text for people.
     message: String,
     contact: Profile,
 }
@@ -41,6 +44,7 @@ struct Added {
 impl Declared for AddContact {
     const TYPE: &'static str = "add_contact";
     const FIELDS: &'static [Field] = &[CONTACT_USERNAME];
+    type Data = AddedContact;
 
     fn read(fields: &Fields) -> Result<Self, Error> {
         Ok(AddContact {
@@ -116,7 +120,7 @@ impl Operation for AddContact {
                 "a user can have at most {CONTACTS_MAX} contacts"
             )));
         }
-        Ok(Reply::of(&Added {
+        Ok(Reply::of(&AddedContact {
             message: format!("'{name}' successfully added"),
             contact,
         }))

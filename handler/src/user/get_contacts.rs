@@ -16,17 +16,22 @@ use crate::user::{Profile, profile_columns};
 /// `get_contacts` → [`Contacts`].
 pub struct GetContacts;
 
-/// The usernames, and the profiles in the same order.
+/// The caller's contacts.
 #[derive(Serialize)]
-struct Contacts<'a> {
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Contacts<'a> {
+    /// A text for people.
     message: &'static str,
+    /// Their usernames, the oldest contact first.
     contacts: Vec<&'a str>,
+    /// Their profiles, in the same order.
     profiles: &'a [Profile],
 }
 
 impl Declared for GetContacts {
     const TYPE: &'static str = "get_contacts";
     const FIELDS: &'static [Field] = &[];
+    type Data = Contacts<'static>;
 
     fn read(_: &Fields) -> Result<Self, Error> {
         Ok(GetContacts)

@@ -40,13 +40,18 @@ macro_rules! profile_json {
 }
 pub(crate) use profile_json;
 
-/// Times are Unix seconds.
+/// What everybody may know of a user. Times are Unix seconds.
 #[derive(Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Profile {
+    /// Unique, and never changes.
     pub username: String,
     pub fullname: String,
+    /// Whether a socket of the user is open.
     pub is_online: bool,
+    /// When the user last came or went.
     pub last_online: i64,
+    /// When the user registered.
     pub created_at: i64,
 }
 

@@ -16,6 +16,7 @@ pub struct GetSelf;
 impl Declared for GetSelf {
     const TYPE: &'static str = "self";
     const FIELDS: &'static [Field] = &[];
+    type Data = Profile;
 
     fn read(_: &Fields) -> Result<Self, Error> {
         Ok(GetSelf)

@@ -3,10 +3,10 @@
 
 pub mod bus;
 mod catching_up;
-mod ended_accounts;
 mod erasing;
 mod gaps;
 mod lease;
+mod open_logins;
 pub mod publisher;
 mod retry;
 pub mod wire;
@@ -22,9 +22,9 @@ use tokio::time::sleep;
 use crate::accounts::add_skeletons;
 use crate::cluster::bus::Bus;
 use crate::cluster::catching_up::catch_up;
-use crate::cluster::ended_accounts::close_sockets;
 use crate::cluster::erasing::erase_deleted_accounts;
 use crate::cluster::lease::Lease;
+use crate::cluster::open_logins::watch_logins;
 use crate::cluster::retry::{RETRY, until_done};
 use crate::config::Config;
 use crate::registry::{Notices, PresenceLost, RegistryCommand};
@@ -37,7 +37,7 @@ pub struct Cluster {
     commands: mpsc::Sender<RegistryCommand>,
     lease: Lease,
     notices: Notices,
-    /// Time between two checks whether the accounts of open sockets still exist.
+    /// Time between two checks whether the logins of open sockets still hold.
     account_interval: Duration,
     /// Told when an account was deleted on this host.
     deleted: Arc<Notify>,
@@ -89,7 +89,7 @@ impl Cluster {
             self.complete_skeletons(),
             self.lease.count_again(lost),
             catch_up(&self.store, &self.commands, &self.notices),
-            close_sockets(&self.store, &self.commands, self.account_interval),
+            watch_logins(&self.store, &self.commands, self.account_interval),
             erase_deleted_accounts(&self.store, &self.deleted)
         );
     }

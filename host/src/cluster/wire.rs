@@ -54,13 +54,14 @@ pub fn bytes(output: &Output) -> usize {
                 }
         }
         Output::Join(change) | Output::Leave(change) => change.user_ids.len() * 4,
-        Output::EndSessions { username, .. } => username.len(),
+        Output::EndLogins(ended) => ended.sessions.len() * 10,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use handler::MembersChange;
+    use handler::account::login_id::{EndedLogins, SessionId};
 
     use super::*;
 
@@ -100,10 +101,11 @@ mod tests {
             },
             Output::Join(change.clone()),
             Output::Leave(change),
-            Output::EndSessions {
+            Output::EndLogins(EndedLogins {
                 user_id: 7,
-                username: "é".into(),
-            },
+                sessions: vec![SessionId::new([7; 8])],
+                tokens_until: Some(i64::MAX),
+            }),
         ];
         let payload = packet(3, Body::Outputs(sent.as_slice().into())).encode();
         let received = Packet::decode(&payload).expect("a packet");

@@ -79,7 +79,7 @@ fn describe(output: &Output) -> anyhow::Result<Value> {
         }
         Output::Join(change) => json!({ "join": members(change) }),
         Output::Leave(change) => json!({ "leave": members(change) }),
-        Output::EndSessions { user_id, .. } => json!({ "end_sessions": user_id }),
+        Output::EndLogins(ended) => json!({ "end_logins": { "user": ended.user_id } }),
     })
 }
 

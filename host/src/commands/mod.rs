@@ -4,6 +4,7 @@ pub mod backup;
 pub mod check;
 pub mod copy;
 mod data_file;
+pub mod demo;
 pub mod downgrade;
 pub mod event;
 pub mod health;

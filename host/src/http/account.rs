@@ -15,13 +15,15 @@ use hyper::header::{self, HeaderValue};
 use hyper::{Response, StatusCode};
 use tokio::sync::mpsc;
 
-use crate::audit;
+use crate::audit::{self, Action};
 use crate::awake;
 use crate::clock;
 use crate::http::answers::{Answer, AnswerBody, HttpError, whole_body, with};
 use crate::http::call::{Call, read_whole};
 use crate::http::services::Services;
 use crate::limits::exports::ExportPlace;
+use crate::limits::refusal::Refusal;
+use crate::logins::Login;
 use crate::store::Store;
 use crate::store::source::Source;
 
@@ -30,31 +32,40 @@ const TRIES: usize = 5;
 const RETRY: Duration = Duration::from_secs(1);
 
 /// `DELETE /account`
-pub async fn delete(call: Call, username: String) -> Result<Answer, HttpError> {
+pub async fn delete(call: Call, login: Login) -> Result<Answer, HttpError> {
     let services = call.services;
     let body = read_whole(call.request.into_body(), services.body_timeout).await?;
     let farewell = Farewell::parse(&body)?;
     let accounts = &services.accounts;
-    accounts.delete(&username, farewell, call.address).await?;
+    let outcome = accounts.delete(&login, farewell, call.address).await;
+    audit::done(
+        Action::DeleteAccount,
+        &outcome,
+        call.address,
+        &login.username,
+    );
+    outcome?;
     let mut answer = Response::new(whole_body(""));
     *answer.status_mut() = StatusCode::NO_CONTENT;
     Ok(answer)
 }
 
 /// `GET /account/export`
-pub async fn export(call: Call, username: String) -> Result<Answer, HttpError> {
+pub async fn export(call: Call, login: Login) -> Result<Answer, HttpError> {
     let (services, address) = (call.services, call.address);
     let begun = async {
-        let place = services.exports.begin(&username)?;
+        let place = services.exports.begin(&login.username).inspect_err(|_| {
+            audit::refused(Refusal::Export, address, Some(&login.username));
+        })?;
         let source = services.store.source(address);
         let begin = BeginExport {
-            username: username.clone(),
+            username: login.username.to_string(),
         };
         let first = run(&services.store, &source, begin).await?;
         Ok((place, source, first))
     };
     let begun = begun.await;
-    audit::exported(&begun, address, &username);
+    audit::done(Action::Export, &begun, address, &login.username);
     let (place, source, first) = begun?;
     let answer = Response::new(body(&services, source, place, first));
     let json = HeaderValue::from_static("application/json");

@@ -83,7 +83,7 @@ async fn a_deletion_that_a_kill_interrupts_is_finished_and_leaves_no_profile() {
     host.kill().await;
     let left = count(&db, MEMBERSHIPS).await;
     assert!(left > 0, "killed in the middle");
-    for line in ["account export", "account deletion"] {
+    for line in ["export of the account", "deletion of the account"] {
         assert_eq!(data.logged(line), 1, "{line}");
     }
 

@@ -1,13 +1,19 @@
 //! Every event behaves as it declares, and every operation keeps the rules for all operations. The
 //! tests walk the list of events.
 
+use handler::account::change_password::ChangePassword;
 use handler::account::delete::DeleteAccount;
-use handler::account::deleted::FindDeletedAccounts;
 use handler::account::erase::{ErasePiece, FindConversationsToLeave, FindUnerased};
 use handler::account::export::BeginExport;
 use handler::account::login::{FindAccount, ReplacePasswordHash};
+use handler::account::login_id::{LoginId, SessionId};
+use handler::account::open_login::{
+    CheckLogins, FindExpired, FindLogin, OpenLogin, SeeSessions, SweepSessions,
+};
 use handler::account::register::Register;
+use handler::account::session::{EndSession, ListSessions, RefreshSession, StartSession};
 use handler::account::skeleton::{FindUnseen, StoreSkeletons, Unseen};
+use handler::account::token::Claim;
 use handler::cluster::chat_id::FindChatId;
 use handler::cluster::gone::{FindHostUsers, Gone, HostGone};
 use handler::cluster::lease::{CountHosts, HostAlive, HostStarted, TryWrite};
@@ -127,8 +133,39 @@ macro_rules! for_each_operation {
             old: "none".into(),
             new: "new".into(),
         });
-        each!(FindDeletedAccounts {
-            users: vec![(1, "alice".into()), (9, "eve".into())]
+        let session = SessionId::new([7; 8]);
+        for login in [
+            LoginId::of_session(session),
+            LoginId::of_token(None),
+            LoginId::of_token(Some(5)),
+        ] {
+            each!(FindLogin {
+                claim: Claim {
+                    username: "alice".into(),
+                    login,
+                }
+            });
+            each!(CheckLogins {
+                logins: [(1, "alice"), (9, "eve")]
+                    .map(|(user_id, username)| OpenLogin {
+                        user_id,
+                        username: username.into(),
+                        login,
+                    })
+                    .into()
+            });
+            each!(Connected {
+                username: "bob".into(),
+                login,
+                host_id: HOST.into()
+            });
+        }
+        each!(StartSession {
+            id: SessionId::new([8; 8]),
+            user_id: 1,
+            password_hash: "none".into(),
+            lifetime_seconds: 60,
+            user_agent: "a test".into(),
         });
         each!(DeleteAccount {
             password_hash: "none".into()
@@ -140,9 +177,18 @@ macro_rules! for_each_operation {
         each!(FindConversationsToLeave { user_id: 1 });
         each!(ErasePiece { user_id: 1 });
         each!(NoteDeletedMember { conversation_id: 1 });
-        each!(Connected {
-            username: "bob".into(),
-            host_id: HOST.into()
+        each!(RefreshSession { id: session });
+        each!(ListSessions {
+            current: LoginId::of_session(session)
+        });
+        each!(SeeSessions { ids: vec![session] });
+        each!(FindExpired);
+        each!(SweepSessions { numbers: vec![1] });
+        each!(EndSession { id: session });
+        each!(ChangePassword {
+            old_hash: "none".into(),
+            new_hash: "new".into(),
+            kept: Some(session),
         });
         each!(Disconnected {
             host_id: HOST.into()
@@ -218,6 +264,7 @@ where
     world.run("", &started).await.0.expect("started");
     let connected = Connected {
         username: username.into(),
+        login: LoginId::of_token(None),
         host_id: HOST.into(),
     };
     world.run("", &connected).await.0.expect("connected");
@@ -281,7 +328,7 @@ fn has_bare_limit(sql: &str) -> bool {
 /// Common table expressions, lists and constants may be scanned. Tables may not, except small ones:
 /// `hosts` has a row for each host, `community` one row.
 fn is_scan(step: &str) -> bool {
-    const TABLES: [&str; 11] = [
+    const TABLES: [&str; 12] = [
         "users",
         "contacts",
         "conversations",
@@ -293,6 +340,7 @@ fn is_scan(step: &str) -> bool {
         "mentions",
         "reactions",
         "deleted_accounts",
+        "sessions",
     ];
     const ALIASES: [&str; 9] = ["u", "c", "mb", "m", "mn", "r", "ch", "d", "o"];
     let scanned = step.strip_prefix("SCAN ");

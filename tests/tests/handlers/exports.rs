@@ -87,10 +87,17 @@ async fn all_that_is_stored_about_the_caller_is_exported() {
             let (reply, _) = world.event(user, &event.to_string()).await;
             assert_eq!(reply["success"], true, "{event}: {reply}");
         }
+        fill(
+            &world,
+            "insert into sessions (id, user_id, lifetime, created_at, last_seen, ends_at, user_agent)
+             values (7, 1, 3600, 5, 6, 7, 'a device')",
+        )
+        .await;
         let (document, _) = export(&world, "alice").await;
         let expected = json!({
             "exported_at": NOW,
             "profile": {"username": "alice", "fullname": "alice example", "is_online": false, "last_online": NOW, "created_at": NOW},
+            "sessions": [{"id": "0000000000000007", "created_at": 5, "last_seen": 6, "user_agent": "a device"}],
             "contacts": [{"username": "bob"}],
             "conversations": [
                 {"id": 1, "name": "pair", "direct": false, "created_at": NOW, "member_count": 2, "role": "owner", "read_id": 2},
@@ -106,6 +113,7 @@ async fn all_that_is_stored_about_the_caller_is_exported() {
         assert_eq!(document, expected, "{place:?}");
         let (document, _) = export(&world, "dave").await;
         for section in [
+            "sessions",
             "contacts",
             "conversations",
             "messages",

@@ -10,6 +10,7 @@ mod exports;
 mod history;
 mod messages;
 mod names;
+mod schema;
 mod scripts;
 mod structure;
 mod sync_pages;

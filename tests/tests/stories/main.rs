@@ -23,5 +23,6 @@ mod account;
 mod frames;
 mod http;
 mod limits;
+mod page;
 mod protocol_page;
 mod stories;

@@ -402,7 +402,10 @@ async fn a_login_that_does_not_hold_is_told_after_the_upgrade(form: Form) {
         .duration_since(std::time::UNIX_EPOCH)
         .expect("after 1970");
     let now = now.as_secs() as i64;
-    let token = |name: &str, at: i64| format!("login-token={}", ghost.sign(name, at));
+    let token = |name: &str, at: i64| {
+        let login = handler::account::login_id::LoginId::of_token(None);
+        format!("login-token={}", ghost.sign(name, login, at + 3600))
+    };
     for (cookie, reason) in [
         (String::new(), "login-token required".to_owned()),
         ("other=1".into(), "login-token required".into()),

@@ -12,12 +12,12 @@ use clap::Args;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use handler::account::password;
 use handler::account::register::Register;
-use handler::account::token::TokenKey;
 use handler::{Context, Event, Operation};
 use hyper::Uri;
 use serde_json::{Value, json};
 use tests::Process;
 use tests::host::{Log, PASSWORD, SECRET};
+use tests::tokens::foreign_token;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -258,9 +258,7 @@ fn name(run: &str, user: usize) -> String {
 }
 
 fn sign(names: &[String], secret: &str) -> Vec<String> {
-    let now = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
-    let key = TokenKey::new(secret.as_bytes());
-    let sign = |name: &String| format!("login-token={}", key.sign(name, now.as_secs() as i64));
+    let sign = |name: &String| format!("login-token={}", foreign_token(secret, name));
     names.iter().map(sign).collect()
 }
 

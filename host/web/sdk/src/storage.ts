@@ -1,0 +1,4 @@
+// For storages of your own, such as React Native's.
+
+export type { Entry, Keeper } from "./keeper.ts";
+export { type Storage, keep } from "./shelf.ts";
