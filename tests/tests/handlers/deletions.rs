@@ -6,6 +6,7 @@ use handler::account::erase::{
     ROWS_AT_ONCE,
 };
 use handler::account::login::FindAccount;
+use handler::account::login_id::LoginId;
 use handler::account::register::Register;
 use handler::conversation::deleted_member::NoteDeletedMember;
 use handler::conversation::leave::LeaveConversation;
@@ -154,6 +155,7 @@ async fn nobody_is_left_of_a_deleted_account() {
         let world = before(place).await;
         let connected = Connected {
             username: "alice".into(),
+            login: LoginId::of_token(None),
             host_id: "local".into(),
         };
         world.run("", &connected).await.0.expect("connected");
