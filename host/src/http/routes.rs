@@ -12,7 +12,7 @@ use crate::http::login::{
 };
 use crate::http::page;
 use crate::http::route::Effect::{ChangesState, Reads};
-use crate::http::route::{Route, logged_in, open};
+use crate::http::route::{Handler, Route, logged_in, open};
 use crate::http::table::Table;
 use crate::http::upgrade::open_socket;
 use crate::limits::account_guesses::Attempt::{Login, Registration, Session};
@@ -21,10 +21,32 @@ const GET: Method = Method::GET;
 const POST: Method = Method::POST;
 const DELETE: Method = Method::DELETE;
 
+pub static ROUTES: Lazy<Table> = Lazy::new(|| Table::new(rows()));
+
+/// What the table says of a route.
+#[derive(Debug, Clone)]
+pub struct ListedRoute {
+    pub method: String,
+    pub path: &'static str,
+    pub is_for_logged_in: bool,
+    pub changes_state: bool,
+}
+
+/// All routes, for tests of what must hold for each.
+pub fn listed_routes() -> Vec<ListedRoute> {
+    let listed = |route: Route| ListedRoute {
+        method: route.method.to_string(),
+        path: route.path,
+        is_for_logged_in: matches!(route.handler, Handler::LoggedIn(_)),
+        changes_state: route.effect == ChangesState,
+    };
+    rows().into_iter().map(listed).collect()
+}
+
 // A row is a line.
 #[rustfmt::skip]
-pub static ROUTES: Lazy<Table> = Lazy::new(|| {
-    Table::new([
+fn rows() -> Vec<Route> {
+    vec![
         Route::new(GET,    "/",                   Reads,        None,               Text, open(page::file)),
         Route::new(GET,    "/app.js",             Reads,        None,               Text, open(page::file)),
         Route::new(GET,    "/chunk.js",           Reads,        None,               Text, open(page::file)),
@@ -50,5 +72,5 @@ pub static ROUTES: Lazy<Table> = Lazy::new(|| {
         Route::new(POST,   "/events",             ChangesState, None,               Json, logged_in(answer_event)),
         // What is done on the socket changes state.
         Route::new(GET,    "/ws",                 ChangesState, None,               Text, open(open_socket)),
-    ])
-});
+    ]
+}

@@ -135,6 +135,16 @@ impl Stage {
         members.map(|(_, username)| username).collect()
     }
 
+    /// Whether the index of the search holds all messages as they are.
+    async fn is_indexed(&self) -> bool {
+        let select =
+            "select high >= (select max(id) from messages) and low < (select min(id) from messages)
+                and not exists (select 1 from search_stale)
+            from search_state";
+        let rows = self.rows(select).await;
+        rows.first().is_some_and(|row| row.columns().flag())
+    }
+
     /// The messages of each conversation in the database, by id: rev and content.
     async fn stored(&self) -> BTreeMap<i64, BTreeMap<i64, (i64, String)>> {
         let select = "select conversation_id, id, coalesce(changed_rev, rev), cast(content as blob) from messages";
@@ -252,6 +262,23 @@ fn change(
     let content = message["content"].as_str()?.trim_end_matches(EDITED);
     let content = format!("{content}{EDITED}");
     Some(json!({ "type": "edit_message", "message_id": id, "content": content }))
+}
+
+/// Whether a content has the words of a query: a phrase if it is in quotation marks. Otherwise the
+/// last one may be the beginning of a word.
+fn has(content: &str, query: &str) -> bool {
+    let words = |text: &str| -> Vec<String> {
+        let words = text.split(|c: char| !c.is_alphanumeric());
+        let words = words.filter(|word| !word.is_empty());
+        words.map(str::to_lowercase).collect()
+    };
+    let (content, wanted) = (words(content), words(query));
+    if query.starts_with('"') {
+        return content.windows(wanted.len()).any(|window| window == wanted);
+    }
+    let (last, others) = wanted.split_last().expect("a word");
+    content.iter().any(|word| word.starts_with(last))
+        && others.iter().all(|other| content.contains(other))
 }
 
 /// What a client knows about its conversations, in the form of `Stage::stored`.
@@ -475,6 +502,34 @@ async fn torture(form: Form, library: Library) {
         connections += memory.connections;
         gaps += memory.gaps;
         duplicates += memory.duplicates;
+    }
+    until("the index holds all", async || stage.is_indexed().await).await;
+    for (index, cookie) in cookies.iter().enumerate() {
+        let own = members
+            .iter()
+            .filter(|(_, members)| members.contains(&index));
+        let own = own.map(|(id, _)| *id);
+        let own = own.chain(in_club.contains(&names[index]).then_some(club));
+        let own: Vec<_> = own.flat_map(|id| &all[&id]).collect();
+        let mut client = Client::connect(stage.address(index), cookie).await;
+        for query in [
+            "edited",
+            "user1",
+            "\"user1\"",
+            "user2 edited",
+            "\"user3 1\"",
+            "club 2",
+            "10",
+        ] {
+            let mut expected: Vec<_> = own
+                .iter()
+                .filter(|(_, (_, content))| has(content, query))
+                .map(|(id, _)| **id)
+                .collect();
+            expected.sort_unstable_by(|a, b| b.cmp(a));
+            let found = client.search(query).await;
+            assert_eq!(found, expected, "user{index} searches for {query}");
+        }
     }
     for (id, contents) in &expected {
         let stored = &all[id];

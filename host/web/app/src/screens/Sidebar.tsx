@@ -2,7 +2,7 @@
 
 import { memo } from "preact/compat";
 import { useRef, useState } from "preact/hooks";
-import { fullnameOf, useConversations, useMe, type ConversationView } from "../chat";
+import { fullnameOf, titleOf, useConversations, useMe, type ConversationView } from "../chat";
 import { Avatar } from "../parts/Avatar";
 import { Empty } from "../parts/Empty";
 import { IconButton } from "../parts/Icon";
@@ -22,9 +22,12 @@ export function Sidebar() {
   const { conversations, isLoaded } = useConversations();
   const [filter, setFilter] = useState("");
   const wanted = filter.trim().toLocaleLowerCase();
-  const shown = wanted ? conversations.filter(({ title }) => title.toLocaleLowerCase().includes(wanted)) : conversations;
+  const shown = wanted ? conversations.filter((conversation) => titleOf(conversation).toLocaleLowerCase().includes(wanted)) : conversations;
   return (
     <nav class="side" aria-label="Conversations">
+      <button type="button" class="skip" onClick={() => document.getElementById("main")?.focus()}>
+        Skip to the conversation
+      </button>
       <header class="bar">
         <h1 class="bar-title">Chats</h1>
         <IconButton icon="search" label="Search" onClick={() => go(to.search())} />
@@ -119,13 +122,14 @@ const Conversation = memo(function Conversation(props: {
   draft: string | undefined;
 }) {
   const { conversation, isCurrent } = props;
-  const { id, title, unread, mentions, last_message: last, profile } = conversation;
+  const { id, unread, mentions, last_message: last, profile } = conversation;
+  const title = titleOf(conversation);
   return (
     <a class={unread > 0 ? "conversation is-unread" : "conversation"} href={to.room(id)} aria-current={isCurrent ? "page" : undefined}>
       <Avatar name={title} isOnline={profile?.is_online} />
       <span class="conversation-text">
         <bdi class="conversation-name">{title}</bdi>
-        <span class="conversation-last quiet">
+        <span class="conversation-last quiet" dir="auto">
           <Last {...props} />
         </span>
       </span>
@@ -161,7 +165,7 @@ function Last({ conversation, me, draft, isCurrent }: { conversation: Conversati
   if (draft && !isCurrent)
     return (
       <>
-        <span class="draft">Draft:</span> <span dir="auto">{snippet(draft)}</span>
+        <span class="draft">Draft:</span> {snippet(draft)}
       </>
     );
   if (!last) return <>No messages yet</>;
@@ -173,7 +177,7 @@ function Last({ conversation, me, draft, isCurrent }: { conversation: Conversati
           <bdi>{fullnameOf(last.sender_username)}</bdi>:{" "}
         </>
       )}
-      <span dir="auto">{last.deleted ? "Message deleted" : snippet(last.content)}</span>
+      {last.deleted ? "Message deleted" : snippet(last.content)}
     </>
   );
 }
