@@ -50,7 +50,6 @@ macro_rules! forget_reactions {
         )
     };
 }
-pub(crate) use forget_reactions;
 
 impl Change for DeleteMessage {
     const TYPE: &'static str = "delete_message";

@@ -165,7 +165,7 @@ impl MemberEvent for SendMessage {
         );
         let mut statements = vec![insert, raise_rev];
         // Find out why the message was not stored.
-        statements.push(guard.statement_with_silence(ctx).as_reason());
+        statements.push(guard.statement_with_silence(ctx).into_reason());
         if self.has_reasons(ctx) {
             let stored = Statement::new(
                 concat!(
@@ -177,7 +177,7 @@ impl MemberEvent for SendMessage {
                 ),
                 [conversation_id.into(), ctx.user_id.into(), key],
             );
-            statements.push(stored.as_reason());
+            statements.push(stored.into_reason());
         }
         // Last, because after it changes() says something else.
         if candidates.is_some() {

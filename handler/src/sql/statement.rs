@@ -34,7 +34,7 @@ impl Statement {
     }
 
     /// Says that the statement only finds out why the operation's first one returned no row.
-    pub(crate) fn as_reason(self) -> Self {
+    pub(crate) fn into_reason(self) -> Self {
         Statement {
             is_reason: true,
             ..self

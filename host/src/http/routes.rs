@@ -54,6 +54,7 @@ fn rows() -> Vec<Route> {
         Route::new(GET,    "/app.css",            Reads,        None,               Text, open(page::file)),
         Route::new(GET,    "/sw.js",              Reads,        None,               Text, open(page::file)),
         Route::new(GET,    "/app.webmanifest",    Reads,        None,               Text, open(page::file)),
+        Route::new(GET,    "/licences.txt",       Reads,        None,               Text, open(page::file)),
         Route::new(GET,    "/icon.svg",           Reads,        None,               Text, open(page::file)),
         Route::new(GET,    "/icon-192.png",       Reads,        None,               Text, open(page::file)),
         Route::new(GET,    "/icon-512.png",       Reads,        None,               Text, open(page::file)),

@@ -65,7 +65,11 @@ async fn a_report_is_settled_beside_a_running_server() {
     }
     assert_eq!(mallory.closed().await, (1008, "session ended".into()));
     let body = json!({ "username": "mallory", "password": PASSWORD }).to_string();
-    let login = async || host.http("POST", "/auth/login", &[], &body).await.status;
+    let login = async || {
+        host.http("POST", "/auth/login", &[], body.clone())
+            .await
+            .status
+    };
     assert_eq!(login().await, 403);
     // No push has told alice, but a sync does, and so does the next change.
     let sync = json!({ "type": "sync", "revs": { conversation.to_string(): rev } });
