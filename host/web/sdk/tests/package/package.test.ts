@@ -27,13 +27,13 @@ interface Manifest {
 
 const manifest = JSON.parse(readFileSync("package.json", "utf8")) as Manifest;
 
-async function bundle(contents: string): Promise<string> {
+async function bundle(contents: string, format: "esm" | "iife" = "esm"): Promise<string> {
   const { outputFiles } = await build({
     stdin: { contents, resolveDir: process.cwd() },
     bundle: true,
     minify: true,
     write: false,
-    format: "esm",
+    format,
     external: ["react", "node:*"],
   });
   return outputFiles[0]?.text ?? "";
@@ -58,7 +58,7 @@ test("what is not used is left out", async () => {
 
 test("an import touches nothing", async () => {
   for (const name of ["index", "account", "contacts", "indexeddb", "storage"]) {
-    const script = await bundle(`import * as all from "./dist/${name}.js"; globalThis.names = Object.keys(all)`);
+    const script = await bundle(`import * as all from "./dist/${name}.js"; globalThis.names = Object.keys(all)`, "iife");
     // No document, no timers, no WebSocket, no console.
     const context = createContext({});
     runInContext(script, context);
