@@ -1,5 +1,5 @@
 // Runs tests: `node test.mjs [unit | real | browser] [parts of names of files]`. `unit` needs nothing else;
-// `real` needs the program `chatapp` (target/debug/chatapp, or CHATAPP), and `browser` Chromium too.
+// ONLY chooses tests by a part of their names. `real` needs the program `chatapp` (target/debug/chatapp, or CHATAPP), and `browser` Chromium too.
 import { spawnSync } from "node:child_process";
 import { readdirSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -32,5 +32,6 @@ await build({
 const tests = due.map((name) => join(outdir, name.replace(/\.tsx?$/, ".mjs")));
 // What a failed test leaves open does not keep this running.
 const options = ["--enable-source-maps", "--test", "--test-force-exit", "--test-timeout=600000"];
+if (process.env.ONLY !== undefined) options.push(`--test-name-pattern=${process.env.ONLY}`);
 const { status } = spawnSync(process.execPath, [...options, ...tests], { stdio: "inherit" });
 process.exit(status ?? 1);
