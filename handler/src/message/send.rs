@@ -106,8 +106,7 @@ impl MemberEvent for SendMessage {
                     " from conversations c
                      where c.id = ?2
                          and exists (select 1 from members where conversation_id = ?2 and user_id = ?1)",
-                    $guard,
-                    " returning id, rev"
+                    $guard
                 )
             };
         }
@@ -143,21 +142,28 @@ impl MemberEvent for SendMessage {
             let more = [names.as_str().into(), ALL_MEMBERS_MAX.into()];
             insert.parameters.extend(more);
         }
-        /// changes() is 1 if the previous statement has stored the message, and 0 if not.
-        macro_rules! raise_rev {
-            () => {
-                "update conversations set rev = rev + 1, activity = last_insert_rowid()
-                 where id = ?1 and changes() = 1"
-            };
-        }
+        // changes() is 1 if the previous statement has stored the message, and 0 if not.
         let raise_rev = Statement::new(
+            "update conversations set rev = rev + 1, activity = last_insert_rowid()
+             where id = ?1 and changes() = 1",
+            [conversation_id.into()],
+        );
+        // With "returning" instead, both statements would make a temporary table for their one row,
+        // and cost three times as much.
+        let stored = Statement::new(
             match ctx.is_shared() {
-                true => concat!(raise_rev!(), " returning ", members_rev!("id")),
-                false => raise_rev!(),
+                true => concat!(
+                    "select activity, rev, ",
+                    members_rev!("id"),
+                    " from conversations where id = ?1 and changes() = 1"
+                ),
+                false => {
+                    "select activity, rev, 0 from conversations where id = ?1 and changes() = 1"
+                }
             },
             [conversation_id.into()],
         );
-        let mut statements = vec![insert, raise_rev];
+        let mut statements = vec![insert, raise_rev, stored];
         // Find out why the message was not stored.
         if self.has_reasons(ctx) {
             statements.push(guard.statement(ctx));
@@ -197,20 +203,22 @@ impl MemberEvent for SendMessage {
         out: &mut Outbox,
     ) -> Result<Reply, Error> {
         let conversation_id = guard.conversation_id;
-        let (reasons, stored) = match self.has_reasons(ctx) {
-            true => (rows.get(2..4), rows.get(4)),
-            false => (None, rows.get(2)),
+        let (reasons, message) = match self.has_reasons(ctx) {
+            true => (rows.get(3..5), rows.get(5)),
+            false => (None, rows.get(3)),
         };
-        let (message, to) = match (rows[0].first(), reasons) {
+        let (message, to) = match (rows[2].first(), reasons) {
             (Some(row), _) => {
                 let mut columns = row.columns();
-                let message = match stored.and_then(Rows::first) {
+                let (id, rev, members_rev) =
+                    (columns.integer(), columns.integer(), columns.integer());
+                let message = match message.and_then(Rows::first) {
                     // The database knows whom it mentions.
                     Some(row) => Message::read(&mut row.columns()),
                     None => Message {
-                        id: columns.integer(),
+                        id,
                         conversation_id,
-                        rev: columns.integer(),
+                        rev,
                         reply_id: self.reply_id,
                         sent_at: ctx.now,
                         sender_username: (&*ctx.username).into(),
@@ -219,7 +227,6 @@ impl MemberEvent for SendMessage {
                         details: None,
                     },
                 };
-                let members_rev = rows[1].first().map_or(0, |row| row.columns().integer());
                 let id = conversation_id;
                 (message, Audience::Conversation { id, members_rev })
             }
