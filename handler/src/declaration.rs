@@ -1,5 +1,6 @@
 //! What an event declares, once, for everything that must hold for all events.
 
+use crate::data::{Data, DataType};
 use crate::error::Error;
 use crate::field::{Field, Kind};
 use crate::fields::Fields;
@@ -14,6 +15,8 @@ pub trait Declared: Operation<Output = Reply> + Sized + 'static {
     /// Its fields besides `type` and `ref`, in the order in which PROTOCOL.md names them.
     const FIELDS: &'static [Field];
     const WHO: Who = Who::User;
+    /// The `data` of its reply.
+    type Data: Data;
 
     /// Reads the fields. `fields` contains only the fields that `FIELDS` declares.
     fn read(fields: &Fields) -> Result<Self, Error>;
@@ -35,9 +38,31 @@ pub struct Declaration {
     pub kind: &'static str,
     pub fields: &'static [Field],
     pub who: Who,
+    /// The `data` of its reply.
+    pub data: DataType,
     /// Few events do, and all others need not look for it.
     lists_users: bool,
     read: fn(&Fields) -> Result<EventOperation, Error>,
+}
+
+/// A push of the protocol, as an entry of the list of pushes.
+pub struct Push {
+    pub kind: &'static str,
+    pub data: DataType,
+}
+
+impl Push {
+    pub(crate) const fn of<D: Data>(kind: &'static str) -> Self {
+        Push {
+            kind,
+            data: DataType::of::<D>(),
+        }
+    }
+
+    /// The push with which others hear of an event: its data is that of the reply.
+    pub(crate) const fn of_event<E: Declared>() -> Self {
+        Push::of::<E::Data>(E::TYPE)
+    }
 }
 
 /// Any operation that answers an event.
@@ -49,6 +74,7 @@ impl Declaration {
             kind: E::TYPE,
             fields: E::FIELDS,
             who: E::WHO,
+            data: DataType::of::<E::Data>(),
             lists_users: const {
                 let mut index = 0;
                 let mut found = false;

@@ -29,6 +29,19 @@ pub enum Error {
 }
 
 impl Error {
+    /// All codes.
+    pub const CODES: [&str; 9] = [
+        "invalid",
+        "unauthorized",
+        "forbidden",
+        "not_found",
+        "conflict",
+        "too_large",
+        "rate_limited",
+        "unavailable",
+        "internal",
+    ];
+
     /// The code for programs, as listed in PROTOCOL.md.
     pub fn code(&self) -> &'static str {
         match self {

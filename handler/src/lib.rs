@@ -8,10 +8,12 @@
 //! | To find | look in |
 //! |---|---|
 //! | an event | its file, by its name: `message/send.rs`; [`EVENTS`] lists them |
-//! | how an event is read, and what it declares | `events.rs`, `declaration.rs`, `fields.rs`, `field.rs` |
+//! | how an event is read, and what it declares | `events.rs`, `declaration.rs`, `fields.rs`, `field.rs`, `data.rs` |
 //! | who may do what in a conversation | `member.rs`, `role.rs` |
 //! | what leaves | `reply.rs`, `outbox.rs`, `error.rs` |
 //! | accounts and login tokens | `account/` |
+//! | reports and bans | `moderation/` |
+//! | what is searched for, and the index of all words | `message/search.rs`, `search/` |
 //! | who is online, and the hosts over one database | `presence.rs`, `cluster/` |
 //! | statements, rows and the schema | `sql/` |
 
@@ -19,6 +21,7 @@ pub mod account;
 mod answer_budget;
 pub mod cluster;
 pub mod conversation;
+mod data;
 mod declaration;
 mod error;
 mod events;
@@ -26,28 +29,31 @@ mod field;
 mod fields;
 mod member;
 pub mod message;
+pub mod moderation;
 mod operation;
 mod outbox;
 mod ping;
 pub mod presence;
 mod reply;
 mod role;
+pub mod search;
 mod sql;
 pub mod sync;
 pub mod user;
 
 pub use answer_budget::{ANSWER_BYTES_MAX, SMALL_ANSWER_BYTES_MAX};
-pub use declaration::{Declaration, EventOperation, Who};
+pub use data::{Data, DataType};
+pub use declaration::{Declaration, EventOperation, Push, Who};
 pub use error::Error;
-pub use events::{EVENTS, Event, REF_CHARS_MAX};
+pub use events::{EVENTS, Event, PUSHES, REF_CHARS_MAX};
 pub use field::{Field, Kind, Length, Presence, Unit};
 pub use operation::{Access, Context, Operation, RequestId};
 pub use outbox::{Audience, MembersChange, Outbox, Output};
 pub use reply::{Envelope, Reply};
 pub use role::Role;
 pub use sql::{
-    Columns, Row, Rows, Statement, literal, render, run, run_batch, run_script, schema,
-    text_literal,
+    Columns, Row, Rows, Statement, is_left_out, literal, render, run, run_batch, run_script,
+    schema, text_literal,
 };
 
 /// Runs one operation on a local database, in a transaction of its own. The database must be
@@ -99,8 +105,11 @@ async fn run_all(
     statements: Vec<Statement>,
 ) -> Result<Vec<Rows>, libsql::Error> {
     let mut results = Vec::with_capacity(statements.len());
-    for Statement { sql, parameters } in statements {
-        results.push(run(&mut db.prepare(sql).await?, parameters).await?);
+    for statement in statements {
+        results.push(match is_left_out(&statement, &results) {
+            true => Rows::default(),
+            false => run(&mut db.prepare(statement.sql).await?, statement.parameters).await?,
+        });
     }
     db.execute_batch("commit").await?;
     Ok(results)

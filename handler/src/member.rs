@@ -2,6 +2,7 @@
 
 use crate::answer_budget::{ANSWER_BYTES_MAX, NAMES_ANSWER_BYTES_MAX, SMALL_ANSWER_BYTES_MAX};
 use crate::conversation::members_rev;
+use crate::data::Data;
 use crate::declaration::{Declared, Who};
 use crate::error::Error;
 use crate::field::{Field, Kind};
@@ -46,11 +47,19 @@ macro_rules! may_change {
 }
 pub(crate) use may_change;
 
+/// The error for a message to a direct conversation in which one of the two has blocked the other. It
+/// does not say who.
+pub(crate) fn silent() -> Error {
+    Error::Forbidden("no messages can be sent in this conversation now".into())
+}
+
 /// An event that only a member of the conversation may send.
 pub trait MemberEvent: Send + Sync + Sized + 'static {
     const TYPE: &'static str;
     /// The first field names the conversation.
     const FIELDS: &'static [Field];
+    /// The `data` of its reply.
+    type Data: Data;
     /// The least role that the caller must have.
     const LEAST: Role = Role::Member;
     /// Whether it changes the conversation's name, members or roles. Direct conversations refuse
@@ -110,6 +119,7 @@ impl<E: MemberEvent> Declared for ByMember<E> {
     const TYPE: &'static str = E::TYPE;
     const FIELDS: &'static [Field] = E::FIELDS;
     const WHO: Who = Who::Member(E::LEAST);
+    type Data = E::Data;
 
     fn read(fields: &Fields) -> Result<Self, Error> {
         Ok(ByMember {
@@ -179,6 +189,20 @@ impl Guard {
             changes_group: false,
             stranger,
         }
+    }
+
+    /// Like `statement`, to find out why a message was not stored: the row also has the
+    /// conversation's `is_silent`.
+    pub fn statement_with_silence(&self, ctx: &Context) -> Statement {
+        Statement::new(
+            concat!(
+                "select 0, ",
+                members_rev!("?1"),
+                ", c.is_silent from members mb join conversations c on c.id = mb.conversation_id
+                 where mb.conversation_id = ?1 and mb.user_id = ?2"
+            ),
+            [self.conversation_id.into(), ctx.user_id.into()],
+        )
     }
 
     /// Returns one row if the caller is a member, and none otherwise: the role and, if other hosts
@@ -253,6 +277,20 @@ impl Guard {
             let (_role, _is_direct) = (columns.integer(), columns.flag());
             columns.flag()
         })
+    }
+
+    /// Fails with `Forbidden` if the conversation takes no messages, from the rows of
+    /// `statement_with_silence`.
+    pub fn check_silence(rows: &Rows) -> Result<(), Error> {
+        let is_silent = rows.first().is_some_and(|row| {
+            let mut columns = row.columns();
+            let (_role, _members_rev) = (columns.integer(), columns.integer());
+            columns.flag()
+        });
+        match is_silent {
+            true => Err(silent()),
+            false => Ok(()),
+        }
     }
 
     pub fn stranger(&self, ctx: &Context) -> Error {

@@ -1,5 +1,7 @@
 //! `ping`: answered without the database.
 
+use serde::Serialize;
+
 use crate::answer_budget::SMALL_ANSWER_BYTES_MAX;
 use crate::declaration::Declared;
 use crate::error::Error;
@@ -10,12 +12,21 @@ use crate::outbox::Outbox;
 use crate::reply::Reply;
 use crate::sql::{Rows, Statement};
 
-/// `ping` → `"pong"`.
+/// `ping` → [`Pong`].
 pub struct Ping;
+
+/// Always the same text.
+#[derive(Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum Pong {
+    #[serde(rename = "pong")]
+    Pong,
+}
 
 impl Declared for Ping {
     const TYPE: &'static str = "ping";
     const FIELDS: &'static [Field] = &[];
+    type Data = Pong;
 
     fn read(_: &Fields) -> Result<Self, Error> {
         Ok(Ping)
@@ -38,6 +49,6 @@ impl Operation for Ping {
     }
 
     fn conclude(&self, _: &Context, _: &[Rows], _: &mut Outbox) -> Result<Reply, Error> {
-        Ok(Reply::of(&"pong"))
+        Ok(Reply::of(&Pong::Pong))
     }
 }

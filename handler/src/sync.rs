@@ -39,7 +39,7 @@ const LIMIT: Field = Field::optional(
 );
 const EPOCH: Field = Field::optional("epoch", Kind::Text(Length::characters(0, EPOCH_CHARS_MAX)));
 
-/// `sync {revs: {"<conversation id>": rev}, limit?, epoch?}` → [`Answer`].
+/// `sync {revs: {"<conversation id>": rev}, limit?, epoch?}` → [`Synced`].
 ///
 /// The answer has each of the caller's conversations whose rev is higher than the given one: the
 /// conversation, `read_id`, `unread` and, in rev order, the messages that changed since. For a
@@ -56,21 +56,36 @@ pub struct Sync {
     epoch: Option<String>,
 }
 
+/// What a client has missed. As a push, it only tells the client that it may have missed something
+/// and should ask.
 #[derive(Serialize)]
-struct Answer<'a> {
-    conversations: Vec<Changed<'a>>,
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Synced<'a> {
+    conversations: Vec<ChangedConversation<'a>>,
+    /// The conversations of the request's `revs` that the caller is not in.
     left: Vec<i64>,
+    /// Whether there is more: the client applies this answer and asks again.
     more: bool,
+    /// In the answer if it was in the request. It changes when a backup is restored, because ids and
+    /// revs may then be assigned anew.
     #[serde(skip_serializing_if = "Option::is_none")]
     epoch: Option<String>,
 }
 
+/// A conversation that has changed. Its `rev` is the one that the client has after it has taken the
+/// answer in.
 #[derive(Serialize)]
-struct Changed<'a> {
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ChangedConversation<'a> {
     #[serde(flatten)]
     conversation: Conversation<'a>,
+    /// The id of the message up to which the caller has read; 0 if there is none.
     read_id: i64,
+    /// The number of messages of others after `read_id` that are not deleted. `UNREAD_MAX` stands
+    /// for itself and every higher number.
     unread: i64,
+    /// The messages that have changed, in the order of their revs, in their present state.
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<Message>"))]
     messages: Vec<Box<RawValue>>,
 }
 
@@ -83,6 +98,7 @@ pub fn hint() -> String {
 impl Declared for Sync {
     const TYPE: &'static str = "sync";
     const FIELDS: &'static [Field] = &[REVS, LIMIT, EPOCH];
+    type Data = Synced<'static>;
 
     fn read(fields: &Fields) -> Result<Self, Error> {
         let revs = fields.raw(REVS.name).unwrap_or("{}");
@@ -259,7 +275,7 @@ impl Operation for Sync {
         let message = |row| Message::read(&mut Row::columns(row));
         let mut messages = messages.0.iter().map(message).peekable();
         let mut budget = AnswerBudget::new(self.limit);
-        let mut answer = Answer {
+        let mut answer = Synced {
             conversations: Vec::new(),
             left: left.integers(),
             more: conversations
@@ -278,7 +294,7 @@ impl Operation for Sync {
             let (usernames, roles_of): (Vec<String>, Vec<Role>) =
                 members.map(|(_, username, role)| (username, role)).unzip();
             let names = || usernames.iter().map(String::as_str);
-            let mut changed = Changed {
+            let mut changed = ChangedConversation {
                 conversation: Conversation {
                     id,
                     name: columns.str(),

@@ -18,18 +18,22 @@ use crate::outbox::{Outbox, Output};
 use crate::reply::{Reply, json};
 use crate::role::Role;
 use crate::sql::{Row, Rows, Statement};
+use crate::user::{Refusal, refusal};
 
-/// `add_members {conversation_id, members}` → [`Added`], sent to every member, also to the new
+/// `add_members {conversation_id, members}` → [`AddedMembers`], sent to every member, also to the new
 /// ones. Those who are members already are left out.
 pub struct AddMembers {
     /// Each once.
     usernames: Vec<String>,
 }
 
+/// The conversation, and who is new in it.
 #[derive(Serialize)]
-struct Added<'a> {
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct AddedMembers<'a> {
     #[serde(flatten)]
     conversation: &'a Conversation<'a>,
+    /// The usernames of the new members.
     added: Vec<&'a str>,
 }
 
@@ -62,16 +66,22 @@ macro_rules! newcomers {
     };
 }
 
-/// Whether the user `u` is in the `?4` conversations that one may be in.
-macro_rules! is_full {
+/// Whether the user `u` is in the `?4` conversations that one may be in, or the caller `?2` cannot
+/// put the user into one.
+macro_rules! is_refused {
     () => {
-        "exists (select 1 from members where user_id = u.id limit 1 offset ?4 - 1)"
+        concat!(
+            "(",
+            refusal!("?2"),
+            " > 0 or exists (select 1 from members where user_id = u.id limit 1 offset ?4 - 1))"
+        )
     };
 }
 
 impl MemberEvent for AddMembers {
     const TYPE: &'static str = "add_members";
     const FIELDS: &'static [Field] = &[CONVERSATION_ID, MEMBERS];
+    type Data = AddedMembers<'static>;
     const LEAST: Role = Role::Admin;
     const CHANGES_GROUP: bool = true;
     const ACCESS: Access = Access::Write;
@@ -108,7 +118,7 @@ impl MemberEvent for AddMembers {
                       and not exists (select 1 ",
                     newcomers!(),
                     " and ",
-                    is_full!(),
+                    is_refused!(),
                     ") and (select member_count from conversations where id = ?1) + (select count(*) ",
                     newcomers!(),
                     ") <= ?5
@@ -127,12 +137,14 @@ impl MemberEvent for AddMembers {
             // Finds out why nobody was added. changes() is 0 then.
             Statement::new(
                 concat!(
-                    "select cast(u.username as blob) ",
+                    "select cast(u.username as blob), ",
+                    refusal!("?2"),
+                    " ",
                     newcomers!(),
                     " and changes() = 0 and ",
                     may_change!("?1", 1),
                     " and ",
-                    is_full!(),
+                    is_refused!(),
                     " order by key limit 1"
                 ),
                 [
@@ -171,16 +183,20 @@ impl MemberEvent for AddMembers {
             return Err(no_such_user(unknown.next().map_or("", String::as_str)));
         }
         if !is_changed && !added.is_empty() {
-            let full = rows[5].texts();
-            let full = full
-                .first()
-                .map(|username| too_many_conversations(username));
-            return Err(full.unwrap_or_else(too_many_members));
+            let refused = rows[5].first().map(|row| {
+                let mut columns = row.columns();
+                let username = columns.text();
+                match Refusal::of(columns.integer()) {
+                    Some(refusal) => refusal.error(&username),
+                    None => too_many_conversations(&username),
+                }
+            });
+            return Err(refused.unwrap_or_else(too_many_members));
         }
         if is_changed {
             out.push(Output::Join(state.members_change(ids)));
         }
-        let added = Added {
+        let added = AddedMembers {
             conversation: &state.conversation,
             added,
         };

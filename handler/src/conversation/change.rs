@@ -4,6 +4,8 @@
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+#[cfg(feature = "schema")]
+use crate::conversation::roles_schema;
 use crate::conversation::{Conversation, raw};
 use crate::error::Error;
 use crate::member::Guard;
@@ -169,24 +171,28 @@ impl<'a> State<'a> {
 
 /// Somebody is no longer a member.
 #[derive(Serialize)]
-pub(super) struct Left<'a> {
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct MemberLeft<'a> {
     conversation_id: i64,
+    /// Who has left or was removed.
     username: &'a str,
+    /// The conversation's rev after the change.
     rev: i64,
     /// The roles after the change: the last owner leaves the ownership to somebody.
+    #[cfg_attr(feature = "schema", schemars(schema_with = "roles_schema"))]
     roles: &'a RawValue,
 }
 
-impl Left<'_> {
+impl MemberLeft<'_> {
     /// Tells the devices of the one who left, as the last they hear, and the other members. Returns
     /// the data.
-    pub fn tell(
+    pub(super) fn tell(
         kind: &'static str,
         (user_id, username): (i64, &str),
         state: &State,
         out: &mut Outbox,
     ) -> String {
-        let data = json(&Left {
+        let data = json(&MemberLeft {
             conversation_id: state.conversation.id,
             username,
             rev: state.conversation.rev,

@@ -20,11 +20,13 @@ use crate::user::{Profile, profile_columns};
 
 const ID: Field = Field::required("id", Kind::Conversation).wrong("id is required as int");
 
-/// `get_conversation_info {id}` → [`Info`].
+/// `get_conversation_info {id}` → [`ConversationInfo`].
 pub struct GetConversationInfo;
 
+/// A conversation with all its members.
 #[derive(Serialize)]
-struct Info<'a> {
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ConversationInfo<'a> {
     #[serde(flatten)]
     conversation: Conversation<'a>,
     /// The id of the last message that each member has read, by username, if the conversation has
@@ -60,6 +62,7 @@ impl Member {
 impl MemberEvent for GetConversationInfo {
     const TYPE: &'static str = "get_conversation_info";
     const FIELDS: &'static [Field] = &[ID];
+    type Data = ConversationInfo<'static>;
     const ACCESS: Access = Access::Read;
 
     fn read(_: &Fields) -> Result<Self, Error> {
@@ -77,7 +80,7 @@ impl MemberEvent for GetConversationInfo {
             Statement::new(
                 concat!(
                     "select mb.role, mb.read_id, ",
-                    profile_columns!(),
+                    profile_columns!("?2"),
                     " from members mb join users u on u.id = mb.user_id
                      where mb.conversation_id = ?1
                          and exists (select 1 from members where conversation_id = ?1 and user_id = ?2)
@@ -103,7 +106,7 @@ impl MemberEvent for GetConversationInfo {
         let members: Vec<Member> = rows[2].0.iter().map(Member::read).collect();
         let count = members.len() as i64;
         let mut columns = row.columns();
-        Ok(Reply::of(&Info {
+        Ok(Reply::of(&ConversationInfo {
             conversation: Conversation {
                 id,
                 name: columns.str(),

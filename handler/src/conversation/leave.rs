@@ -1,6 +1,8 @@
 //! `leave_conversation`.
 
-use crate::conversation::change::{Left, Members, State, note_members_change, raise_rev, state};
+use crate::conversation::change::{
+    MemberLeft, Members, State, note_members_change, raise_rev, state,
+};
 use crate::error::Error;
 use crate::field::Field;
 use crate::fields::Fields;
@@ -10,7 +12,7 @@ use crate::outbox::Outbox;
 use crate::reply::Reply;
 use crate::sql::{Rows, Statement};
 
-/// `leave_conversation {conversation_id}` → [`Left`], sent to every member and to the caller's
+/// `leave_conversation {conversation_id}` → [`MemberLeft`], sent to every member and to the caller's
 /// other devices. If the last owner leaves, the longest-standing admin becomes owner or, if there
 /// is none, the longest-standing member. A conversation that its last member has left keeps its
 /// messages, but nobody can see them.
@@ -19,6 +21,7 @@ pub struct LeaveConversation;
 impl MemberEvent for LeaveConversation {
     const TYPE: &'static str = "leave_conversation";
     const FIELDS: &'static [Field] = &[CONVERSATION_ID];
+    type Data = MemberLeft<'static>;
     const CHANGES_GROUP: bool = true;
     const ACCESS: Access = Access::Write;
 
@@ -64,6 +67,6 @@ impl MemberEvent for LeaveConversation {
     ) -> Result<Reply, Error> {
         let state = State::of(&rows[5])?;
         let left = (ctx.user_id, &*ctx.username);
-        Ok(Reply(Left::tell(Self::TYPE, left, &state, out)))
+        Ok(Reply(MemberLeft::tell(Self::TYPE, left, &state, out)))
     }
 }

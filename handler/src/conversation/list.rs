@@ -19,12 +19,14 @@ use crate::operation::{Access, Context, Operation};
 use crate::outbox::Outbox;
 use crate::reply::{Reply, json};
 use crate::sql::{Columns, Rows, Statement};
+#[cfg(feature = "schema")]
+use crate::user::Profile;
 use crate::user::profile_json;
 
 /// The most conversations in one answer to a request with a `limit`.
 pub const PAGE_CONVERSATIONS_MAX: i64 = 1_000;
 /// The most members that are listed, so that a list can be drawn without further requests.
-const LISTED_MEMBERS_MAX: i64 = 10;
+const LISTED_USERNAMES_MAX: i64 = 10;
 /// The most bytes of JSON in an answer to a request without a `limit`.
 pub const CONVERSATIONS_BYTES_MAX: usize = 16 * 1024 * 1024;
 
@@ -38,7 +40,7 @@ const LIMIT: Field = Field::optional(
 const BEFORE: Field =
     Field::optional("before", Kind::Conversation).wrong("expected before as integer");
 
-/// `get_conversations {limit?, before?}` → a list of [`Listed`], the most recently active first: by
+/// `get_conversations {limit?, before?}` → a list of [`ListedConversation`], the most recently active first: by
 /// the latest message or, before there is one, by creation. `before` is the id of the last
 /// conversation of the previous page. With a `limit`, the answer has fewer conversations if more
 /// would exceed `ANSWER_BYTES_MAX`; the page after the last one is empty.
@@ -47,34 +49,42 @@ pub struct GetConversations {
     before: Option<i64>,
 }
 
-/// `unread` counts the messages of others after `read_id` that are not deleted, up to `UNREAD_MAX`;
-/// `mentions` those of them that mention the caller. `members` are the usernames, in any order, if
-/// there are at most `LISTED_MEMBERS_MAX`, and `profile` is that of the other member of a direct
-/// conversation.
+/// A conversation in the list of the caller's conversations.
 #[derive(Serialize)]
-struct Listed<'a> {
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ListedConversation<'a> {
     id: i64,
     name: Cow<'a, str>,
+    /// The number of lasting changes in it.
     rev: i64,
+    /// Whether it is the one conversation of two users, which cannot be changed.
     direct: bool,
     member_count: i64,
+    /// The usernames, in any order, if there are at most `LISTED_USERNAMES_MAX`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<Vec<String>>"))]
     members: Option<Box<RawValue>>,
+    /// The profile of the other member of a direct conversation.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<Profile>"))]
     profile: Option<Box<RawValue>>,
+    /// The id of the message up to which the caller has read; 0 if there is none.
     read_id: i64,
+    /// The number of messages of others after `read_id` that are not deleted. `UNREAD_MAX` stands
+    /// for itself and every higher number.
     unread: i64,
+    /// How many of these mention the caller.
     mentions: i64,
     last_message: Option<Message<'a>>,
 }
 
-impl<'a> Listed<'a> {
+impl<'a> ListedConversation<'a> {
     /// Returns `None` if the contents up to and including this conversation's exceed the allowed
     /// bytes.
     fn read(mut columns: Columns<'a>) -> Option<Self> {
         let is_beyond = columns.flag();
         let has_message = columns.flag();
-        (!is_beyond).then(|| Listed {
+        (!is_beyond).then(|| ListedConversation {
             id: columns.integer(),
             name: columns.str(),
             rev: columns.integer(),
@@ -93,6 +103,7 @@ impl<'a> Listed<'a> {
 impl Declared for GetConversations {
     const TYPE: &'static str = "get_conversations";
     const FIELDS: &'static [Field] = &[LIMIT, BEFORE];
+    type Data = Vec<ListedConversation<'static>>;
 
     fn read(fields: &Fields) -> Result<Self, Error> {
         Ok(GetConversations {
@@ -154,7 +165,7 @@ impl Operation for GetConversations {
                          where mb.conversation_id = page.id) end,
                      case when page.direct is not null then (
                          select ",
-                profile_json!("other"),
+                profile_json!("other", "?1"),
                 " from users other where other.id = (
                              select user_id from members where conversation_id = page.id and user_id <> ?1)) end",
                 ", page.read_id, ",
@@ -174,7 +185,7 @@ impl Operation for GetConversations {
                 self.limit.unwrap_or(-1).into(),
                 (self.bytes_max() as i64).into(),
                 UNREAD_MAX.into(),
-                LISTED_MEMBERS_MAX.into(),
+                LISTED_USERNAMES_MAX.into(),
             ],
         );
         let mut statements = vec![page];
@@ -187,7 +198,7 @@ impl Operation for GetConversations {
             guard.check(&rows[1], ctx)?;
         }
         let listed = rows[0].0.iter();
-        let listed = listed.map_while(|row| Some(json(&Listed::read(row.columns())?)));
+        let listed = listed.map_while(|row| Some(json(&ListedConversation::read(row.columns())?)));
         let mut budget = AnswerBudget::new(i64::MAX);
         // The answer may be large, so no second copy of it is made.
         let (mut answer, mut count) = (String::from("["), 0);

@@ -122,20 +122,32 @@ pub(crate) fn members(fields: &Fields, max: usize) -> Result<Vec<String>, Error>
 
 /// A conversation.
 #[derive(Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Conversation<'a> {
     pub id: i64,
     pub name: Cow<'a, str>,
+    /// The number of lasting changes in it.
     pub rev: i64,
     /// Whether it is the one conversation of two users, which cannot be changed.
     pub direct: bool,
-    /// Unix seconds; `None` for a conversation from before this was stored.
+    /// Unix seconds; `null` for a conversation from before this was stored.
     pub created_at: Option<i64>,
     /// A list of usernames, in the order in which they joined. Left out when a large conversation
     /// has changed.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<Vec<String>>"))]
     pub members: Option<Box<RawValue>>,
-    /// An object from the usernames of owners and admins to `"owner"` or `"admin"`.
+    /// For the usernames of owners and admins: `"owner"` or `"admin"`.
+    #[cfg_attr(feature = "schema", schemars(schema_with = "roles_schema"))]
     pub roles: Box<RawValue>,
+}
+
+#[cfg(feature = "schema")]
+fn roles_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "object",
+        "additionalProperties": { "enum": ["owner", "admin"] },
+    })
 }
 
 /// An object of the roles of these members. Those who are only members are not in it.

@@ -1,6 +1,8 @@
 //! `remove_member`.
 
-use crate::conversation::change::{Left, Members, State, note_members_change, raise_rev, state};
+use crate::conversation::change::{
+    MemberLeft, Members, State, note_members_change, raise_rev, state,
+};
 use crate::conversation::no_such_member;
 use crate::error::Error;
 use crate::field::{Field, Kind};
@@ -14,7 +16,7 @@ use crate::sql::{Rows, Statement};
 
 const USERNAME: Field = Field::required("username", Kind::Member);
 
-/// `remove_member {conversation_id, username}` → [`Left`], sent to every member and to the one who
+/// `remove_member {conversation_id, username}` → [`MemberLeft`], sent to every member and to the one who
 /// was removed. An admin cannot remove an owner.
 pub struct RemoveMember {
     username: String,
@@ -23,6 +25,7 @@ pub struct RemoveMember {
 impl MemberEvent for RemoveMember {
     const TYPE: &'static str = "remove_member";
     const FIELDS: &'static [Field] = &[CONVERSATION_ID, USERNAME];
+    type Data = MemberLeft<'static>;
     const LEAST: Role = Role::Admin;
     const CHANGES_GROUP: bool = true;
     const ACCESS: Access = Access::Write;
@@ -84,6 +87,6 @@ impl MemberEvent for RemoveMember {
             });
         }
         let left = (user_id, &*self.username);
-        Ok(Reply(Left::tell(Self::TYPE, left, &state, out)))
+        Ok(Reply(MemberLeft::tell(Self::TYPE, left, &state, out)))
     }
 }

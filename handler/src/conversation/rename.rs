@@ -1,5 +1,6 @@
 //! `rename_conversation`.
 
+use crate::conversation::Conversation;
 use crate::conversation::NAME_CHARS_MAX;
 use crate::conversation::change::{Members, State, raise_rev, state};
 use crate::error::Error;
@@ -16,8 +17,7 @@ const NAME: Field = Field::required("name", Kind::Text(Length::characters(1, NAM
     .wrong("name value expected as a non zero string")
     .too_large("name");
 
-/// `rename_conversation {conversation_id, name}` → the
-/// [`Conversation`](crate::conversation::Conversation), sent to every member.
+/// `rename_conversation {conversation_id, name}` → the [`Conversation`], sent to every member.
 pub struct RenameConversation {
     name: String,
 }
@@ -25,6 +25,7 @@ pub struct RenameConversation {
 impl MemberEvent for RenameConversation {
     const TYPE: &'static str = "rename_conversation";
     const FIELDS: &'static [Field] = &[CONVERSATION_ID, NAME];
+    type Data = Conversation<'static>;
     const LEAST: Role = Role::Admin;
     const CHANGES_GROUP: bool = true;
     const ACCESS: Access = Access::Write;

@@ -1,5 +1,6 @@
 //! `set_role`.
 
+use crate::conversation::Conversation;
 use crate::conversation::change::{Members, State, raise_rev, state};
 use crate::conversation::no_such_member;
 use crate::error::Error;
@@ -18,8 +19,7 @@ pub const OWNERS_AND_ADMINS_MAX: i64 = 100;
 const USERNAME: Field = Field::required("username", Kind::Member);
 const ROLE: Field = Field::required("role", Kind::Choice(Role::NAMES));
 
-/// `set_role {conversation_id, username, role}` → the
-/// [`Conversation`](crate::conversation::Conversation), sent to every member. The last owner cannot
+/// `set_role {conversation_id, username, role}` → the [`Conversation`], sent to every member. The last owner cannot
 /// become less.
 pub struct SetRole {
     username: String,
@@ -30,6 +30,7 @@ pub struct SetRole {
 impl MemberEvent for SetRole {
     const TYPE: &'static str = "set_role";
     const FIELDS: &'static [Field] = &[CONVERSATION_ID, USERNAME, ROLE];
+    type Data = Conversation<'static>;
     const LEAST: Role = Role::Owner;
     const CHANGES_GROUP: bool = true;
     const ACCESS: Access = Access::Write;

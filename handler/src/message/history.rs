@@ -25,12 +25,22 @@ const LIMIT: Field = Field::optional(
     },
 );
 
-/// `get_messages {conversation_id, before? | after?, limit?}`
-/// → `{conversation_id, messages, has_more}`, newest first: as many [`Message`]s as `limit` and
-/// `ANSWER_BYTES_MAX` allow, and at least one if there is any.
+/// `get_messages {conversation_id, before? | after?, limit?}` → a page of the [`History`]: as many
+/// messages as `limit` and `ANSWER_BYTES_MAX` allow, and at least one if there is any.
 pub struct GetMessages {
     bound: Bound,
     limit: i64,
+}
+
+/// Messages of a conversation.
+// They are serialised one by one.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct History<'a> {
+    pub conversation_id: i64,
+    /// The newest first.
+    pub messages: Vec<Message<'a>>,
+    /// Whether there are more in this direction.
+    pub has_more: bool,
 }
 
 enum Bound {
@@ -86,6 +96,7 @@ macro_rules! page {
 impl MemberEvent for GetMessages {
     const TYPE: &'static str = "get_messages";
     const FIELDS: &'static [Field] = &[CONVERSATION_ID, BEFORE, AFTER, LIMIT];
+    type Data = History<'static>;
     const ACCESS: Access = Access::Read;
 
     fn read(fields: &Fields) -> Result<Self, Error> {

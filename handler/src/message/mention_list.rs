@@ -23,16 +23,26 @@ const LIMIT: Field = Field::optional(
     },
 );
 
-/// `get_mentions {before?, limit?}` → `{messages, has_more}`, newest first: the [`Message`]s of
-/// others, in the caller's conversations, that mention the caller. `before` is a message's id.
+/// `get_mentions {before?, limit?}` → a page of the [`MentionList`]. `before` is a message's id.
 pub struct GetMentions {
     before: i64,
     limit: i64,
 }
 
+/// Messages of others, in the caller's conversations, that mention the caller.
+// They are serialised one by one.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct MentionList<'a> {
+    /// The newest first.
+    pub messages: Vec<Message<'a>>,
+    /// Whether there are older ones.
+    pub has_more: bool,
+}
+
 impl Declared for GetMentions {
     const TYPE: &'static str = "get_mentions";
     const FIELDS: &'static [Field] = &[BEFORE, LIMIT];
+    type Data = MentionList<'static>;
 
     fn read(fields: &Fields) -> Result<Self, Error> {
         Ok(GetMentions {

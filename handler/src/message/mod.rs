@@ -2,12 +2,16 @@
 
 pub mod change;
 pub mod delete;
+#[cfg(feature = "schema")]
+mod described;
 pub mod edit;
 pub mod history;
 pub mod mention;
 pub mod mention_list;
 pub mod react;
 pub mod read;
+pub mod report;
+pub mod search;
 pub mod send;
 pub mod typing;
 

@@ -16,7 +16,7 @@ use crate::sql::{Rows, Statement};
 /// The most members that a conversation may have for its members to see who has read what.
 pub const READ_RECEIPT_MEMBERS_MAX: i64 = 100;
 
-/// `mark_read {conversation_id, message_id}` → [`Read`]. The position only moves forward: for an
+/// `mark_read {conversation_id, message_id}` → [`ReadMark`]. The position only moves forward: for an
 /// older message, the answer is the position already stored. The change is sent to the caller's
 /// other sockets, and to all members if the conversation has at most `READ_RECEIPT_MEMBERS_MAX`
 /// members.
@@ -24,17 +24,20 @@ pub struct MarkRead {
     message_id: i64,
 }
 
-/// The user has read the messages up to `message_id`.
+/// How far a user has read.
 #[derive(Serialize)]
-struct Read<'a> {
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ReadMark<'a> {
     conversation_id: i64,
     username: &'a str,
+    /// The user has read the messages up to this one.
     message_id: i64,
 }
 
 impl MemberEvent for MarkRead {
     const TYPE: &'static str = "mark_read";
     const FIELDS: &'static [Field] = &[CONVERSATION_ID, MESSAGE_ID];
+    type Data = ReadMark<'static>;
     const ACCESS: Access = Access::Write;
 
     fn read(fields: &Fields) -> Result<Self, Error> {
@@ -91,7 +94,7 @@ impl MemberEvent for MarkRead {
         if !exists {
             return Err(no_such_message(self.message_id, conversation_id));
         }
-        let data = json(&Read {
+        let data = json(&ReadMark {
             conversation_id,
             username: &ctx.username,
             message_id: read_id,

@@ -37,24 +37,32 @@ const CLIENT_ID: Field = Field::optional(
 );
 
 /// `send_message {conversation_id, content, reply_id?, client_id?}` → the [`Message`], sent to
-/// every member. If the same `client_id` is sent again → a [`Duplicate`], sent only to the caller.
-/// It holds the message as it is now: others may have reacted to it, or deleted it.
+/// every member. If the same `client_id` is sent again → [`Sent`] with `duplicate`, sent only to the
+/// caller. It holds the message as it is now: others may have reacted to it, or deleted it.
 pub struct SendMessage {
     content: String,
     reply_id: Option<i64>,
     client_id: Option<String>,
 }
 
-/// The message that was already stored.
+/// The message that is stored.
+// A new message is serialised without this struct.
 #[derive(Serialize)]
-struct Duplicate<'a> {
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Sent<'a> {
     #[serde(flatten)]
     message: Message<'a>,
+    /// `true` if it was stored already: the same sender had sent the same `client_id` to the same
+    /// conversation. Otherwise left out.
+    #[cfg_attr(feature = "schema", schemars(skip_serializing_if = "std::ops::Not::not", extend("const" = true)))]
     duplicate: bool,
 }
 
+/// The number of the statement that returns a row if the message was stored.
+const STORED: usize = 2;
+
 impl SendMessage {
-    /// Whether there can be several reasons why the message is not stored.
+    /// Whether the message may be stored already, or answer one that does not exist.
     fn has_reasons(&self, ctx: &Context) -> bool {
         self.reply_id.is_some() || self.client_id.is_some() || ctx.is_repeat
     }
@@ -63,6 +71,7 @@ impl SendMessage {
 impl MemberEvent for SendMessage {
     const TYPE: &'static str = "send_message";
     const FIELDS: &'static [Field] = &[CONVERSATION_ID, CONTENT, REPLY_ID, CLIENT_ID];
+    type Data = Sent<'static>;
     const ACCESS: Access = Access::Write;
     /// If the message is stored, no other statement is needed.
     const IS_GUARDED_FIRST: bool = false;
@@ -104,7 +113,7 @@ impl MemberEvent for SendMessage {
                      select ?1, ?2, ?3, ?4, ?5, ?6, c.rev + 1",
                     $value,
                     " from conversations c
-                     where c.id = ?2
+                     where c.id = ?2 and c.is_silent = 0
                          and exists (select 1 from members where conversation_id = ?2 and user_id = ?1)",
                     $guard
                 )
@@ -165,9 +174,10 @@ impl MemberEvent for SendMessage {
         );
         let mut statements = vec![insert, raise_rev, stored];
         // Find out why the message was not stored.
+        let silence = guard.statement_with_silence(ctx);
+        statements.push(silence.explaining(STORED));
         if self.has_reasons(ctx) {
-            statements.push(guard.statement(ctx));
-            statements.push(Statement::new(
+            let stored = Statement::new(
                 concat!(
                     "select ",
                     message_columns!(),
@@ -176,7 +186,8 @@ impl MemberEvent for SendMessage {
                     " where changes() = 0 and m.conversation_id = ?1 and m.sender_id = ?2 and m.client_id = ?3"
                 ),
                 [conversation_id.into(), ctx.user_id.into(), key],
-            ));
+            );
+            statements.push(stored.explaining(STORED));
         }
         // Last, because after it changes() says something else.
         if candidates.is_some() {
@@ -203,11 +214,11 @@ impl MemberEvent for SendMessage {
         out: &mut Outbox,
     ) -> Result<Reply, Error> {
         let conversation_id = guard.conversation_id;
-        let (reasons, message) = match self.has_reasons(ctx) {
-            true => (rows.get(3..5), rows.get(5)),
-            false => (None, rows.get(3)),
+        let (reason, message) = match self.has_reasons(ctx) {
+            true => (rows.get(4), rows.get(5)),
+            false => (None, rows.get(4)),
         };
-        let (message, to) = match (rows[2].first(), reasons) {
+        let (message, to) = match (rows[STORED].first(), reason.and_then(Rows::first)) {
             (Some(row), _) => {
                 let mut columns = row.columns();
                 let (id, rev, members_rev) =
@@ -230,22 +241,23 @@ impl MemberEvent for SendMessage {
                 let id = conversation_id;
                 (message, Audience::Conversation { id, members_rev })
             }
-            (None, Some([member, stored])) => {
-                guard.check(member, ctx)?;
-                let Some(row) = stored.first() else {
-                    let reply_id = self.reply_id.unwrap_or_default();
-                    return Err(no_such_message(reply_id, conversation_id));
-                };
-                let message = Message::read(&mut row.columns());
+            (None, Some(stored)) => {
+                guard.check(&rows[3], ctx)?;
+                let message = Message::read(&mut stored.columns());
                 if !ctx.is_repeat {
-                    return Ok(Reply::of(&Duplicate {
+                    return Ok(Reply::of(&Sent {
                         message,
                         duplicate: true,
                     }));
                 }
-                (message, guard.audience(member))
+                (message, guard.audience(&rows[3]))
             }
-            (None, _) => return Err(guard.stranger(ctx)),
+            (None, None) => {
+                guard.check(&rows[3], ctx)?;
+                Guard::check_silence(&rows[3])?;
+                let reply_id = self.reply_id.unwrap_or_default();
+                return Err(no_such_message(reply_id, conversation_id));
+            }
         };
         let data = json(&message);
         out.push(Output::Push {

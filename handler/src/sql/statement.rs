@@ -21,6 +21,10 @@ use crate::sql::row::{Row, Rows};
 pub struct Statement {
     pub sql: &'static str,
     pub parameters: Vec<Value>,
+    /// It only finds out why the operation's statement with this number, counted from 0, returned no
+    /// row, and changes nothing. If that one has returned a row, this one may be left out, and nobody
+    /// looks at its rows. A local database leaves it out; a remote one gets all statements at once.
+    pub reason_for: Option<usize>,
 }
 
 impl Statement {
@@ -28,8 +32,25 @@ impl Statement {
         Statement {
             sql,
             parameters: parameters.into(),
+            reason_for: None,
         }
     }
+
+    /// Says that the statement only finds out why the operation's statement with this number, counted
+    /// from 0, returned no row.
+    pub(crate) fn explaining(self, number: usize) -> Self {
+        Statement {
+            reason_for: Some(number),
+            ..self
+        }
+    }
+}
+
+/// Whether a statement may be left out, after the operation's statements before it have returned
+/// these rows.
+pub fn is_left_out(statement: &Statement, rows: &[Rows]) -> bool {
+    let found = statement.reason_for.and_then(|number| rows.get(number));
+    found.is_some_and(|rows| !rows.is_empty())
 }
 
 /// Runs a prepared statement to its end and leaves it reset, whatever happens.

@@ -16,17 +16,22 @@ use crate::user::{Profile, profile_columns};
 /// `get_contacts` → [`Contacts`].
 pub struct GetContacts;
 
-/// The usernames, and the profiles in the same order.
+/// The caller's contacts.
 #[derive(Serialize)]
-struct Contacts<'a> {
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Contacts<'a> {
+    /// A text for people.
     message: &'static str,
+    /// Their usernames, the oldest contact first.
     contacts: Vec<&'a str>,
+    /// Their profiles, in the same order.
     profiles: &'a [Profile],
 }
 
 impl Declared for GetContacts {
     const TYPE: &'static str = "get_contacts";
     const FIELDS: &'static [Field] = &[];
+    type Data = Contacts<'static>;
 
     fn read(_: &Fields) -> Result<Self, Error> {
         Ok(GetContacts)
@@ -49,7 +54,7 @@ impl Operation for GetContacts {
         vec![Statement::new(
             concat!(
                 "select ",
-                profile_columns!(),
+                profile_columns!("?1"),
                 " from contacts c join users u on u.id = c.contact_id
                  where c.user_id = ?1 order by c.rowid"
             ),

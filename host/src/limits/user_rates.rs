@@ -1,6 +1,7 @@
 //! How much a user, and one socket, may send, and how much memory the server holds for them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use handler::Error;
 use once_cell::race::OnceBox;
@@ -80,14 +81,25 @@ impl UserRates {
         }
     }
 
-    /// Counts one more socket; returns what may be sent on it.
-    pub fn connect(&self, username: &Arc<str>) -> Result<SocketRates, Flood> {
-        let user = self.users.of(username.clone(), || UserRate {
+    /// What this user may send without a socket.
+    pub fn request(&self, username: &Arc<str>) -> RequestRates {
+        RequestRates {
+            user: self.of(username),
+        }
+    }
+
+    fn of(&self, username: &Arc<str>) -> Arc<UserRate> {
+        self.users.of(username.clone(), || UserRate {
             quotas: self.quotas.clone(),
             events: Used::default(),
             connects: Used::default(),
             costs: OnceBox::new(),
-        });
+        })
+    }
+
+    /// Counts one more socket; returns what may be sent on it.
+    pub fn connect(&self, username: &Arc<str>) -> Result<SocketRates, Flood> {
+        let user = self.of(username);
         let connects = self.quotas.user_connects.check(&user.connects);
         connects.map_err(|_| Flood)?;
         Ok(SocketRates {
@@ -96,6 +108,46 @@ impl UserRates {
             refusals: Used::default(),
             control_frames: Used::default(),
         })
+    }
+}
+
+impl UserRate {
+    fn check(&self, listed_users: usize) -> Result<(), Duration> {
+        self.quotas.user_events.check(&self.events)?;
+        match listed_users {
+            0 => Ok(()),
+            _ => self.costs().listed_users.check_many(listed_users),
+        }
+    }
+
+    /// What the user costs.
+    fn costs(&self) -> &UserCosts {
+        let quotas = &self.quotas;
+        self.costs.get_or_init(|| {
+            Box::new(UserCosts {
+                listed_users: Rate::new(quotas.listed_users),
+                spending: Arc::new(Spending::new(quotas.is_limited)),
+                answers: AnswerShare::of_user(),
+                unfinished: Unfinished::of_user(),
+            })
+        })
+    }
+}
+
+/// What a user may send without a socket.
+pub struct RequestRates {
+    user: Arc<UserRate>,
+}
+
+impl RequestRates {
+    /// Counts one more event, and the users it lists.
+    pub fn event(&self, listed_users: usize) -> Result<(), Error> {
+        self.user.check(listed_users).map_err(rate_limited)
+    }
+
+    /// What the user costs.
+    pub fn costs(&self) -> &UserCosts {
+        self.user.costs()
     }
 }
 
@@ -118,12 +170,7 @@ impl SocketRates {
     pub fn event(&self, listed_users: usize) -> Result<Result<(), Error>, Flood> {
         let quotas = &self.user.quotas;
         let socket = quotas.events.check(&self.events);
-        let both = socket.and_then(|()| quotas.user_events.check(&self.user.events));
-        let all = both.and_then(|()| match listed_users {
-            0 => Ok(()),
-            _ => self.costs().listed_users.check_many(listed_users),
-        });
-        match all {
+        match socket.and_then(|()| self.user.check(listed_users)) {
             Ok(()) => Ok(Ok(())),
             Err(wait) => {
                 let refusals = quotas.events.check(&self.refusals);
@@ -135,15 +182,7 @@ impl SocketRates {
 
     /// What the socket's user costs.
     pub fn costs(&self) -> &UserCosts {
-        let quotas = &self.user.quotas;
-        self.user.costs.get_or_init(|| {
-            Box::new(UserCosts {
-                listed_users: Rate::new(quotas.listed_users),
-                spending: Arc::new(Spending::new(quotas.is_limited)),
-                answers: AnswerShare::of_user(),
-                unfinished: Unfinished::of_user(),
-            })
-        })
+        self.user.costs()
     }
 
     /// Counts one more ping or pong.

@@ -5,6 +5,8 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use clap::Args;
+use handler::account::login_id::{LoginId, SessionId};
+use handler::account::session::{RefreshSession, StartSession};
 use handler::presence::{Connected, Disconnected};
 use handler::{Access, Context, Event, Field, Kind, handle};
 use serde_json::{Value, json};
@@ -35,6 +37,8 @@ const FEW: std::ops::RangeInclusive<i64> = 15..=19;
 const LONG: i64 = 17;
 /// The content of each message.
 const CONTENT: &str = "a message of a usual length, of some sixty bytes in all.....";
+/// The database grows in sessions too: a million in the large one.
+const MESSAGES_PER_SESSION: i64 = 10;
 /// The number of users who are nobody's contact yet.
 const STRANGERS: usize = 1000;
 
@@ -47,9 +51,10 @@ const CROWD_MESSAGE: i64 = 1_000_000_001;
 
 /// A user, and the conversation that the user's events are about.
 #[derive(Clone, Copy)]
-struct Caller {
-    id: i64,
-    name: &'static str,
+pub struct Caller {
+    pub id: i64,
+    pub name: &'static str,
+    pub conversations: i64,
     /// For the names of the measurements.
     place: &'static str,
     conversation: i64,
@@ -58,10 +63,11 @@ struct Caller {
     other: &'static str,
 }
 
-const CALLERS: [Caller; 3] = [
+pub const CALLERS: [Caller; 2] = [
     Caller {
         id: 3,
         name: "few",
+        conversations: 5,
         place: "5 conversations",
         conversation: LONG,
         first_message: LONG,
@@ -70,26 +76,34 @@ const CALLERS: [Caller; 3] = [
     Caller {
         id: 1,
         name: "a",
+        conversations: CONVERSATIONS,
         place: "5000 conversations",
         conversation: LONG,
         first_message: LONG,
         other: "b",
     },
-    Caller {
-        id: CROWD_USER,
-        name: "m0",
-        place: "10 and 10000 members",
-        conversation: CROWDED,
-        first_message: CROWD_MESSAGE,
-        other: "m1",
-    },
 ];
+
+const IN_CROWD: Caller = Caller {
+    id: CROWD_USER,
+    name: "m0",
+    conversations: 1,
+    place: "10 and 10000 members",
+    conversation: CROWDED,
+    first_message: CROWD_MESSAGE,
+    other: "m1",
+};
 
 /// Events whose answers have all the members of a conversation, or would make them more than there
 /// may be.
 const NOT_IN_CROWD: [&str; 3] = ["get_conversation_info", "sync", "add_members"];
 
 impl Caller {
+    /// The caller's session, as `populate` makes it.
+    fn session(self) -> SessionId {
+        SessionId::new(self.id.to_be_bytes())
+    }
+
     fn context(self) -> Context {
         Context::new(self.id, self.name.into(), 0)
     }
@@ -145,6 +159,7 @@ impl Caller {
              update members set read_id = 0 where conversation_id = {conversation} and user_id = {id};
              update messages set sender_id = {id}, content = '{CONTENT}', changed_rev = null where id = {first_message};
              delete from changed_messages where message_id = {first_message};
+             delete from reports;
              delete from reactions where message_id = {first_message};"
         )
     }
@@ -174,7 +189,7 @@ pub async fn growth(arguments: Growth) -> Result<Vec<Measurement>> {
         databases.push(db);
     }
     let mut measurements = Vec::new();
-    for caller in CALLERS {
+    for caller in CALLERS.into_iter().chain([IN_CROWD]) {
         let steps = Step::all(&databases, caller).await?;
         for (name, step) in &steps {
             let mut times = [vec![], vec![]];
@@ -207,6 +222,8 @@ enum Step {
     Sync([Value; 2]),
     Connect,
     Disconnect,
+    Login,
+    Refresh,
 }
 
 impl Step {
@@ -246,6 +263,8 @@ impl Step {
         }
         steps.push(("connect".into(), Step::Connect));
         steps.push(("disconnect".into(), Step::Disconnect));
+        steps.push(("login, without the password's hash".into(), Step::Login));
+        steps.push(("refresh of a login".into(), Step::Refresh));
         Ok(steps)
     }
 
@@ -266,9 +285,30 @@ impl Step {
                 let strangers: Vec<_> = (0..STRANGERS).map(|number| format!("s{number}")).collect();
                 json!({ "type": "add_members", "conversation_id": caller.conversation, "members": strangers })
             }
+            Step::Login => {
+                let start = StartSession {
+                    id: SessionId::new((1_000 * caller.id + 1 + round as i64).to_be_bytes()),
+                    user_id: caller.id,
+                    password_hash: String::new(),
+                    lifetime_seconds: 3600,
+                    user_agent: "load".into(),
+                };
+                let started = Instant::now();
+                handle(db, &ctx, &start, out).await?;
+                return Ok(started.elapsed().as_secs_f64());
+            }
+            Step::Refresh => {
+                let refresh = RefreshSession {
+                    id: caller.session(),
+                };
+                let started = Instant::now();
+                handle(db, &ctx, &refresh, out).await?;
+                return Ok(started.elapsed().as_secs_f64());
+            }
             Step::Connect | Step::Disconnect => {
                 let connected = Connected {
                     username: caller.name.into(),
+                    login: LoginId::of_session(caller.session()),
                     host_id: "load".into(),
                 };
                 let disconnected = Disconnected {
@@ -333,7 +373,9 @@ fn crowd(members: i64, messages: i64) -> String {
          insert into conversations (id, name, rev, activity, member_count)
              values ({CROWDED}, 'crowd', {messages} + 2, {last_message}, {members});
          with recursive n(i) as (select 0 union all select i + 1 from n where i + 1 < {members})
-             insert into users (id, username, fullname, password) select {CROWD_USER} + i, 'm' || i, 'm', '' from n;
+             insert into users (id, username, fullname, password, has_words) select {CROWD_USER} + i, 'm' || i, 'm', '', 1 from n;
+         insert into sessions (id, user_id, lifetime, created_at, last_seen, ends_at, user_agent)
+             values ({CROWD_USER}, {CROWD_USER}, 3600, 0, 0, 3600, 'load');
          insert into members (conversation_id, user_id, read_id)
              select {CROWDED}, id, {last_message} from users where id >= {CROWD_USER} order by id;
          with recursive n(i) as (select 0 union all select i + 1 from n where i < {messages})
@@ -362,6 +404,7 @@ pub async fn populate(file: &Path, messages: i64) -> Result<()> {
         .map(|(name, _)| format!("drop index {name};"))
         .collect();
     let creates: String = indexes.iter().map(|(_, sql)| format!("{sql};")).collect();
+    let sessions = messages / MESSAGES_PER_SESSION;
     let (few_first, few_last) = (FEW.start(), FEW.end());
     db.execute_batch(
         "pragma journal_mode = off; pragma synchronous = off; pragma cache_size = -262144;",
@@ -372,9 +415,16 @@ pub async fn populate(file: &Path, messages: i64) -> Result<()> {
          {drops}
          insert into users (id, username, fullname, password) values (3, 'few', 'few', '');
          with recursive n(i) as (select 0 union all select i + 1 from n where i + 1 < {STRANGERS})
-             insert into users (username, fullname, password) select 's' || i, 's', '' from n;
+             insert into users (username, fullname, password, has_words) select 's' || i, 's', '', 1 from n;
+         insert into user_words (user_id, word) select id, 'x' || id from users;
          with recursive n(i) as (select 1 union all select i + 1 from n where i < {CONVERSATIONS})
              insert into conversations (id, name) select i, 'conversation ' || i from n;
+         with recursive n(i) as (select 1 union all select i + 1 from n where i < {sessions})
+             insert into sessions (id, user_id, lifetime, created_at, last_seen, ends_at, user_agent)
+             select abs(random() % 9007199254740992) + 1000000, 10000 + i / 10, 3600, 0, 0, 3600, 'load' from n;
+         insert into sessions (id, user_id, lifetime, created_at, last_seen, ends_at, user_agent)
+             select id, id, 3600, 0, 0, 3600, 'load' from users where id <= 3;
+         update users set password = '' where id <= 3;
          insert into members (conversation_id, user_id) select id, 1 from conversations;
          insert into members (conversation_id, user_id) select id, 2 from conversations;
          insert into members (conversation_id, user_id)
