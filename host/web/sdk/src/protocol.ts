@@ -71,7 +71,7 @@ export interface ConversationInfo extends Conversation {
 }
 
 /** The codes of errors, for programs. */
-export type ErrorCode = 
+export type ErrorCode =
   | "invalid"
   | "unauthorized"
   | "forbidden"
