@@ -55,6 +55,9 @@ mod threads;
 pub mod variables;
 
 pub use config::{BusUrl, Config, LogFormat, SameSite};
+/// For the schema of the protocol.
+pub use http::routes::route_summaries;
+pub use http::summary::RouteSummary;
 pub use limits::Limits;
 pub use server::{Server, Stopper};
 /// For the tests of the decoder.

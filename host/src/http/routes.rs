@@ -9,6 +9,7 @@ use crate::http::health::{ping, readiness, say_ok};
 use crate::http::login::{log_in, register, verify};
 use crate::http::route::Effect::{ChangesState, Reads};
 use crate::http::route::{Route, logged_in, open};
+use crate::http::summary::RouteSummary;
 use crate::http::table::Table;
 use crate::http::upgrade::open_socket;
 use crate::limits::account_guesses::Attempt::{Login, Registration};
@@ -31,3 +32,8 @@ pub static ROUTES: Lazy<Table> = Lazy::new(|| {
         Route::new(GET,  "/ws",          ChangesState, None,               Text, open(open_socket)),
     ])
 });
+
+/// What the table says of each route.
+pub fn route_summaries() -> &'static [RouteSummary] {
+    &ROUTES.summaries
+}

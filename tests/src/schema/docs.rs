@@ -129,7 +129,9 @@ fn limit<'a>(line: &'a str, file: &str) -> Option<(&'a str, String)> {
         value if name.contains("BYTES") && value.is_multiple_of(KIB * KIB) => {
             format!("{} MiB", value / (KIB * KIB))
         }
-        value if name.contains("BYTES") && value.is_multiple_of(KIB) => format!("{} KiB", value / KIB),
+        value if name.contains("BYTES") && value.is_multiple_of(KIB) => {
+            format!("{} KiB", value / KIB)
+        }
         value if name.contains("BYTES") => format!("{} bytes", grouped(value)),
         value => grouped(value),
     };
