@@ -9,4 +9,5 @@ mod dashboards;
 mod load;
 mod metrics;
 mod process;
+mod schemathesis;
 mod smoke;
