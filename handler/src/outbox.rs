@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::account::login_id::EndedLogins;
+
 /// Who receives a push. The host knows their sockets. The socket that made the request is never
 /// among them, because it gets the reply instead.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,6 +15,12 @@ pub enum Audience {
     /// `members_rev` names (see [`MembersChange`]). On a file, `members_rev` is 0: the file's one
     /// host hears of all changes in commit order and does not need it.
     Conversation { id: i64, members_rev: i64 },
+    /// Like `Conversation`, without these users.
+    MembersExcept {
+        id: i64,
+        members_rev: i64,
+        except: Vec<i64>,
+    },
 }
 
 /// One consequence of a request. Consequences are applied in order, and only after the commit has
@@ -30,6 +38,8 @@ pub enum Output {
     Join(MembersChange),
     /// These users are no longer members.
     Leave(MembersChange),
+    /// These logins have ended: their sockets are closed.
+    EndLogins(EndedLogins),
 }
 
 /// A change of who is in a conversation.

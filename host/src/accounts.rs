@@ -1,26 +1,30 @@
-//! Registration, login, and the check of login tokens.
+//! Registration, and the check of passwords.
 
 use std::net::IpAddr;
 
-use handler::account::login::{Credentials, FindAccount, ReplacePasswordHash};
+use handler::account::change_password::{ChangePassword, PasswordChange};
+use handler::account::login::{Account, Credentials, FindAccount, ReplacePasswordHash};
 use handler::account::password::{self, Verdict};
 use handler::account::register::{Register, Registration};
 use handler::account::skeleton::{ACCOUNTS_AT_ONCE, FindUnseen, StoreSkeletons};
-use handler::account::token::TokenKey;
+use handler::user::words::{FindWordless, StoreWords, WORDLESS_AT_ONCE};
 use handler::{Context, Error};
 
 use crate::audit;
 use crate::clock;
 use crate::config::Config;
-use crate::hashing::HashingThreads;
+use crate::hashing::{HashingPlace, HashingThreads};
 use crate::limits::account_guesses::{AccountGuesses, Attempt};
+use crate::logins::Login;
+use crate::password_policy::PasswordPolicy;
+use crate::random::random_bytes;
 use crate::store::Store;
 
 pub struct Accounts {
     store: Store,
     hashing: HashingThreads,
     guesses: AccountGuesses,
-    token_key: TokenKey,
+    policy: PasswordPolicy,
 }
 
 impl Accounts {
@@ -29,7 +33,9 @@ impl Accounts {
             store,
             hashing: HashingThreads::start(),
             guesses: AccountGuesses::new(&config.limits),
-            token_key: TokenKey::new(config.jwt_secret.as_bytes()),
+            policy: PasswordPolicy {
+                chars_min: config.password_chars_min as usize,
+            },
         }
     }
 
@@ -49,23 +55,60 @@ impl Accounts {
         outcome
     }
 
-    /// Checks the password; returns a login token.
-    pub async fn log_in(&self, credentials: Credentials, address: IpAddr) -> Result<String, Error> {
-        let username = credentials.username.clone();
-        let outcome = self.check_password(credentials, address).await;
-        audit::attempted(Attempt::Login, &outcome, address, Some(&username));
-        outcome?;
-        Ok(self.sign(&username))
+    /// The account of these credentials. `Unauthorized` if the password is wrong, or, after the same
+    /// time, if there is no such user.
+    pub async fn check(&self, credentials: Credentials, address: IpAddr) -> Result<Account, Error> {
+        let Credentials {
+            username, password, ..
+        } = credentials;
+        let place = self.hashing.reserve()?;
+        let checked = self.check_password(place, &username, password, address);
+        checked.await?.ok_or_else(|| {
+            let text = "mismatch username and password";
+            Error::Unauthorized(text.into())
+        })
     }
 
-    /// A login token for this user.
-    pub fn sign(&self, username: &str) -> String {
-        self.token_key.sign(username, clock::now())
+    /// Changes the password of a user who knows the old one, and ends all other logins.
+    pub async fn change_password(
+        &self,
+        login: &Login,
+        change: PasswordChange,
+        address: IpAddr,
+    ) -> Result<(), Error> {
+        let account = self.confirm(login, change.old_password, address).await?;
+        let place = self.hashing.reserve()?;
+        let username = login.username.clone();
+        let new_password = change.new_password;
+        let new_hash = self
+            .hash(
+                place,
+                "new_password",
+                new_password,
+                vec![username.to_string()],
+            )
+            .await?;
+        let change = ChangePassword {
+            old_hash: account.password_hash,
+            new_hash,
+            kept: login.id.session(),
+        };
+        self.store.run(login.context(), change).await
     }
 
-    /// The username in a login token, if the token is valid.
-    pub fn verify(&self, token: &str) -> Option<String> {
-        self.token_key.verify(token, clock::now())
+    /// The account of a logged-in user who gives the password once more. `Forbidden` if it is wrong.
+    pub async fn confirm(
+        &self,
+        login: &Login,
+        password: String,
+        address: IpAddr,
+    ) -> Result<Account, Error> {
+        let place = self.hashing.reserve()?;
+        let checked = self.check_password(place, &login.username, password, address);
+        let account = checked.await?;
+        // The name may have been given to another user since.
+        let account = account.filter(|account| account.user_id == login.user_id);
+        account.ok_or_else(|| Error::Forbidden("wrong password".into()))
     }
 
     /// Logins and registrations that wait for a thread.
@@ -88,8 +131,8 @@ impl Accounts {
         if self.store.run(ctx.clone(), find).await?.is_some() {
             return Err(Error::Conflict("username already exists".into()));
         }
-        let salt = salt()?;
-        let password_hash = place.run(move || password::hash(&password, salt)).await?;
+        let of_user = vec![username.clone(), fullname.clone()];
+        let password_hash = self.hash(place, "password", password, of_user).await?;
         let register = Register {
             username,
             fullname,
@@ -97,24 +140,49 @@ impl Accounts {
         };
         // If there are more, the registration is refused until a host has done them all.
         add_skeletons(&self.store).await?;
+        // Another program may have stored accounts; those of this one have their words.
+        add_words(&self.store).await?;
         self.store.run(ctx, register).await
     }
 
-    /// `Unauthorized` if the password is wrong, or, after the same time, if there is no such user.
-    async fn check_password(&self, credentials: Credentials, address: IpAddr) -> Result<(), Error> {
-        let Credentials { username, password } = credentials;
-        // Reserved first, so that a password that is not checked does not count as a guess.
-        let place = self.hashing.reserve()?;
-        self.guesses.password(&username, address)?;
+    /// The hash of a new password. `Invalid` if the policy does not allow the password: the error
+    /// calls it `name`.
+    async fn hash(
+        &self,
+        place: HashingPlace,
+        name: &'static str,
+        password: String,
+        of_user: Vec<String>,
+    ) -> Result<String, Error> {
+        let (salt, policy) = (random_bytes()?, self.policy);
+        let hashed = place.run(move || {
+            let of_user: Vec<&str> = of_user.iter().map(String::as_str).collect();
+            policy.check(name, &password, &of_user)?;
+            Ok(password::hash(&password, salt))
+        });
+        hashed.await?
+    }
+
+    /// The account of this user, if the password is right.
+    async fn check_password(
+        &self,
+        place: HashingPlace,
+        username: &str,
+        password: String,
+        address: IpAddr,
+    ) -> Result<Option<Account>, Error> {
+        // After the place was reserved, so that a password that is not checked does not count as a
+        // guess.
+        self.guesses.password(username, address)?;
         let ctx = Context::anonymous(clock::now());
         let find = FindAccount {
-            username: username.clone(),
+            username: username.to_owned(),
         };
         let account = self.store.run(ctx.clone(), find).await?;
         let stored = account
             .as_ref()
             .map(|account| account.password_hash.clone());
-        let salt = salt()?;
+        let salt = random_bytes()?;
         let (verdict, new_hash) = place
             .run(move || {
                 let verdict = password::verify(&password, stored.as_deref());
@@ -122,23 +190,39 @@ impl Accounts {
                 (verdict, outdated.then(|| password::hash(&password, salt)))
             })
             .await?;
-        if verdict == Verdict::Wrong {
-            let text = "mismatch username and password";
-            return Err(Error::Unauthorized(text.into()));
+        let Some(mut account) = account.filter(|_| verdict != Verdict::Wrong) else {
+            return Ok(None);
+        };
+        self.guesses.logged_in(username, address);
+        // Only who knows the password hears of it.
+        if account.is_banned {
+            return Err(Error::Forbidden("this account is banned".into()));
         }
-        self.guesses.logged_in(&username, address);
-        if let (Some(account), Some(new)) = (account, new_hash) {
+        if let Some(new) = new_hash {
             let replace = ReplacePasswordHash {
                 user_id: account.user_id,
-                old: account.password_hash,
-                new,
+                old: account.password_hash.clone(),
+                new: new.clone(),
             };
-            // The login is valid without it. The store has logged why it failed, and the next login
-            // tries again.
-            let _ = self.store.run(ctx, replace).await;
+            // The password is right without it. The store has logged why it failed, and the next
+            // login tries again.
+            if self.store.run(ctx, replace).await.is_ok() {
+                account.password_hash = new;
+            }
         }
-        Ok(())
+        Ok(Some(account))
     }
+}
+
+/// Stores the words of some of the accounts that have none, so that they are found. Returns whether
+/// there may be more.
+pub async fn add_words(store: &Store) -> Result<bool, Error> {
+    let wordless = store.run_now(FindWordless).await?;
+    let is_full = wordless.len() == WORDLESS_AT_ONCE as usize;
+    if !wordless.is_empty() {
+        store.run_now(StoreWords { of: wordless }).await?;
+    }
+    Ok(is_full)
 }
 
 /// Gives skeletons to some of the accounts that have none, because a release before this one or
@@ -150,13 +234,4 @@ pub async fn add_skeletons(store: &Store) -> Result<bool, Error> {
         store.run_now(StoreSkeletons { of: unseen }).await?;
     }
     Ok(is_full)
-}
-
-fn salt() -> Result<[u8; 16], Error> {
-    let mut salt = [0; 16];
-    getrandom::fill(&mut salt).map_err(|error| {
-        tracing::error!(%error, "the system gives no random bytes");
-        Error::Internal("no random bytes".into())
-    })?;
-    Ok(salt)
 }

@@ -1,4 +1,5 @@
-//! Counts logins, registrations and refusals, and logs them under the target `security`.
+//! Counts logins, registrations and refusals, and logs them, and what users do with their logins,
+//! under the target `security`.
 
 use std::net::IpAddr;
 
@@ -48,7 +49,7 @@ fn short(text: &str, chars_max: usize) -> &str {
     &text[..end.unwrap_or(text.len())]
 }
 
-/// Counts and logs the outcome of a login or a registration.
+/// Counts and logs the outcome of a login or a registration, or the refusal of another attempt.
 pub fn attempted<T>(
     attempt: Attempt,
     outcome: &Result<T, Error>,
@@ -57,14 +58,45 @@ pub fn attempted<T>(
 ) {
     let result = outcome.as_ref().map_or_else(Error::code, |_| "ok");
     let counters = match attempt {
-        Attempt::Login => &METRICS.logins,
-        Attempt::Registration => &METRICS.registrations,
+        Attempt::Login => Some(&METRICS.logins),
+        Attempt::Registration => Some(&METRICS.registrations),
+        Attempt::Session => None,
     };
-    counters.with_label_values(&[result]).inc();
+    if let Some(counters) = counters {
+        counters.with_label_values(&[result]).inc();
+    }
     let refusal = attempt.refusal();
     if let Err(Error::RateLimited { .. }) = outcome {
         return refused(refusal, address, username);
     }
     let username = username.map(short_username);
     tracing::info!(target: "security", result, %address, username, "{}", refusal.name());
+}
+
+/// What a user does with the own logins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    Refresh,
+    Logout,
+    EndSession,
+    ChangePassword,
+}
+
+impl Action {
+    /// Its name in the log.
+    fn name(self) -> &'static str {
+        match self {
+            Action::Refresh => "refresh",
+            Action::Logout => "logout",
+            Action::EndSession => "end of a session",
+            Action::ChangePassword => "change of the password",
+        }
+    }
+}
+
+/// Logs the outcome of an action of a logged-in user.
+pub fn done<T>(action: Action, outcome: &Result<T, Error>, address: IpAddr, username: &str) {
+    let result = outcome.as_ref().map_or_else(Error::code, |_| "ok");
+    let username = short_username(username);
+    tracing::info!(target: "security", result, %address, username, "{}", action.name());
 }

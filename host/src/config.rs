@@ -9,12 +9,18 @@ use anyhow::{Context, anyhow, bail, ensure};
 use hyper::header::HeaderValue;
 use ipnet::IpNet;
 
+use crate::exposure;
 use crate::limits::Limits;
 use crate::store::location::Database;
 use crate::variables::{self, DEMO_JWT_SECRET};
 
 /// A shorter JWTSECRET can be guessed offline from one token.
 const JWT_SECRET_BYTES_MIN: usize = 16;
+/// The longest that a login may last without being used. Browsers keep no cookie for longer than 400
+/// days.
+const SESSION_DAYS_MAX: u32 = 365;
+/// More would refuse passwords that nobody can guess.
+const PASSWORD_CHARS_MIN_MAX: u32 = 64;
 /// The highest value of a limit that an operator may set.
 const LIMIT_MAX: u32 = 1_000_000;
 
@@ -28,6 +34,11 @@ pub struct Config {
     pub bus: Option<BusUrl>,
     /// JWTSECRET.
     pub jwt_secret: String,
+    /// SESSION_DAYS: how long a login lasts whose user wants to be remembered.
+    pub session_days: u32,
+    /// PASSWORD_CHARS_MIN: the fewest characters of a new password. From 8 on, common ones are
+    /// refused.
+    pub password_chars_min: u32,
     /// CORS_ALLOW_ORIGIN: exact origins.
     pub origins: Vec<HeaderValue>,
     /// HOST and PORT. Port 0 lets the system choose.
@@ -36,6 +47,8 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     /// COOKIE_SAMESITE.
     pub same_site: SameSite,
+    /// WEB: whether browsers get the page.
+    pub has_page: bool,
     pub limits: Limits,
     /// METRICS_ADDR: where `GET /metrics` is answered.
     pub metrics_address: Option<SocketAddr>,
@@ -51,12 +64,14 @@ pub struct Config {
     pub body_timeout: Duration,
     /// Time for a whole message on a socket, from its first byte.
     pub message_timeout: Duration,
-    /// Time between two checks that the accounts of open sockets still exist.
+    /// Time between two checks that the accounts and logins of open sockets still exist.
     pub account_interval: Duration,
     /// How long an operation may take, including its wait for others and its repetitions.
     pub store_timeout: Duration,
     /// LEASE_SECONDS: one of several hosts that gives no sign of life for so long counts as dead.
     pub lease: Duration,
+    /// SEARCH: whether the words of messages are indexed, and `search_messages` is answered.
+    pub search: bool,
 }
 
 /// With which requests from other sites a browser sends the login cookie.
@@ -143,19 +158,28 @@ impl Config {
         let log_level = text("LOG_LEVEL")?;
         check_log_level(&log_level)?;
         let jwt_secret = secret("JWTSECRET")?;
-        let warnings = check_secret(&jwt_secret, ip)?;
+        let mut warnings = check_secret(&jwt_secret, ip)?;
+        let trusted_proxies = networks(&text("TRUSTED_PROXIES")?)?;
+        warnings.extend(exposure::warning(ip, &trusted_proxies));
         let config = Config {
             database,
             bus,
             jwt_secret,
+            session_days: number("SESSION_DAYS", 1, SESSION_DAYS_MAX)?,
+            password_chars_min: number("PASSWORD_CHARS_MIN", 1, PASSWORD_CHARS_MIN_MAX)?,
             origins: origins(&text("CORS_ALLOW_ORIGIN")?)?,
             address: SocketAddr::new(ip, port),
-            trusted_proxies: networks(&text("TRUSTED_PROXIES")?)?,
+            trusted_proxies,
             same_site: match word("COOKIE_SAMESITE")?.as_str() {
                 "lax" => SameSite::Lax,
                 "strict" => SameSite::Strict,
                 "none" => SameSite::None,
                 other => bail!("COOKIE_SAMESITE is {other:?}: expected lax, strict or none"),
+            },
+            has_page: match word("WEB")?.as_str() {
+                "on" => true,
+                "off" => false,
+                other => bail!("WEB is {other:?}: expected on or off"),
             },
             limits,
             metrics_address: metrics_address(&text("METRICS_ADDR")?)?,
@@ -172,6 +196,11 @@ impl Config {
             account_interval: Duration::from_secs(60),
             store_timeout: Duration::from_secs(10),
             lease: Duration::from_secs(lease.into()),
+            search: match word("SEARCH")?.as_str() {
+                "on" => true,
+                "off" => false,
+                other => bail!("SEARCH is {other:?}: expected on or off"),
+            },
         };
         Ok((config, warnings))
     }
@@ -402,6 +431,7 @@ mod tests {
     fn a_good_configuration_is_taken_as_it_is() {
         let (config, warnings) = read(&[
             ("HOST", "::"),
+            ("TRUSTED_PROXIES", "10.0.0.0/8"),
             ("PORT", "0"),
             ("JWTSECRET", "0123456789abcdef"),
             (
@@ -421,10 +451,11 @@ mod tests {
             ("COOKIE_SAMESITE", "Strict"),
             ("LOG_FORMAT", "JSON"),
             ("LOG_LEVEL", "WARN"),
+            ("WEB", "OFF"),
         ])
         .expect("valid");
-        let words = (config.same_site, config.log_format);
-        assert_eq!(words, (SameSite::Strict, LogFormat::Json));
+        let words = (config.same_site, config.log_format, config.has_page);
+        assert_eq!(words, (SameSite::Strict, LogFormat::Json, false));
     }
 
     #[test]
@@ -559,6 +590,10 @@ mod tests {
                 "NATS_URL",
             ),
             (&[("NATS_CREDS", "no.creds")], "NATS_CREDS"),
+            (&[("SESSION_DAYS", "0")], "SESSION_DAYS"),
+            (&[("SESSION_DAYS", "366")], "SESSION_DAYS"),
+            (&[("PASSWORD_CHARS_MIN", "0")], "PASSWORD_CHARS_MIN"),
+            (&[("PASSWORD_CHARS_MIN", "65")], "PASSWORD_CHARS_MIN"),
             (&[("LEASE_SECONDS", "1")], "LEASE_SECONDS"),
             (&[("LEASE_SECONDS", "30s")], "LEASE_SECONDS"),
             (&[("DBPATH", ":memory:")], "DBPATH"),
@@ -581,6 +616,7 @@ mod tests {
             (&[("LOG_LEVEL", "")], "LOG_LEVEL"),
             (&[("LOG_LEVEL", "warning")], "LOG_LEVEL"),
             (&[("LOG_LEVEL", "host=loud")], "LOG_LEVEL"),
+            (&[("WEB", "no")], "WEB"),
             (&[("CORS_ALLOW_ORIGIN", "*")], "CORS_ALLOW_ORIGIN"),
             (
                 &[("CORS_ALLOW_ORIGIN", "https://*.example")],

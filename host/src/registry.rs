@@ -10,6 +10,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use handler::account::login_id::EndedLogins;
+use handler::account::open_login::OpenLogin;
 use handler::cluster::memberships::Memberships;
 use handler::presence::Arrival;
 use handler::{Audience, MembersChange, Output};
@@ -22,7 +24,7 @@ use crate::listeners::{Listeners, User};
 use crate::metrics::METRICS;
 use crate::socket::close_reason::CloseReason;
 use crate::socket::frame;
-use crate::socket::handle::Socket;
+use crate::socket::handle::{Socket, User as SocketUser};
 use crate::socket::outgoing::FlushTurn;
 use crate::socket::push_memory::PushMemory;
 use crate::threads;
@@ -31,10 +33,10 @@ use crate::threads;
 pub enum RegistryCommand {
     /// Deliver what other hosts have committed.
     Deliver(Vec<Output>),
-    /// Answer with the users who have open sockets, by id and name.
-    ListUsers(oneshot::Sender<Vec<(i64, Arc<str>)>>),
-    /// Close the sockets of these users.
-    EndSessions(Vec<(i64, Arc<str>)>),
+    /// Answer with the logins that have open sockets.
+    ListLogins(oneshot::Sender<Vec<OpenLogin>>),
+    /// Close the sockets of these logins.
+    CloseLogins(Vec<OpenLogin>),
     /// A read of users' conversations from the database begins: of all users, or of the doubted
     /// ones. Answer with their ids.
     BeginReading {
@@ -59,11 +61,11 @@ pub enum RegistryCommand {
     Shutdown,
 }
 
-/// The users with open sockets on this host, by id and name; none if the registry has ended.
-pub async fn list_users(commands: &mpsc::Sender<RegistryCommand>) -> Vec<(i64, Arc<str>)> {
-    let (answer, users) = oneshot::channel();
-    let _ = commands.send(RegistryCommand::ListUsers(answer)).await;
-    users.await.unwrap_or_default()
+/// The logins with open sockets on this host; none if the registry has ended.
+pub async fn list_logins(commands: &mpsc::Sender<RegistryCommand>) -> Vec<OpenLogin> {
+    let (answer, logins) = oneshot::channel();
+    let _ = commands.send(RegistryCommand::ListLogins(answer)).await;
+    logins.await.unwrap_or_default()
 }
 
 /// Users of this host whom the database no longer counts, with their numbers of open sockets.
@@ -141,7 +143,11 @@ struct Recent {
     /// `members_rev` of the join. For a user who connects now, the database may have been read
     /// before the join.
     joined: HashMap<i64, Vec<(i64, i64)>>,
-    joins: usize,
+    /// By user, the logins that have ended through other hosts. A socket may have been stored before
+    /// that, and open now.
+    ended: HashMap<i64, Vec<EndedLogins>>,
+    /// The number of all these.
+    count: usize,
     /// By conversation, the latest `members_rev` of its pushes. A push from one host may arrive
     /// before the join of its reader, which comes from another host.
     pushes: HashMap<i64, i64>,
@@ -152,7 +158,8 @@ impl Default for Recent {
         Recent {
             since: Instant::now(),
             joined: HashMap::new(),
-            joins: 0,
+            ended: HashMap::new(),
+            count: 0,
             pushes: HashMap::new(),
         }
     }
@@ -165,7 +172,7 @@ const AT_ONCE: usize = 100;
 const CROWD_PART: usize = 200;
 /// Longer than an operation takes.
 const RECENT: Duration = Duration::from_secs(15);
-/// Joins, and conversations with pushes, that are remembered together.
+/// Joins, ended logins, and conversations with pushes, that are remembered together.
 const RECENT_MAX: usize = 100_000;
 /// In builds with assertions, the maps are checked once in this many rounds and at the end, because
 /// a check visits all entries.
@@ -237,26 +244,27 @@ impl Registry {
             RegistryCommand::Deliver(outputs) => {
                 for output in outputs {
                     self.deliver(&output, &None, &None);
-                    self.remember_join(&output);
+                    self.remember(&output);
                 }
             }
-            RegistryCommand::ListUsers(answer) => {
+            RegistryCommand::ListLogins(answer) => {
                 let users = self.listeners.sockets().filter_map(|socket| socket.user());
-                let users: HashSet<_> = users.map(|user| (user.id, user.name.clone())).collect();
+                let logins: HashSet<_> = users
+                    .map(|user| OpenLogin {
+                        user_id: user.id,
+                        username: user.name.clone(),
+                        login: user.login,
+                    })
+                    .collect();
                 // The caller may have gone.
-                let _ = answer.send(users.into_iter().collect());
+                let _ = answer.send(logins.into_iter().collect());
             }
-            RegistryCommand::EndSessions(gone) => {
-                for (id, name) in gone {
-                    let user = self.listeners.user(id);
-                    let sockets = user.into_iter().flat_map(|user| &user.sockets);
+            RegistryCommand::CloseLogins(ended) => {
+                for of in ended {
                     // The id may have been given to another user since.
-                    let is_gone =
-                        |socket: &&Arc<Socket>| socket.user().is_some_and(|user| user.name == name);
-                    for socket in sockets.filter(is_gone) {
-                        socket.close(CloseReason::SESSION_ENDED);
-                        self.dirty.push(socket.clone());
-                    }
+                    self.end_sockets(of.user_id, |user| {
+                        user.name == of.username && user.login == of.login
+                    });
                 }
             }
             RegistryCommand::BeginReading { is_of_all, answer } => {
@@ -334,6 +342,9 @@ impl Registry {
                 self.listeners.leave(change);
                 self.release();
             }
+            Output::EndLogins(ended) => {
+                self.end_sockets(ended.user_id, |user| ended.has(user.login));
+            }
         }
     }
 
@@ -375,8 +386,20 @@ impl Registry {
                 let users = user_ids.iter().filter_map(|id| self.listeners.user(*id));
                 users.for_each(tell);
             }
-            Audience::Conversation { id, members_rev } => {
-                let doubtful = self.listeners.tell(*id, *members_rev, &mut tell);
+            Audience::Conversation { id, members_rev }
+            | Audience::MembersExcept {
+                id, members_rev, ..
+            } => {
+                let except = match to {
+                    Audience::MembersExcept { except, .. } => except.as_slice(),
+                    _ => &[],
+                };
+                let mut doubtful = self.listeners.tell(*id, *members_rev, |user| {
+                    if except.is_empty() || !is_one_of(user, except) {
+                        tell(user);
+                    }
+                });
+                doubtful.retain(|user_id| !except.contains(user_id));
                 // A droppable push is worthless later, so it is not held.
                 if is_droppable {
                     return receivers;
@@ -434,17 +457,34 @@ impl Registry {
         }
     }
 
-    /// Remembers users who joined through another host. Also those who have a socket here: it may
-    /// be closing, and the next one may have been opened before the join.
-    fn remember_join(&mut self, output: &Output) {
-        let Output::Join(change) = output else {
-            return;
-        };
-        let join = (change.conversation_id, change.members_rev);
-        for user_id in &change.user_ids {
-            self.recent.joined.entry(*user_id).or_default().push(join);
+    /// Closes those of a user's sockets whose login has ended.
+    fn end_sockets(&mut self, user_id: i64, has_ended: impl Fn(&SocketUser) -> bool) {
+        let user = self.listeners.user(user_id);
+        let sockets = user.into_iter().flat_map(|user| &user.sockets);
+        for socket in sockets.filter(|socket| socket.user().is_some_and(&has_ended)) {
+            socket.close(CloseReason::SESSION_ENDED);
+            self.dirty.push(socket.clone());
         }
-        self.recent.joins += change.user_ids.len();
+    }
+
+    /// Remembers users who joined, and logins that ended, through another host. Also those who have a
+    /// socket here: it may be closing, and the next one may have been opened before the join.
+    fn remember(&mut self, output: &Output) {
+        match output {
+            Output::Join(change) => {
+                let join = (change.conversation_id, change.members_rev);
+                for user_id in &change.user_ids {
+                    self.recent.joined.entry(*user_id).or_default().push(join);
+                }
+                self.recent.count += change.user_ids.len();
+            }
+            Output::EndLogins(ended) => {
+                let of_user = self.recent.ended.entry(ended.user_id).or_default();
+                of_user.push(ended.clone());
+                self.recent.count += 1 + ended.sessions.len();
+            }
+            Output::Push { .. } | Output::Leave(_) => {}
+        }
     }
 
     /// Returns the name of the arrival if the user's conversations still have to be found.
@@ -460,6 +500,14 @@ impl Registry {
         // A user who has left since hears nothing: pushes are meant for a later `members_rev` then.
         for recent in [&self.recent, &self.older] {
             conversations.extend(recent.joined.get(&user_id).into_iter().flatten());
+        }
+        let has_ended = [&self.recent, &self.older].iter().any(|recent| {
+            let mut ended = recent.ended.get(&user_id).into_iter().flatten();
+            ended.any(|ended| socket.user().is_some_and(|user| ended.has(user.login)))
+        });
+        if has_ended {
+            socket.close(CloseReason::SESSION_ENDED);
+            self.dirty.push(socket.clone());
         }
         METRICS.sockets.inc();
         if self.listeners.user(user_id).is_none() {
@@ -513,7 +561,7 @@ impl Registry {
         if self.listeners.is_doubted() {
             self.notices.doubted.notify_one();
         }
-        let recent = self.recent.joins + self.recent.pushes.len();
+        let recent = self.recent.count + self.recent.pushes.len();
         if self.recent.since.elapsed() > RECENT || recent > RECENT_MAX {
             self.older = std::mem::take(&mut self.recent);
         }
@@ -524,6 +572,11 @@ fn is_same(requester: &Requester, socket: &Arc<Socket>) -> bool {
     requester
         .as_ref()
         .is_some_and(|requester| Arc::ptr_eq(requester, socket))
+}
+
+fn is_one_of(user: &User<Arc<Socket>>, ids: &[i64]) -> bool {
+    let named = user.sockets.first().and_then(|socket| socket.user());
+    named.is_some_and(|user| ids.contains(&user.id))
 }
 
 fn hint() -> Bytes {

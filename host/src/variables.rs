@@ -43,6 +43,7 @@ const GROUPS: [Group; 6] = [
         plain("DBPATH", ".data/chatapp.db", "the data file, or the URL of a libSQL server"),
         secret("DB_AUTH_TOKEN", "", "the token for that server"),
         secret("FROM_DB_AUTH_TOKEN", "", "for `chatapp copy` between two servers: the token for FROM"),
+        plain("SEARCH", "on", "on or off: whether the words of messages are indexed for the search"),
     ]),
     ("Network", &[
         plain("HOST", "127.0.0.1", "the address to listen on; 0.0.0.0 or :: for all"),
@@ -51,8 +52,11 @@ const GROUPS: [Group; 6] = [
     ]),
     ("Logins and pages", &[
         secret("JWTSECRET", DEMO_JWT_SECRET, "signs login tokens; its default is public"),
+        plain("SESSION_DAYS", "30", "days that a login lasts with `remember: true`"),
+        plain("PASSWORD_CHARS_MIN", "1", "characters of a new password; from 8 on, common ones are refused"),
         plain("CORS_ALLOW_ORIGIN", "http://localhost:5173", "origins whose pages may use the server"),
         plain("COOKIE_SAMESITE", "lax", "SameSite of the login cookie: lax, strict or none"),
+        plain("WEB", "on", "the page to chat in at /: on or off"),
     ]),
     ("Limits (0 is no limit; SOCKETS_MAX is 1 or more)", &[
         plain("SOCKETS_MAX", "50000", "open sockets in all"),

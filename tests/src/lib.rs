@@ -10,8 +10,10 @@ pub mod host;
 pub mod proxy;
 pub mod reference_client;
 pub mod schema;
+pub mod sdk_clients;
 pub mod servers;
 pub mod tls;
+pub mod tokens;
 pub mod world;
 
 pub use client::Client;
@@ -21,6 +23,7 @@ pub use gateway::{Fault, Gateway};
 pub use host::{Form, Host, Http, Process};
 pub use proxy::Proxy;
 pub use reference_client::ReferenceClient;
+pub use sdk_clients::SdkClients;
 pub use servers::{Nats, Sqld};
 pub use tls::TlsProxy;
 pub use world::{Place, World};

@@ -10,8 +10,7 @@ pub(crate) fn required_texts<const N: usize>(
     body: &[u8],
     names: [&'static str; N],
 ) -> Result<[String; N], Error> {
-    let fields = std::str::from_utf8(body).ok().and_then(Fields::parse);
-    let fields = fields.ok_or_else(|| Error::Invalid("not a valid json".into()))?;
+    let fields = fields(body)?;
     for name in names {
         if !fields.has(name) {
             return Err(Error::Invalid(format!("{name} required")));
@@ -30,4 +29,25 @@ pub(crate) fn required_texts<const N: usize>(
         }
     }
     Ok(texts)
+}
+
+/// A field that may be missing; then it is false.
+pub(crate) fn optional_flag(body: &[u8], name: &'static str) -> Result<bool, Error> {
+    match fields(body)?.flag(name) {
+        Ok(flag) => Ok(flag.unwrap_or(false)),
+        Err(_) => Err(Error::Invalid(format!("{name} should be true or false"))),
+    }
+}
+
+pub(crate) fn at_most(name: &str, length: usize, max: usize, unit: &str) -> Result<(), Error> {
+    if length > max {
+        let text = format!("{name} should be at most {max} {unit}");
+        return Err(Error::Invalid(text));
+    }
+    Ok(())
+}
+
+fn fields(body: &[u8]) -> Result<Fields<'_>, Error> {
+    let fields = std::str::from_utf8(body).ok().and_then(Fields::parse);
+    fields.ok_or_else(|| Error::Invalid("not a valid json".into()))
 }

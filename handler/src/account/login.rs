@@ -1,23 +1,29 @@
 //! Logging in.
 
-use crate::account::body::required_texts;
+use crate::account::body::{optional_flag, required_texts};
 use crate::error::Error;
 use crate::operation::{Access, Context, Operation};
 use crate::outbox::Outbox;
 use crate::sql::{Rows, Statement};
 
-/// The body of `POST /auth/login`.
+/// The body of `POST /auth/login` and `POST /auth/token`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Credentials {
     pub username: String,
     pub password: String,
+    /// The login lasts longer than an hour.
+    pub remember: bool,
 }
 
 impl Credentials {
     /// Parses the JSON of a request's body.
     pub fn parse(body: &[u8]) -> Result<Self, Error> {
         let [username, password] = required_texts(body, ["username", "password"])?;
-        Ok(Credentials { username, password })
+        Ok(Credentials {
+            username,
+            password,
+            remember: optional_flag(body, "remember")?,
+        })
     }
 }
 
@@ -30,6 +36,8 @@ pub struct FindAccount {
 pub struct Account {
     pub user_id: i64,
     pub password_hash: String,
+    /// Nobody may log in as a banned user.
+    pub is_banned: bool,
 }
 
 impl Operation for FindAccount {
@@ -41,7 +49,7 @@ impl Operation for FindAccount {
 
     fn statements(&self, _: &Context) -> Vec<Statement> {
         vec![Statement::new(
-            "select id, cast(password as blob) from users where username = ?1",
+            "select id, cast(password as blob), banned_at is not null from users where username = ?1",
             [self.username.as_str().into()],
         )]
     }
@@ -57,6 +65,7 @@ impl Operation for FindAccount {
             Account {
                 user_id: columns.integer(),
                 password_hash: columns.text(),
+                is_banned: columns.flag(),
             }
         }))
     }

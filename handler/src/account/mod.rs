@@ -1,9 +1,12 @@
-//! Accounts: registration, login, passwords and login tokens.
+//! Accounts: registration, passwords, logins and their tokens.
 
 mod body;
-pub mod deleted;
+pub mod change_password;
 pub mod login;
+pub mod login_id;
+pub mod open_login;
 pub mod password;
 pub mod register;
+pub mod session;
 pub mod skeleton;
 pub mod token;

@@ -1,11 +1,12 @@
 //! Registering an account.
 
-use crate::account::body::required_texts;
+use crate::account::body::{at_most, required_texts};
 use crate::account::skeleton::skeleton;
 use crate::error::Error;
 use crate::operation::{Access, Context, Operation};
 use crate::outbox::Outbox;
 use crate::sql::{Rows, Statement};
+use crate::user::words::words;
 
 /// The longest username at registration, in characters.
 pub const USERNAME_CHARS_MAX: usize = 64;
@@ -48,14 +49,6 @@ impl Registration {
     }
 }
 
-fn at_most(name: &str, length: usize, max: usize, unit: &str) -> Result<(), Error> {
-    if length > max {
-        let text = format!("{name} should be at most {max} {unit}");
-        return Err(Error::Invalid(text));
-    }
-    Ok(())
-}
-
 /// Creates the account. Fails with `Conflict` if the username is taken, or looks like one that is.
 /// Fails with `Unavailable` while an account has no skeleton yet: that one may look the same.
 pub struct Register {
@@ -75,8 +68,8 @@ impl Operation for Register {
     fn statements(&self, ctx: &Context) -> Vec<Statement> {
         vec![
             Statement::new(
-                "insert into users (username, fullname, password, is_online, last_online, created_at, skeleton)
-                 select ?1, ?2, ?3, 0, ?4, ?4, ?5
+                "insert into users (username, fullname, password, is_online, last_online, created_at, skeleton, has_words)
+                 select ?1, ?2, ?3, 0, ?4, ?4, ?5, 1
                  where not exists (select 1 from users where skeleton = ?5)
                      and not exists (select 1 from users where skeleton is null)
                  on conflict do nothing returning id",
@@ -100,6 +93,16 @@ impl Operation for Register {
                 [
                     self.username.as_str().into(),
                     self.password_hash.as_str().into(),
+                ],
+            ),
+            // changes() is 1 if the account was created.
+            Statement::new(
+                "insert into user_words (user_id, word)
+                 select u.id, word.value from users u cross join json_each(?2) word
+                 where u.username = ?1 and changes() = 1",
+                [
+                    self.username.as_str().into(),
+                    words(&self.username, &self.fullname).into(),
                 ],
             ),
         ]

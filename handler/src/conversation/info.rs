@@ -80,7 +80,7 @@ impl MemberEvent for GetConversationInfo {
             Statement::new(
                 concat!(
                     "select mb.role, mb.read_id, ",
-                    profile_columns!(),
+                    profile_columns!("?2"),
                     " from members mb join users u on u.id = mb.user_id
                      where mb.conversation_id = ?1
                          and exists (select 1 from members where conversation_id = ?1 and user_id = ?2)

@@ -4,6 +4,7 @@ use crate::declaration::{Declared, Who};
 use crate::error::Error;
 use crate::field::Field;
 use crate::fields::Fields;
+use crate::member::silent;
 use crate::message::Message;
 use crate::operation::{Access, Context, Operation};
 use crate::outbox::{Audience, Outbox, Output};
@@ -24,10 +25,22 @@ pub trait Change: Send + Sync + Sized + 'static {
     /// Reads the other fields. Only someone who may make the change sees its errors.
     fn read(fields: &Fields) -> Result<Self, Error>;
 
-    /// Makes the change: `raise_rev!` among other statements, each of which guards itself.
+    /// Makes the change, and sets `changed_rev` to `next_rev!`. Each statement guards itself. The last
+    /// one changes one row or none.
     fn statements(&self, message_id: i64, ctx: &Context) -> Vec<Statement>;
 
-    /// Why these statements changed nothing, or `Ok` if the message is already as it should be.
+    /// What `changed_messages` keeps of the change.
+    fn kept(&self, ctx: &Context) -> Kept;
+
+    /// Brings the tables that hold more of the message up to date. If nothing has changed, these
+    /// statements change nothing.
+    fn afterwards(&self, message_id: i64) -> Vec<Statement>;
+
+    /// Whether the change shows the others something that the caller has written. Then it is refused
+    /// in a direct conversation in which one of the two has blocked the other, as a message is.
+    fn is_said(&self) -> bool;
+
+    /// Why nothing has changed, or `Ok` if the message is already as it should be.
     fn check(&self, message: &Message, ctx: &Context) -> Result<(), Error>;
 }
 
@@ -47,13 +60,16 @@ macro_rules! is_deleted {
 }
 pub(crate) use is_deleted;
 
-/// The message `?1`, if the caller `?2` is in its conversation: whether `$may`, the conversation's
-/// `members_rev`, and the columns of a `Message`.
+/// The message `?1`, if the caller `?2` is in its conversation: whether the statement before has
+/// changed something, whether `$may`, the conversation's `is_silent` and `members_rev`, and the
+/// columns of a `Message`. `changes()` stays as it is.
 macro_rules! found {
     ($may:expr) => {
         concat!(
-            "select ",
+            "select changes(), ",
             $may,
+            ", ",
+            $crate::message::change::is_silent!(),
             ", ",
             $crate::conversation::members_rev!("m.conversation_id"),
             ", ",
@@ -67,31 +83,35 @@ macro_rules! found {
 }
 pub(crate) use found;
 
-/// Raises the rev of the conversation of the message `?1` if `$condition` holds for the message,
-/// called `m`. Then, and only then, it returns a row, and `changes()` is 1.
-macro_rules! raise_rev {
-    ($condition:expr) => {
-        concat!(
-            "update conversations set rev = rev + 1
-             where id = (select m.conversation_id from messages m where m.id = ?1 and ",
-            $condition,
-            ") returning 1"
-        )
-    };
-}
-pub(crate) use raise_rev;
-
-/// The conversation's rev, which `raise_rev!` has raised for this change of a message.
-macro_rules! changed_rev {
+/// Whether one of the two in the direct conversation of the message `m` has blocked the other.
+macro_rules! is_silent {
     () => {
-        "(select rev from conversations where id = messages.conversation_id)"
+        "(select is_silent from conversations where id = m.conversation_id)"
     };
 }
-pub(crate) use changed_rev;
+pub(crate) use is_silent;
+
+/// The rev of a change of the message `m`: the conversation's next one.
+macro_rules! next_rev {
+    () => {
+        "(select rev + 1 from conversations where id = m.conversation_id)"
+    };
+}
+pub(crate) use next_rev;
+
+/// Raises the rev of the conversation of the message, if the statement before has changed the
+/// message. `changes()` stays 1.
+pub(crate) fn raise_rev(message_id: i64) -> Statement {
+    Statement::new(
+        "update conversations set rev = rev + 1
+         where id = (select conversation_id from messages where id = ?1) and changes() = 1",
+        [message_id.into()],
+    )
+}
 
 /// The part of a change that `changed_messages` keeps.
 #[derive(Default)]
-pub(crate) struct Kept {
+pub struct Kept {
     /// Unix seconds.
     pub edited_at: Option<i64>,
     pub is_deleted: bool,
@@ -154,34 +174,38 @@ impl<E: Change> Operation for ByMessage<E> {
     }
 
     fn statements(&self, ctx: &Context) -> Vec<Statement> {
-        let mut statements = match &self.event {
+        let id = self.message_id;
+        let found = Statement::new(E::FOUND, [id.into(), ctx.user_id.into()]);
+        match &self.event {
             // A repeat would undo what somebody else has changed since.
-            Ok(event) if !ctx.is_repeat => event.statements(self.message_id, ctx),
-            _ => Vec::new(),
-        };
-        let ids = [self.message_id.into(), ctx.user_id.into()];
-        statements.push(Statement::new(E::FOUND, ids));
-        statements
+            Ok(event) if !ctx.is_repeat => {
+                let mut statements = event.statements(id, ctx);
+                statements.extend([raise_rev(id), event.kept(ctx).statement(id), found]);
+                statements.extend(event.afterwards(id));
+                statements
+            }
+            _ => vec![found],
+        }
     }
 
     fn conclude(&self, ctx: &Context, rows: &[Rows], out: &mut Outbox) -> Result<Reply, Error> {
-        let found = rows
-            .split_last()
-            .and_then(|(found, changes)| Some((found.first()?, changes)));
-        let Some((found, changes)) = found else {
+        // Only `found!` returns a row.
+        let Some(found) = rows.iter().find_map(Rows::first) else {
             let text = format!("No such {} message id found", self.message_id);
             return Err(Error::NotFound(text));
         };
         let mut columns = found.columns();
-        if !columns.flag() {
+        let (has_changed, may_change) = (columns.flag() && !ctx.is_repeat, columns.flag());
+        if !may_change {
             return Err(Error::Forbidden(E::FORBIDDEN.into()));
         }
         let event = self.event.as_ref().map_err(Error::clone)?;
-        let members_rev = columns.integer();
+        let (is_silent, members_rev) = (columns.flag(), columns.integer());
         let message = Message::read(&mut columns);
-        // Only `raise_rev!` returns a row.
-        let has_changed = changes.iter().any(|rows| !rows.is_empty());
         if !has_changed {
+            if is_silent && event.is_said() && !ctx.is_repeat {
+                return Err(silent());
+            }
             event.check(&message, ctx)?;
         }
         let data = json(&message);

@@ -4,10 +4,11 @@ use crate::error::Error;
 use crate::field::Field;
 use crate::fields::Fields;
 use crate::member::may_change;
-use crate::message::change::{Change, Kept, changed_rev, found, is_deleted, is_member, raise_rev};
-use crate::message::mention::erase_mentions;
+use crate::message::change::{Change, Kept, found, is_deleted, is_member, next_rev};
+use crate::message::mention::forget_mentions;
 use crate::message::{MESSAGE_ID, Message};
 use crate::operation::Context;
+use crate::search::keep_indexed;
 use crate::sql::Statement;
 
 /// `delete_message {message_id}` → the [`Message`], without its content, mentions and reactions.
@@ -38,6 +39,18 @@ macro_rules! is_deletion {
     };
 }
 
+/// Forgets the reactions to the message `?1`, if it is deleted.
+macro_rules! forget_reactions {
+    () => {
+        concat!(
+            "delete from reactions where message_id = ?1
+             and exists (select 1 from messages m where m.id = ?1 and ",
+            $crate::message::change::is_deleted!(),
+            ")"
+        )
+    };
+}
+
 impl Change for DeleteMessage {
     const TYPE: &'static str = "delete_message";
     const FIELDS: &'static [Field] = &[MESSAGE_ID];
@@ -52,26 +65,36 @@ impl Change for DeleteMessage {
     fn statements(&self, message_id: i64, ctx: &Context) -> Vec<Statement> {
         let ids = || [message_id.into(), ctx.user_id.into()];
         vec![
-            Statement::new(erase_mentions!(is_deletion!()), ids()),
-            Statement::new(raise_rev!(is_deletion!()), ids()),
+            Statement::new(keep_indexed!(is_deletion!()), ids()),
             Statement::new(
                 concat!(
-                    "update messages set content = '', mentions = null, changed_rev = ",
-                    changed_rev!(),
-                    " where id = ?1 and changes() = 1"
+                    "update messages as m set content = '', mentions = null, changed_rev = ",
+                    next_rev!(),
+                    " where m.id = ?1 and ",
+                    is_deletion!()
                 ),
-                [message_id.into()],
-            ),
-            Kept {
-                is_deleted: true,
-                ..Kept::default()
-            }
-            .statement(message_id),
-            Statement::new(
-                "delete from reactions where message_id = ?1 and changes() = 1",
-                [message_id.into()],
+                ids(),
             ),
         ]
+    }
+
+    fn kept(&self, _: &Context) -> Kept {
+        Kept {
+            is_deleted: true,
+            ..Kept::default()
+        }
+    }
+
+    fn afterwards(&self, message_id: i64) -> Vec<Statement> {
+        let id = || [message_id.into()];
+        vec![
+            Statement::new(forget_mentions!(), id()),
+            Statement::new(forget_reactions!(), id()),
+        ]
+    }
+
+    fn is_said(&self) -> bool {
+        false
     }
 
     /// A message that is deleted already is as it should be.

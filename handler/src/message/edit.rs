@@ -4,19 +4,21 @@ use crate::error::Error;
 use crate::field::Field;
 use crate::fields::Fields;
 use crate::message::change::{
-    Change, Kept, changed_rev, deleted, found, is_deleted, is_member, raise_rev,
+    Change, Kept, deleted, found, is_deleted, is_member, is_silent, next_rev,
 };
 use crate::message::mention::{
-    ALL_MEMBERS_MAX, Candidates, erase_mentions, insert_mentions, mentioned,
+    ALL_MEMBERS_MAX, Candidates, forget_mentions, insert_mentions, mentioned,
 };
 use crate::message::send::CONTENT;
 use crate::message::{MESSAGE_ID, Message};
 use crate::operation::Context;
+use crate::search::keep_indexed;
 use crate::sql::Statement;
 
 /// `edit_message {message_id, content}` → the [`Message`]. Only its sender may edit it.
 pub struct EditMessage {
     content: String,
+    candidates: Option<Candidates>,
 }
 
 /// Whether `?2` may give the message `m` the content `?3`, and it has another one.
@@ -26,7 +28,23 @@ macro_rules! is_edit {
             "m.sender_id = ?2 and m.content <> ?3 and ",
             is_member!(),
             " and not ",
+            is_silent!(),
+            " and not ",
             is_deleted!()
+        )
+    };
+}
+
+/// The `?2` of the message `?1` gives it the content `?3`, unless that is its content already.
+macro_rules! edit {
+    ($mentions:expr) => {
+        concat!(
+            "update messages as m set content = ?3, mentions = ",
+            $mentions,
+            ", changed_rev = ",
+            next_rev!(),
+            " where m.id = ?1 and ",
+            is_edit!()
         )
     };
 }
@@ -38,53 +56,52 @@ impl Change for EditMessage {
     const FORBIDDEN: &'static str = "only its sender may edit a message";
 
     fn read(fields: &Fields) -> Result<Self, Error> {
+        let content = CONTENT.required_text(fields)?;
         Ok(EditMessage {
-            content: CONTENT.required_text(fields)?,
+            candidates: Candidates::of(&content),
+            content,
         })
     }
 
     fn statements(&self, message_id: i64, ctx: &Context) -> Vec<Statement> {
-        let candidates = Candidates::of(&self.content);
         let content = || self.content.as_str().into();
         let parameters = || [message_id.into(), ctx.user_id.into(), content()];
-        let mut statements = vec![
-            Statement::new(erase_mentions!(is_edit!()), parameters()),
-            Statement::new(raise_rev!(is_edit!()), parameters()),
-            match &candidates {
-                None => Statement::new(
-                    concat!(
-                        "update messages set content = ?2, mentions = null, changed_rev = ",
-                        changed_rev!(),
-                        " where id = ?1 and changes() = 1"
-                    ),
-                    [message_id.into(), content()],
-                ),
-                Some(Candidates(names)) => Statement::new(
-                    concat!(
-                        "update messages set content = ?2, mentions = ",
-                        mentioned!("messages.conversation_id", "messages.sender_id", "?3", "?4"),
-                        ", changed_rev = ",
-                        changed_rev!(),
-                        " where id = ?1 and changes() = 1"
-                    ),
-                    [
-                        message_id.into(),
-                        content(),
-                        names.as_str().into(),
-                        ALL_MEMBERS_MAX.into(),
-                    ],
-                ),
-            },
-            Kept {
-                edited_at: Some(ctx.now),
-                ..Kept::default()
+        let edit = match &self.candidates {
+            None => Statement::new(edit!("null"), parameters()),
+            Some(Candidates(names)) => {
+                let mentioned = edit!(mentioned!("m.conversation_id", "m.sender_id", "?4", "?5"));
+                let mut edit = Statement::new(mentioned, parameters());
+                let more = [names.as_str().into(), ALL_MEMBERS_MAX.into()];
+                edit.parameters.extend(more);
+                edit
             }
-            .statement(message_id),
-        ];
-        if candidates.is_some() {
-            statements.push(Statement::new(insert_mentions!("?1"), [message_id.into()]));
+        };
+        vec![
+            Statement::new(keep_indexed!(is_edit!()), parameters()),
+            edit,
+        ]
+    }
+
+    fn kept(&self, ctx: &Context) -> Kept {
+        Kept {
+            edited_at: Some(ctx.now),
+            ..Kept::default()
         }
-        statements
+    }
+
+    fn afterwards(&self, message_id: i64) -> Vec<Statement> {
+        let forget = Statement::new(forget_mentions!(), [message_id.into()]);
+        match &self.candidates {
+            None => vec![forget],
+            Some(_) => vec![
+                Statement::new(insert_mentions!("?1"), [message_id.into()]),
+                forget,
+            ],
+        }
+    }
+
+    fn is_said(&self) -> bool {
+        true
     }
 
     fn check(&self, message: &Message, _: &Context) -> Result<(), Error> {

@@ -99,7 +99,9 @@ macro_rules! mentioned {
 pub(crate) use mentioned;
 
 /// Stores who is mentioned by the message `$id`, if the statement before has stored it. A sender
-/// needs no row, because `get_mentions` and the unread count are about messages of others.
+/// needs no row, because `get_mentions` and the unread count are about messages of others. Who has
+/// blocked the sender gets none: it is not to be bothered by the message, which shows the mention as
+/// ever.
 macro_rules! insert_mentions {
     ($id:literal) => {
         concat!(
@@ -108,24 +110,23 @@ macro_rules! insert_mentions {
              from messages m cross join json_each(m.mentions) j
              where m.id = (select ",
             $id,
-            ") and j.value <> m.sender_id and changes() = 1"
+            ") and j.value <> m.sender_id and changes() = 1 and not ",
+            $crate::user::has_blocked!("j.value", "m.sender_id"),
+            " on conflict do nothing"
         )
     };
 }
 pub(crate) use insert_mentions;
 
-/// Forgets who is mentioned by the message `?1`, if `$condition` holds for it, called `m`.
-macro_rules! erase_mentions {
-    ($condition:expr) => {
-        concat!(
-            "delete from mentions where message_id = ?1 and user_id in (
-                 select j.value from messages m cross join json_each(m.mentions) j where m.id = ?1 and ",
-            $condition,
-            ")"
-        )
+/// Forgets who is no longer mentioned by the message `?1`.
+macro_rules! forget_mentions {
+    () => {
+        "delete from mentions where message_id = ?1 and not exists (
+             select 1 from messages m cross join json_each(m.mentions) j
+             where m.id = ?1 and j.value = mentions.user_id)"
     };
 }
-pub(crate) use erase_mentions;
+pub(crate) use forget_mentions;
 
 #[cfg(test)]
 mod tests {

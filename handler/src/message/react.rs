@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::field::{Field, Kind, Length};
 use crate::fields::Fields;
 use crate::message::change::{
-    Change, Kept, changed_rev, deleted, found, is_deleted, is_member, raise_rev,
+    Change, Kept, deleted, found, is_deleted, is_member, is_silent, next_rev,
 };
 use crate::message::{MESSAGE_ID, Message};
 use crate::operation::Context;
@@ -51,12 +51,14 @@ impl Change for React {
         let react = match self.on {
             true => Statement::new(
                 concat!(
-                    "insert into reactions (message_id, emoji, user_id)
+                    "insert or fail into reactions (message_id, emoji, user_id)
                      select m.id, ?3, ?2 from messages m
                      where m.id = ?1 and ",
                     is_member!(),
                     " and not ",
                     is_deleted!(),
+                    " and not ",
+                    is_silent!(),
                     " and not exists (select 1 from reactions where message_id = ?1 and emoji = ?3 and user_id = ?2)
                       and coalesce((select reactions from changed_messages where message_id = ?1), 0) < ?4
                       and (exists (select 1 from reactions where message_id = ?1 and emoji = ?3)
@@ -82,21 +84,31 @@ impl Change for React {
         };
         vec![
             react,
-            Statement::new(raise_rev!("changes() = 1"), [message_id.into()]),
             Statement::new(
                 concat!(
-                    "update messages set changed_rev = ",
-                    changed_rev!(),
-                    " where id = ?1 and changes() = 1"
+                    "update messages as m set changed_rev = ",
+                    next_rev!(),
+                    " where m.id = ?1 and changes() = 1"
                 ),
                 [message_id.into()],
             ),
-            Kept {
-                reactions: if self.on { 1 } else { -1 },
-                ..Kept::default()
-            }
-            .statement(message_id),
         ]
+    }
+
+    fn kept(&self, _: &Context) -> Kept {
+        Kept {
+            reactions: if self.on { 1 } else { -1 },
+            ..Kept::default()
+        }
+    }
+
+    fn afterwards(&self, _: i64) -> Vec<Statement> {
+        Vec::new()
+    }
+
+    /// An emoji may be any text.
+    fn is_said(&self) -> bool {
+        self.on
     }
 
     fn check(&self, message: &Message, ctx: &Context) -> Result<(), Error> {

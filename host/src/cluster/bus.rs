@@ -21,7 +21,7 @@ use crate::cluster::gaps::{BEAT, Others};
 use crate::cluster::publisher::{Published, Publisher};
 use crate::cluster::wire::{Body, Packet};
 use crate::config::BusUrl;
-use crate::registry::{RegistryCommand, list_users};
+use crate::registry::{RegistryCommand, list_logins};
 
 /// Packets handed to the client library before it has written them.
 const CLIENT_QUEUE: usize = 16;
@@ -121,7 +121,7 @@ impl Bus {
         }
         status.is_subscribed.store(true, Ordering::Release);
         // Sockets that have opened before may have missed something.
-        if !list_users(&commands).await.is_empty() {
+        if !list_logins(&commands).await.is_empty() {
             missed.notify_one();
         }
         send(&client, subject, origin, published).await;

@@ -1,13 +1,14 @@
 //! This host as one of several on a database: renews its lease, takes users of dead hosts offline,
-//! and finds what it and its clients have missed.
+//! finds what it and its clients have missed, and fills the index of the search.
 
 pub mod bus;
 mod catching_up;
-mod ended_accounts;
 mod gaps;
 mod lease;
+mod open_logins;
 pub mod publisher;
 mod retry;
+mod search_index;
 pub mod wire;
 
 use std::sync::Arc;
@@ -18,12 +19,13 @@ use handler::cluster::chat_id::FindChatId;
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
-use crate::accounts::add_skeletons;
+use crate::accounts::{add_skeletons, add_words};
 use crate::cluster::bus::Bus;
 use crate::cluster::catching_up::catch_up;
-use crate::cluster::ended_accounts::close_sockets;
 use crate::cluster::lease::Lease;
+use crate::cluster::open_logins::watch_logins;
 use crate::cluster::retry::{RETRY, until_done};
+use crate::cluster::search_index::SearchIndex;
 use crate::config::Config;
 use crate::registry::{Notices, PresenceLost, RegistryCommand};
 use crate::socket::presence::Presence;
@@ -35,8 +37,9 @@ pub struct Cluster {
     commands: mpsc::Sender<RegistryCommand>,
     lease: Lease,
     notices: Notices,
-    /// Time between two checks whether the accounts of open sockets still exist.
+    /// Time between two checks whether the logins of open sockets still hold.
     account_interval: Duration,
+    search_index: SearchIndex,
 }
 
 impl Cluster {
@@ -52,6 +55,11 @@ impl Cluster {
                 store: store.clone(),
                 duration: config.lease,
                 has_bus: config.bus.is_some(),
+            },
+            search_index: SearchIndex {
+                store: store.clone(),
+                is_on: config.search,
+                lease: config.lease,
             },
             store,
             presence,
@@ -80,17 +88,19 @@ impl Cluster {
         tokio::join!(
             self.lease.renew(),
             self.retry_departures(),
-            self.complete_skeletons(),
+            self.complete_accounts(),
             self.lease.count_again(lost),
             catch_up(&self.store, &self.commands, &self.notices),
-            close_sockets(&self.store, &self.commands, self.account_interval)
+            watch_logins(&self.store, &self.commands, self.account_interval),
+            self.search_index.keep()
         );
     }
 
-    /// After an upgrade: see `account::skeleton`. Accounts that another host of the previous release
-    /// stores later get theirs with the next registration.
-    async fn complete_skeletons(&self) {
+    /// After an upgrade: see `account::skeleton` and `user::words`. Accounts that another host of the
+    /// previous release stores later get theirs with the next registration.
+    async fn complete_accounts(&self) {
         while until_done(|| add_skeletons(&self.store)).await {}
+        while until_done(|| add_words(&self.store)).await {}
     }
 
     async fn retry_departures(&self) {

@@ -51,15 +51,18 @@ pub fn bytes(output: &Output) -> usize {
                 + match to {
                     Audience::Users(ids) => ids.len() * 4,
                     Audience::Conversation { .. } => 8,
+                    Audience::MembersExcept { except, .. } => 8 + except.len() * 4,
                 }
         }
         Output::Join(change) | Output::Leave(change) => change.user_ids.len() * 4,
+        Output::EndLogins(ended) => ended.sessions.len() * 10,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use handler::MembersChange;
+    use handler::account::login_id::{EndedLogins, SessionId};
 
     use super::*;
 
@@ -93,12 +96,26 @@ mod tests {
                 is_droppable: true,
             },
             Output::Push {
+                to: Audience::MembersExcept {
+                    id: 7,
+                    members_rev: 3,
+                    except: vec![2, 9],
+                },
+                event: "{}".into(),
+                is_droppable: true,
+            },
+            Output::Push {
                 to: Audience::Users(vec![1, i64::MAX]),
                 event: "{\"type\":\"é\"}".into(),
                 is_droppable: false,
             },
             Output::Join(change.clone()),
             Output::Leave(change),
+            Output::EndLogins(EndedLogins {
+                user_id: 7,
+                sessions: vec![SessionId::new([7; 8])],
+                tokens_until: Some(i64::MAX),
+            }),
         ];
         let payload = packet(3, Body::Outputs(sent.as_slice().into())).encode();
         let received = Packet::decode(&payload).expect("a packet");

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::io;
 
 use bytes::Bytes;
-use handler::Error;
+use handler::{Error, Reply};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::header::{self, HeaderName, HeaderValue};
@@ -15,13 +15,14 @@ use serde::Serialize;
 pub type AnswerBody = UnsyncBoxBody<Bytes, io::Error>;
 pub type Answer = Response<AnswerBody>;
 
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+
 /// What the errors of a route look like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorFormat {
     /// The text alone.
     Text,
     /// `{"error": text, "code": code}`.
-    #[cfg_attr(not(test), expect(dead_code, reason = "no route answers JSON yet"))]
     Json,
 }
 
@@ -35,6 +36,10 @@ pub struct HttpError {
 }
 
 impl HttpError {
+    /// There is nothing at the request's path.
+    pub const NOT_FOUND: HttpError =
+        HttpError::new(StatusCode::NOT_FOUND, "not_found", "not found");
+
     /// An error about HTTP itself.
     pub const fn new(status: StatusCode, code: &'static str, text: &'static str) -> Self {
         HttpError {
@@ -93,11 +98,36 @@ fn status(error: &Error) -> StatusCode {
     }
 }
 
+/// JSON that is for the caller alone, and for no cache.
+pub fn json(status: StatusCode, body: &impl Serialize) -> Answer {
+    let body = serde_json::to_vec(body).expect("strings, integers and lists always serialise");
+    let answer = whole(status, "application/json", body);
+    with(answer, header::CACHE_CONTROL, NO_STORE)
+}
+
+/// The reply to an event, which is JSON, with the status of its outcome.
+pub fn reply(outcome: &Result<Reply, Error>, body: Bytes) -> Answer {
+    let status = outcome.as_ref().map_or_else(status, |_| StatusCode::OK);
+    let answer = whole(status, "application/json", body);
+    let answer = with(answer, header::CACHE_CONTROL, NO_STORE);
+    let seconds = outcome.as_ref().err().and_then(Error::retry_after_seconds);
+    match seconds {
+        Some(seconds) => with(answer, header::RETRY_AFTER, seconds.into()),
+        None => answer,
+    }
+}
+
+pub fn nothing() -> Answer {
+    let mut answer = Response::new(whole_body(""));
+    *answer.status_mut() = StatusCode::NO_CONTENT;
+    answer
+}
+
 pub fn text(status: StatusCode, body: impl Into<Bytes>) -> Answer {
     whole(status, "text/plain; charset=utf-8", body)
 }
 
-fn whole(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
+pub fn whole(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
     let mut answer = Response::new(whole_body(body));
     *answer.status_mut() = status;
     let content_type = HeaderValue::from_static(content_type);

@@ -26,7 +26,6 @@ pub struct Call {
     pub address: IpAddr,
     /// It came through a proxy, which may have taken it over TLS.
     pub is_proxied: bool,
-    #[cfg_attr(not(test), expect(dead_code, reason = "no path has parameters yet"))]
     pub parameters: Parameters,
     pub place: Arc<ConnectionPlace>,
 }
@@ -37,7 +36,6 @@ pub struct Parameters(pub Vec<(String, String)>);
 
 impl Parameters {
     /// Empty if the route's path has no parameter of this name.
-    #[cfg_attr(not(test), expect(dead_code, reason = "no path has parameters yet"))]
     pub fn get(&self, name: &str) -> &str {
         let found = self.0.iter().find(|(known, _)| known == name);
         found.map_or("", |(_, value)| value)

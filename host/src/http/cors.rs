@@ -50,7 +50,7 @@ fn foreign_origin<'a>(
 }
 
 /// Whether a host, which may have a port, is the browser's own machine.
-fn is_loopback(authority: &str) -> bool {
+pub fn is_loopback(authority: &str) -> bool {
     let host = match authority.rsplit_once(':') {
         Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
         _ => authority,

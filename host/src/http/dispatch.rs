@@ -16,7 +16,7 @@ use crate::audit;
 use crate::http::answers::{Answer, ErrorFormat, HttpError, with};
 use crate::http::call::Call;
 use crate::http::cors;
-use crate::http::login;
+use crate::http::login_token;
 use crate::http::route::{Effect, Handler, Route};
 use crate::http::services::Services;
 use crate::http::table::{Path, Table};
@@ -54,7 +54,7 @@ pub async fn answer(
     let allowed = cors::allowed_origin(&services.origins, request.headers());
     let answering = async {
         check_host(&request)?;
-        let (path, parameters) = found.ok_or_else(not_found)?;
+        let (path, parameters) = found.ok_or(HttpError::NOT_FOUND)?;
         if request.method() == Method::OPTIONS {
             let allow = path.allow.clone();
             let (origins, headers) = (&services.origins, request.headers());
@@ -106,10 +106,6 @@ fn check_host<B>(request: &Request<B>) -> Result<(), HttpError> {
     ))
 }
 
-fn not_found() -> HttpError {
-    HttpError::new(StatusCode::NOT_FOUND, "not_found", "not found")
-}
-
 /// Answers a request to a path in the table.
 async fn answer_at(path: &Path, call: Call) -> Answer {
     let Some(route) = path.route(call.request.method()) else {
@@ -147,8 +143,14 @@ async fn answer_as(route: &Route, call: Call) -> Result<Answer, HttpError> {
     match &route.handler {
         Handler::Open(handler) => handler(call).await,
         Handler::LoggedIn(handler) => {
-            let username = login::username(&services.accounts, headers)?;
-            handler(call, username).await
+            let claim = login_token::claim(&services.logins, headers)?;
+            let username = claim.username.clone();
+            let login = services.logins.find(claim).await.inspect_err(|error| {
+                if let Error::Unauthorized(_) = error {
+                    audit::refused(Refusal::Token, address, Some(&username));
+                }
+            })?;
+            handler(call, login).await
         }
     }
 }
@@ -162,6 +164,7 @@ mod tests {
 
     use bytes::Bytes;
     use futures_util::stream;
+    use handler::account::register::Register;
     use http_body_util::combinators::UnsyncBoxBody;
     use http_body_util::{BodyExt, Full, StreamBody};
     use hyper::body::Frame;
@@ -178,6 +181,7 @@ mod tests {
     use crate::http::answers::text;
     use crate::http::route::{logged_in, open};
     use crate::limits::account_guesses::Attempt;
+    use crate::logins::Login;
     use crate::socket::presence::Presence;
     use crate::store::Store;
 
@@ -208,8 +212,8 @@ mod tests {
         }
     }
 
-    async fn change_thing(call: Call, username: String) -> Result<Answer, HttpError> {
-        let method = call.request.method();
+    async fn change_thing(call: Call, login: Login) -> Result<Answer, HttpError> {
+        let (method, username) = (call.request.method(), login.username);
         Ok(text(StatusCode::OK, format!("{method} by {username}")))
     }
 
@@ -237,11 +241,12 @@ mod tests {
                 _ => None,
             };
             let (config, _) = Config::read(variable).expect("a configuration");
-            let (deliveries, _) = mpsc::channel(1);
+            let (deliveries, mut delivered) = mpsc::channel(1);
             let database = config.database.clone();
             let open = move || Store::open(&database, 0, Duration::from_secs(10), deliveries);
             let opened = spawn_blocking(open).await.expect("no panic");
             let (store, _) = opened.expect("a store");
+            tokio::spawn(async move { while delivered.recv().await.is_some() {} });
             let presence = Arc::new(Presence::new(store));
             let services = Services::new(&config, presence, None);
             Site {
@@ -297,7 +302,14 @@ mod tests {
         const JSON: &str = "application/json";
         const ALLOW: &str = "GET, HEAD, PUT, PATCH, DELETE, OPTIONS";
         let site = Site::open().await;
-        let token = site.services.accounts.sign("alice");
+        let register = Register {
+            username: "alice".into(),
+            fullname: "alice".into(),
+            password_hash: "none".into(),
+        };
+        let registered = site.services.store.run_now(register).await;
+        registered.expect("registered");
+        let token = site.services.logins.sign_without_session("alice");
         let bearer = format!("Bearer {token}");
         let alice = ("authorization", bearer.as_str());
         let evil = ("origin", "http://evil.example");

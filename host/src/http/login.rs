@@ -1,23 +1,25 @@
-//! Registration, login, and who is logged in.
+//! Registration, login, and what a user may do with the own logins.
+
+use std::sync::Arc;
 
 use handler::Error;
+use handler::account::change_password::PasswordChange;
 use handler::account::login::Credentials;
+use handler::account::login_id::SessionId;
 use handler::account::register::Registration;
-use handler::account::token::LIFETIME_SECONDS;
+use handler::account::session::Session;
 use hyper::StatusCode;
-use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::header::{self, HeaderMap};
+use serde::Serialize;
 
-use crate::accounts::Accounts;
-use crate::http::answers::{Answer, HttpError, text};
+use crate::audit::{self, Action};
+use crate::http::answers::{Answer, HttpError, json, nothing, text};
 use crate::http::call::{Call, read_whole};
-
-const COOKIE: &str = "login-token";
-/// The same token under a name that browsers accept only from this very host, never from a sibling
-/// subdomain (RFC 6265bis, section 4.1.3.2).
-const HOST_COOKIE: &str = "__Host-login-token";
-/// It outlives its token by far: as long as a browser sends it, no other cookie counts, so that a
-/// sibling subdomain cannot wait for the token to expire.
-const HOST_COOKIE_SECONDS: i64 = 30 * 24 * 3600;
+use crate::http::login_token::{drop_cookies, set_cookies};
+use crate::http::plain_http;
+use crate::http::services::Services;
+use crate::limits::account_guesses::Attempt;
+use crate::logins::{Login, Token};
 
 pub async fn register(call: Call) -> Result<Answer, HttpError> {
     let services = call.services;
@@ -28,62 +30,133 @@ pub async fn register(call: Call) -> Result<Answer, HttpError> {
     Ok(text(StatusCode::CREATED, "registered"))
 }
 
+/// Logs in with a cookie.
 pub async fn log_in(call: Call) -> Result<Answer, HttpError> {
-    let services = call.services;
-    let body = read_whole(call.request.into_body(), services.body_timeout).await?;
-    let credentials = Credentials::parse(&body)?;
-    let accounts = &services.accounts;
-    let token = accounts.log_in(credentials, call.address).await?;
-    let same_site = services.same_site.text();
+    let (services, token) = start_session(call).await?;
     let mut answer = text(StatusCode::ACCEPTED, "login successful");
-    // Some clients read only the first one.
-    for (name, seconds) in [
-        (COOKIE, LIFETIME_SECONDS),
-        (HOST_COOKIE, HOST_COOKIE_SECONDS),
-    ] {
-        let cookie = format!(
-            "{name}={token}; HttpOnly; Max-Age={seconds}; Path=/; Secure; SameSite={same_site}"
-        );
-        let cookie = HeaderValue::try_from(cookie)
-            .map_err(|_| Error::Internal("a token that is no header value".into()))?;
-        answer.headers_mut().append(header::SET_COOKIE, cookie);
-    }
+    set_cookies(&mut answer, &token, services.same_site.text())?;
     Ok(answer)
 }
 
-pub async fn verify(_: Call, username: String) -> Result<Answer, HttpError> {
+/// Logs in without a cookie.
+pub async fn give_token(call: Call) -> Result<Answer, HttpError> {
+    let (_, token) = start_session(call).await?;
+    Ok(json(StatusCode::OK, &TokenBody::of(&token)))
+}
+
+pub async fn verify(_: Call, login: Login) -> Result<Answer, HttpError> {
+    let username = login.username;
     Ok(text(StatusCode::OK, format!("Hello, {username}")))
 }
 
-/// The username of the first valid login token among the request's cookies and its bearer token. If
-/// there is a `__Host-` cookie, other cookies do not count: another site may have set them.
-pub fn username(accounts: &Accounts, headers: &HeaderMap) -> Result<String, Error> {
-    let mut text = "login-token required";
-    let name = match cookies(headers, HOST_COOKIE).next() {
-        Some(_) => HOST_COOKIE,
-        None => COOKIE,
+/// Gives the session of the request a new token.
+pub async fn refresh(call: Call, login: Login) -> Result<Answer, HttpError> {
+    let services = call.services;
+    let refreshed = services.logins.refresh(&login).await;
+    audit::done(Action::Refresh, &refreshed, call.address, &login.username);
+    let token = refreshed?;
+    let mut answer = json(StatusCode::OK, &TokenBody::of(&token));
+    set_cookies(&mut answer, &token, services.same_site.text())?;
+    Ok(answer)
+}
+
+/// Ends the session of the request. A token without a session stays valid, but the cookie goes.
+pub async fn log_out(call: Call, login: Login) -> Result<Answer, HttpError> {
+    let services = call.services;
+    if let Some(session) = login.id.session() {
+        let ended = match services.logins.end(&login, session).await {
+            // Another request has ended it at the same moment.
+            Err(Error::NotFound(_)) => Ok(()),
+            ended => ended,
+        };
+        audit::done(Action::Logout, &ended, call.address, &login.username);
+        ended?;
+    }
+    let mut answer = nothing();
+    drop_cookies(&mut answer, services.same_site.text())?;
+    Ok(answer)
+}
+
+pub async fn list_sessions(call: Call, login: Login) -> Result<Answer, HttpError> {
+    #[derive(Serialize)]
+    struct Body {
+        sessions: Vec<Session>,
+    }
+    let sessions = call.services.logins.list(&login).await?;
+    Ok(json(StatusCode::OK, &Body { sessions }))
+}
+
+pub async fn end_session(call: Call, login: Login) -> Result<Answer, HttpError> {
+    let id = call.parameters.get("id").parse::<SessionId>();
+    let ended = match id {
+        Ok(id) => call.services.logins.end(&login, id).await,
+        Err(()) => Err(Error::NotFound("no such session".into())),
     };
-    for token in cookies(headers, name).chain(bearer(headers)) {
-        match accounts.verify(token) {
-            Some(username) => return Ok(username),
-            None => text = "invalid login-token",
+    audit::done(Action::EndSession, &ended, call.address, &login.username);
+    ended?;
+    Ok(nothing())
+}
+
+pub async fn change_password(call: Call, login: Login) -> Result<Answer, HttpError> {
+    let services = call.services;
+    let body = read_whole(call.request.into_body(), services.body_timeout).await?;
+    let change = PasswordChange::parse(&body)?;
+    let changing = services
+        .accounts
+        .change_password(&login, change, call.address);
+    let changed = changing.await;
+    audit::done(
+        Action::ChangePassword,
+        &changed,
+        call.address,
+        &login.username,
+    );
+    changed?;
+    Ok(nothing())
+}
+
+/// Checks the credentials in the body, and starts a session.
+async fn start_session(call: Call) -> Result<(Arc<Services>, Token), HttpError> {
+    let Call {
+        services,
+        request,
+        address,
+        ..
+    } = call;
+    let (head, body) = request.into_parts();
+    let body = read_whole(body, services.body_timeout).await?;
+    let credentials = Credentials::parse(&body)?;
+    let (username, remember) = (credentials.username.clone(), credentials.remember);
+    plain_http::note_login(&head.headers);
+    let starting = async {
+        let account = services.accounts.check(credentials, address).await?;
+        let user_agent = user_agent(&head.headers);
+        let logins = &services.logins;
+        logins.start(account, &username, remember, user_agent).await
+    };
+    let started = starting.await;
+    audit::attempted(Attempt::Login, &started, address, Some(&username));
+    Ok((services, started?))
+}
+
+/// What the client says of itself.
+fn user_agent(headers: &HeaderMap) -> String {
+    let value = headers.get(header::USER_AGENT);
+    let bytes = value.map(|value| value.as_bytes()).unwrap_or_default();
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[derive(Serialize)]
+struct TokenBody<'a> {
+    token: &'a str,
+    expires_at: i64,
+}
+
+impl<'a> TokenBody<'a> {
+    fn of(token: &'a Token) -> Self {
+        TokenBody {
+            token: &token.text,
+            expires_at: token.expires_at,
         }
     }
-    Err(Error::Unauthorized(text.into()))
-}
-
-/// The values of the cookies of this name. Other cookies in the same header may hold any bytes.
-fn cookies<'a>(headers: &'a HeaderMap, wanted: &str) -> impl Iterator<Item = &'a str> {
-    let headers = headers.get_all(header::COOKIE).into_iter();
-    let pairs = headers.flat_map(|value| value.as_bytes().split(|byte| *byte == b';'));
-    pairs.filter_map(move |pair| {
-        let (name, value) = std::str::from_utf8(pair).ok()?.split_once('=')?;
-        (name.trim() == wanted).then(|| value.trim().trim_matches('"'))
-    })
-}
-
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let authorization = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, token) = authorization.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }

@@ -7,6 +7,7 @@ use hyper::Method;
 use crate::http::answers::{Answer, ErrorFormat, HttpError};
 use crate::http::call::Call;
 use crate::limits::account_guesses::Attempt;
+use crate::logins::Login;
 
 pub struct Route {
     pub method: Method,
@@ -33,9 +34,9 @@ type Answering = Pin<Box<dyn Future<Output = Result<Answer, HttpError>> + Send>>
 pub enum Handler {
     /// Anyone may.
     Open(Box<dyn Fn(Call) -> Answering + Send + Sync>),
-    /// Logged-in users may. The handler gets the username of the request's login token, without
-    /// which the answer is 401.
-    LoggedIn(Box<dyn Fn(Call, String) -> Answering + Send + Sync>),
+    /// Logged-in users may. The handler gets the login of the request's token, which holds; without
+    /// one, the answer is 401.
+    LoggedIn(Box<dyn Fn(Call, Login) -> Answering + Send + Sync>),
 }
 
 /// A handler for anyone.
@@ -47,13 +48,11 @@ where
 }
 
 /// A handler for logged-in users.
-pub fn logged_in<F>(handler: impl Fn(Call, String) -> F + Send + Sync + 'static) -> Handler
+pub fn logged_in<F>(handler: impl Fn(Call, Login) -> F + Send + Sync + 'static) -> Handler
 where
     F: Future<Output = Result<Answer, HttpError>> + Send + 'static,
 {
-    Handler::LoggedIn(Box::new(move |call, username| {
-        Box::pin(handler(call, username))
-    }))
+    Handler::LoggedIn(Box::new(move |call, login| Box::pin(handler(call, login))))
 }
 
 impl Route {

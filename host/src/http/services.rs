@@ -15,6 +15,7 @@ use crate::config::{Config, SameSite};
 use crate::limits::client_address::ClientNetwork;
 use crate::limits::places::{Places, SocketPlaces};
 use crate::limits::user_rates::UserRates;
+use crate::logins::Logins;
 use crate::readiness::Readiness;
 use crate::socket::presence::Presence;
 use crate::store::Store;
@@ -27,10 +28,13 @@ pub struct Services {
     pub presence: Arc<Presence>,
     pub readiness: Readiness,
     pub accounts: Accounts,
+    pub logins: Logins,
     /// Origins of other sites whose pages may use this server with the user's cookie.
     pub origins: Vec<HeaderValue>,
     pub trusted_proxies: Vec<IpNet>,
     pub same_site: SameSite,
+    /// Whether browsers get the page.
+    pub has_page: bool,
     pub user_rates: UserRates,
     /// Requests under way, by the address of the client.
     pub request_places: Arc<Places<ClientNetwork>>,
@@ -54,10 +58,12 @@ impl Services {
             presence,
             readiness: Readiness::new(store.clone(), bus),
             accounts: Accounts::new(config, store.clone()),
+            logins: Logins::new(config, store.clone()),
             store,
             origins: config.origins.clone(),
             trusted_proxies: config.trusted_proxies.clone(),
             same_site: config.same_site,
+            has_page: config.has_page,
             user_rates: UserRates::new(&config.limits),
             request_places: Places::new(REQUESTS_PER_ADDRESS).into(),
             socket_places: SocketPlaces::new(&config.limits).into(),

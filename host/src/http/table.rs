@@ -6,13 +6,8 @@ use matchit::Router;
 
 use crate::http::call::Parameters;
 use crate::http::route::{Effect, Route};
-use crate::http::summary::RouteSummary;
 
-pub struct Table {
-    router: Router<Path>,
-    /// One for each row.
-    pub summaries: Vec<RouteSummary>,
-}
+pub struct Table(Router<Path>);
 
 /// The routes of one path.
 pub struct Path {
@@ -27,9 +22,7 @@ impl Table {
     /// that it changes state: a table is part of the program.
     pub fn new(routes: impl IntoIterator<Item = Route>) -> Self {
         let mut paths: Vec<Path> = Vec::new();
-        let mut summaries = Vec::new();
         for route in routes {
-            summaries.push(RouteSummary::of(&route));
             let is_safe = route.method == Method::GET;
             let is_said = route.effect == Effect::ChangesState;
             assert!(is_safe || is_said, "{} changes state", route.path);
@@ -51,11 +44,11 @@ impl Table {
             let inserted = router.insert(path.pattern, path);
             inserted.expect("no two paths match the same");
         }
-        Table { router, summaries }
+        Table(router)
     }
 
     pub fn find(&self, path: &str) -> Option<(&Path, Parameters)> {
-        let found = self.router.at(path).ok()?;
+        let found = self.0.at(path).ok()?;
         let parameters = found.params.iter();
         let parameters = parameters.map(|(name, value)| (name.to_owned(), value.to_owned()));
         Some((found.value, Parameters(parameters.collect())))

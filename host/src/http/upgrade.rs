@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use handler::account::login_id::LoginId;
+use handler::account::token::Claim;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::upgrade::{OnUpgrade, Parts, Upgraded};
 use hyper::{StatusCode, Version};
@@ -14,7 +16,7 @@ use tokio::net::TcpStream;
 use crate::audit;
 use crate::http::answers::{Answer, HttpError, text, whole_body, with};
 use crate::http::call::Call;
-use crate::http::login;
+use crate::http::login_token;
 use crate::http::services::Services;
 use crate::limits::places::Full;
 use crate::limits::refusal::Refusal;
@@ -51,17 +53,20 @@ pub async fn open_socket(call: Call) -> Result<Answer, HttpError> {
         let version = HeaderValue::from_static("13");
         return Ok(with(answer, header::SEC_WEBSOCKET_VERSION, version));
     };
-    let admitted = admit(&services, request.headers(), address);
+    let headers = request.headers();
+    let admitted = admit(&services, headers, address);
+    let names_subprotocol = login_token::names_subprotocol(headers);
     let id = services.next_socket_id.fetch_add(1, Ordering::Relaxed);
     let presence = services.presence.clone();
     let opening = Box::pin(async move {
         let (stream, unread) = raw_stream(upgrade).await?;
         let socket = Arc::new(Socket::new(id, stream));
         match admitted {
-            Ok((username, admission)) => {
+            Ok((username, login, admission)) => {
                 // The socket has a place of its own.
                 drop(place);
-                let connection = Connection::open(socket, username, admission, presence).await?;
+                let opening = Connection::open(socket, (username, login), admission, presence);
+                let connection = opening.await?;
                 let unread = (!unread.is_empty()).then(|| Box::new(unread));
                 Some((connection, unread))
             }
@@ -78,22 +83,30 @@ pub async fn open_socket(call: Call) -> Result<Answer, HttpError> {
             connection.serve(unread).await;
         }
     });
-    Ok(switching.map(|_| whole_body("")))
+    let answer = switching.map(|_| whole_body(""));
+    Ok(match names_subprotocol {
+        // A browser that names protocols wants one of them.
+        true => {
+            let chosen = HeaderValue::from_static(login_token::SUBPROTOCOL);
+            with(answer, header::SEC_WEBSOCKET_PROTOCOL, chosen)
+        }
+        false => answer,
+    })
 }
 
-/// Returns the user of the new socket, or the reason to close it.
+/// Returns the user of the new socket and the login, which may have ended, or the reason to close the
+/// socket.
 fn admit(
     services: &Services,
     headers: &HeaderMap,
     address: IpAddr,
-) -> Result<(Arc<str>, Box<Admission>), CloseReason> {
-    let username = login::username(&services.accounts, headers);
-    let username: Arc<str> = username
-        .map_err(|error| {
-            audit::refused(Refusal::Token, address, None);
-            CloseReason::refused(error.to_string())
-        })?
-        .into();
+) -> Result<(Arc<str>, LoginId, Box<Admission>), CloseReason> {
+    let claim = login_token::claim_of_handshake(&services.logins, headers);
+    let Claim { username, login } = claim.map_err(|error| {
+        audit::refused(Refusal::Token, address, None);
+        CloseReason::refused(error.to_string())
+    })?;
+    let username: Arc<str> = username.into();
     let place = services.socket_places.take(&username, address);
     let place = place.map_err(|full| {
         let (reason, refusal) = match full {
@@ -115,7 +128,7 @@ fn admit(
         message_milliseconds: services.message_timeout.as_millis() as u32,
         _place: place,
     };
-    Ok((username, Box::new(admission)))
+    Ok((username, login, Box::new(admission)))
 }
 
 /// RFC 6455 section 4.2.1: the key is 16 bytes in base64. The library only checks that it exists.

@@ -26,6 +26,8 @@ const PASSWORD_PERIOD_UNDER_ATTACK: Duration = Duration::from_secs(60);
 pub enum Attempt {
     Login,
     Registration,
+    /// A change of sessions: a new token, or an end.
+    Session,
 }
 
 impl Attempt {
@@ -34,6 +36,7 @@ impl Attempt {
         match self {
             Attempt::Login => Refusal::Login,
             Attempt::Registration => Refusal::Registration,
+            Attempt::Session => Refusal::Session,
         }
     }
 }
@@ -43,6 +46,8 @@ impl Attempt {
 pub struct AccountGuesses {
     logins: Rates<ClientNetwork>,
     registrations: Rates<ClientNetwork>,
+    /// As many as logins, but counted apart, so that neither uses up the other.
+    sessions: Rates<ClientNetwork>,
     passwords: Rates<(u64, ClientNetwork)>,
     /// Passwords for one username, from any address.
     attacks: Rates<u64>,
@@ -63,6 +68,7 @@ impl AccountGuesses {
         AccountGuesses {
             logins: Rates::new(quota(logins, MINUTE, logins)),
             registrations: Rates::new(quota(registrations, HOUR, registrations)),
+            sessions: Rates::new(quota(logins, MINUTE, logins)),
             passwords: Rates::new(of_passwords(PASSWORD_PERIOD, PASSWORDS_AT_ONCE)),
             attacks: Rates::new(of_passwords(ATTACK_PERIOD, ATTACK_AT_ONCE)),
             passwords_under_attack: Rates::new(of_passwords(PASSWORD_PERIOD_UNDER_ATTACK, 1)),
@@ -75,6 +81,7 @@ impl AccountGuesses {
         let rates = match attempt {
             Attempt::Login => &self.logins,
             Attempt::Registration => &self.registrations,
+            Attempt::Session => &self.sessions,
         };
         rates.check(address.into()).map_err(rate_limited)
     }

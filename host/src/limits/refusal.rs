@@ -27,6 +27,7 @@ refusals! {
     Origin "origin",
     Login "login",
     Registration "registration",
+    Session "session",
     Flood "flood",
     Sockets "sockets",
     SocketsOfUser "sockets_of_user",

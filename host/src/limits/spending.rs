@@ -4,8 +4,11 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use handler::{ANSWER_BYTES_MAX, Error};
 use tokio::sync::{Mutex, MutexGuard};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::limits::rates::rate_limited;
 
 /// Bytes of events that write, per second.
 const BYTES_PER_SECOND: u64 = 512 * 1024;
@@ -16,7 +19,15 @@ const PUSH_BYTES: u64 = 512;
 /// A user who has spent nothing for this long may spend what is earned in it at once.
 const CREDIT: Duration = Duration::from_secs(4);
 /// Nobody waits longer than this.
-pub const DEBT_MAX: Duration = Duration::from_secs(10);
+const DEBT_MAX: Duration = Duration::from_secs(10);
+
+/// A larger event is the only write of its user that is under way.
+const LARGE_BYTES: usize = 16 * 1024;
+
+/// Whether an event of this many bytes, with an answer of at most this many, may cost much.
+pub fn is_costly(bytes: usize, answer_bytes_max: usize) -> bool {
+    bytes > LARGE_BYTES || answer_bytes_max >= ANSWER_BYTES_MAX
+}
 
 /// What one user has spent.
 pub struct Spending {
@@ -36,10 +47,6 @@ impl Spending {
             paid_at: AtomicU64::new(0),
             turn: Mutex::default(),
         }
-    }
-
-    pub fn is_limited(&self) -> bool {
-        self.is_limited
     }
 
     /// An event of this many bytes is about to be stored.
@@ -77,9 +84,24 @@ impl Spending {
         Duration::from_micros(paid_at.saturating_sub(credit + self.now()))
     }
 
-    /// The turn of a user in debt.
-    pub async fn turn(&self) -> MutexGuard<'_, ()> {
-        self.turn.lock().await
+    /// Whether the next write has to wait for [`Spending::pay`]: it may cost much, or the user is in
+    /// debt.
+    pub fn has_to_wait(&self, is_costly: bool) -> bool {
+        self.is_limited && (is_costly || !self.debt().is_zero())
+    }
+
+    /// Waits until the user is out of debt. Returns the user's turn, which is to be held until the
+    /// write is answered. `RateLimited` if that takes too long.
+    pub async fn pay(&self) -> Result<MutexGuard<'_, ()>, Error> {
+        let paid = async {
+            let turn = self.turn.lock().await;
+            while !self.debt().is_zero() {
+                sleep(self.debt()).await;
+            }
+            turn
+        };
+        let paid = timeout(DEBT_MAX, paid).await;
+        paid.map_err(|_| rate_limited(self.debt()))
     }
 
     fn now(&self) -> u64 {

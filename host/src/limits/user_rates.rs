@@ -55,18 +55,75 @@ impl UserRates {
         }
     }
 
-    /// Counts one more socket; returns what may be sent on it.
-    pub fn connect(&self, username: &Arc<str>) -> Result<SocketRates, Flood> {
-        let user = self.users.of(username.clone(), || UserRate {
+    /// What this user may send without a socket.
+    pub fn request(&self, username: &Arc<str>) -> RequestRates {
+        RequestRates {
+            is_limited: self.limits.events_per_second > 0,
+            user: self.of(username),
+        }
+    }
+
+    fn of(&self, username: &Arc<str>) -> Arc<UserRate> {
+        self.users.of(username.clone(), || UserRate {
             events: events(self.limits.events_per_second.saturating_mul(USER_EVENTS)),
             connects: match self.limits.sockets_per_user {
                 0 => Rate::new(None),
                 sockets => Rate::per_second(1, sockets.saturating_mul(2)),
             },
             costs: OnceBox::new(),
-        });
+        })
+    }
+
+    /// Counts one more socket; returns what may be sent on it.
+    pub fn connect(&self, username: &Arc<str>) -> Result<SocketRates, Flood> {
+        let user = self.of(username);
         user.connects.check().map_err(|_| Flood)?;
         Ok(SocketRates::new(self.limits.events_per_second, user))
+    }
+}
+
+impl UserRate {
+    fn check(&self, listed_users: usize, is_limited: bool) -> Result<(), Duration> {
+        self.events.check()?;
+        match listed_users {
+            0 => Ok(()),
+            _ => self.costs(is_limited).listed_users.check_many(listed_users),
+        }
+    }
+
+    /// What the user costs. Whether that has limits is not stored, because there are many users.
+    fn costs(&self, is_limited: bool) -> &UserCosts {
+        self.costs.get_or_init(|| {
+            let listed_users = match is_limited {
+                true => quota(USERS_PER_SECOND, Duration::from_secs(1), USERS_AT_ONCE),
+                false => None,
+            };
+            Box::new(UserCosts {
+                listed_users: Rate::new(listed_users),
+                spending: Arc::new(Spending::new(is_limited)),
+                answers: AnswerShare::of_user(),
+                unfinished: Unfinished::of_user(),
+            })
+        })
+    }
+}
+
+/// What a user may send without a socket.
+pub struct RequestRates {
+    is_limited: bool,
+    user: Arc<UserRate>,
+}
+
+impl RequestRates {
+    /// Counts one more event, and the users it lists.
+    pub fn event(&self, listed_users: usize) -> Result<(), Error> {
+        let checked = self.user.check(listed_users, self.is_limited);
+        checked.map_err(rate_limited)
+    }
+
+    /// What the user costs.
+    pub fn costs(&self) -> &UserCosts {
+        self.user.costs(self.is_limited)
     }
 }
 
@@ -105,12 +162,7 @@ impl SocketRates {
     /// error.
     pub fn event(&self, listed_users: usize) -> Result<Result<(), Error>, Flood> {
         let socket = self.events.check();
-        let both = socket.and_then(|()| self.user.events.check());
-        let all = both.and_then(|()| match listed_users {
-            0 => Ok(()),
-            _ => self.costs().listed_users.check_many(listed_users),
-        });
-        match all {
+        match socket.and_then(|()| self.user.check(listed_users, self.per_second > 0)) {
             Ok(()) => Ok(Ok(())),
             Err(wait) => {
                 let refusals = self
@@ -124,19 +176,7 @@ impl SocketRates {
 
     /// What the socket's user costs.
     pub fn costs(&self) -> &UserCosts {
-        let is_limited = self.per_second > 0;
-        self.user.costs.get_or_init(|| {
-            let listed_users = match is_limited {
-                true => quota(USERS_PER_SECOND, Duration::from_secs(1), USERS_AT_ONCE),
-                false => None,
-            };
-            Box::new(UserCosts {
-                listed_users: Rate::new(listed_users),
-                spending: Arc::new(Spending::new(is_limited)),
-                answers: AnswerShare::of_user(),
-                unfinished: Unfinished::of_user(),
-            })
-        })
+        self.user.costs(self.per_second > 0)
     }
 
     /// Counts one more ping or pong.

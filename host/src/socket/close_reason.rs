@@ -13,6 +13,9 @@ pub struct CloseReason {
     pub text: Cow<'static, str>,
 }
 
+/// Of a socket without a valid login.
+const REFUSED: u16 = 1000;
+
 impl CloseReason {
     pub const SHUTTING_DOWN: Self = Self::fixed(1001, "server is shutting down");
     pub const TOO_SLOW: Self = Self::fixed(1013, "too slow");
@@ -40,9 +43,14 @@ impl CloseReason {
     /// Closes a socket without a valid login, as the first backend did.
     pub fn refused(text: String) -> Self {
         CloseReason {
-            code: 1000,
+            code: REFUSED,
             text: text.into(),
         }
+    }
+
+    /// Whether it is that of a socket without a valid login.
+    pub fn is_refusal(&self) -> bool {
+        self.code == REFUSED
     }
 }
 

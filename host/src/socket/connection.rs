@@ -15,12 +15,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use handler::{
-    ANSWER_BYTES_MAX, Access, Context, Envelope, Error, Event, EventOperation, Outbox, Reply,
-};
+use handler::account::login_id::LoginId;
+use handler::{Access, Context, Envelope, Error, Event, EventOperation, Outbox, Reply};
 use tokio::sync::MutexGuard;
 use tokio::task::{coop, yield_now};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use tracing::Instrument;
 
 use crate::audit;
@@ -29,9 +28,8 @@ use crate::clock;
 use crate::delivery::Delivery;
 use crate::limits::answer_room::{self, AnswerRoom};
 use crate::limits::places::SocketPlace;
-use crate::limits::rates::rate_limited;
 use crate::limits::refusal::Refusal;
-use crate::limits::spending::{DEBT_MAX, Spending};
+use crate::limits::spending::{Spending, is_costly};
 use crate::limits::unfinished;
 use crate::limits::user_rates::{Flood, SocketRates};
 use crate::metrics::METRICS;
@@ -45,15 +43,14 @@ use crate::threads::contain;
 
 /// Writes of one socket that may be under way at once; its further requests wait.
 const UNANSWERED_MAX: u32 = 32;
-/// A larger event is the only write of its user that is under way.
-const LARGE_BYTES: usize = 16 * 1024;
 /// How long the peer of a closed socket may take to read the close frame and close its side.
 const LINGER: Duration = Duration::from_secs(2);
 /// Input is read in pieces of at most this many bytes. If a client sends without a pause, one
 /// piece, some thousand tiny frames at most, is decoded before other sockets have their turn.
 const READ_BYTES: usize = 16 * 1024;
 
-/// What an admitted socket has: its login token is valid, and it has a place.
+/// What an admitted socket has: its login token is valid, unless its login has ended, and it has a
+/// place.
 pub struct Admission {
     pub address: IpAddr,
     pub rates: SocketRates,
@@ -162,11 +159,12 @@ impl Connection {
     /// Registers the socket. `None` if that fails: the socket is closed then.
     pub async fn open(
         socket: Arc<Socket>,
-        username: Arc<str>,
+        (username, login): (Arc<str>, LoginId),
         admission: Box<Admission>,
         presence: Arc<Presence>,
     ) -> Option<Self> {
-        match presence.open(&socket, username, &admission.source).await {
+        let opened = presence.open(&socket, username.clone(), login, &admission.source);
+        match opened.await {
             Ok(_) => {
                 METRICS.sockets_opened.inc();
                 Some(Connection {
@@ -178,6 +176,9 @@ impl Connection {
                 })
             }
             Err(reason) => {
+                if reason.is_refusal() {
+                    audit::refused(Refusal::Token, admission.address, Some(&username));
+                }
                 refuse(&socket, reason).await;
                 None
             }
@@ -488,24 +489,13 @@ impl Connection {
         let room = self.answer_room(operation, bytes).await?;
         let spending = self.spending();
         spending.charge_event(bytes);
-        let is_large = bytes > LARGE_BYTES || operation.answer_bytes_max() >= ANSWER_BYTES_MAX;
-        if !spending.is_limited() || (!is_large && spending.debt().is_zero()) {
+        if !spending.has_to_wait(is_costly(bytes, operation.answer_bytes_max())) {
             return Ok((room, None));
         }
-        let paid = async {
-            let turn = spending.turn().await;
-            while !spending.debt().is_zero() {
-                sleep(spending.debt()).await;
-            }
-            turn
-        };
         // The server reads nothing meanwhile, not even the pongs of the client.
         self.socket.is_heard.store(true, Ordering::Relaxed);
         tokio::select! {
-            turn = timeout(DEBT_MAX, paid) => match turn {
-                Ok(turn) => Ok((room, Some(turn))),
-                Err(_) => Err(rate_limited(spending.debt())),
-            },
+            turn = spending.pay() => Ok((room, Some(turn?))),
             () = self.finishing() => Err(busy()),
         }
     }

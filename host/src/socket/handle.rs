@@ -11,6 +11,7 @@ use std::task::{self, Poll};
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
+use handler::account::login_id::LoginId;
 use once_cell::sync::OnceCell;
 use tokio::net::TcpStream;
 
@@ -57,6 +58,7 @@ pub struct Socket {
 pub struct User {
     pub id: i64,
     pub name: Arc<str>,
+    pub login: LoginId,
 }
 
 impl Socket {

@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::future::join_all;
+use handler::account::login_id::LoginId;
 use handler::cluster::memberships::{FindMemberships, Memberships};
 use handler::presence::{Arrival, Connected, Disconnected};
 use handler::{Context, Error};
@@ -47,11 +48,13 @@ impl Presence {
         &self,
         socket: &Arc<Socket>,
         username: Arc<str>,
+        login: LoginId,
         source: &Arc<Source>,
     ) -> Result<User, CloseReason> {
         let ctx = Context::anonymous(clock::now());
         let operation = Connected {
             username: username.to_string(),
+            login,
             host_id: self.store.host_id(),
         };
         let (done, opened) = oneshot::channel();
@@ -59,7 +62,8 @@ impl Presence {
         let then = move |outcome: Result<Arrival, Error>, outbox| match outcome {
             Ok(arrival) => {
                 let id = arrival.user_id;
-                let user = registered.user.get_or_init(|| User { id, name }).clone();
+                let user = registered.user.get_or_init(|| User { id, name, login });
+                let user = user.clone();
                 let done = move |arriving| drop(done.send(Ok((user, arriving))));
                 Some(Delivery::opened(registered, arrival, outbox, done))
             }
@@ -90,7 +94,9 @@ impl Presence {
                 self.close(departure).await;
                 Err(CloseReason::UNAVAILABLE)
             }
-            Err(Error::NotFound(text)) => Err(CloseReason::refused(text)),
+            Err(Error::NotFound(text) | Error::Unauthorized(text)) => {
+                Err(CloseReason::refused(text))
+            }
             Err(error) => {
                 if let Error::Internal(detail) = error {
                     tracing::error!(detail, user = &*username, "a socket could not be opened");

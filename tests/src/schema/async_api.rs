@@ -65,13 +65,6 @@ pub fn document(schema: &Value) -> Value {
             },
         },
         "operations": operations,
-        "components": { "messages": messages, "schemas": moved(definitions) },
+        "components": { "messages": messages, "schemas": open_api::moved(definitions) },
     })
-}
-
-/// The definitions, with references to their place in this document.
-fn moved(definitions: &Map<String, Value>) -> Value {
-    let text = Value::Object(definitions.clone()).to_string();
-    let text = text.replace(&events::reference(""), &open_api::reference(""));
-    serde_json::from_str(&text).expect("JSON")
 }

@@ -55,7 +55,7 @@ pub fn documents() -> Vec<Document> {
         },
         Document {
             path: "handler/spec/openapi.json",
-            text: pretty(&open_api::document()),
+            text: pretty(&open_api::document(&schema)),
         },
         Document {
             path: "host/web/sdk/src/protocol.ts",

@@ -2,9 +2,10 @@
 
 use serde_json::{Map, Value, json};
 
+use super::events;
 use super::routes::{self, Body, ROUTES, Route};
 
-pub fn document() -> Value {
+pub fn document(schema: &Value) -> Value {
     let mut paths = Map::new();
     for route in ROUTES {
         let path = paths.entry(route.path).or_insert_with(|| json!({}));
@@ -22,13 +23,28 @@ pub fn document() -> Value {
         "servers": [{ "url": "http://localhost:8000" }],
         "paths": paths,
         "components": {
-            "schemas": routes::definitions(),
+            "schemas": schemas(schema),
             "securitySchemes": {
                 "cookie": { "type": "apiKey", "in": "cookie", "name": "login-token" },
                 "bearer": { "type": "http", "scheme": "bearer", "bearerFormat": "JWT" },
             },
         },
     })
+}
+
+/// The bodies, and the frames of the socket that `POST /events` takes and answers.
+fn schemas(schema: &Value) -> Value {
+    let mut definitions = schema["$defs"].as_object().expect("definitions").clone();
+    definitions.retain(|name, _| !name.ends_with("Push"));
+    definitions.extend(routes::definitions());
+    moved(&definitions)
+}
+
+/// The definitions, with references to their place in a document of an API.
+pub fn moved(definitions: &Map<String, Value>) -> Value {
+    let text = Value::Object(definitions.clone()).to_string();
+    let text = text.replace(&events::reference(""), &reference(""));
+    serde_json::from_str(&text).expect("JSON")
 }
 
 pub fn reference(name: &str) -> String {
@@ -53,7 +69,7 @@ fn operation(route: &Route) -> Value {
             "content": { "application/json": { "schema": { "$ref": reference(name) } } },
         });
     }
-    if row.needs_login {
+    if row.is_for_logged_in {
         operation["security"] = json!([{ "cookie": [] }, { "bearer": [] }]);
     }
     let names = route
@@ -82,15 +98,17 @@ fn operation_id(route: &Route) -> String {
 
 fn answer(status: u16, body: Body, is_json: bool) -> Value {
     let text = |schema: Value| json!({ "text/plain": { "schema": schema } });
+    let json = |name: &str| {
+        let schema = json!({ "$ref": reference(name) });
+        json!({ "application/json": { "schema": schema } })
+    };
     let (description, content) = match body {
-        Body::None => ("The socket is open.", None),
+        Body::Empty(description) => (description, None),
         Body::Exactly(exact) => ("It is done.", Some(text(json!({ "const": exact })))),
-        Body::Text(description) if is_json => {
-            let schema = json!({ "$ref": reference("HttpError") });
-            let content = json!({ "application/json": { "schema": schema } });
-            (description, Some(content))
-        }
+        Body::Text(description) if is_json => (description, Some(json("HttpError"))),
         Body::Text(description) => (description, Some(text(json!({ "type": "string" })))),
+        Body::Json(name) => ("It is done.", Some(json(name))),
+        Body::File => ("The file.", Some(json!({ "*/*": {} }))),
     };
     let mut answer = json!({ "description": description });
     if let Some(content) = content {

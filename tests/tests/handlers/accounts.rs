@@ -1,6 +1,7 @@
 //! The operations that are not events: accounts, tokens, presence.
 
 use handler::account::login::{Account, Credentials, FindAccount, ReplacePasswordHash};
+use handler::account::login_id::{LoginId, SessionId};
 use handler::account::register::{Register, Registration};
 use handler::account::skeleton::{FindUnseen, StoreSkeletons};
 use handler::account::token::{LIFETIME_SECONDS, TokenKey};
@@ -124,8 +125,21 @@ fn bodies_of_login() {
     let expected = Credentials {
         username: "a".into(),
         password: "b".into(),
+        remember: false,
     };
     assert_eq!(parsed, Ok(expected));
+    for (remember, expected) in [
+        ("true", Some(true)),
+        ("false", Some(false)),
+        ("null", Some(false)),
+        ("1", None),
+        ("\"true\"", None),
+    ] {
+        let body = format!(r#"{{"username": "a", "password": "b", "remember": {remember}}}"#);
+        let parsed = Credentials::parse(body.as_bytes());
+        let expected = expected.ok_or(Error::Invalid("remember should be true or false".into()));
+        assert_eq!(parsed.map(|parsed| parsed.remember), expected, "{remember}");
+    }
 }
 
 #[tokio::test]
@@ -147,6 +161,7 @@ async fn an_account_is_registered_found_and_rehashed() {
         Some(Account {
             user_id: 5,
             password_hash: hash.into(),
+            is_banned: false,
         })
     };
     assert_eq!(world.run("", &find).await.0, Ok(found("phc")));
@@ -222,18 +237,53 @@ async fn accounts_of_other_programs_get_skeletons_and_twins_among_them_stay() {
 #[test]
 fn tokens() {
     let key = TokenKey::new(b"secret");
-    let token = key.sign("alice", NOW);
-    assert_eq!(key.verify(&token, NOW).as_deref(), Some("alice"));
-    assert_eq!(
-        key.verify(&token, NOW + LIFETIME_SECONDS - 1).as_deref(),
-        Some("alice")
-    );
-    assert_eq!(key.verify(&token, NOW + LIFETIME_SECONDS), None);
+    let expires_at = NOW + LIFETIME_SECONDS;
+    let logins = [
+        LoginId::of_session(SessionId::new([7; 8])),
+        LoginId::of_token(Some(NOW)),
+        LoginId::of_token(None),
+    ];
+    for login in logins {
+        let token = key.sign("alice", login, expires_at);
+        for now in [NOW, expires_at - 1] {
+            let claim = key.verify(&token, now).expect("valid");
+            assert_eq!((&*claim.username, claim.login), ("alice", login));
+        }
+        assert_eq!(key.verify(&token, expires_at), None);
+    }
+    let token = key.sign("alice", logins[0], expires_at);
     assert_eq!(TokenKey::new(b"other").verify(&token, NOW), None);
 
     // PyJWT 2.15.1: jwt.encode({"username": "hizz", "exp": 4102444800}, "secret", algorithm="HS256")
     let python = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJ1c2VybmFtZSI6ImhpenoiLCJleHAiOjQxMDI0NDQ4MDB9.T4qjhZVwmEqyyutw3mhX7YJxS--qkNFl6kRZrBrckAo";
-    assert_eq!(key.verify(python, NOW).as_deref(), Some("hizz"));
+    let claim = key.verify(python, NOW).expect("valid");
+    let login = LoginId::of_token(None);
+    assert_eq!((&*claim.username, claim.login), ("hizz", login));
+}
+
+#[test]
+fn a_token_without_a_session_says_when_it_was_made() {
+    let key = TokenKey::new(b"secret");
+    for (iat, made_at) in [
+        ("999999", Some(999_999)),
+        ("999999.9", Some(999_999)),
+        // The clocks of two machines differ.
+        ("1000060", Some(1_000_060)),
+        // In milliseconds, or by a clock that is wrong.
+        ("1000061", None),
+        ("1000000000", None),
+        ("1e300", None),
+        ("-5", None),
+        ("0", None),
+        ("null", None),
+        ("\"999999\"", None),
+        ("[999999]", None),
+    ] {
+        let claims = format!(r#"{{"username":"a","exp":2000000,"iat":{iat}}}"#);
+        let token = token(HEADER, &claims, "secret", Algorithm::HS256);
+        let claim = key.verify(&token, NOW).expect("valid");
+        assert_eq!(claim.login, LoginId::of_token(made_at), "{iat}");
+    }
 }
 
 /// A token of these parts, each any JSON, signed with this secret and algorithm whatever the header
@@ -290,12 +340,32 @@ fn claims_of_tokens() {
         (r#"{"username":"a","exp":1000001,"exp":1000001}"#, None),
         (r#"{"username":"a","exp":1,"exp":1000001}"#, None),
         (r#"{"username":"a","\u0065xp":1000001}"#, Some("a")),
+        (
+            r#"{"username":"a","exp":1000001,"sid":"0707070707070707"}"#,
+            Some("a"),
+        ),
+        (r#"{"username":"a","exp":1000001,"sid":null}"#, Some("a")),
+        (r#"{"username":"a","exp":1000001,"sid":""}"#, None),
+        (r#"{"username":"a","exp":1000001,"sid":7}"#, None),
+        (
+            r#"{"username":"a","exp":1000001,"sid":"0000000000000000"}"#,
+            None,
+        ),
+        (
+            r#"{"username":"a","exp":1000001,"sid":"x","sid":"0707070707070707"}"#,
+            None,
+        ),
         // Claims that other programs may add: not before, issued at, audience.
         (r#"{"username":"a","exp":1000001,"nbf":1000000}"#, Some("a")),
         (r#"{"username":"a","exp":1000001,"nbf":null}"#, Some("a")),
         (r#"{"username":"a","exp":1000003,"nbf":1000001}"#, None),
         (r#"{"username":"a","exp":1000001,"nbf":"0"}"#, None),
         (r#"{"username":"a","exp":1000001,"iat":1000002}"#, Some("a")),
+        (
+            r#"{"username":"a","exp":1000001,"iat":999999.5}"#,
+            Some("a"),
+        ),
+        (r#"{"username":"a","exp":1000001,"iat":"today"}"#, Some("a")),
         (r#"{"username":"a","exp":1000001,"aud":"x"}"#, None),
         (
             r#"{"username":"a","exp":1000001,"iss":1,"sub":"b","x":{}}"#,
@@ -318,6 +388,7 @@ fn claims_of_tokens() {
         let token = token(HEADER, claims, "secret", Algorithm::HS256);
         let verified = key.verify(&token, NOW);
         let claims: String = claims.chars().take(100).collect();
+        let verified = verified.map(|claim| claim.username);
         assert_eq!(verified.as_deref(), username, "{claims}");
     }
 }
@@ -440,6 +511,7 @@ fn forms_of_tokens() {
 fn connected(username: &str) -> Connected {
     Connected {
         username: username.into(),
+        login: LoginId::of_token(None),
         host_id: LOCAL.into(),
     }
 }
@@ -614,6 +686,7 @@ async fn a_user_online_through_another_host_stays_online() {
         .expect("started");
     let elsewhere = Connected {
         username: "alice".into(),
+        login: LoginId::of_token(None),
         host_id: "elsewhere".into(),
     };
     world
@@ -645,6 +718,7 @@ async fn a_host_is_dead_when_its_lease_has_run_out_and_not_before() {
         .expect("started");
     let elsewhere = Connected {
         username: "alice".into(),
+        login: LoginId::of_token(None),
         host_id: "elsewhere".into(),
     };
     world.run("", &elsewhere).await.0.expect("connected");

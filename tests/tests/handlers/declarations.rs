@@ -1,17 +1,29 @@
 //! Every event behaves as it declares, and every operation keeps the rules for all operations. The
 //! tests walk the list of events.
 
-use handler::account::deleted::FindDeletedAccounts;
+use handler::account::change_password::ChangePassword;
 use handler::account::login::{FindAccount, ReplacePasswordHash};
+use handler::account::login_id::{LoginId, SessionId};
+use handler::account::open_login::{
+    CheckLogins, FindExpired, FindLogin, OpenLogin, SeeSessions, SweepSessions,
+};
 use handler::account::register::Register;
+use handler::account::session::{EndSession, ListSessions, RefreshSession, StartSession};
 use handler::account::skeleton::{FindUnseen, StoreSkeletons, Unseen};
+use handler::account::token::Claim;
 use handler::cluster::chat_id::FindChatId;
 use handler::cluster::gone::{FindHostUsers, Gone, HostGone};
 use handler::cluster::lease::{CountHosts, HostAlive, HostStarted, TryWrite};
 use handler::cluster::memberships::FindMemberships;
 use handler::cluster::returned::HostReturned;
 use handler::cluster::sweep::{FindUncounted, SweepOffline};
+use handler::moderation::ban::{BanUser, UnbanUser};
+use handler::moderation::erase::EraseMessage;
+use handler::moderation::reports::{CloseReports, FindReport, ListReports};
 use handler::presence::{Connected, Disconnected};
+use handler::search::clear::{ClearIndex, SwitchSearch};
+use handler::search::index::{Batch, FindUnindexed, IndexChanges, IndexMessages, IndexWork};
+use handler::user::words::{FindWordless, StoreWords, Wordless};
 use handler::{Access, Error, Event, Kind, Operation, Outbox, Presence, Who};
 use serde_json::Value;
 use tests::example::{bounds, value, wrong_values};
@@ -94,6 +106,11 @@ async fn an_event_whose_answer_was_lost_is_found_again() {
 
 const HOST: &str = "local";
 
+/// Alice's session.
+fn session_id() -> SessionId {
+    SessionId::new([7; 8])
+}
+
 /// Does the same with every operation that is not an event.
 macro_rules! for_each_operation {
     (|$operation:ident| $work:block) => {{
@@ -118,17 +135,85 @@ macro_rules! for_each_operation {
                 username: "bob".into(),
             }]
         });
+        each!(EraseMessage { message_id: 1 });
+        each!(BanUser {
+            username: "dave".into()
+        });
+        each!(UnbanUser {
+            username: "dave".into()
+        });
+        each!(ListReports {
+            before: 9,
+            is_of_all: false
+        });
+        each!(ListReports {
+            before: 9,
+            is_of_all: true
+        });
+        each!(FindReport { id: 1 });
+        each!(CloseReports {
+            message_id: 1,
+            outcome: "closed"
+        });
+        each!(FindWordless);
+        each!(StoreWords {
+            of: vec![Wordless {
+                user_id: 2,
+                username: "bob".into(),
+                fullname: "Bob".into(),
+            }]
+        });
         each!(ReplacePasswordHash {
             user_id: 1,
             old: "none".into(),
             new: "new".into(),
         });
-        each!(FindDeletedAccounts {
-            users: vec![(1, "alice".into()), (9, "eve".into())]
+        let session = session_id();
+        for login in [
+            LoginId::of_session(session),
+            LoginId::of_token(None),
+            LoginId::of_token(Some(5)),
+        ] {
+            each!(FindLogin {
+                claim: Claim {
+                    username: "alice".into(),
+                    login,
+                }
+            });
+            each!(CheckLogins {
+                logins: [(1, "alice"), (9, "eve")]
+                    .map(|(user_id, username)| OpenLogin {
+                        user_id,
+                        username: username.into(),
+                        login,
+                    })
+                    .into()
+            });
+            each!(Connected {
+                username: "bob".into(),
+                login,
+                host_id: HOST.into()
+            });
+        }
+        each!(StartSession {
+            id: SessionId::new([8; 8]),
+            user_id: 1,
+            password_hash: "none".into(),
+            lifetime_seconds: 60,
+            user_agent: "a test".into(),
         });
-        each!(Connected {
-            username: "bob".into(),
-            host_id: HOST.into()
+        each!(RefreshSession { id: session });
+        each!(ListSessions {
+            current: LoginId::of_session(session)
+        });
+        each!(SeeSessions { ids: vec![session] });
+        each!(FindExpired);
+        each!(SweepSessions { numbers: vec![1] });
+        each!(EndSession { id: session });
+        each!(ChangePassword {
+            old_hash: "none".into(),
+            new_hash: "new".into(),
+            kept: Some(session),
         });
         each!(Disconnected {
             host_id: HOST.into()
@@ -169,7 +254,43 @@ macro_rules! for_each_operation {
         each!(FindUncounted);
         each!(SweepOffline { user_ids: vec![1] });
         each!(FindMemberships { user_ids: vec![1] });
+        each!(ClearIndex);
+        each!(SwitchSearch { is_on: false });
+        each!(find_unindexed());
+        each!(indexed_messages().await);
+        each!(indexed_changes().await);
     }};
+}
+
+fn find_unindexed() -> FindUnindexed {
+    FindUnindexed {
+        host_id: HOST.into(),
+        lease_seconds: 30,
+        batch: Batch::ALONE,
+    }
+}
+
+/// What the index of a new world needs after this change.
+async fn index_work(change: &str) -> IndexWork {
+    let world = World::new().await;
+    let is_filled = "update search_state set words_version = 1";
+    world.db.execute_batch(is_filled).await.expect("filled");
+    world.db.execute_batch(change).await.expect("changed");
+    world.run("", &find_unindexed()).await.0.expect("found")
+}
+
+async fn indexed_messages() -> IndexMessages {
+    match index_work("").await {
+        IndexWork::Add(messages) => messages,
+        work => panic!("{work:?}"),
+    }
+}
+
+async fn indexed_changes() -> IndexChanges {
+    match index_work("insert into search_stale values (1, 'was')").await {
+        IndexWork::Change(changes) => changes,
+        work => panic!("{work:?}"),
+    }
 }
 
 #[tokio::test]
@@ -202,8 +323,17 @@ where
         host_id: HOST.into(),
     };
     world.run("", &started).await.0.expect("started");
+    let session = StartSession {
+        id: session_id(),
+        user_id: 1,
+        password_hash: "none".into(),
+        lifetime_seconds: 60,
+        user_agent: "".into(),
+    };
+    world.run("", &session).await.0.expect("a session");
     let connected = Connected {
         username: username.into(),
+        login: LoginId::of_token(None),
         host_id: HOST.into(),
     };
     world.run("", &connected).await.0.expect("connected");
@@ -267,7 +397,7 @@ fn has_bare_limit(sql: &str) -> bool {
 /// Common table expressions, lists and constants may be scanned. Tables may not, except small ones:
 /// `hosts` has a row for each host, `community` one row.
 fn is_scan(step: &str) -> bool {
-    const TABLES: [&str; 10] = [
+    const TABLES: [&str; 14] = [
         "users",
         "contacts",
         "conversations",
@@ -278,10 +408,15 @@ fn is_scan(step: &str) -> bool {
         "members_changes",
         "mentions",
         "reactions",
+        "sessions",
+        "user_words",
+        "blocks",
+        "reports",
     ];
-    const ALIASES: [&str; 7] = ["u", "c", "mb", "m", "mn", "r", "ch"];
+    const ALIASES: [&str; 9] = ["u", "c", "mb", "m", "mn", "r", "ch", "b", "rp"];
     let scanned = step.strip_prefix("SCAN ");
     let scanned = scanned.and_then(|rest| rest.split(' ').next());
     scanned.is_some_and(|name| TABLES.contains(&name) || ALIASES.contains(&name))
         && !step.contains("INDEX users_online")
+        && !step.contains("INDEX users_without_words")
 }

@@ -2,13 +2,18 @@
 
 mod accounts;
 mod authorization;
+mod blocks;
 mod catching_up;
 mod conversations;
 mod declarations;
 mod history;
 mod messages;
+mod moderation;
 mod names;
+mod people;
 mod schema;
 mod scripts;
+mod search;
+mod sessions;
 mod structure;
 mod sync_pages;

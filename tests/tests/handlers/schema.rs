@@ -23,16 +23,20 @@ fn documents_are_up_to_date() {
 
 #[test]
 fn every_route_is_described() {
-    let rows = host::route_summaries().iter();
-    let rows: BTreeSet<_> = rows.map(|row| (&*row.method, row.path)).collect();
+    let rows = host::listed_routes();
+    let rows = rows.iter().map(|row| (&*row.method, row.path));
     let described = ROUTES.iter().map(|route| (route.method, route.path));
-    assert_eq!(described.collect::<BTreeSet<_>>(), rows);
+    assert_eq!(
+        described.collect::<BTreeSet<_>>(),
+        rows.collect::<BTreeSet<_>>()
+    );
 }
 
 const LETTERS: [&str; 4] = ["x", "é", "👍", "\0"];
 
 /// Refusals of requests whose shape is right, but which contradict themselves or the caller.
-const CONTRADICTIONS: [&str; 3] = [
+const CONTRADICTIONS: [&str; 4] = [
+    "you cannot block yourself",
     "cannot add itself as a contact",
     "a direct conversation has one other member",
     "leave_conversation is for leaving",

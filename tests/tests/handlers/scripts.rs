@@ -284,6 +284,7 @@ async fn outcomes(world: &World, user: &str, frame: &str) -> Outcomes {
             }
             Output::Join(change) => outcomes.change(world, "join", change).await,
             Output::Leave(change) => outcomes.change(world, "leave", change).await,
+            Output::EndLogins(ended) => panic!("no event ends logins: {ended:?}"),
         }
     }
     outcomes

@@ -10,4 +10,5 @@ mod load;
 mod metrics;
 mod process;
 mod schemathesis;
+mod search;
 mod smoke;

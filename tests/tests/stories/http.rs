@@ -283,19 +283,6 @@ async fn methods_and_paths() {
 }
 
 #[tokio::test]
-async fn the_root_says_what_this_is() {
-    let host = Host::start().await;
-    let answer = host.http("GET", "/", &[], "").await;
-    let (status, text) = told(&answer);
-    assert_eq!(status, 200);
-    let begin = format!("chatapp {}, a chat server", env!("CARGO_PKG_VERSION"));
-    assert!(text.starts_with(&begin), "{text}");
-    for named in ["handler/PROTOCOL.md", "/misc/ping", "/readyz", "/ws"] {
-        assert!(text.contains(named), "{named}: {text}");
-    }
-}
-
-#[tokio::test]
 async fn cors_is_for_the_configured_origins() {
     let origins = [ORIGIN, "https://chat.example"];
     let host = Host::start_with(Form::File, |config| {

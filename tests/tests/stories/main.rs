@@ -3,5 +3,8 @@
 mod frames;
 mod http;
 mod limits;
+mod logins;
+mod moderation;
+mod page;
 mod protocol_page;
 mod stories;

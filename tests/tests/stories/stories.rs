@@ -35,6 +35,7 @@ macro_rules! in_every_form {
         }
     };
 }
+pub(crate) use in_every_form;
 
 in_every_form! {
     two_people_talk_and_find_their_history_after_a_restart
@@ -55,6 +56,7 @@ in_every_form! {
     who_is_removed_hears_nothing_more_until_added_again
     a_pair_that_creates_at_once_has_one_direct_conversation
     a_client_of_the_first_backend_sees_nothing_break
+    a_message_is_found_as_it_is_now
 }
 
 async fn two_people_talk_and_find_their_history_after_a_restart(form: Form) {
@@ -64,6 +66,9 @@ async fn two_people_talk_and_find_their_history_after_a_restart(form: Form) {
     let contacts = bob.ok(json!({ "type": "get_contacts" })).await;
     assert_eq!(contacts["contacts"], json!(["alice"]));
     assert_eq!(contacts["profiles"][0]["is_online"], true);
+    let added = bob.push().await;
+    assert_eq!(added["type"], "contact_added");
+    assert_eq!(added["data"], contacts["profiles"][0]);
 
     let conversation = alice.converse(&["bob"]).await;
     let heard = bob.push().await;
@@ -421,7 +426,10 @@ async fn a_login_that_does_not_hold_is_told_after_the_upgrade(form: Form) {
         .duration_since(std::time::UNIX_EPOCH)
         .expect("after 1970");
     let now = now.as_secs() as i64;
-    let token = |name: &str, at: i64| format!("login-token={}", ghost.sign(name, at));
+    let token = |name: &str, at: i64| {
+        let login = handler::account::login_id::LoginId::of_token(None);
+        format!("login-token={}", ghost.sign(name, login, at + 3600))
+    };
     for (cookie, reason) in [
         (String::new(), "login-token required".to_owned()),
         ("other=1".into(), "login-token required".into()),
@@ -743,4 +751,29 @@ async fn a_client_of_the_first_backend_sees_nothing_break(form: Form) {
     );
     let contacts = old(&mut bob, json!({ "type": "get_contacts" })).await;
     assert_eq!(contacts["contacts"], json!([]));
+}
+
+/// Whether the index holds it already or not.
+async fn a_message_is_found_as_it_is_now(form: Form) {
+    let host = Host::start_as(form).await;
+    let (mut alice, mut bob) = (host.join("alice").await, host.join("bob").await);
+    let conversation = alice.converse(&["bob"]).await;
+    for round in 0..20 {
+        let id = alice.send(conversation, &format!("Apples {round}")).await;
+        assert_eq!(bob.search("apple").await, [id]);
+        let edit = json!({ "type": "edit_message", "message_id": id, "content": "pears" });
+        alice.ok(edit).await;
+        assert_eq!(bob.search("apple").await, [0; 0]);
+        assert_eq!(bob.search("pear").await, [id]);
+        alice
+            .ok(json!({ "type": "delete_message", "message_id": id }))
+            .await;
+        assert_eq!(bob.search("pear").await, [0; 0]);
+    }
+    let id = alice.send(conversation, "cherries").await;
+    let remove =
+        json!({ "type": "remove_member", "conversation_id": conversation, "username": "bob" });
+    alice.ok(remove).await;
+    assert_eq!(bob.search("cherries").await, [0; 0]);
+    assert_eq!(alice.search("cherries").await, [id]);
 }

@@ -9,9 +9,9 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use clap::{Args, ValueEnum};
 use handler::account::password;
-use handler::account::token::TokenKey;
 use serde_json::{Value, json};
 use tests::host::{LIMITS, Log, PASSWORD, SECRET, request};
+use tests::tokens::foreign_token;
 use tests::{Process, soon};
 use tokio::process::Command;
 use tokio::time::{Instant, interval_at, sleep, sleep_until, timeout};
@@ -59,9 +59,7 @@ const BUILD_UP: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(15);
 
 pub fn cookie(username: &str) -> String {
-    let now = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
-    let key = TokenKey::new(SECRET.as_bytes());
-    format!("login-token={}", key.sign(username, now.as_secs() as i64))
+    format!("login-token={}", foreign_token(SECRET, username))
 }
 
 pub async fn attacks(arguments: Attacks) -> anyhow::Result<()> {

@@ -5,6 +5,8 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use clap::Args;
+use handler::account::login_id::{LoginId, SessionId};
+use handler::account::session::{RefreshSession, StartSession};
 use handler::presence::{Connected, Disconnected};
 use handler::{Access, Context, Event, Field, Kind, handle};
 use serde_json::{Value, json};
@@ -35,18 +37,20 @@ const FEW: std::ops::RangeInclusive<i64> = 15..=19;
 const LONG: i64 = 17;
 /// The content of each message.
 const CONTENT: &str = "a message of a usual length, of some sixty bytes in all.....";
+/// The database grows in sessions too: a million in the large one.
+const MESSAGES_PER_SESSION: i64 = 10;
 /// The number of users who are nobody's contact yet.
 const STRANGERS: usize = 1000;
 
 /// A user, and the number of the user's conversations.
 #[derive(Clone, Copy)]
-struct Caller {
-    id: i64,
-    name: &'static str,
-    conversations: i64,
+pub struct Caller {
+    pub id: i64,
+    pub name: &'static str,
+    pub conversations: i64,
 }
 
-const CALLERS: [Caller; 2] = [
+pub const CALLERS: [Caller; 2] = [
     Caller {
         id: 3,
         name: "few",
@@ -60,6 +64,11 @@ const CALLERS: [Caller; 2] = [
 ];
 
 impl Caller {
+    /// The caller's session, as `populate` makes it.
+    fn session(self) -> SessionId {
+        SessionId::new(self.id.to_be_bytes())
+    }
+
     fn context(self) -> Context {
         Context::new(self.id, self.name.into(), 0)
     }
@@ -120,6 +129,8 @@ enum Step {
     Sync([Value; 2]),
     Connect,
     Disconnect,
+    Login,
+    Refresh,
 }
 
 impl Step {
@@ -155,6 +166,8 @@ impl Step {
         steps.insert(0, ("sync, what is missed of some".into(), missed));
         steps.push(("connect".into(), Step::Connect));
         steps.push(("disconnect".into(), Step::Disconnect));
+        steps.push(("login, without the password's hash".into(), Step::Login));
+        steps.push(("refresh of a login".into(), Step::Refresh));
         Ok(steps)
     }
 
@@ -171,9 +184,30 @@ impl Step {
         let event = match self {
             Step::Event(example) | Step::Again(example) => example.event(),
             Step::Sync(revs) => json!({ "type": "sync", "revs": revs[database] }),
+            Step::Login => {
+                let start = StartSession {
+                    id: SessionId::new((1_000 * caller.id + 1 + round as i64).to_be_bytes()),
+                    user_id: caller.id,
+                    password_hash: String::new(),
+                    lifetime_seconds: 3600,
+                    user_agent: "load".into(),
+                };
+                let started = Instant::now();
+                handle(db, &ctx, &start, out).await?;
+                return Ok(started.elapsed().as_secs_f64());
+            }
+            Step::Refresh => {
+                let refresh = RefreshSession {
+                    id: caller.session(),
+                };
+                let started = Instant::now();
+                handle(db, &ctx, &refresh, out).await?;
+                return Ok(started.elapsed().as_secs_f64());
+            }
             Step::Connect | Step::Disconnect => {
                 let connected = Connected {
                     username: caller.name.into(),
+                    login: LoginId::of_session(caller.session()),
                     host_id: "load".into(),
                 };
                 let disconnected = Disconnected {
@@ -197,6 +231,7 @@ impl Step {
             "update members set read_id = 0 where conversation_id = {long} and user_id = {id};
              update messages set sender_id = {id}, content = '{CONTENT}', changed_rev = null where id = {long};
              delete from changed_messages where message_id = {long};
+             delete from reports;
              delete from reactions where message_id = {long};"
         );
         db.execute_batch(&prepare).await?;
@@ -287,6 +322,7 @@ pub async fn populate(file: &Path, messages: i64) -> Result<()> {
         .map(|(name, _)| format!("drop index {name};"))
         .collect();
     let creates: String = indexes.iter().map(|(_, sql)| format!("{sql};")).collect();
+    let sessions = messages / MESSAGES_PER_SESSION;
     let (few_first, few_last) = (FEW.start(), FEW.end());
     db.execute_batch(
         "pragma journal_mode = off; pragma synchronous = off; pragma cache_size = -262144;",
@@ -297,9 +333,16 @@ pub async fn populate(file: &Path, messages: i64) -> Result<()> {
          {drops}
          insert into users (id, username, fullname, password) values (3, 'few', 'few', '');
          with recursive n(i) as (select 0 union all select i + 1 from n where i + 1 < {STRANGERS})
-             insert into users (username, fullname, password) select 's' || i, 's', '' from n;
+             insert into users (username, fullname, password, has_words) select 's' || i, 's', '', 1 from n;
+         insert into user_words (user_id, word) select id, 'x' || id from users;
          with recursive n(i) as (select 1 union all select i + 1 from n where i < {CONVERSATIONS})
              insert into conversations (id, name) select i, 'conversation ' || i from n;
+         with recursive n(i) as (select 1 union all select i + 1 from n where i < {sessions})
+             insert into sessions (id, user_id, lifetime, created_at, last_seen, ends_at, user_agent)
+             select abs(random() % 9007199254740992) + 1000000, 10000 + i / 10, 3600, 0, 0, 3600, 'load' from n;
+         insert into sessions (id, user_id, lifetime, created_at, last_seen, ends_at, user_agent)
+             select id, id, 3600, 0, 0, 3600, 'load' from users where id <= 3;
+         update users set password = '' where id <= 3;
          insert into members (conversation_id, user_id) select id, 1 from conversations;
          insert into members (conversation_id, user_id) select id, 2 from conversations;
          insert into members (conversation_id, user_id)

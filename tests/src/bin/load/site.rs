@@ -12,12 +12,12 @@ use clap::Args;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use handler::account::password;
 use handler::account::register::Register;
-use handler::account::token::TokenKey;
 use handler::{Context, Event, Operation};
 use hyper::Uri;
 use serde_json::{Value, json};
 use tests::Process;
 use tests::host::{Log, PASSWORD, SECRET};
+use tests::tokens::foreign_token;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -115,8 +115,22 @@ impl Site {
         let file = folder.path().join("chat.db");
         let conversation_ids = populate(&file, crowd).await?;
         let process = start_host(&file, folder.path()).await;
-        let names: Vec<_> = (0..crowd.users()).map(|user| name("load", user)).collect();
+        let site = Self::of(common, crowd, conversation_ids, &process);
         Ok(Site {
+            _own: Some((process, folder)),
+            ..site
+        })
+    }
+
+    /// A host that runs on a file in which `populate` has made the crowd.
+    pub fn of(
+        common: &Common,
+        crowd: Crowd,
+        conversation_ids: Vec<i64>,
+        process: &Process,
+    ) -> Site {
+        let names: Vec<_> = (0..crowd.users()).map(|user| name("load", user)).collect();
+        Site {
             target: process.address.into(),
             crowd,
             cookies: sign(&names, SECRET),
@@ -124,8 +138,8 @@ impl Site {
             conversation_ids,
             pid: Some(process.id()),
             sources: common.sources,
-            _own: Some((process, folder)),
-        })
+            _own: None,
+        }
     }
 
     /// Creates the crowd in a running chat.
@@ -258,9 +272,7 @@ fn name(run: &str, user: usize) -> String {
 }
 
 fn sign(names: &[String], secret: &str) -> Vec<String> {
-    let now = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
-    let key = TokenKey::new(secret.as_bytes());
-    let sign = |name: &String| format!("login-token={}", key.sign(name, now.as_secs() as i64));
+    let sign = |name: &String| format!("login-token={}", foreign_token(secret, name));
     names.iter().map(sign).collect()
 }
 

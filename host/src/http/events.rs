@@ -1,0 +1,124 @@
+//! `POST /events`: one event, for programs that need no socket.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use handler::{Access, Error, Event, EventOperation, Outbox, Reply};
+
+use crate::audit;
+use crate::http::answers::{Answer, HttpError, reply};
+use crate::http::call::{Call, read_whole};
+use crate::limits::answer_room::{self, AnswerRoom};
+use crate::limits::refusal::Refusal;
+use crate::limits::spending::is_costly;
+use crate::limits::user_rates::{RequestRates, UserCosts};
+use crate::logins::Login;
+use crate::metrics::METRICS;
+use crate::store::Store;
+use crate::store::source::Source;
+use crate::threads::contain;
+
+/// Answers with the reply that a socket would get. What one user may send, and have under way, is the
+/// same as on sockets.
+pub async fn answer_event(call: Call, login: Login) -> Result<Answer, HttpError> {
+    let started = Instant::now();
+    let services = call.services;
+    let rates = services.user_rates.request(&login.username);
+    let body = read_whole(call.request.into_body(), services.body_timeout).await?;
+    let Event {
+        envelope,
+        operation,
+        users,
+    } = parse(&body);
+    let admitted = rates.event(users).inspect_err(|_| {
+        audit::refused(Refusal::Flood, call.address, Some(&login.username));
+    });
+    let (outcome, room) = match admitted.and(operation) {
+        Ok(operation) => {
+            let caller = Caller {
+                store: &services.store,
+                rates: &rates,
+                source: services.store.source(call.address),
+                login,
+            };
+            caller.run(operation, body.len()).await
+        }
+        Err(error) => (Err(error), None),
+    };
+    let result = outcome.as_ref().map_or_else(Error::code, |_| "ok");
+    METRICS.count_event(envelope.kind, result);
+    let elapsed = started.elapsed();
+    METRICS.event_seconds.observe(elapsed.as_secs_f64());
+    if let Err(Error::Internal(detail)) = &outcome {
+        tracing::error!(kind = envelope.kind, detail, "an event failed");
+    }
+    let body = Bytes::from(envelope.reply(&outcome));
+    let body = match room {
+        Some(room) => room.hold(body),
+        None => body,
+    };
+    Ok(reply(&outcome, body))
+}
+
+fn parse(body: &[u8]) -> Event {
+    let unreadable = || Event::unreadable(Error::Invalid("invalid json event".into()));
+    let Ok(text) = std::str::from_utf8(body) else {
+        return unreadable();
+    };
+    contain(|| Ok(Event::parse(text))).unwrap_or_else(Event::unreadable)
+}
+
+struct Caller<'a> {
+    store: &'a Store,
+    rates: &'a RequestRates,
+    source: Arc<Source>,
+    login: Login,
+}
+
+impl Caller<'_> {
+    /// The outcome, and the room for its answer.
+    async fn run(
+        &self,
+        operation: EventOperation,
+        bytes: usize,
+    ) -> (Result<Reply, Error>, Option<AnswerRoom>) {
+        let ctx = self.login.context();
+        let access = operation.access();
+        if access == Access::None {
+            let outcome = contain(|| operation.conclude(&ctx, &[], &mut Outbox::new()));
+            return (outcome, None);
+        }
+        let costs = self.rates.costs();
+        let answer_bytes = operation.answer_bytes_max();
+        let room = match self.room(costs, bytes + answer_bytes).await {
+            Ok(room) => room,
+            Err(error) => return (Err(error), None),
+        };
+        let mut turn = None;
+        if access == Access::Write {
+            let spending = &costs.spending;
+            spending.charge_event(bytes);
+            if spending.has_to_wait(is_costly(bytes, answer_bytes)) {
+                // Held until the write is answered: by then it is known what it cost.
+                match spending.pay().await {
+                    Ok(paid) => turn = Some(paid),
+                    Err(error) => return (Err(error), room),
+                }
+            }
+        }
+        let payer = (None, Some(costs.spending.clone()));
+        let running = self.store.run_from(&self.source, payer, ctx, operation);
+        let outcome = running.await;
+        drop(turn);
+        (outcome, room)
+    }
+
+    async fn room(&self, costs: &UserCosts, bytes: usize) -> Result<Option<AnswerRoom>, Error> {
+        if answer_room::is_free(bytes) {
+            return Ok(None);
+        }
+        let (source, all) = (&self.source.answers, &self.source.all.answers);
+        all.room(&costs.answers, source, bytes).await.map(Some)
+    }
+}

@@ -1,0 +1,90 @@
+// The client library, as the screens of this page use it.
+
+import { createChat, type ConversationView, type Live, type Profile, type RoomMessage } from "chatapp-sdk";
+import { browserAuth } from "chatapp-sdk/account";
+import { createContacts } from "chatapp-sdk/contacts";
+import { indexedDb } from "chatapp-sdk/indexeddb";
+import { useLive as useLiveOr } from "chatapp-sdk/react";
+import { notify } from "./notifications";
+import { announce } from "./parts/Toast";
+import { route } from "./route";
+import { snippet } from "./text/markdown";
+import { isBlank } from "./text/names";
+
+export type { ConversationView, Message, Profile } from "chatapp-sdk";
+export type Role = NonNullable<ConversationView["roles"]>[string];
+export type Item = RoomMessage;
+export type StoredItem = Extract<RoomMessage, { state: "stored" }>;
+
+export const chat = createChat({ auth: browserAuth(localStorage), storage: indexedDb() });
+
+export const request = chat.request;
+
+export const useLive = <T>(live: Live<T>): T => useLiveOr(live, live.get());
+
+export type Identity =
+  | { is: "unknown" }
+  /** `notice`: why, where somebody was logged in. */
+  | { is: "nobody"; notice: string | null }
+  | { is: "somebody" };
+
+/** Whether somebody is logged in on this device. */
+export function useIdentity(): Identity {
+  const connection = useLive(chat.connection);
+  const me = useLive(chat.me);
+  if (connection.state === "needs-auth") return { is: "nobody", notice: me && `Your login has ended. Log in again to go on as ${me.username}.` };
+  return me ? { is: "somebody" } : { is: "unknown" };
+}
+
+const NOBODY: Profile = { username: "", fullname: "", is_online: false, last_online: null, created_at: 0 };
+
+export const useMe = (): Profile => useLive(chat.me) ?? NOBODY;
+export const useConversations = () => ({ conversations: useLive(chat.conversations), isLoaded: useLive(chat.isLoaded) });
+export const useConversation = (id: number): ConversationView | null => useLive(chat.conversation(id).info);
+export const usePerson = (username: string): Profile | undefined => useLive(chat.people).get(username);
+
+const unknown = new Map<string, Profile>();
+
+/** Somebody who was not heard of yet, or whose name cannot be seen, goes by the username. */
+export function personOf(username: string): Profile {
+  const known = chat.people.get().get(username);
+  if (known && !isBlank(known.fullname)) return known;
+  let made = unknown.get(username);
+  if (!made) unknown.set(username, (made = { ...NOBODY, username, fullname: username }));
+  return made;
+}
+
+/** What a conversation is called. */
+export const titleOf = ({ title, profile, id }: ConversationView): string =>
+  isBlank(title) ? (profile?.username ?? `Conversation ${id}`) : title;
+
+export const fullnameOf = (username: string) => personOf(username).fullname;
+
+/** Opens the conversation of two, or makes it. */
+export async function openDirect(username: string): Promise<number> {
+  const { id } = await request("create_conversation", { members: [username], direct: true });
+  return id;
+}
+
+const contacts = createContacts(chat);
+
+export const useContacts = () => useLive(contacts.list);
+export const useBlocked = () => useLive(contacts.blocked);
+export const usePending = () => useLive(chat.pending);
+
+export const { add: addContact, remove: removeContact, block, unblock } = contacts;
+
+/** Tells of new messages: aloud in the open conversation, by a notification in the background. */
+export function start(): void {
+  chat.on("message", (message) => {
+    const me = chat.me.get()?.username;
+    if (message.sender_username === me) return;
+    const conversation = chat.conversations.get().find(({ id }) => id === message.conversation_id);
+    const who = fullnameOf(message.sender_username);
+    const text = snippet(message.content);
+    const now = route.peek();
+    if (now.screen === "room" && now.id === message.conversation_id && !document.hidden) announce(`${who}: ${text}`);
+    const title = !conversation || conversation.direct ? who : `${who} in ${titleOf(conversation)}`;
+    void notify(title, text, message.conversation_id);
+  });
+}
