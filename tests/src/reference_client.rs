@@ -37,6 +37,7 @@ pub struct Memory {
     /// Counts for the tests' output: what it took to get here.
     pub connections: usize,
     pub gaps: usize,
+    /// Messages that were answered as duplicates. For the library: those whose answer was lost.
     pub duplicates: usize,
     pub refused: usize,
 }

@@ -29,8 +29,8 @@ impl Batch {
     };
     /// For a program that works alone.
     pub const ALONE: Batch = Batch {
-        messages_max: 512,
-        bytes_max: 256 * 1024,
+        messages_max: 1024,
+        bytes_max: 512 * 1024,
     };
 }
 

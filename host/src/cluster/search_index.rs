@@ -13,6 +13,8 @@ use crate::store::Store;
 /// The pause if the index holds all messages. Until it holds the next ones, each search looks
 /// through them.
 const IDLE: Duration = Duration::from_secs(1);
+/// The pause after a failure that will hardly pass, so that it is not logged every second.
+const AFTER_FAILURE: Duration = Duration::from_secs(60);
 /// The pause after a part of the work is as long as the part took and, if others wait for the
 /// writer, so many times as long: the work may take a twentieth of the writer's time.
 const BUSY_PAUSE: u32 = 19;
@@ -40,7 +42,8 @@ impl SearchIndex {
             match self.work().await {
                 Ok(true) => self.pause(started.elapsed()).await,
                 Ok(false) => sleep(IDLE).await,
-                // The store has logged it.
+                // The store has logged it. Perhaps a part of the database is damaged.
+                Err(Error::Internal(_)) => sleep(AFTER_FAILURE).await,
                 Err(_) => sleep(RETRY).await,
             }
         }

@@ -69,7 +69,7 @@ macro_rules! file {
 /// as that of a test, does not do it.
 // A row is a line.
 #[rustfmt::skip]
-pub static FILES: Lazy<[PageFile; 10]> = Lazy::new(|| {
+pub static FILES: Lazy<[PageFile; 11]> = Lazy::new(|| {
     [
         file!("/", "index.html", "text/html; charset=utf-8"),
         file!("/app.js", "app.js", "text/javascript; charset=utf-8"),
@@ -78,6 +78,7 @@ pub static FILES: Lazy<[PageFile; 10]> = Lazy::new(|| {
         file!("/app.css", "app.css", "text/css; charset=utf-8"),
         file!("/sw.js", "sw.js", "text/javascript; charset=utf-8"),
         file!("/app.webmanifest", "app.webmanifest", "application/manifest+json"),
+        file!("/licences.txt", "licences.txt", "text/plain; charset=utf-8"),
         file!("/icon.svg", "icon.svg", "image/svg+xml"),
         file!("/icon-192.png", "icon-192.png", "image/png"),
         file!("/icon-512.png", "icon-512.png", "image/png"),

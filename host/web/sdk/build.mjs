@@ -1,16 +1,28 @@
-// Builds the package: JavaScript with source maps (esbuild) and types (tsc), in dist/.
+// Builds the package: small JavaScript with source maps (esbuild, then terser), and types (tsc), in dist/.
 import { execFileSync } from "node:child_process";
-import { rmSync } from "node:fs";
+import { readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 import { build } from "esbuild";
+import { minify } from "terser";
 
-export const ENTRIES = ["index", "account", "indexeddb", "storage", "files", "react", "contacts"];
+const ENTRIES = ["index", "account", "contacts", "indexeddb", "storage", "files", "react"];
 
-const here = dirname(fileURLToPath(import.meta.url));
-process.chdir(here);
+// Properties that only the modules of this library see. They get short names, the same in all files. Nothing that is stored,
+// sent, given by or to an app, or known to browsers may be here: `node test.mjs package` runs all tests with them.
+const INTERNAL = `
+  answer answered arrived beforeRound below calls caughtUp cell derived early emit ended endsWithSocket forgetAll
+  forgotten hide infoChanged isInFlight isKnown isLive isReading isRepeatable isStored isUrgent isWaiting isWatched
+  isWhole kept known land landed load loaded messagesChanged missing need opened outboxChanged own owner
+  ownerChanged peopleChanged place profileChanged rank readOutbox ready received refusal renew restart room rooms run
+  scope setRound setWindow shelf show shown signOut stale start stopAllTyping switched tail take takeChange takeCounts
+  takeInfo takeListed takePage takeRead takeSynced takeTyping timeoutMs told toldId top touched turn view window
+  windowRead
+`;
+
+process.chdir(dirname(fileURLToPath(import.meta.url)));
 rmSync("dist", { recursive: true, force: true });
 await build({
   entryPoints: ENTRIES.map((name) => `src/${name}.ts`),
@@ -23,7 +35,19 @@ await build({
   platform: "neutral",
   external: ["react", "node:*"],
   minify: true,
+  mangleProps: new RegExp(`^(${INTERNAL.trim().split(/\s+/).join("|")})$`),
   sourcemap: true,
 });
+for (const name of readdirSync("dist").filter((name) => name.endsWith(".js"))) {
+  const file = join("dist", name);
+  const { code, map } = await minify(readFileSync(file, "utf8"), {
+    module: true,
+    ecma: 2020,
+    compress: { passes: 3, unsafe_arrows: true, keep_fargs: false, pure_getters: true },
+    sourceMap: { content: readFileSync(`${file}.map`, "utf8"), url: `${name}.map` },
+  });
+  writeFileSync(file, code);
+  writeFileSync(`${file}.map`, map);
+}
 const tsc = join(dirname(createRequire(import.meta.url).resolve("typescript/package.json")), "bin/tsc");
 execFileSync(process.execPath, [tsc, "--emitDeclarationOnly"], { stdio: "inherit" });

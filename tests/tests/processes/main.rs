@@ -6,6 +6,7 @@ mod chat;
 mod compose;
 mod copy;
 mod dashboards;
+mod demo;
 mod load;
 mod metrics;
 mod process;

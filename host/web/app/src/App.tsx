@@ -20,7 +20,7 @@ export function App() {
     <>
       {identity.is === "somebody" && <Panes />}
       {identity.is === "unknown" && (
-        <div role="status">
+        <div class="notice" role="status">
           <ConnectionNotice />
         </div>
       )}

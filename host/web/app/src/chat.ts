@@ -36,11 +36,15 @@ export function useIdentity(): Identity {
   return me ? { is: "somebody" } : { is: "unknown" };
 }
 
-const NOBODY: Profile = { username: "", fullname: "", is_online: false, last_online: null, created_at: 0 };
+const NOBODY: Profile = { username: "", fullname: "", is_online: false, last_online: 0, created_at: 0 };
 
-export const useMe = (): Profile => useLive(chat.me) ?? NOBODY;
+/** The own profile says a little more. */
+export type Me = Profile & { reachable_by?: "everyone" | "contacts" };
+
+export const useMe = (): Me => useLive(chat.me) ?? NOBODY;
 export const useConversations = () => ({ conversations: useLive(chat.conversations), isLoaded: useLive(chat.isLoaded) });
 export const useConversation = (id: number): ConversationView | null => useLive(chat.conversation(id).info);
+export const usePeople = () => useLive(chat.people);
 export const usePerson = (username: string): Profile | undefined => useLive(chat.people).get(username);
 
 const unknown = new Map<string, Profile>();
@@ -49,9 +53,19 @@ const unknown = new Map<string, Profile>();
 export function personOf(username: string): Profile {
   const known = chat.people.get().get(username);
   if (known && !isBlank(known.fullname)) return known;
+  if (!known) lookUp(username);
   let made = unknown.get(username);
   if (!made) unknown.set(username, (made = { ...NOBODY, username, fullname: username }));
   return made;
+}
+
+const lookedUp = new Set<string>();
+
+/** Asks who that is, once. The library keeps what it hears. */
+function lookUp(username: string): void {
+  if (username === "" || lookedUp.has(username)) return;
+  lookedUp.add(username);
+  request("get_user", { username }).catch(() => {});
 }
 
 /** What a conversation is called. */

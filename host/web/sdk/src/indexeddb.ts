@@ -44,7 +44,8 @@ export function indexedDb({ name = "chatapp" }: IndexedDbOptions = {}): Keeper {
       const transaction = db.transaction(STORE, mode);
       const request = use(transaction.objectStore(STORE));
       transaction.oncomplete = () => resolve(request?.result);
-      transaction.onabort = transaction.onerror = () => reject(transaction.error ?? request?.error);
+      // It follows every error, and says which one it was.
+      transaction.onabort = () => reject(transaction.error);
     });
   }
 

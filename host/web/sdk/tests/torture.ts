@@ -49,9 +49,16 @@ function start({ url, cookie, seed }: { url: string; cookie: string; seed: numbe
     constructor(address: string) {
       super(address, [], { headers: { cookie } });
       this.on("open", () => (counts.connections += 1));
+      // Answers that were lost: then a sync brings the message, or it is sent again.
       this.on("message", (text) => {
-        if (String(text).includes('"duplicate":true')) counts.duplicates += 1;
+        const { type, ref } = JSON.parse(String(text)) as { type: string; ref?: number };
+        if (type === "send_message" && ref !== undefined) counts.duplicates -= 1;
       });
+    }
+
+    override send(text: string): void {
+      if (text.includes('"type":"send_message"')) counts.duplicates += 1;
+      super.send(text);
     }
   }
   const random = createRandom(seed);

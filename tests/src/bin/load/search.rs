@@ -98,7 +98,21 @@ pub async fn search(arguments: Search) -> Result<Vec<Measurement>> {
         .with("index_bytes", index)
         .with("data_bytes", data),
     );
-    let mut database = LocalDatabase::open_reader(&file)?;
+    let pages = || first_pages(&file, &zipf, messages, searches, rounds);
+    measurements.extend(tokio::task::block_in_place(pages)?);
+    Ok(measurements)
+}
+
+/// Searches of each kind by each of the callers.
+fn first_pages(
+    file: &Path,
+    zipf: &Zipf,
+    messages: i64,
+    searches: usize,
+    rounds: usize,
+) -> Result<Vec<Measurement>> {
+    let mut measurements = Vec::new();
+    let mut database = LocalDatabase::open_reader(file)?;
     for caller in CALLERS {
         for (name, words) in KINDS {
             let mut latencies = Vec::new();
@@ -109,7 +123,7 @@ pub async fn search(arguments: Search) -> Result<Vec<Measurement>> {
                 let mut times = Vec::new();
                 let mut found = 0;
                 for _ in 0..searches {
-                    let query = words(&zipf, &mut random);
+                    let query = words(zipf, &mut random);
                     let (time, count) = first_page(&mut database, &ctx, &query)?;
                     times.push(time);
                     found += count;

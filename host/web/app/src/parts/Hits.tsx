@@ -1,6 +1,6 @@
 // Messages that were found: who said what, where and when.
 
-import { fullnameOf, titleOf, useConversations, useMe, type Message } from "../chat";
+import { fullnameOf, titleOf, useConversations, useMe, usePeople, type Message } from "../chat";
 import { to } from "../route";
 import { snippet } from "../text/markdown";
 import { brief, dateAndTime, iso } from "../text/time";
@@ -11,6 +11,7 @@ const BEFORE_CHARS = 60;
 
 export function Hits({ messages, words }: { messages: readonly Message[]; words: readonly string[] }) {
   const me = useMe().username;
+  usePeople();
   const { conversations } = useConversations();
   return (
     <ul aria-label="Messages found">

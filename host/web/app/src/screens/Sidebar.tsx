@@ -2,7 +2,7 @@
 
 import { memo } from "preact/compat";
 import { useRef, useState } from "preact/hooks";
-import { fullnameOf, titleOf, useConversations, useMe, type ConversationView } from "../chat";
+import { fullnameOf, titleOf, useConversations, useMe, usePeople, type ConversationView } from "../chat";
 import { Avatar } from "../parts/Avatar";
 import { Empty } from "../parts/Empty";
 import { IconButton } from "../parts/Icon";
@@ -74,6 +74,7 @@ export function Sidebar() {
 
 function Conversations({ shown }: { shown: readonly ConversationView[] }) {
   const me = useMe();
+  usePeople();
   const scroller = useRef<HTMLUListElement>(null);
   const list = useVirtual({
     count: shown.length,
@@ -103,6 +104,8 @@ function Conversations({ shown }: { shown: readonly ConversationView[] }) {
                 <Conversation
                   conversation={conversation}
                   me={me.username}
+                  sender={conversation.last_message && !conversation.direct ? fullnameOf(conversation.last_message.sender_username) : ""}
+                  typing={conversation.direct ? "" : listNames(conversation.typing.map(fullnameOf), 2)}
                   isCurrent={conversation.id === current}
                   draft={drafts.value.get(conversation.id)?.text}
                 />
@@ -118,6 +121,9 @@ function Conversations({ shown }: { shown: readonly ConversationView[] }) {
 const Conversation = memo(function Conversation(props: {
   conversation: ConversationView;
   me: string;
+  /** Names, in a group. */
+  sender: string;
+  typing: string;
   isCurrent: boolean;
   draft: string | undefined;
 }) {
@@ -158,10 +164,10 @@ const Conversation = memo(function Conversation(props: {
   );
 });
 
-function Last({ conversation, me, draft, isCurrent }: { conversation: ConversationView; me: string; draft: string | undefined; isCurrent: boolean }) {
-  const { typing, last_message: last, direct } = conversation;
-  if (typing.length > 0)
-    return <span class="typing-now">{direct ? "typing…" : `${listNames(typing.map((name) => fullnameOf(name)), 2)} typing…`}</span>;
+function Last(props: { conversation: ConversationView; me: string; sender: string; typing: string; draft: string | undefined; isCurrent: boolean }) {
+  const { conversation, me, sender, typing, draft, isCurrent } = props;
+  const { last_message: last, direct } = conversation;
+  if (conversation.typing.length > 0) return <span class="typing-now">{direct ? "typing…" : `${typing} typing…`}</span>;
   if (draft && !isCurrent)
     return (
       <>
@@ -174,7 +180,7 @@ function Last({ conversation, me, draft, isCurrent }: { conversation: Conversati
     <>
       {who ?? (
         <>
-          <bdi>{fullnameOf(last.sender_username)}</bdi>:{" "}
+          <bdi>{sender}</bdi>:{" "}
         </>
       )}
       {last.deleted ? "Message deleted" : snippet(last.content)}
