@@ -60,7 +60,7 @@ mod threads;
 pub mod variables;
 
 pub use config::{BusUrl, Config, LogFormat, SameSite};
-/// For the tests of what every route does.
+/// For the schema of the protocol, and the tests of what every route does.
 pub use http::routes::{ListedRoute, listed_routes};
 pub use limits::Limits;
 pub use server::{Server, Stopper};

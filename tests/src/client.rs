@@ -12,7 +12,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 use crate::host::ids;
-use crate::soon;
+use crate::{schema, soon};
 
 pub struct Client {
     pub socket: WebSocketStream<TcpStream>,
@@ -64,6 +64,7 @@ impl Client {
         loop {
             let mut received = self.receive().await;
             if received["ref"] == reference {
+                schema::check_answered(&request.to_string(), &received);
                 received.as_object_mut().expect("an object").remove("ref");
                 return received;
             }
@@ -182,6 +183,7 @@ impl Client {
                 match next.expect("the socket is open").expect("a frame") {
                     Message::Text(text) => {
                         let event: Value = serde_json::from_str(&text).expect("JSON");
+                        schema::check_received(&event);
                         let hint = serde_json::from_str::<Value>(&handler::sync::hint());
                         if event != hint.expect("JSON") {
                             return event;

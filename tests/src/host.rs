@@ -23,7 +23,7 @@ use tokio::sync::{Mutex, Notify};
 use tokio::task::JoinHandle;
 
 use crate::servers::{shared_nats, shared_sqld};
-use crate::{Client, Gateway, Nats, soon, until};
+use crate::{Client, Gateway, Nats, schema, soon, until};
 
 pub const SECRET: &str = "a secret for tests only";
 pub const PASSWORD: &str = "a password";
@@ -74,17 +74,23 @@ pub async fn request(
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let request = request.body(Full::new(body.into())).expect("a request");
+    let sent = body.into();
+    let request = request.body(Full::new(sent.clone())).expect("a request");
     let response = soon("an answer", sender.send_request(request))
         .await
         .expect("an answer");
     let (parts, body) = response.into_parts();
     let body = body.collect().await.expect("a whole body").to_bytes();
-    Http {
+    let answer = Http {
         status: parts.status.as_u16(),
         headers: parts.headers,
         body: String::from_utf8(body.into()).expect("a body of text"),
+    };
+    // Only the host's own answers to what it could read have this.
+    if answer.header("x-request-id").is_some() {
+        schema::check_http(method, path, &sent, &answer);
     }
+    answer
 }
 
 /// Registers a user with `PASSWORD`.

@@ -15,6 +15,8 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
+use crate::schema::check_received;
+
 /// How long the client waits to connect. A real client waits longer; a test does not have the time.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// After this much silence the client sends a ping; after twice as much it gives the connection up.
@@ -192,7 +194,9 @@ impl Device {
                     heard_at = Instant::now();
                     let frame = frame.context("the server closed")??;
                     if let Message::Text(text) = frame {
-                        self.take(&mut connection, serde_json::from_str(&text)?)?;
+                        let event = serde_json::from_str(&text)?;
+                        check_received(&event);
+                        self.take(&mut connection, event)?;
                     }
                 }
                 command = self.commands.recv() => match command {

@@ -9,8 +9,8 @@ use handler::{
 };
 use serde_json::{Value, json};
 
-use crate::Gateway;
 use crate::servers::shared_sqld;
+use crate::{Gateway, schema as protocol};
 
 /// The time in every world, in Unix seconds.
 pub const NOW: i64 = 1_000_000;
@@ -169,7 +169,15 @@ impl World {
             Ok(operation) => self.run(username, &operation).await,
             Err(error) => (Err(error), Outbox::new()),
         };
-        (envelope.reply(&outcome), outbox)
+        let reply = envelope.reply(&outcome);
+        let json = |text: &str| serde_json::from_str(text).expect("JSON");
+        protocol::check_answered(event, &json(&reply));
+        for output in &outbox {
+            if let Output::Push { event, .. } = output {
+                protocol::check_received(&json(event));
+            }
+        }
+        (reply, outbox)
     }
 
     /// Like `answer`, with each push as `[the usernames of its audience, the push]`, and without

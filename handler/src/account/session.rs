@@ -142,11 +142,16 @@ impl Operation for EndSession {
 
 /// One of the caller's sessions, as the caller sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Session {
     pub id: String,
+    /// Unix seconds.
     pub created_at: i64,
+    /// When it was last used, in Unix seconds, exact to the hour.
     pub last_seen: i64,
+    /// What the client said of itself when it logged in.
     pub user_agent: String,
+    /// Whether the request came from it.
     pub current: bool,
 }
 

@@ -31,15 +31,18 @@ pub struct ListedRoute {
     pub path: &'static str,
     pub is_for_logged_in: bool,
     pub changes_state: bool,
+    /// Errors are JSON, not text.
+    pub has_json_errors: bool,
 }
 
-/// All routes, for tests of what must hold for each.
+/// All routes, for the schema of the protocol and for tests of what must hold for each.
 pub fn listed_routes() -> Vec<ListedRoute> {
     let listed = |route: Route| ListedRoute {
         method: route.method.to_string(),
         path: route.path,
         is_for_logged_in: matches!(route.handler, Handler::LoggedIn(_)),
         changes_state: route.effect == ChangesState,
+        has_json_errors: route.errors == Json,
     };
     rows().into_iter().map(listed).collect()
 }

@@ -81,9 +81,7 @@ pub fn reference(name: &str) -> String {
 
 fn ref_schema() -> Value {
     json!({
-        "type": ["string", "integer"],
-        "format": "int64",
-        "maxLength": REF_CHARS_MAX,
+        "anyOf": [{ "type": "string", "maxLength": REF_CHARS_MAX }, field::integer()],
         "description": "Comes back in the reply, and in nothing else.",
     })
 }

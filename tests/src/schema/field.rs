@@ -9,7 +9,7 @@ use super::docs::grouped;
 pub const BYTES_MAX: &str = "x-max-bytes";
 
 /// The ids of conversations are names of fields in `revs`.
-const ID_PATTERN: &str = "^(0|-?[1-9][0-9]{0,17})$";
+const ID_PATTERN: &str = "^(0|-?[1-9][0-9]{0,18})$";
 
 /// `null` counts as absent, so that it is allowed where the field is not required.
 pub fn schema(field: &Field) -> Value {
@@ -46,7 +46,7 @@ fn of_kind(kind: Kind) -> (Value, String) {
         Kind::Revs => (
             json!({
                 "type": "object",
-                "propertyNames": { "pattern": ID_PATTERN },
+                "propertyNames": { "pattern": ID_PATTERN, "format": "int64" },
                 "additionalProperties": { "type": ["integer", "null"], "format": "int64" },
             }),
             "The rev that the client has of each conversation, by the conversation's id.".into(),

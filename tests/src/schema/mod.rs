@@ -4,12 +4,21 @@
 //! | Document | for |
 //! |---|---|
 //! | `handler/spec/schema.json` | every frame of the socket, as JSON Schema |
+//! | `handler/spec/asyncapi.json` | the socket, as AsyncAPI |
+//! | `handler/spec/openapi.json` | HTTP, as OpenAPI |
 //! | `host/web/sdk/src/protocol.ts` | the same types for TypeScript |
 
+mod async_api;
+mod check;
 mod docs;
 mod events;
 mod field;
+mod open_api;
+mod routes;
 mod type_script;
+
+pub use check::{check_answered, check_http, check_received, request_faults};
+pub use routes::ROUTES;
 
 use std::path::{Path, PathBuf};
 
@@ -39,6 +48,14 @@ pub fn documents() -> Vec<Document> {
         Document {
             path: "handler/spec/schema.json",
             text: pretty(&schema),
+        },
+        Document {
+            path: "handler/spec/asyncapi.json",
+            text: pretty(&async_api::document(&schema)),
+        },
+        Document {
+            path: "handler/spec/openapi.json",
+            text: pretty(&open_api::document(&schema)),
         },
         Document {
             path: "host/web/sdk/src/protocol.ts",

@@ -10,5 +10,6 @@ mod demo;
 mod load;
 mod metrics;
 mod process;
+mod schemathesis;
 mod search;
 mod smoke;
