@@ -31,6 +31,48 @@ alter table users add column tokens_from integer;
 
 -- == Deleted accounts ==
 
+-- An account that its user has deleted. Its row in users is gone, so nothing that looks for a user finds it, and what
+-- it has sent is shown as sent by "deleted". This row keeps the username and what looks like it from being registered,
+-- and the id from being given to somebody else.
+--
+-- deleted_at: Unix seconds. due_at: what the account still has in other tables is erased piece by piece, by any host,
+-- from this time on (Unix seconds, by the database's clock); null if all is done. left_through: the id of the last of
+-- its direct conversations that was told. reactions_through: the rowid in reactions up to which its own are erased.
+create table deleted_accounts (
+    user_id           integer primary key,
+    username          text not null,
+    skeleton          text not null,
+    deleted_at        integer not null,
+    due_at            integer,
+    left_through      integer not null default 0,
+    reactions_through integer not null default 0
+);
+
+-- "May this name be registered." Asked at registrations only.
+create index deleted_accounts_by_skeleton on deleted_accounts (skeleton);
+create index deleted_accounts_by_username on deleted_accounts (username);
+
+-- "Which accounts are not erased yet": holds only those.
+create index deleted_accounts_due on deleted_accounts (due_at) where due_at is not null;
+
+-- The name that stands for all of them belongs to nobody. No user has the id 0.
+insert into deleted_accounts (user_id, username, skeleton, deleted_at) values (0, 'deleted', 'deleted', 0);
+
+-- SQLite gives the largest id again after its row was deleted, and another program may insert any name. Whoever got the
+-- id of a deleted account would get its messages. This program never comes here: it chooses a free id itself.
+create trigger users_are_not_deleted_accounts after insert on users
+when exists (select 1 from deleted_accounts where user_id = new.id)
+    or exists (select 1 from deleted_accounts where username = new.username)
+begin
+    select raise(abort, 'the id or the username belongs to a deleted account');
+end;
+
+-- A downgrade stores a deleted account as one with this password, which nobody can log in with. What the account still
+-- has is looked for again.
+insert into deleted_accounts (user_id, username, skeleton, deleted_at, due_at)
+select id, username, coalesce(skeleton, username), coalesce(last_online, 0), unixepoch() from users where password = 'deleted';
+delete from users where password = 'deleted';
+
 -- == Profiles, blocks and reports ==
 
 -- reachable_by: 0 if everyone may put the user into contacts and conversations, 1 if only contacts
@@ -61,6 +103,8 @@ create table blocks (
     blocked_id integer not null,
     primary key (user_id, blocked_id)
 );
+-- "Who has blocked a user whose account is deleted."
+create index blocks_by_blocked on blocks (blocked_id);
 
 -- is_silent: 1 in a direct conversation while one of the two has blocked the other. It is kept here,
 -- so that a message to a group pays nothing for blocks.
@@ -80,9 +124,9 @@ create table reports (
     outcome     text
 );
 
--- "Who has reported this message", and "how many reports of a user are open". They hold only open ones.
+-- "Who has reported this message", of the open reports only; "how many reports of a user are open".
 create unique index reports_open on reports (message_id, reporter_id) where closed_at is null;
-create index reports_open_by_reporter on reports (reporter_id) where closed_at is null;
+create index reports_by_reporter on reports (reporter_id, closed_at);
 
 -- == Search ==
 

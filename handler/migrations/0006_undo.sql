@@ -21,6 +21,12 @@ alter table users drop column banned_at;
 alter table users drop column reachable_by;
 
 -- == Deleted accounts ==
+-- The previous release knows no deleted accounts. It gets accounts with a password that nobody can log in with, so that
+-- their ids and names stay taken. It shows their names again.
+drop trigger users_are_not_deleted_accounts;
+insert into users (id, username, fullname, password, last_online, created_at, skeleton)
+select user_id, username, '', 'deleted', deleted_at, deleted_at, skeleton from deleted_accounts where user_id > 0;
+drop table deleted_accounts;
 
 -- == Logins ==
 

@@ -1,6 +1,7 @@
 //! The list of all events of the protocol, and the parser that turns a text frame into the
 //! operation that answers it.
 
+use crate::account::delete::AccountDeleted;
 use crate::conversation::add::AddMembers;
 use crate::conversation::create::CreateConversation;
 use crate::conversation::info::GetConversationInfo;
@@ -82,6 +83,7 @@ pub const PUSHES: &[Push] = &[
     Push::of::<UserStatus>("user_status"),
     Push::of::<Profile>("contact_added"),
     Push::of::<Profile>("profile_updated"),
+    Push::of::<AccountDeleted>(AccountDeleted::TYPE),
     Push::of_event::<CreateConversation>(),
     Push::of_event::<ByMember<RenameConversation>>(),
     Push::of_event::<ByMember<AddMembers>>(),

@@ -112,6 +112,16 @@ pub struct ByMember<E> {
     event: Result<E, Error>,
 }
 
+impl<E: MemberEvent> ByMember<E> {
+    /// An event about this conversation that was not read from a frame.
+    pub(crate) fn new(conversation_id: i64, event: E) -> Self {
+        ByMember {
+            guard: Guard::of_event::<E>(conversation_id),
+            event: Ok(event),
+        }
+    }
+}
+
 impl<E: MemberEvent> Declared for ByMember<E> {
     const TYPE: &'static str = E::TYPE;
     const FIELDS: &'static [Field] = E::FIELDS;
@@ -120,12 +130,7 @@ impl<E: MemberEvent> Declared for ByMember<E> {
 
     fn read(fields: &Fields) -> Result<Self, Error> {
         Ok(ByMember {
-            guard: Guard {
-                conversation_id: E::FIELDS[0].required_integer(fields)?,
-                least: E::LEAST,
-                changes_group: E::CHANGES_GROUP,
-                stranger: E::stranger,
-            },
+            guard: Guard::of_event::<E>(E::FIELDS[0].required_integer(fields)?),
             event: E::read(fields),
         })
     }
@@ -178,6 +183,15 @@ pub struct Guard {
 }
 
 impl Guard {
+    fn of_event<E: MemberEvent>(conversation_id: i64) -> Self {
+        Guard {
+            conversation_id,
+            least: E::LEAST,
+            changes_group: E::CHANGES_GROUP,
+            stranger: E::stranger,
+        }
+    }
+
     /// A guard for a conversation that an event only refers to.
     pub fn of_reference(conversation_id: i64, stranger: fn(i64, &Context) -> Error) -> Self {
         Guard {

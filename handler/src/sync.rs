@@ -192,9 +192,10 @@ impl Operation for Sync {
             Statement::new(
                 concat!(
                     page!(),
-                    " select page.id, cast(u.username as blob), mb.role
+                    " select page.id, cast(coalesce(u.username, 'deleted') as blob), mb.role
                      from page cross join members mb on mb.conversation_id = page.id
-                         cross join users u on u.id = mb.user_id
+                         left join users u on u.id = mb.user_id
+                     where u.id is not null or page.direct is not null
                      order by page.id, mb.rowid"
                 ),
                 page(),

@@ -1,14 +1,17 @@
 //! Registration, and the check of passwords.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use handler::account::change_password::{ChangePassword, PasswordChange};
+use handler::account::delete::{DeleteAccount, Farewell};
 use handler::account::login::{Account, Credentials, FindAccount, ReplacePasswordHash};
 use handler::account::password::{self, Verdict};
 use handler::account::register::{Register, Registration};
 use handler::account::skeleton::{ACCOUNTS_AT_ONCE, FindUnseen, StoreSkeletons};
 use handler::user::words::{FindWordless, StoreWords, WORDLESS_AT_ONCE};
 use handler::{Context, Error};
+use tokio::sync::Notify;
 
 use crate::audit;
 use crate::clock;
@@ -25,10 +28,12 @@ pub struct Accounts {
     hashing: HashingThreads,
     guesses: AccountGuesses,
     policy: PasswordPolicy,
+    /// Told when an account was deleted.
+    deleted: Arc<Notify>,
 }
 
 impl Accounts {
-    pub fn new(config: &Config, store: Store) -> Self {
+    pub fn new(config: &Config, store: Store, deleted: Arc<Notify>) -> Self {
         Accounts {
             store,
             hashing: HashingThreads::start(),
@@ -36,6 +41,7 @@ impl Accounts {
             policy: PasswordPolicy {
                 chars_min: config.password_chars_min as usize,
             },
+            deleted,
         }
     }
 
@@ -67,6 +73,21 @@ impl Accounts {
             let text = "mismatch username and password";
             Error::Unauthorized(text.into())
         })
+    }
+
+    /// Deletes the account of a logged-in user, who gives the password once more.
+    pub async fn delete(
+        &self,
+        login: &Login,
+        farewell: Farewell,
+        address: IpAddr,
+    ) -> Result<(), Error> {
+        let account = self.confirm(login, farewell.password, address).await?;
+        let password_hash = account.password_hash;
+        let delete = DeleteAccount { password_hash };
+        self.store.run(login.context(), delete).await?;
+        self.deleted.notify_one();
+        Ok(())
     }
 
     /// Changes the password of a user who knows the old one, and ends all other logins.

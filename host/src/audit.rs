@@ -1,4 +1,5 @@
-//! Counts logins, registrations and refusals, and logs them, and what users do with their logins,
+//! Counts logins, registrations and refusals, and logs them, and what users do with their
+//! accounts,
 //! under the target `security`.
 
 use std::net::IpAddr;
@@ -80,6 +81,8 @@ pub enum Action {
     Logout,
     EndSession,
     ChangePassword,
+    Export,
+    DeleteAccount,
 }
 
 impl Action {
@@ -90,6 +93,8 @@ impl Action {
             Action::Logout => "logout",
             Action::EndSession => "end of a session",
             Action::ChangePassword => "change of the password",
+            Action::Export => "export of the account",
+            Action::DeleteAccount => "deletion of the account",
         }
     }
 }

@@ -66,6 +66,8 @@ pub struct Config {
     pub message_timeout: Duration,
     /// Time between two checks that the accounts and logins of open sockets still exist.
     pub account_interval: Duration,
+    /// Time in which a client has to take the next page of its export.
+    pub export_page_timeout: Duration,
     /// How long an operation may take, including its wait for others and its repetitions.
     pub store_timeout: Duration,
     /// LEASE_SECONDS: one of several hosts that gives no sign of life for so long counts as dead.
@@ -194,6 +196,7 @@ impl Config {
             body_timeout: Duration::from_secs(10),
             message_timeout: Duration::from_secs(60),
             account_interval: Duration::from_secs(60),
+            export_page_timeout: Duration::from_secs(60),
             store_timeout: Duration::from_secs(10),
             lease: Duration::from_secs(lease.into()),
             search: match word("SEARCH")?.as_str() {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use sd_notify::NotifyState;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::task::AbortOnDropHandle;
@@ -108,12 +108,19 @@ impl Server {
         let open = move || Store::open(&database, clock::now(), store_timeout, deliveries);
         let (store, threads) = spawn_blocking(open).await??;
         let presence = Arc::new(Presence::new(store));
-        let cluster = Cluster::new(config, presence.clone(), commands.clone(), notices);
+        let deleted = Arc::new(Notify::new());
+        let cluster = Cluster::new(
+            config,
+            presence.clone(),
+            commands.clone(),
+            notices,
+            deleted.clone(),
+        );
         if !config.database.is_shared() {
             let started = cluster.start().await;
             started.context("the database cannot be written")?;
         }
-        let services = Services::new(config, presence, bus.as_ref().map(Bus::status));
+        let services = Services::new(config, presence, bus.as_ref().map(Bus::status), deleted);
         let (stop, stopped) = oneshot::channel();
         let server = Server {
             listener,

@@ -1,7 +1,10 @@
-//! Accounts: registration, passwords, logins and their tokens.
+//! Accounts: registration, passwords, logins and their tokens, export and deletion.
 
 mod body;
 pub mod change_password;
+pub mod delete;
+pub mod erase;
+pub mod export;
 pub mod login;
 pub mod login_id;
 pub mod open_login;

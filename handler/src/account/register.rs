@@ -49,7 +49,8 @@ impl Registration {
     }
 }
 
-/// Creates the account. Fails with `Conflict` if the username is taken, or looks like one that is.
+/// Creates the account. Fails with `Conflict` if the username is taken, or looks like one that is;
+/// the name of a deleted account stays taken.
 /// Fails with `Unavailable` while an account has no skeleton yet: that one may look the same.
 pub struct Register {
     pub username: String,
@@ -68,10 +69,15 @@ impl Operation for Register {
     fn statements(&self, ctx: &Context) -> Vec<Statement> {
         vec![
             Statement::new(
-                "insert into users (username, fullname, password, is_online, last_online, created_at, skeleton, has_words)
-                 select ?1, ?2, ?3, 0, ?4, ?4, ?5, 1
+                // SQLite itself would give the id of a deleted account again, if it was the largest.
+                "insert into users (id, username, fullname, password, is_online, last_online, created_at, skeleton, has_words)
+                 select 1 + max(coalesce((select max(id) from users), 0),
+                         coalesce((select max(user_id) from deleted_accounts), 0)),
+                     ?1, ?2, ?3, 0, ?4, ?4, ?5, 1
                  where not exists (select 1 from users where skeleton = ?5)
                      and not exists (select 1 from users where skeleton is null)
+                     and not exists (select 1 from deleted_accounts where skeleton = ?5)
+                     and not exists (select 1 from deleted_accounts where username = ?1)
                  on conflict do nothing returning id",
                 [
                     self.username.as_str().into(),
@@ -83,7 +89,8 @@ impl Operation for Register {
             ),
             // Why it was refused.
             Statement::new(
-                "select exists (select 1 from users where username = ?1),
+                "select exists (select 1 from users where username = ?1)
+                         or exists (select 1 from deleted_accounts where username = ?1),
                      exists (select 1 from users where skeleton is null)",
                 [self.username.as_str().into()],
             ),

@@ -62,7 +62,8 @@ pub(super) fn note_members_change(guard: &Guard) -> Statement {
     )
 }
 
-/// The columns of a [`State`], from a `conversations` row called `c`.
+/// The columns of a [`State`], from a `conversations` row called `c`. A member whose account is
+/// deleted is `deleted` in a direct conversation, and leaves any other one soon.
 macro_rules! state_columns {
     () => {
         concat!(
@@ -73,8 +74,9 @@ macro_rules! state_columns {
              case when c.member_count <= ",
             $crate::conversation::change::listed_members_max!(),
             " then (select cast(json_group_array(username) as blob) from (
-                 select u.username from members mb join users u on u.id = mb.user_id
-                 where mb.conversation_id = c.id order by mb.rowid)) end, ",
+                 select coalesce(u.username, 'deleted') as username
+                 from members mb left join users u on u.id = mb.user_id
+                 where mb.conversation_id = c.id and (u.id is not null or c.direct is not null) order by mb.rowid)) end, ",
             $crate::conversation::members_rev!("c.id"),
             ", coalesce((select previous_rev from members_changes where conversation_id = c.id), 0)"
         )
@@ -162,6 +164,10 @@ pub struct MemberLeft<'a> {
     /// The roles after the change: the last owner leaves the ownership to somebody.
     #[cfg_attr(feature = "schema", schemars(schema_with = "roles_schema"))]
     roles: &'a RawValue,
+    /// `true` if the account is deleted. Otherwise left out.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[cfg_attr(feature = "schema", schemars(extend("const" = true)))]
+    deleted: bool,
 }
 
 impl MemberLeft<'_> {
@@ -170,6 +176,7 @@ impl MemberLeft<'_> {
     pub(super) fn tell(
         kind: &'static str,
         (user_id, username): (i64, &str),
+        deleted: bool,
         state: &State,
         out: &mut Outbox,
     ) -> String {
@@ -178,6 +185,7 @@ impl MemberLeft<'_> {
             username,
             rev: state.conversation.rev,
             roles: &state.conversation.roles,
+            deleted,
         });
         out.push(Output::Push {
             to: Audience::Users(vec![user_id]),

@@ -81,8 +81,9 @@ impl MemberEvent for GetConversationInfo {
                 concat!(
                     "select mb.role, mb.read_id, ",
                     profile_columns!("?2"),
-                    " from members mb join users u on u.id = mb.user_id
+                    " from members mb left join users u on u.id = mb.user_id
                      where mb.conversation_id = ?1
+                         and (u.id is not null or (select direct from conversations where id = ?1) is not null)
                          and exists (select 1 from members where conversation_id = ?1 and user_id = ?2)
                      order by mb.rowid"
                 ),

@@ -6,7 +6,7 @@ use crate::conversation::change::{
 use crate::error::Error;
 use crate::field::Field;
 use crate::fields::Fields;
-use crate::member::{CONVERSATION_ID, Guard, MemberEvent, may_change};
+use crate::member::{ByMember, CONVERSATION_ID, Guard, MemberEvent, may_change};
 use crate::operation::{Access, Context};
 use crate::outbox::Outbox;
 use crate::reply::Reply;
@@ -16,7 +16,17 @@ use crate::sql::{Rows, Statement};
 /// other devices. If the last owner leaves, the longest-standing admin becomes owner or, if there
 /// is none, the longest-standing member. A conversation that its last member has left keeps its
 /// messages, but nobody can see them.
-pub struct LeaveConversation;
+pub struct LeaveConversation {
+    /// Whether it is left because the account is deleted.
+    is_deleted: bool,
+}
+
+impl LeaveConversation {
+    /// The caller, whose account is deleted, leaves this conversation.
+    pub fn of_deleted(conversation_id: i64) -> ByMember<Self> {
+        ByMember::new(conversation_id, LeaveConversation { is_deleted: true })
+    }
+}
 
 impl MemberEvent for LeaveConversation {
     const TYPE: &'static str = "leave_conversation";
@@ -26,7 +36,7 @@ impl MemberEvent for LeaveConversation {
     const ACCESS: Access = Access::Write;
 
     fn read(_: &Fields) -> Result<Self, Error> {
-        Ok(LeaveConversation)
+        Ok(LeaveConversation { is_deleted: false })
     }
 
     fn statements(&self, guard: &Guard, ctx: &Context) -> Vec<Statement> {
@@ -66,6 +76,7 @@ impl MemberEvent for LeaveConversation {
     ) -> Result<Reply, Error> {
         let state = State::of(&rows[5])?;
         let left = (ctx.user_id, &*ctx.username);
-        Ok(Reply(MemberLeft::tell(Self::TYPE, left, &state, out)))
+        let data = MemberLeft::tell(Self::TYPE, left, self.is_deleted, &state, out);
+        Ok(Reply(data))
     }
 }

@@ -19,9 +19,7 @@ use crate::operation::{Access, Context, Operation};
 use crate::outbox::Outbox;
 use crate::reply::{Reply, json};
 use crate::sql::{Columns, Rows, Statement};
-#[cfg(feature = "schema")]
-use crate::user::Profile;
-use crate::user::profile_json;
+use crate::user::{Profile, profile_json};
 
 /// The most conversations in one answer to a request with a `limit`.
 pub const PAGE_CONVERSATIONS_MAX: i64 = 1_000;
@@ -84,18 +82,24 @@ impl<'a> ListedConversation<'a> {
     fn read(mut columns: Columns<'a>) -> Option<Self> {
         let is_beyond = columns.flag();
         let has_message = columns.flag();
-        (!is_beyond).then(|| ListedConversation {
-            id: columns.integer(),
-            name: columns.str(),
-            rev: columns.integer(),
-            direct: columns.flag(),
-            member_count: columns.integer(),
-            members: columns.optional_str().map(|members| raw(members.into())),
-            profile: columns.optional_str().map(|profile| raw(profile.into())),
-            read_id: columns.integer(),
-            unread: columns.integer(),
-            mentions: columns.integer(),
-            last_message: has_message.then(|| Message::read(&mut columns)),
+        (!is_beyond).then(|| {
+            let mut listed = ListedConversation {
+                id: columns.integer(),
+                name: columns.str(),
+                rev: columns.integer(),
+                direct: columns.flag(),
+                member_count: columns.integer(),
+                members: columns.optional_str().map(|members| raw(members.into())),
+                profile: columns.optional_str().map(|profile| raw(profile.into())),
+                read_id: columns.integer(),
+                unread: columns.integer(),
+                mentions: columns.integer(),
+                last_message: has_message.then(|| Message::read(&mut columns)),
+            };
+            if listed.direct && listed.profile.is_none() {
+                listed.profile = Some(raw(json(&Profile::deleted())));
+            }
+            listed
         })
     }
 }
@@ -160,9 +164,9 @@ impl Operation for GetConversations {
                  select bytes > ?4, m.id is not null, page.id, cast(page.name as blob), page.rev,
                      page.direct is not null, page.member_count,
                      case when page.member_count <= ?6 then (
-                         select cast(json_group_array(o.username) as blob)
-                         from members mb cross join users o on o.id = mb.user_id
-                         where mb.conversation_id = page.id) end,
+                         select cast(json_group_array(coalesce(o.username, 'deleted')) as blob)
+                         from members mb left join users o on o.id = mb.user_id
+                         where mb.conversation_id = page.id and (o.id is not null or page.direct is not null)) end,
                      case when page.direct is not null then (
                          select ",
                 profile_json!("other", "?1"),

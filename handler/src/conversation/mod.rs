@@ -3,6 +3,7 @@
 pub mod add;
 pub mod change;
 pub mod create;
+pub mod deleted_member;
 pub mod info;
 pub mod leave;
 pub mod list;

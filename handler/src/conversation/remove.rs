@@ -88,6 +88,12 @@ impl MemberEvent for RemoveMember {
         }
         let state = State::of(&rows[5])?;
         let left = (user_id, &*self.username);
-        Ok(Reply(MemberLeft::tell(Self::TYPE, left, &state, out)))
+        Ok(Reply(MemberLeft::tell(
+            Self::TYPE,
+            left,
+            false,
+            &state,
+            out,
+        )))
     }
 }

@@ -24,6 +24,7 @@ use serde_json::value::RawValue;
 use crate::error::Error;
 use crate::field::{Field, Kind};
 use crate::sql::Columns;
+use crate::user::DELETED_USERNAME;
 
 /// The message that an event is about.
 pub(crate) const MESSAGE_ID: Field =
@@ -43,7 +44,7 @@ macro_rules! message_columns {
                  'edited_at', ch.edited_at,
                  'is_deleted', json(iif(ch.is_deleted, 'true', 'false')),
                  'reactions', case when ch.reactions > 0 then json((
-                     select '{' || group_concat(json_quote(emoji) || ':' || usernames) || '}' from (
+                     select '{' || group_concat(json_quote(emoji) || ':' || nullif(usernames, '[]')) || '}' from (
                          select emoji, (
                              select json_group_array(username) from (
                                  select o.username from reactions r cross join users o on o.id = r.user_id
@@ -118,7 +119,8 @@ impl<'a> Message<'a> {
             rev: columns.integer(),
             reply_id: columns.optional_integer(),
             sent_at: columns.integer(),
-            sender_username: columns.str(),
+            // Nobody is left of a deleted account.
+            sender_username: columns.optional_str().unwrap_or(DELETED_USERNAME.into()),
             content: columns.str(),
             client_id: columns.optional_str(),
             details: columns
@@ -159,7 +161,10 @@ impl Serialize for Message<'_> {
             if let Some(reactions) = &details.reactions {
                 fields.serialize_field("reactions", reactions)?;
             }
-            if let Some(mentions) = &details.mentions {
+            // Those whom it mentions may have deleted their accounts.
+            if let Some(mentions) = &details.mentions
+                && mentions.get() != "[]"
+            {
                 fields.serialize_field("mentions", mentions)?;
             }
         }

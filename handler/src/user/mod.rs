@@ -17,6 +17,9 @@ use serde::Serialize;
 use crate::error::Error;
 use crate::sql::Columns;
 
+/// The name under which the messages of deleted accounts are shown. Nobody can register it.
+pub const DELETED_USERNAME: &str = "deleted";
+
 /// Whether `$user` has blocked `$other`; both are ids.
 macro_rules! has_blocked {
     ($user:expr, $other:expr) => {
@@ -135,10 +138,24 @@ pub struct Profile {
 }
 
 impl Profile {
-    /// Reads the columns of `profile_columns!()`.
+    /// Stands for someone whose account is deleted.
+    pub(crate) fn deleted() -> Self {
+        Profile {
+            username: DELETED_USERNAME.into(),
+            fullname: String::new(),
+            is_online: false,
+            last_online: None,
+            created_at: 0,
+        }
+    }
+
+    /// Reads the columns of `profile_columns!()`. If there was no row, it is that of `deleted`.
     pub(crate) fn read(columns: &mut Columns) -> Self {
         let mut profile = Profile {
-            username: columns.text(),
+            username: columns
+                .optional_str()
+                .unwrap_or(DELETED_USERNAME.into())
+                .into_owned(),
             fullname: columns.text(),
             is_online: columns.flag(),
             last_online: Some(columns.integer()),

@@ -9,7 +9,7 @@ use crate::fields::Fields;
 use crate::operation::{Access, Context, Operation};
 use crate::outbox::Outbox;
 use crate::reply::Reply;
-use crate::sql::{Rows, Statement};
+use crate::sql::{Columns, Rows, Statement};
 use crate::user::{Profile, profile_columns};
 
 /// Who may put a user into contacts and conversations: the names on the wire, in the order of the
@@ -46,14 +46,18 @@ impl OwnProfile {
     pub(crate) fn of(rows: &Rows) -> Result<Self, Error> {
         let row = rows.first();
         let row = row.ok_or_else(|| Error::NotFound("no such user".into()))?;
-        let mut columns = row.columns();
-        let profile = Profile::read(&mut columns);
+        Ok(OwnProfile::read(&mut row.columns()))
+    }
+
+    /// Reads the columns of `profile_columns!()`, and `reachable_by`.
+    pub(crate) fn read(columns: &mut Columns) -> Self {
+        let profile = Profile::read(columns);
         let place = usize::try_from(columns.integer()).unwrap_or_default();
         let reachable_by = REACHABLE_BY.get(place).unwrap_or(&REACHABLE_BY[0]);
-        Ok(OwnProfile {
+        OwnProfile {
             profile,
             reachable_by,
-        })
+        }
     }
 }
 

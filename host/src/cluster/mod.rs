@@ -3,6 +3,7 @@
 
 pub mod bus;
 mod catching_up;
+mod erasing;
 mod gaps;
 mod lease;
 mod open_logins;
@@ -16,12 +17,13 @@ use std::time::Duration;
 
 use handler::Error;
 use handler::cluster::chat_id::FindChatId;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::sleep;
 
 use crate::accounts::{add_skeletons, add_words};
 use crate::cluster::bus::Bus;
 use crate::cluster::catching_up::catch_up;
+use crate::cluster::erasing::erase_deleted_accounts;
 use crate::cluster::lease::Lease;
 use crate::cluster::open_logins::watch_logins;
 use crate::cluster::retry::{RETRY, until_done};
@@ -40,6 +42,8 @@ pub struct Cluster {
     /// Time between two checks whether the logins of open sockets still hold.
     account_interval: Duration,
     search_index: SearchIndex,
+    /// Told when an account was deleted on this host.
+    deleted: Arc<Notify>,
 }
 
 impl Cluster {
@@ -48,6 +52,7 @@ impl Cluster {
         presence: Arc<Presence>,
         commands: mpsc::Sender<RegistryCommand>,
         notices: Notices,
+        deleted: Arc<Notify>,
     ) -> Self {
         let store = presence.store.clone();
         Cluster {
@@ -66,6 +71,7 @@ impl Cluster {
             commands,
             notices,
             account_interval: config.account_interval,
+            deleted,
         }
     }
 
@@ -92,7 +98,8 @@ impl Cluster {
             self.lease.count_again(lost),
             catch_up(&self.store, &self.commands, &self.notices),
             watch_logins(&self.store, &self.commands, self.account_interval),
-            self.search_index.keep()
+            self.search_index.keep(),
+            erase_deleted_accounts(&self.store, &self.deleted)
         );
     }
 

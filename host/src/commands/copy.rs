@@ -155,6 +155,8 @@ fn copy_all(from: &Database, to: &Database, restart: bool) -> anyhow::Result<()>
         "{to}: not the same as in FROM: {}. FROM or TO has changed since the copy was begun, so no server starts on TO: {RESTART}",
         different.join(", ")
     );
+    // Last, because it takes longest and needs what was verified.
+    index(&from, &to)?;
     to.of(to.database.change("drop table copying"))?;
     to.of(to.database.checkpoint())?;
     writeln!(stdout(), "{to} is complete")?;
@@ -172,6 +174,11 @@ fn fill(from: &Side, to: &Side, tables: &[Table]) -> anyhow::Result<()> {
             to.of(to.database.change(&definition))?;
         }
     }
+    Ok(())
+}
+
+/// Fills the index of the search in TO, unless the operator does not want it.
+fn index(from: &Side, to: &Side) -> anyhow::Result<()> {
     if from.number("select is_off from search_state")? == Some(1) {
         return Ok(());
     }

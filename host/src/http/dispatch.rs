@@ -248,7 +248,7 @@ mod tests {
             let (store, _) = opened.expect("a store");
             tokio::spawn(async move { while delivered.recv().await.is_some() {} });
             let presence = Arc::new(Presence::new(store));
-            let services = Services::new(&config, presence, None);
+            let services = Services::new(&config, presence, None, Arc::default());
             Site {
                 services: services.into(),
                 _folder: folder,

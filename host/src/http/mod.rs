@@ -1,6 +1,7 @@
 //! HTTP: the table of routes, and their handlers.
 
 mod about;
+mod account;
 mod answers;
 mod call;
 pub mod connections;

@@ -3,6 +3,7 @@
 use hyper::Method;
 use once_cell::sync::Lazy;
 
+use crate::http::account::{delete, export};
 use crate::http::answers::ErrorFormat::{Json, Text};
 use crate::http::events::answer_event;
 use crate::http::health::{ping, readiness, say_ok};
@@ -71,6 +72,9 @@ fn rows() -> Vec<Route> {
         Route::new(DELETE, "/auth/sessions/{id}", ChangesState, Some(Session),      Json, logged_in(end_session)),
         Route::new(POST,   "/auth/password",      ChangesState, Some(Login),        Json, logged_in(change_password)),
         Route::new(POST,   "/events",             ChangesState, None,               Json, logged_in(answer_event)),
+        // It costs as much as a change. So HEAD does not run it, nor does a page of another site.
+        Route::new(GET,    "/account/export",     ChangesState, Some(Session),      Json, logged_in(export)),
+        Route::new(DELETE, "/account",            ChangesState, Some(Login),        Json, logged_in(delete)),
         // What is done on the socket changes state.
         Route::new(GET,    "/ws",                 ChangesState, None,               Text, open(open_socket)),
     ]

@@ -28,6 +28,7 @@ refusals! {
     Login "login",
     Registration "registration",
     Session "session",
+    Export "export",
     Flood "flood",
     Sockets "sockets",
     SocketsOfUser "sockets_of_user",

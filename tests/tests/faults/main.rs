@@ -2,6 +2,7 @@
 //! lists those of a host on a file.
 
 mod cluster;
+mod deletions;
 mod disk;
 mod erased;
 mod files;

@@ -6,6 +6,8 @@ mod blocks;
 mod catching_up;
 mod conversations;
 mod declarations;
+mod deletions;
+mod exports;
 mod history;
 mod messages;
 mod moderation;

@@ -4,17 +4,25 @@ use std::collections::BTreeMap;
 
 use handler::{Declaration, EVENTS};
 use serde_json::{Value, json};
+use tests::host::login;
 use tests::{Client, Host};
 
 const PAGE: &str = include_str!("../../../handler/PROTOCOL.md");
+
+const TIMES: [&str; 5] = [
+    "sent_at",
+    "edited_at",
+    "last_online",
+    "created_at",
+    "exported_at",
+];
 
 /// Times differ from run to run, so they are only checked to be integers.
 fn without_times(mut event: Value) -> Value {
     match &mut event {
         Value::Object(fields) => {
             for (name, value) in fields.iter_mut() {
-                let is_time =
-                    ["sent_at", "edited_at", "last_online", "created_at"].contains(&name.as_str());
+                let is_time = TIMES.contains(&name.as_str());
                 *value = match is_time && value.is_i64() {
                     true => json!("a time"),
                     false => without_times(value.take()),
@@ -107,4 +115,36 @@ fn every_event_is_described_with_all_of_its_fields() {
         let example = format!(r#" → {{"type": "{kind}""#);
         assert!(PAGE.contains(&example), "{kind} has an example");
     }
+}
+
+#[tokio::test]
+async fn an_export_is_as_shown() {
+    let host = Host::start().await;
+    let [mut alice, mut bob] = [host.join("alice").await, host.join("bob").await];
+    alice.add_contact("bob").await;
+    alice.converse(&["bob"]).await;
+    let hello = json!({
+        "type": "send_message", "conversation_id": 1, "content": "hello bob", "client_id": "7f3a",
+    });
+    alice.ok(hello).await;
+    bob.send(1, "hello @alice").await;
+    let react = json!({ "type": "react", "message_id": 2, "emoji": "👍", "on": true });
+    alice.ok(react).await;
+    let read = json!({ "type": "mark_read", "conversation_id": 1, "message_id": 2 });
+    alice.ok(read).await;
+    let cookie = login(host.address, "alice").await;
+    let headers = [("cookie", cookie.as_str())];
+    let answer = host.http("GET", "/account/export", &headers, "").await;
+    let mut document: Value = serde_json::from_str(&answer.body).expect("JSON");
+    let shown = PAGE
+        .split("```json\n")
+        .nth(1)
+        .and_then(|rest| rest.split("```").next());
+    let mut shown: Value = serde_json::from_str(shown.expect("an example")).expect("JSON");
+    // Their ids are random.
+    for sessions in [&mut document["sessions"], &mut shown["sessions"]] {
+        let session = sessions[0].as_object().expect("a session");
+        *sessions = session.keys().map(String::as_str).collect();
+    }
+    assert_eq!(without_times(document), without_times(shown));
 }

@@ -38,7 +38,10 @@ export function useIdentity(): Identity {
 
 const NOBODY: Profile = { username: "", fullname: "", is_online: false, last_online: 0, created_at: 0 };
 
-export const useMe = (): Profile => useLive(chat.me) ?? NOBODY;
+/** The own profile says a little more. */
+export type Me = Profile & { reachable_by?: "everyone" | "contacts" };
+
+export const useMe = (): Me => useLive(chat.me) ?? NOBODY;
 export const useConversations = () => ({ conversations: useLive(chat.conversations), isLoaded: useLive(chat.isLoaded) });
 export const useConversation = (id: number): ConversationView | null => useLive(chat.conversation(id).info);
 export const usePeople = () => useLive(chat.people);

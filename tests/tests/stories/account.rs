@@ -1,0 +1,347 @@
+//! Users who take their data, and who delete their accounts.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tests::host::{Http, ORIGIN, PASSWORD, login, request};
+use tests::{Client, Form, Host, until};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+in_every_form! {
+    a_user_takes_the_data_and_goes
+    conversations_go_on_without_a_deleted_member
+}
+
+const EXPORT: &str = "/account/export";
+
+fn farewell() -> String {
+    json!({ "password": PASSWORD }).to_string()
+}
+
+async fn delete(host: &Host, cookie: &str, body: &str) -> Http {
+    let headers = [("cookie", cookie)];
+    host.http("DELETE", "/account", &headers, body.to_owned())
+        .await
+}
+
+async fn export(host: &Host, cookie: &str) -> Http {
+    request(
+        host.next_address(),
+        "GET",
+        EXPORT,
+        &[("cookie", cookie)],
+        "",
+    )
+    .await
+}
+
+/// An error of these routes, as status, code and text.
+fn error(answer: &Http) -> (u16, String, String) {
+    assert_eq!(answer.header("content-type"), Some("application/json"));
+    let body: Value = serde_json::from_str(&answer.body).expect("JSON");
+    let text = |name: &str| body[name].as_str().expect("a text").to_owned();
+    (answer.status, text("code"), text("error"))
+}
+
+fn refused(status: u16, code: &str, text: &str) -> (u16, String, String) {
+    (status, code.into(), text.into())
+}
+
+async fn a_user_takes_the_data_and_goes(form: Form) {
+    let host = Host::start_as(form).await;
+    // On two hosts, one of each.
+    let mut alices = [host.join("alice").await, host.connect("alice").await];
+    let mut bobs = [host.join("bob").await, host.connect("bob").await];
+    alices[0].add_contact("bob").await;
+    let group = alices[0].converse(&["bob"]).await;
+    alices[0].send(group, "the first").await;
+    bobs[0].send(group, "@alice!").await;
+    let cookie = login(host.address, "alice").await;
+
+    let answer = export(&host, &cookie).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(answer.header("content-type"), Some("application/json"));
+    let attachment = "attachment; filename=\"chatapp-export.json\"";
+    assert_eq!(answer.header("content-disposition"), Some(attachment));
+    assert_eq!(answer.header("cache-control"), Some("no-store"));
+    let document: Value = serde_json::from_str(&answer.body).expect("JSON");
+    assert_eq!(document["profile"]["username"], "alice");
+    assert_eq!(document["contacts"], json!([{"username": "bob"}]));
+    assert_eq!(document["conversations"][0]["id"], group);
+    assert_eq!(document["messages"][0]["content"], "the first");
+    assert_eq!(document["mentions"].as_array().expect("a list").len(), 1);
+
+    for (body, expected) in [
+        ("", refused(400, "invalid", "not a valid json")),
+        ("{}", refused(400, "invalid", "password required")),
+        (
+            r#"{"password": "x"}"#,
+            refused(403, "forbidden", "wrong password"),
+        ),
+    ] {
+        assert_eq!(error(&delete(&host, &cookie, body).await), expected);
+    }
+    for alice in &mut alices {
+        alice.ok(json!({ "type": "self" })).await;
+    }
+    let answer = delete(&host, &cookie, &farewell()).await;
+    assert_eq!((answer.status, answer.body.as_str()), (204, ""));
+    for alice in &mut alices {
+        assert_eq!(alice.closed().await, (1008, "session ended".into()));
+    }
+    // The old login is worth nothing on any host, and there is no new one.
+    let invalid = refused(401, "unauthorized", "invalid login-token");
+    for _ in 0..2 {
+        assert_eq!(error(&export(&host, &cookie).await), invalid);
+        let mut late = Client::connect(host.next_address(), &cookie).await;
+        let (code, _) = late.closed().await;
+        assert_eq!(code, 1000);
+    }
+    assert_eq!(error(&delete(&host, &cookie, &farewell()).await), invalid);
+    let credentials = json!({ "username": "alice", "password": PASSWORD, "fullname": "A" });
+    for (path, expected) in [
+        ("/auth/login", (401, "mismatch username and password")),
+        ("/register", (409, "username already exists")),
+    ] {
+        let answer = host.http("POST", path, &[], credentials.to_string()).await;
+        assert_eq!((answer.status, answer.body.as_str()), expected);
+    }
+    for bob in &mut bobs {
+        // Another host may come first to the conversation.
+        let mut expected = BTreeSet::from(["offline", "account_deleted", "leave_conversation"]);
+        while !expected.is_empty() {
+            let push = bob.push().await;
+            match push["data"]["is_online"] == false {
+                true => expected.remove("offline"),
+                false => expected.remove(push["type"].as_str().expect("a type")),
+            };
+        }
+        let history = bob.history(group).await;
+        let senders = history.as_array().expect("messages").iter();
+        let senders: Vec<_> = senders.map(|message| &message["sender_username"]).collect();
+        assert_eq!(senders, ["bob", "deleted"]);
+        assert_eq!(history[0]["mentions"], Value::Null);
+        let contacts = bob.ok(json!({ "type": "get_contacts" })).await;
+        assert_eq!(contacts["contacts"], json!([]));
+    }
+}
+
+async fn conversations_go_on_without_a_deleted_member(form: Form) {
+    let host = Host::start_as(form).await;
+    let mut alice = host.join("alice").await;
+    let mut bob = host.join("bob").await;
+    let mut carol = host.join("carol").await;
+    let group = alice.converse(&["bob", "carol"]).await;
+    let made = json!({ "type": "create_conversation", "members": ["bob"], "direct": true });
+    let direct = alice.ok(made).await["id"].clone();
+    let sent = json!({ "type": "send_message", "conversation_id": direct, "content": "psst" });
+    alice.ok(sent).await;
+    for client in [&mut bob, &mut carol] {
+        host.pushes_so_far(client).await;
+    }
+    let cookie = login(host.address, "alice").await;
+    assert_eq!(delete(&host, &cookie, &farewell()).await.status, 204);
+
+    // One who is there learns it by pushes.
+    let left = json!({
+        "conversation_id": group, "username": "alice", "rev": 2, "roles": {"bob": "owner"}, "deleted": true,
+    });
+    assert_eq!(carol.push().await["data"], left);
+    let mut told = [bob.push().await, bob.push().await];
+    told.sort_by_key(|push| push["type"] != "leave_conversation");
+    assert_eq!(told[0]["data"], left);
+    assert_eq!(told[1]["type"], "account_deleted");
+    let noted = json!({ "conversation_id": direct, "username": "alice", "rev": 3 });
+    assert_eq!(told[1]["data"], noted);
+    // One who was away learns it by sync.
+    let revs = json!({ group.to_string(): 1, direct.to_string(): 2 });
+    let synced = bob.ok(json!({ "type": "sync", "revs": revs })).await;
+    let shown = |index: usize| {
+        let conversation = &synced["conversations"][index];
+        ["id", "name", "rev", "members", "roles"].map(|name| conversation[name].clone())
+    };
+    let expected = [
+        json!(group),
+        json!("alice, bob, carol"),
+        json!(2),
+        json!(["bob", "carol"]),
+        json!({"bob": "owner"}),
+    ];
+    assert_eq!(shown(0), expected);
+    let expected = [
+        direct.clone(),
+        json!("deleted, bob"),
+        json!(3),
+        json!(["deleted", "bob"]),
+        json!({}),
+    ];
+    assert_eq!(shown(1), expected);
+    // bob is an owner now, and keeps what was said.
+    let rename = json!({ "type": "rename_conversation", "conversation_id": group, "name": "we" });
+    bob.ok(rename).await;
+    let history = json!({ "type": "get_messages", "conversation_id": direct });
+    let history = bob.ok(history).await;
+    assert_eq!(history["messages"][0]["sender_username"], "deleted");
+    assert_eq!(history["messages"][0]["content"], "psst");
+    let list = bob.ok(json!({ "type": "get_conversations" })).await;
+    let list = list.as_array().expect("a list");
+    let listed = list
+        .iter()
+        .find(|listed| listed["id"] == direct)
+        .expect("listed");
+    assert_eq!(listed["profile"]["username"], "deleted");
+}
+
+#[tokio::test]
+async fn who_may_take_and_delete_what() {
+    let host = Host::start().await;
+    host.register("alice").await;
+    let cookie = login(host.address, "alice").await;
+    let required = refused(401, "unauthorized", "login-token required");
+    let invalid = refused(401, "unauthorized", "invalid login-token");
+    let foreign = refused(403, "forbidden", "origin not allowed");
+    let evil = ("origin", "http://evil.example");
+    for (method, path) in [("GET", EXPORT), ("DELETE", "/account")] {
+        for (headers, expected) in [
+            (vec![], &required),
+            (vec![("cookie", "login-token=x.y.z")], &invalid),
+            (vec![("cookie", cookie.as_str()), evil], &foreign),
+        ] {
+            let answer = host.http(method, path, &headers, farewell()).await;
+            assert_eq!(&error(&answer), expected, "{method} {path} {headers:?}");
+        }
+        let headers = [("cookie", cookie.as_str())];
+        let answer = host.http("HEAD", path, &headers, "").await;
+        let allow = format!("{method}, OPTIONS");
+        assert_eq!(
+            (answer.status, answer.header("allow")),
+            (405, Some(allow.as_str()))
+        );
+        let headers = [
+            ("origin", ORIGIN),
+            ("access-control-request-method", method),
+        ];
+        let answer = host.http("OPTIONS", path, &headers, "").await;
+        assert_eq!(answer.header("access-control-allow-methods"), Some(method));
+    }
+    let headers = [("cookie", cookie.as_str()), ("origin", ORIGIN)];
+    let answer = host.http("GET", EXPORT, &headers, "").await;
+    assert_eq!(answer.status, 200);
+    let answer = host.http("DELETE", "/account", &headers, farewell()).await;
+    assert_eq!(answer.status, 204);
+}
+
+/// A wrong password counts as a guess, so a stolen login does not help to find the password.
+#[tokio::test]
+async fn a_stolen_login_cannot_guess_the_password() {
+    let host = Host::start_with(Form::File, |config| {
+        config.limits.logins_per_minute = 1000;
+    })
+    .await;
+    host.register("alice").await;
+    let cookie = login(host.address, "alice").await;
+    for _ in 0..10 {
+        let wrong = r#"{"password": "wrong"}"#;
+        assert_eq!(delete(&host, &cookie, wrong).await.status, 403);
+    }
+    let answer = delete(&host, &cookie, &farewell()).await;
+    assert_eq!(answer.status, 429);
+    assert!(answer.header("retry-after").is_some());
+}
+
+/// alice, who has sent this many messages of 60,000 bytes.
+async fn with_messages(host: &Host, count: usize) -> String {
+    let mut alice = host.join("alice").await;
+    alice.converse(&[]).await;
+    let sql = format!(
+        "with recursive n(i) as (select 1 union all select i + 1 from n where i < {count})
+         insert into messages (sender_id, conversation_id, content, rev)
+         select 1, 1, printf('%.60000c', 'x'), i + 1 from n;
+         update conversations set rev = {count} + 1, activity = {count} where id = 1"
+    );
+    match host.form() {
+        Form::File => {
+            let db = tests::data::open(&host.database()).await;
+            db.execute_batch("pragma busy_timeout = 60000")
+                .await
+                .expect("set");
+            drop(db.execute_batch(&sql).await.expect("filled"));
+        }
+        Form::Remote | Form::Cluster => {
+            let db = tests::data::open_remote(host.gateway().url()).await;
+            drop(db.execute_transactional_batch(&sql).await.expect("filled"));
+        }
+    }
+    login(host.address, "alice").await
+}
+
+/// Asks for an export and reads only the status.
+async fn ask(host: &Host, cookie: &str) -> (TcpStream, u16) {
+    let mut stream = TcpStream::connect(host.address)
+        .await
+        .expect("a connection");
+    let head = format!("GET {EXPORT} HTTP/1.1\r\nhost: x\r\ncookie: {cookie}\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.expect("sent");
+    let mut status = [0; 12];
+    stream.read_exact(&mut status).await.expect("a status");
+    let status = String::from_utf8_lossy(&status);
+    let status = status.rsplit(' ').next().and_then(|code| code.parse().ok());
+    (stream, status.expect("a status"))
+}
+
+/// The pages are read as the client reads, so what a slow client costs is a page or two.
+#[tokio::test]
+async fn an_export_is_read_as_fast_as_its_client_reads() {
+    const MESSAGES: usize = 500;
+    /// Messages of 60,000 bytes in what is read ahead and in the buffers of a connection: those of
+    /// the system hold up to 10 MB.
+    const AHEAD_MAX: usize = 250;
+    /// Looks without a new request, after which the server waits for the client.
+    const QUIET_LOOKS: usize = 25;
+    let host = Host::start_as(Form::Remote).await;
+    let cookie = with_messages(&host, MESSAGES).await;
+    let (mut stream, status) = ask(&host, &cookie).await;
+    assert_eq!(status, 200);
+    // A page has 4 or 5 messages, and each is a request to the database.
+    let before = host.gateway().requests();
+    let (mut last, mut quiet) = (0, 0);
+    until("a pause", async || {
+        let requests = host.gateway().requests() - before;
+        quiet = if requests == last { quiet + 1 } else { 0 };
+        last = requests;
+        quiet == QUIET_LOOKS
+    })
+    .await;
+    assert!(last * 4 < AHEAD_MAX, "{last} pages are read ahead");
+    let mut text = Vec::new();
+    let mut part = vec![0; 64 * 1024];
+    while !text.ends_with(b"\r\n0\r\n\r\n") {
+        let read = stream.read(&mut part).await.expect("read");
+        assert!(read > 0, "cut short");
+        text.extend_from_slice(&part[..read]);
+    }
+    let text = String::from_utf8(text).expect("text");
+    assert_eq!(text.matches("\"rev\":10,").count(), 1);
+    assert!(text.len() > MESSAGES * 60_000);
+    assert!(host.gateway().requests() - before > MESSAGES / 5);
+}
+
+#[tokio::test]
+async fn an_export_that_is_not_read_ends() {
+    let host = Host::start_with(Form::File, |config| {
+        config.export_page_timeout = Duration::from_millis(200);
+    })
+    .await;
+    let cookie = with_messages(&host, 1000).await;
+    let (mut stalled, status) = ask(&host, &cookie).await;
+    assert_eq!(status, 200);
+    let (_, status) = ask(&host, &cookie).await;
+    assert_eq!(status, 429, "one at once");
+    until("a place", async || ask(&host, &cookie).await.1 == 200).await;
+    // The client can see that the document is not whole.
+    let mut text = Vec::new();
+    let _ = stalled.read_to_end(&mut text).await;
+    assert!(!text.ends_with(b"0\r\n\r\n") && text.len() < 1000 * 60_000);
+}
