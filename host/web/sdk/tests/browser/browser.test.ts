@@ -81,12 +81,18 @@ story("a page goes into the back/forward cache, and comes back right", async () 
   const id = await converse(page, ["friend"], "cache");
   await shows(page, id, []);
   await page.evaluate(() => addEventListener("pageshow", ({ persisted }) => window.notes.push({ persisted })));
+  // A write that is under way while the page is frozen would keep others waiting: then Chromium gives the page up.
+  await page.evaluate(() => window.chat.flush());
   await page.goto("data:text/html,elsewhere");
   await send(other, id, "meanwhile");
   await pending(other, 0);
   // The event `load`, which it would wait for, does not come again.
   await page.goBack({ waitUntil: "commit" });
-  await page.waitForFunction(() => window.notes?.some((note) => (note as { persisted?: boolean }).persisted === true));
+  const isBack = () => window.notes?.some((note) => (note as { persisted?: boolean }).persisted === true);
+  await page.waitForFunction(isBack, null, { timeout: 20_000 }).catch(async () => {
+    const why = await page.evaluate(() => JSON.stringify((performance.getEntriesByType("navigation")[0] as unknown as { notRestoredReasons: unknown }).notRestoredReasons));
+    assert.fail(`not from the cache: ${why}`);
+  });
   await state(page, "live");
   await shows(page, id, ["meanwhile"]);
 });
