@@ -13,7 +13,7 @@ story(test, "over plain HTTP", async (world) => {
   await page.goto("/");
   assert.equal(await page.evaluate(() => isSecureContext), false);
   // The library looks whether the cookie has stayed.
-  world.expected.push(/\/auth\/verify/);
+  world.expected.push(/\/auth\/verify/, /Cross-Origin-Opener-Policy header has been ignored/);
   const alice = await world.logIn(page, "alice");
   await open(alice, /Bob/);
   await say(alice, "hello");
