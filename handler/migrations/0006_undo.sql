@@ -4,8 +4,21 @@
 drop index mentions_by_message;
 
 -- == Search ==
+drop table search;
+drop table search_state;
+drop table search_stale;
 
 -- == Profiles, blocks and reports ==
+
+-- Blocks, bans and reports are lost: the release before does not know them.
+drop table reports;
+alter table conversations drop column is_silent;
+drop table blocks;
+drop table user_words;
+drop index users_without_words;
+alter table users drop column has_words;
+alter table users drop column banned_at;
+alter table users drop column reachable_by;
 
 -- == Deleted accounts ==
 -- The previous release knows no deleted accounts. It gets accounts with a password that nobody can log in with, so that

@@ -22,15 +22,25 @@ use crate::message::history::GetMessages;
 use crate::message::mention_list::GetMentions;
 use crate::message::react::React;
 use crate::message::read::MarkRead;
+use crate::message::report::ReportMessage;
+use crate::message::search::SearchMessages;
 use crate::message::send::SendMessage;
 use crate::message::typing::Typing;
 use crate::ping::Ping;
 use crate::presence::UserStatus;
 use crate::reply::{Envelope, json};
 use crate::sync::Sync;
+use crate::user::Profile;
 use crate::user::add_contact::AddContact;
+use crate::user::block::BlockUser;
+use crate::user::blocked_list::GetBlocked;
+use crate::user::get::GetUser;
 use crate::user::get_contacts::GetContacts;
 use crate::user::profile::GetSelf;
+use crate::user::remove_contact::RemoveContact;
+use crate::user::search::SearchUsers;
+use crate::user::unblock::UnblockUser;
+use crate::user::update::UpdateProfile;
 
 /// All events of the protocol. Code and tests for what must hold for every event walk this list:
 /// how it is read, who may send it, what its statements may do, that a lost answer is found again,
@@ -38,8 +48,15 @@ use crate::user::profile::GetSelf;
 pub const EVENTS: &[Declaration] = &[
     Declaration::of::<Ping>(),
     Declaration::of::<GetSelf>(),
+    Declaration::of::<GetUser>(),
+    Declaration::of::<SearchUsers>(),
+    Declaration::of::<UpdateProfile>(),
     Declaration::of::<AddContact>(),
+    Declaration::of::<RemoveContact>(),
     Declaration::of::<GetContacts>(),
+    Declaration::of::<BlockUser>(),
+    Declaration::of::<UnblockUser>(),
+    Declaration::of::<GetBlocked>(),
     Declaration::of::<CreateConversation>(),
     Declaration::of::<GetConversations>(),
     Declaration::of::<ByMember<GetConversationInfo>>(),
@@ -56,6 +73,8 @@ pub const EVENTS: &[Declaration] = &[
     Declaration::of::<ByMember<Typing>>(),
     Declaration::of::<ByMember<MarkRead>>(),
     Declaration::of::<GetMentions>(),
+    Declaration::of::<ReportMessage>(),
+    Declaration::of::<SearchMessages>(),
     Declaration::of::<Sync>(),
 ];
 
@@ -63,6 +82,8 @@ pub const EVENTS: &[Declaration] = &[
 pub const PUSHES: &[Push] = &[
     Push::of::<UserStatus>("user_status"),
     Push::of::<AccountDeleted>(AccountDeleted::TYPE),
+    Push::of::<Profile>("contact_added"),
+    Push::of::<Profile>("profile_updated"),
     Push::of_event::<CreateConversation>(),
     Push::of_event::<ByMember<RenameConversation>>(),
     Push::of_event::<ByMember<AddMembers>>(),

@@ -207,13 +207,20 @@ impl Field {
     }
 
     /// The place of the text among the kind's choices.
-    pub fn required_choice(&self, fields: &Fields) -> Result<usize, Error> {
-        let text = self.required_text(fields)?;
+    pub fn choice(&self, fields: &Fields) -> Result<Option<usize>, Error> {
+        let Some(text) = self.text(fields)? else {
+            return Ok(None);
+        };
         let Kind::Choice(choices) = self.kind else {
             return Err(self.error());
         };
         let place = choices.iter().position(|choice| *choice == text);
-        place.ok_or_else(|| self.error())
+        place.map(Some).ok_or_else(|| self.error())
+    }
+
+    /// Like [`Field::choice`], but the field must be present.
+    pub fn required_choice(&self, fields: &Fields) -> Result<usize, Error> {
+        self.choice(fields)?.ok_or_else(|| self.error())
     }
 
     #[inline]

@@ -12,6 +12,8 @@
 //! | who may do what in a conversation | `member.rs`, `role.rs` |
 //! | what leaves | `reply.rs`, `outbox.rs`, `error.rs` |
 //! | accounts and login tokens | `account/` |
+//! | reports and bans | `moderation/` |
+//! | what is searched for, and the index of all words | `message/search.rs`, `search/` |
 //! | who is online, and the hosts over one database | `presence.rs`, `cluster/` |
 //! | statements, rows and the schema | `sql/` |
 
@@ -27,12 +29,14 @@ mod field;
 mod fields;
 mod member;
 pub mod message;
+pub mod moderation;
 mod operation;
 mod outbox;
 mod ping;
 pub mod presence;
 mod reply;
 mod role;
+pub mod search;
 mod sql;
 pub mod sync;
 pub mod user;
@@ -48,8 +52,8 @@ pub use outbox::{Audience, MembersChange, Outbox, Output};
 pub use reply::{Envelope, Reply};
 pub use role::Role;
 pub use sql::{
-    Columns, Row, Rows, Statement, literal, render, run, run_batch, run_script, schema,
-    text_literal,
+    Columns, Row, Rows, Statement, is_left_out, literal, render, run, run_batch, run_script,
+    schema, text_literal,
 };
 
 /// Runs one operation on a local database, in a transaction of its own. The database must be
@@ -101,8 +105,11 @@ async fn run_all(
     statements: Vec<Statement>,
 ) -> Result<Vec<Rows>, libsql::Error> {
     let mut results = Vec::with_capacity(statements.len());
-    for Statement { sql, parameters } in statements {
-        results.push(run(&mut db.prepare(sql).await?, parameters).await?);
+    for statement in statements {
+        results.push(match is_left_out(&statement, &results) {
+            true => Rows::default(),
+            false => run(&mut db.prepare(statement.sql).await?, statement.parameters).await?,
+        });
     }
     db.execute_batch("commit").await?;
     Ok(results)

@@ -47,6 +47,12 @@ macro_rules! may_change {
 }
 pub(crate) use may_change;
 
+/// The error for a message to a direct conversation in which one of the two has blocked the other. It
+/// does not say who.
+pub(crate) fn silent() -> Error {
+    Error::Forbidden("no messages can be sent in this conversation now".into())
+}
+
 /// An event that only a member of the conversation may send.
 pub trait MemberEvent: Send + Sync + Sized + 'static {
     const TYPE: &'static str;
@@ -196,6 +202,20 @@ impl Guard {
         }
     }
 
+    /// Like `statement`, to find out why a message was not stored: the row also has the
+    /// conversation's `is_silent`.
+    pub fn statement_with_silence(&self, ctx: &Context) -> Statement {
+        Statement::new(
+            concat!(
+                "select 0, ",
+                members_rev!("?1"),
+                ", c.is_silent from members mb join conversations c on c.id = mb.conversation_id
+                 where mb.conversation_id = ?1 and mb.user_id = ?2"
+            ),
+            [self.conversation_id.into(), ctx.user_id.into()],
+        )
+    }
+
     /// Returns one row if the caller is a member, and none otherwise: the role and, if other hosts
     /// may use the same database, the conversation's `members_rev`.
     pub fn statement(&self, ctx: &Context) -> Statement {
@@ -268,6 +288,20 @@ impl Guard {
             let (_role, _is_direct) = (columns.integer(), columns.flag());
             columns.flag()
         })
+    }
+
+    /// Fails with `Forbidden` if the conversation takes no messages, from the rows of
+    /// `statement_with_silence`.
+    pub fn check_silence(rows: &Rows) -> Result<(), Error> {
+        let is_silent = rows.first().is_some_and(|row| {
+            let mut columns = row.columns();
+            let (_role, _members_rev) = (columns.integer(), columns.integer());
+            columns.flag()
+        });
+        match is_silent {
+            true => Err(silent()),
+            false => Ok(()),
+        }
     }
 
     pub fn stranger(&self, ctx: &Context) -> Error {

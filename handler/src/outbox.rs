@@ -15,6 +15,12 @@ pub enum Audience {
     /// `members_rev` names (see [`MembersChange`]). On a file, `members_rev` is 0: the file's one
     /// host hears of all changes in commit order and does not need it.
     Conversation { id: i64, members_rev: i64 },
+    /// Like `Conversation`, without these users.
+    MembersExcept {
+        id: i64,
+        members_rev: i64,
+        except: Vec<i64>,
+    },
 }
 
 /// One consequence of a request. Consequences are applied in order, and only after the commit has

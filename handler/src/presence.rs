@@ -17,6 +17,20 @@ use crate::outbox::{Audience, Outbox, Output};
 use crate::reply::{json, push};
 use crate::sql::{Row, Rows, Statement};
 
+/// The contacts who may know when the user with the id `$user` comes and goes: not those whom the user
+/// has blocked. The list of these is read once, however many contacts there are.
+macro_rules! contacts_to_tell {
+    ($user:literal) => {
+        concat!(
+            "select cast(contact_id as integer) from contacts where user_id = ",
+            $user,
+            " and contact_id not in (select blocked_id from blocks where user_id = ",
+            $user,
+            ")"
+        )
+    };
+}
+
 /// A socket of this user has opened on this host.
 pub struct Connected {
     pub username: String,
@@ -82,8 +96,10 @@ impl Operation for Connected {
             ),
             Statement::new(
                 // changes() is 1 if the previous statement has set the user online.
-                "select cast(contact_id as integer) from contacts
-                 where user_id = (select id from users where username = ?1) and changes() = 1",
+                concat!(
+                    contacts_to_tell!("(select id from users where username = ?1)"),
+                    " and changes() = 1"
+                ),
                 [username.into()],
             ),
             Statement::new(
@@ -113,8 +129,7 @@ impl Operation for Connected {
             statements[1] = find();
             statements[2] = find();
             statements[3] = Statement::new(
-                "select cast(contact_id as integer) from contacts
-                 where user_id = (select id from users where username = ?1)",
+                contacts_to_tell!("(select id from users where username = ?1)"),
                 [username.into()],
             );
         }
@@ -122,7 +137,7 @@ impl Operation for Connected {
     }
 
     /// Fails with `NotFound` if the user does not exist, and with `Unauthorized` if the login has
-    /// ended.
+    /// ended or the user is banned.
     fn conclude(&self, ctx: &Context, rows: &[Rows], out: &mut Outbox) -> Result<Arrival, Error> {
         let Some(user) = rows[0].first() else {
             let name = &self.username;
@@ -183,7 +198,7 @@ impl Operation for Disconnected {
             ),
             Statement::new(
                 // changes() is 1 if the previous statement has set the user offline.
-                "select cast(contact_id as integer) from contacts where user_id = ?1 and changes() = 1",
+                concat!(contacts_to_tell!("?1"), " and changes() = 1"),
                 [user_id.into()],
             ),
         ];
@@ -193,10 +208,7 @@ impl Operation for Disconnected {
             for statement in &mut statements[..3] {
                 *statement = Statement::new(offline, [user_id.into()]);
             }
-            statements[3] = Statement::new(
-                "select cast(contact_id as integer) from contacts where user_id = ?1",
-                [user_id.into()],
-            );
+            statements[3] = Statement::new(contacts_to_tell!("?1"), [user_id.into()]);
         }
         statements
     }
@@ -215,8 +227,27 @@ impl Operation for Disconnected {
 pub struct UserStatus<'a> {
     username: &'a str,
     is_online: bool,
-    /// When the user last came or went, in Unix seconds.
-    last_online: i64,
+    /// When the user last came or went, in Unix seconds; `null` for who is blocked.
+    last_online: Option<i64>,
+}
+
+impl<'a> UserStatus<'a> {
+    pub(crate) fn shown(username: &'a str, is_online: bool, last_online: i64) -> Self {
+        UserStatus {
+            username,
+            is_online,
+            last_online: Some(last_online),
+        }
+    }
+
+    /// The status as those see it whom the user has blocked.
+    pub(crate) fn hidden(username: &'a str) -> Self {
+        UserStatus {
+            username,
+            is_online: false,
+            last_online: None,
+        }
+    }
 }
 
 pub(crate) fn tell_contacts(
@@ -226,26 +257,29 @@ pub(crate) fn tell_contacts(
     last_online: i64,
     out: &mut Outbox,
 ) {
-    if contacts.is_empty() {
+    let status = UserStatus::shown(username, is_online, last_online);
+    tell_users(contacts, status, out);
+}
+
+pub(crate) fn tell_users(user_ids: Vec<i64>, status: UserStatus, out: &mut Outbox) {
+    if user_ids.is_empty() {
         return;
     }
-    let status = UserStatus {
-        username,
-        is_online,
-        last_online,
-    };
     out.push(Output::Push {
-        to: Audience::Users(contacts),
+        to: Audience::Users(user_ids),
         event: push("user_status", &json(&status)),
         is_droppable: false,
     });
 }
 
-/// Selects the contacts of these users (a JSON list of ids), for [`contacts_by_user`].
+/// Selects the contacts of these users (a JSON list of ids) whom they have not blocked, for
+/// [`contacts_by_user`].
 pub(crate) fn contacts_of(user_ids: &str) -> Statement {
     Statement::new(
-        "select user_id, cast(json_group_array(contact_id) as blob) from contacts
-         where user_id in (select value from json_each(?1)) group by user_id",
+        "select user_id, cast(json_group_array(contact_id) as blob) from contacts c
+         where user_id in (select value from json_each(?1))
+             and not exists (select 1 from blocks where user_id = c.user_id and blocked_id = c.contact_id)
+         group by user_id",
         [user_ids.into()],
     )
 }

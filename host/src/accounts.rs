@@ -9,6 +9,7 @@ use handler::account::login::{Account, Credentials, FindAccount, ReplacePassword
 use handler::account::password::{self, Verdict};
 use handler::account::register::{Register, Registration};
 use handler::account::skeleton::{ACCOUNTS_AT_ONCE, FindUnseen, StoreSkeletons};
+use handler::user::words::{FindWordless, StoreWords, WORDLESS_AT_ONCE};
 use handler::{Context, Error};
 use tokio::sync::Notify;
 
@@ -160,6 +161,8 @@ impl Accounts {
         };
         // If there are more, the registration is refused until a host has done them all.
         add_skeletons(&self.store).await?;
+        // Another program may have stored accounts; those of this one have their words.
+        add_words(&self.store).await?;
         self.store.run(ctx, register).await
     }
 
@@ -212,6 +215,10 @@ impl Accounts {
             return Ok(None);
         };
         self.guesses.logged_in(username, address);
+        // Only who knows the password hears of it.
+        if account.is_banned {
+            return Err(Error::Forbidden("this account is banned".into()));
+        }
         if let Some(new) = new_hash {
             let replace = ReplacePasswordHash {
                 user_id: account.user_id,
@@ -226,6 +233,17 @@ impl Accounts {
         }
         Ok(Some(account))
     }
+}
+
+/// Stores the words of some of the accounts that have none, so that they are found. Returns whether
+/// there may be more.
+pub async fn add_words(store: &Store) -> Result<bool, Error> {
+    let wordless = store.run_now(FindWordless).await?;
+    let is_full = wordless.len() == WORDLESS_AT_ONCE as usize;
+    if !wordless.is_empty() {
+        store.run_now(StoreWords { of: wordless }).await?;
+    }
+    Ok(is_full)
 }
 
 /// Gives skeletons to some of the accounts that have none, because a release before this one or

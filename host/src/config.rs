@@ -9,6 +9,7 @@ use anyhow::{Context, anyhow, bail, ensure};
 use hyper::header::HeaderValue;
 use ipnet::IpNet;
 
+use crate::exposure;
 use crate::limits::Limits;
 use crate::store::location::Database;
 use crate::variables::{self, DEMO_JWT_SECRET};
@@ -71,6 +72,8 @@ pub struct Config {
     pub store_timeout: Duration,
     /// LEASE_SECONDS: one of several hosts that gives no sign of life for so long counts as dead.
     pub lease: Duration,
+    /// SEARCH: whether the words of messages are indexed, and `search_messages` is answered.
+    pub search: bool,
 }
 
 /// With which requests from other sites a browser sends the login cookie.
@@ -157,7 +160,9 @@ impl Config {
         let log_level = text("LOG_LEVEL")?;
         check_log_level(&log_level)?;
         let jwt_secret = secret("JWTSECRET")?;
-        let warnings = check_secret(&jwt_secret, ip)?;
+        let mut warnings = check_secret(&jwt_secret, ip)?;
+        let trusted_proxies = networks(&text("TRUSTED_PROXIES")?)?;
+        warnings.extend(exposure::warning(ip, &trusted_proxies));
         let config = Config {
             database,
             bus,
@@ -166,7 +171,7 @@ impl Config {
             password_chars_min: number("PASSWORD_CHARS_MIN", 1, PASSWORD_CHARS_MIN_MAX)?,
             origins: origins(&text("CORS_ALLOW_ORIGIN")?)?,
             address: SocketAddr::new(ip, port),
-            trusted_proxies: networks(&text("TRUSTED_PROXIES")?)?,
+            trusted_proxies,
             same_site: match word("COOKIE_SAMESITE")?.as_str() {
                 "lax" => SameSite::Lax,
                 "strict" => SameSite::Strict,
@@ -194,6 +199,11 @@ impl Config {
             export_page_timeout: Duration::from_secs(60),
             store_timeout: Duration::from_secs(10),
             lease: Duration::from_secs(lease.into()),
+            search: match word("SEARCH")?.as_str() {
+                "on" => true,
+                "off" => false,
+                other => bail!("SEARCH is {other:?}: expected on or off"),
+            },
         };
         Ok((config, warnings))
     }
@@ -424,6 +434,7 @@ mod tests {
     fn a_good_configuration_is_taken_as_it_is() {
         let (config, warnings) = read(&[
             ("HOST", "::"),
+            ("TRUSTED_PROXIES", "10.0.0.0/8"),
             ("PORT", "0"),
             ("JWTSECRET", "0123456789abcdef"),
             (
@@ -582,6 +593,10 @@ mod tests {
                 "NATS_URL",
             ),
             (&[("NATS_CREDS", "no.creds")], "NATS_CREDS"),
+            (&[("SESSION_DAYS", "0")], "SESSION_DAYS"),
+            (&[("SESSION_DAYS", "366")], "SESSION_DAYS"),
+            (&[("PASSWORD_CHARS_MIN", "0")], "PASSWORD_CHARS_MIN"),
+            (&[("PASSWORD_CHARS_MIN", "65")], "PASSWORD_CHARS_MIN"),
             (&[("LEASE_SECONDS", "1")], "LEASE_SECONDS"),
             (&[("LEASE_SECONDS", "30s")], "LEASE_SECONDS"),
             (&[("DBPATH", ":memory:")], "DBPATH"),

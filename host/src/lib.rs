@@ -9,9 +9,9 @@
 //! - `server` starts and stops everything. `config` holds the settings, `variables` their names;
 //!   only `main` reads the environment.
 //! - `http`: HTTP connections. `routes` is the table of routes, `dispatch` enforces what the table
-//!   says about a route, and the handlers are files beside them. `accounts` has registration and
-//!   the check of passwords, which are hashed on the threads of `hashing`. `logins` has sessions and
-//!   tokens.
+//!   says about a route, and the handlers are files beside them; `page` has the page to chat in.
+//!   `accounts` has registration and the check of passwords, which are hashed on the threads of
+//!   `hashing`. `logins` has sessions and tokens.
 //! - `socket`: `handle` is a WebSocket as other modules see it, `connection` is its life, and
 //!   `presence` counts it in the database.
 //! - `store`: turns operations of `handler` into transactions, and hands on what was committed as
@@ -28,8 +28,8 @@
 //! Invariants:
 //!
 //! - Nothing is delivered before its commit has returned.
-//! - Only `store` and the commands that need no server (`backup`, `restore`, `check`, `copy`) know
-//!   where the data is. Other modules may only ask whether it is shared.
+//! - Only `store` and the commands that need no server (`backup`, `restore`, `check`, `copy`,
+//!   `demo`) know where the data is. Other modules may only ask whether it is shared.
 //! - A `mod.rs` declares its files and re-exports nothing, so a path names the file of an item.
 //!   Imports between files have no circles; a test checks this.
 
@@ -41,6 +41,7 @@ mod cluster;
 pub mod commands;
 mod config;
 mod delivery;
+mod exposure;
 mod hashing;
 mod http;
 mod limits;
@@ -59,6 +60,8 @@ mod threads;
 pub mod variables;
 
 pub use config::{BusUrl, Config, LogFormat, SameSite};
+/// For the tests of what every route does.
+pub use http::routes::{ListedRoute, listed_routes};
 pub use limits::Limits;
 pub use server::{Server, Stopper};
 /// For the tests of the decoder.

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use host::commands::{backup, check, copy, demo, downgrade, event, health, restore};
+use host::commands::{
+    backup, ban, check, copy, demo, downgrade, event, health, reindex, report, restore,
+};
 use host::variables::{self, DEMO_JWT_SECRET};
 use host::{Config, Server, log};
 use listenfd::ListenFd;
@@ -81,6 +83,23 @@ enum Command {
     ///
     /// DBPATH must not exist yet. Anyone can log in as these people: it is not for a server that others can reach.
     Demo,
+    /// Reads and settles what users have reported. A server may be running on DBPATH.
+    Report {
+        #[command(subcommand)]
+        action: ReportAction,
+    },
+    /// Bans a user: logins are refused, and sockets are closed within a minute. What the user has
+    /// written stays.
+    ///
+    /// A server may be running on DBPATH.
+    Ban { username: String },
+    /// Lifts a ban. A server may be running on DBPATH.
+    Unban { username: String },
+    /// Makes the index of the search in DBPATH anew.
+    ///
+    /// A server fills the index by itself, so this is needed only if something is wrong with it. Shows the progress. No
+    /// server may be running on DBPATH. If it is interrupted, the server goes on where it stopped.
+    Reindex,
     /// Asks the server of HOST and PORT whether it is ready; exits with 1 if it is not.
     Health,
     /// Copies a chat from one database to another.
@@ -98,13 +117,40 @@ enum Command {
     },
 }
 
+#[derive(Subcommand)]
+enum ReportAction {
+    /// Lists the open reports, the newest first.
+    List {
+        /// Closed ones too.
+        #[arg(long)]
+        all: bool,
+        /// Only reports older than the one with this number.
+        #[arg(long)]
+        before: Option<i64>,
+    },
+    /// Shows one report, and the message that it is about.
+    Show { id: i64 },
+    /// Closes a report, with all others of the same message.
+    Close {
+        id: i64,
+        /// Deletes the message. Connected clients see that with the next message in its conversation, or when they
+        /// connect again.
+        #[arg(long)]
+        delete_message: bool,
+        /// Bans the sender of the message.
+        #[arg(long)]
+        ban_sender: bool,
+    },
+}
+
 /// The variables of commands that need no server.
-const WITHOUT_SERVER: [&str; 5] = [
+const WITHOUT_SERVER: [&str; 6] = [
     "DBPATH",
     "DB_AUTH_TOKEN",
     "DB_AUTH_TOKEN_FILE",
     "LOG_LEVEL",
     "LOG_FORMAT",
+    "SEARCH",
 ];
 
 fn main() -> ExitCode {
@@ -132,6 +178,10 @@ fn run() -> anyhow::Result<ExitCode> {
             | Command::Restore { .. }
             | Command::Demo
             | Command::Downgrade
+            | Command::Report { .. }
+            | Command::Ban { .. }
+            | Command::Unban { .. }
+            | Command::Reindex
             | Command::Check { file: Some(_) },
         ) => WITHOUT_SERVER.contains(&name),
         Some(Command::Check { file: None } | Command::Event { .. } | Command::Health) | None => {
@@ -194,6 +244,32 @@ fn run() -> anyhow::Result<ExitCode> {
             Command::Downgrade => {
                 writeln!(output, "{}", downgrade::downgrade(&config).await?)?;
             }
+            Command::Report { action } => match action {
+                ReportAction::List { all, before } => {
+                    report::list(&config, before, all, &mut output).await?;
+                }
+                ReportAction::Show { id } => report::show(&config, id, &mut output).await?,
+                ReportAction::Close {
+                    id,
+                    delete_message,
+                    ban_sender,
+                } => {
+                    let measures = report::Measures {
+                        deletes_message: delete_message,
+                        bans_sender: ban_sender,
+                    };
+                    report::close(&config, id, measures, &mut output).await?;
+                }
+            },
+            Command::Ban { username } => {
+                writeln!(output, "{}", ban::ban(&config, &username).await?)?
+            }
+            Command::Unban { username } => {
+                writeln!(output, "{}", ban::unban(&config, &username).await?)?;
+            }
+            Command::Reindex => {
+                writeln!(output, "{}", reindex::reindex(&config).await?)?;
+            }
             Command::Health => writeln!(output, "{}", health::ask(config.address).await?)?,
             Command::Copy { from, to, restart } => {
                 let (from, to) = Config::read_from_and_to(&from, &to, variable)?;
@@ -228,7 +304,14 @@ async fn serve(config: &Config, inherited: Option<TcpListener>) -> anyhow::Resul
         tracing::info!(target: TARGET, "metrics on http://{address}/metrics");
     }
     if is_first_start {
-        tracing::info!(target: TARGET, "next: register two people, see README.md, \"A first conversation\"");
+        match config.has_page {
+            true => {
+                tracing::info!(target: TARGET, "next: open http://{address} in two windows, and register a person in each")
+            }
+            false => {
+                tracing::info!(target: TARGET, "next: register two people, see README.md, \"Without the page\"")
+            }
+        }
     }
     tokio::spawn(async move {
         tokio::select! {

@@ -386,8 +386,20 @@ impl Registry {
                 let users = user_ids.iter().filter_map(|id| self.listeners.user(*id));
                 users.for_each(tell);
             }
-            Audience::Conversation { id, members_rev } => {
-                let doubtful = self.listeners.tell(*id, *members_rev, &mut tell);
+            Audience::Conversation { id, members_rev }
+            | Audience::MembersExcept {
+                id, members_rev, ..
+            } => {
+                let except = match to {
+                    Audience::MembersExcept { except, .. } => except.as_slice(),
+                    _ => &[],
+                };
+                let mut doubtful = self.listeners.tell(*id, *members_rev, |user| {
+                    if except.is_empty() || !is_one_of(user, except) {
+                        tell(user);
+                    }
+                });
+                doubtful.retain(|user_id| !except.contains(user_id));
                 // A droppable push is worthless later, so it is not held.
                 if is_droppable {
                     return receivers;
@@ -560,6 +572,11 @@ fn is_same(requester: &Requester, socket: &Arc<Socket>) -> bool {
     requester
         .as_ref()
         .is_some_and(|requester| Arc::ptr_eq(requester, socket))
+}
+
+fn is_one_of(user: &User<Arc<Socket>>, ids: &[i64]) -> bool {
+    let named = user.sockets.first().and_then(|socket| socket.user());
+    named.is_some_and(|user| ids.contains(&user.id))
 }
 
 fn hint() -> Bytes {

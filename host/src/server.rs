@@ -18,6 +18,7 @@ use crate::clock;
 use crate::cluster::Cluster;
 use crate::cluster::bus::Bus;
 use crate::config::Config;
+use crate::exposure;
 use crate::http::connections::{Connections, accept};
 use crate::http::scrape;
 use crate::http::services::Services;
@@ -76,7 +77,11 @@ impl Server {
         config: &Config,
         listener: std::net::TcpListener,
     ) -> anyhow::Result<(Server, Stopper)> {
-        config.check_address(listener.local_addr()?.ip())?;
+        let ip = listener.local_addr()?.ip();
+        config.check_address(ip)?;
+        if let Some(warning) = exposure::warning(ip, &config.trusted_proxies) {
+            tracing::warn!("{warning}");
+        }
         listener.set_nonblocking(true)?;
         Self::open(config, TcpListener::from_std(listener)?).await
     }

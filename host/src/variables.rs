@@ -43,6 +43,7 @@ const GROUPS: [Group; 6] = [
         plain("DBPATH", ".data/chatapp.db", "the data file, or the URL of a libSQL server"),
         secret("DB_AUTH_TOKEN", "", "the token for that server"),
         secret("FROM_DB_AUTH_TOKEN", "", "for `chatapp copy` between two servers: the token for FROM"),
+        plain("SEARCH", "on", "on or off: whether the words of messages are indexed for the search"),
     ]),
     ("Network", &[
         plain("HOST", "127.0.0.1", "the address to listen on; 0.0.0.0 or :: for all"),

@@ -11,6 +11,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
+use crate::host::ids;
 use crate::soon;
 
 pub struct Client {
@@ -133,6 +134,21 @@ impl Client {
     pub async fn history(&mut self, conversation_id: i64) -> Value {
         let request = json!({ "type": "get_messages", "conversation_id": conversation_id });
         self.ok(request).await["messages"].clone()
+    }
+
+    /// The ids that a search finds, in all its pages.
+    pub async fn search(&mut self, query: &str) -> Vec<i64> {
+        let mut found = Vec::new();
+        let mut before = Value::Null;
+        loop {
+            let search = json!({ "type": "search_messages", "query": query, "before": before });
+            let page = self.ok(search).await;
+            found.extend(ids(&page["messages"]));
+            before = page["before"].clone();
+            if page["has_more"] == false {
+                return found;
+            }
+        }
     }
 
     /// The next push.

@@ -93,6 +93,8 @@ pub fn value(field: &Field) -> Value {
         Kind::Member => json!("bob"),
         Kind::Users => json!(["dave"]),
         Kind::Revs => json!({ "1": 1 }),
+        // What the messages "more" have.
+        Kind::Text(_) if field.name == "query" => json!("m"),
         Kind::ClientId(length) | Kind::Text(length) => text(length.min.max(3)),
         Kind::Integer { max, .. } => json!(max.min(10)),
         Kind::Flag => json!(true),

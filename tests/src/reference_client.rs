@@ -73,7 +73,8 @@ pub struct Pending {
     is_sent: bool,
 }
 
-enum Command {
+/// What a test asks of a client.
+pub(crate) enum Command {
     /// An event for the outbox.
     Send(Value),
     /// Answered at once.
@@ -84,7 +85,7 @@ enum Command {
 
 /// A running client.
 pub struct ReferenceClient {
-    commands: mpsc::UnboundedSender<Command>,
+    pub(crate) commands: mpsc::UnboundedSender<Command>,
 }
 
 impl ReferenceClient {

@@ -110,7 +110,7 @@ impl Operation for FindConversationsToLeave {
     }
 }
 
-/// Erases the sessions and some of the contacts, mentions and reactions of a deleted account. Returns whether
+/// Erases the sessions and some of the contacts, blocks, mentions and reactions of a deleted account. Returns whether
 /// something is left, conversations included. If nothing is, and no socket of the account can be
 /// open any more, the account is done.
 ///
@@ -135,6 +135,7 @@ impl Operation for ErasePiece {
                 concat!(
                     "(exists (select 1 from contacts where user_id = d.user_id)
                          or exists (select 1 from sessions where user_id = d.user_id)
+                         or exists (select 1 from blocks where user_id = d.user_id)
                          or exists (select 1 from mentions where user_id = d.user_id)
                          or d.reactions_through < (select coalesce(max(rowid), 0) from reactions)
                          or exists (select 1 from members mb cross join conversations c on c.id = mb.conversation_id
@@ -204,6 +205,14 @@ impl Operation for ErasePiece {
                 ),
                 some(),
             ),
+            Statement::new(
+                concat!(
+                    "delete from blocks where user_id = ?1 and blocked_id in
+                         (select blocked_id from blocks where user_id = ?1 order by blocked_id limit +?2) and ",
+                    of_deleted!()
+                ),
+                some(),
+            ),
             // There are at most SESSIONS_MAX of them.
             Statement::new(
                 concat!(
@@ -248,7 +257,7 @@ impl Operation for ErasePiece {
     }
 
     fn conclude(&self, ctx: &Context, rows: &[Rows], _: &mut Outbox) -> Result<bool, Error> {
-        let has_more = &rows[if ctx.is_repeat { 0 } else { 7 }];
+        let has_more = &rows[if ctx.is_repeat { 0 } else { 8 }];
         Ok(has_more.first().is_some_and(|row| row.columns().flag()))
     }
 }

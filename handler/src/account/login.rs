@@ -36,6 +36,8 @@ pub struct FindAccount {
 pub struct Account {
     pub user_id: i64,
     pub password_hash: String,
+    /// Nobody may log in as a banned user.
+    pub is_banned: bool,
 }
 
 impl Operation for FindAccount {
@@ -47,7 +49,7 @@ impl Operation for FindAccount {
 
     fn statements(&self, _: &Context) -> Vec<Statement> {
         vec![Statement::new(
-            "select id, cast(password as blob) from users where username = ?1",
+            "select id, cast(password as blob), banned_at is not null from users where username = ?1",
             [self.username.as_str().into()],
         )]
     }
@@ -63,6 +65,7 @@ impl Operation for FindAccount {
             Account {
                 user_id: columns.integer(),
                 password_hash: columns.text(),
+                is_banned: columns.flag(),
             }
         }))
     }

@@ -83,17 +83,17 @@ impl LoginId {
 }
 
 /// SQL: whether the login with the number `$login` (a parameter) holds, of the user in the row
-/// `users`.
+/// `users`. No login of a banned user does.
 macro_rules! login_holds {
     ($login:literal) => {
         concat!(
-            "iif(",
+            "(users.banned_at is null and iif(",
             $login,
             " > 0, exists (select 1 from sessions where sessions.id = ",
             $login,
             " and sessions.user_id = users.id), coalesce(users.tokens_from < -",
             $login,
-            ", 1))"
+            ", 1)))"
         )
     };
 }

@@ -44,9 +44,12 @@ impl Operation for FindLogin {
             Some(_) => {
                 "select users.id, sessions.last_seen
                  from users join sessions on sessions.id = ?2 and sessions.user_id = users.id
-                 where users.username = ?1"
+                 where users.username = ?1 and users.banned_at is null"
             }
-            None => "select id from users where username = ?1 and coalesce(tokens_from < -?2, 1)",
+            None => {
+                "select id from users
+                 where username = ?1 and coalesce(tokens_from < -?2, 1) and banned_at is null"
+            }
         };
         vec![Statement::new(
             sql,
@@ -57,7 +60,7 @@ impl Operation for FindLogin {
         )]
     }
 
-    /// Fails with `Unauthorized` if the login has ended, or the user does not exist.
+    /// Fails with `Unauthorized` if the login has ended, or the user does not exist or is banned.
     fn conclude(&self, ctx: &Context, rows: &[Rows], _: &mut Outbox) -> Result<FoundLogin, Error> {
         let row = rows[0].first().ok_or_else(no_login)?;
         let mut columns = row.columns();
@@ -130,7 +133,7 @@ pub struct OpenLogin {
     pub login: LoginId,
 }
 
-/// Finds those of these logins that have ended, or whose account no longer exists.
+/// Finds those of these logins that have ended, or whose account no longer exists or is banned.
 pub struct CheckLogins {
     pub logins: Vec<OpenLogin>,
 }

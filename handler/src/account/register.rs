@@ -6,6 +6,7 @@ use crate::error::Error;
 use crate::operation::{Access, Context, Operation};
 use crate::outbox::Outbox;
 use crate::sql::{Rows, Statement};
+use crate::user::words::words;
 
 /// The longest username at registration, in characters.
 pub const USERNAME_CHARS_MAX: usize = 64;
@@ -69,10 +70,10 @@ impl Operation for Register {
         vec![
             Statement::new(
                 // SQLite itself would give the id of a deleted account again, if it was the largest.
-                "insert into users (id, username, fullname, password, is_online, last_online, created_at, skeleton)
+                "insert into users (id, username, fullname, password, is_online, last_online, created_at, skeleton, has_words)
                  select 1 + max(coalesce((select max(id) from users), 0),
                          coalesce((select max(user_id) from deleted_accounts), 0)),
-                     ?1, ?2, ?3, 0, ?4, ?4, ?5
+                     ?1, ?2, ?3, 0, ?4, ?4, ?5, 1
                  where not exists (select 1 from users where skeleton = ?5)
                      and not exists (select 1 from users where skeleton is null)
                      and not exists (select 1 from deleted_accounts where skeleton = ?5)
@@ -99,6 +100,16 @@ impl Operation for Register {
                 [
                     self.username.as_str().into(),
                     self.password_hash.as_str().into(),
+                ],
+            ),
+            // changes() is 1 if the account was created.
+            Statement::new(
+                "insert into user_words (user_id, word)
+                 select u.id, word.value from users u cross join json_each(?2) word
+                 where u.username = ?1 and changes() = 1",
+                [
+                    self.username.as_str().into(),
+                    words(&self.username, &self.fullname).into(),
                 ],
             ),
         ]

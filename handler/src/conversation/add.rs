@@ -18,6 +18,7 @@ use crate::outbox::{Outbox, Output};
 use crate::reply::{Reply, json};
 use crate::role::Role;
 use crate::sql::{Row, Rows, Statement};
+use crate::user::{Refusal, refusal};
 
 /// `add_members {conversation_id, members}` → [`AddedMembers`], sent to every member, also to the new
 /// ones. Those who are members already are left out.
@@ -65,10 +66,15 @@ macro_rules! newcomers {
     };
 }
 
-/// Whether the user `u` is in the `?4` conversations that one may be in.
-macro_rules! is_full {
+/// Whether the user `u` is in the `?4` conversations that one may be in, or the caller `?2` cannot
+/// put the user into one.
+macro_rules! is_refused {
     () => {
-        "exists (select 1 from members where user_id = u.id limit 1 offset ?4 - 1)"
+        concat!(
+            "(",
+            refusal!("?2"),
+            " > 0 or exists (select 1 from members where user_id = u.id limit 1 offset ?4 - 1))"
+        )
     };
 }
 
@@ -112,7 +118,7 @@ impl MemberEvent for AddMembers {
                       and not exists (select 1 ",
                     newcomers!(),
                     " and ",
-                    is_full!(),
+                    is_refused!(),
                     ") and (select member_count from conversations where id = ?1) + (select count(*) ",
                     newcomers!(),
                     ") <= ?5
@@ -131,12 +137,14 @@ impl MemberEvent for AddMembers {
             // Finds out why nobody was added. changes() is 0 then.
             Statement::new(
                 concat!(
-                    "select cast(u.username as blob) ",
+                    "select cast(u.username as blob), ",
+                    refusal!("?2"),
+                    " ",
                     newcomers!(),
                     " and changes() = 0 and ",
                     may_change!("?1", 1),
                     " and ",
-                    is_full!(),
+                    is_refused!(),
                     " order by key limit 1"
                 ),
                 [
@@ -174,11 +182,15 @@ impl MemberEvent for AddMembers {
             return Err(no_such_user(unknown.next().map_or("", String::as_str)));
         }
         if !is_changed && !added.is_empty() {
-            let full = rows[5].texts();
-            let full = full
-                .first()
-                .map(|username| too_many_conversations(username));
-            return Err(full.unwrap_or_else(too_many_members));
+            let refused = rows[5].first().map(|row| {
+                let mut columns = row.columns();
+                let username = columns.text();
+                match Refusal::of(columns.integer()) {
+                    Some(refusal) => refusal.error(&username),
+                    None => too_many_conversations(&username),
+                }
+            });
+            return Err(refused.unwrap_or_else(too_many_members));
         }
         let state = State::of(&rows[6])?;
         let data = json(&AddedMembers {

@@ -17,6 +17,7 @@ use crate::outbox::{Audience, MembersChange, Outbox, Output};
 use crate::reply::{Reply, json, push};
 use crate::role::Role;
 use crate::sql::{Rows, Statement};
+use crate::user::{Refusal, refusal};
 
 /// A name made from usernames stops growing at about this many characters.
 const MADE_NAME_CHARS_MAX: usize = 80;
@@ -109,11 +110,16 @@ impl Operation for CreateConversation {
             false => json(&usernames),
         };
         let list = || usernames.as_str().into();
-        /// The users in `?1` who do not exist, or can be in no more than the `?2` conversations.
+        /// The users in `?1` who do not exist, whom the caller `$caller` cannot put into a
+        /// conversation, or who can be in no more than the `?2` conversations.
         macro_rules! refused {
-            () => {
-                "from json_each(?1) left join users u on u.username = value
-                 where (u.id is null or exists (select 1 from members where user_id = u.id limit 1 offset ?2 - 1))"
+            ($caller:literal) => {
+                concat!(
+                    "from json_each(?1) left join users u on u.username = value
+                     where (u.id is null or ",
+                    refusal!($caller),
+                    " > 0 or exists (select 1 from members where user_id = u.id limit 1 offset ?2 - 1))"
+                )
             };
         }
         /// The ids of the two users in `?1`.
@@ -142,7 +148,7 @@ impl Operation for CreateConversation {
                         pair!(),
                         ", null), json_array_length(?1)
                          where json_array_length(?1) > 0 and not exists (select 1 ",
-                        refused!(),
+                        refused!("?7"),
                         ") on conflict do nothing returning id"
                     ),
                     [
@@ -152,6 +158,7 @@ impl Operation for CreateConversation {
                         ctx.request_key(),
                         ctx.now.into(),
                         is_direct.into(),
+                        ctx.user_id.into(),
                     ],
                 ),
                 // changes() is 1 if the previous statement has created the conversation, and 0 if
@@ -170,11 +177,18 @@ impl Operation for CreateConversation {
         // Finds out why nothing was created. changes() is 0 then.
         let refused = Statement::new(
             concat!(
-                "select cast(value as blob), u.id is null ",
-                refused!(),
+                "select cast(value as blob), u.id is null, ",
+                refusal!("?4"),
+                " ",
+                refused!("?4"),
                 " and (?3 or changes() = 0) order by u.id is not null, key limit 1"
             ),
-            [list(), CONVERSATIONS_MAX.into(), ctx.is_repeat.into()],
+            [
+                list(),
+                CONVERSATIONS_MAX.into(),
+                ctx.is_repeat.into(),
+                ctx.user_id.into(),
+            ],
         );
         let mut statements = vec![created, joined, refused];
         if self.is_direct {
@@ -204,12 +218,15 @@ impl Operation for CreateConversation {
             if let Some(row) = existing.first().and_then(Rows::first) {
                 return Ok(Reply::of(&State::read(row).conversation));
             }
-            let mut columns = refused.first().map(|row| row.columns());
-            let name = columns.as_mut().map(|columns| columns.text());
-            let name = name.unwrap_or_default();
-            return Err(match columns.is_some_and(|mut columns| columns.flag()) {
-                true => no_such_user(&name),
-                false => too_many_conversations(&name),
+            let Some(row) = refused.first() else {
+                return Err(Error::Internal("refused without a reason".into()));
+            };
+            let mut columns = row.columns();
+            let (name, is_unknown) = (columns.text(), columns.flag());
+            return Err(match Refusal::of(columns.integer()) {
+                _ if is_unknown => no_such_user(&name),
+                Some(refusal) => refusal.error(&name),
+                None => too_many_conversations(&name),
             });
         };
         let id = row.columns().integer();

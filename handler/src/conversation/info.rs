@@ -80,7 +80,7 @@ impl MemberEvent for GetConversationInfo {
             Statement::new(
                 concat!(
                     "select mb.role, mb.read_id, ",
-                    profile_columns!(),
+                    profile_columns!("?2"),
                     " from members mb left join users u on u.id = mb.user_id
                      where mb.conversation_id = ?1
                          and (u.id is not null or (select direct from conversations where id = ?1) is not null)

@@ -169,7 +169,7 @@ impl Operation for GetConversations {
                          where mb.conversation_id = page.id and (o.id is not null or page.direct is not null)) end,
                      case when page.direct is not null then (
                          select ",
-                profile_json!("other"),
+                profile_json!("other", "?1"),
                 " from users other where other.id = (
                              select user_id from members where conversation_id = page.id and user_id <> ?1)) end",
                 ", page.read_id, ",

@@ -4,6 +4,7 @@ use crate::declaration::{Declared, Who};
 use crate::error::Error;
 use crate::field::Field;
 use crate::fields::Fields;
+use crate::member::silent;
 use crate::message::Message;
 use crate::operation::{Access, Context, Operation};
 use crate::outbox::{Audience, Outbox, Output};
@@ -35,6 +36,10 @@ pub trait Change: Send + Sync + Sized + 'static {
     /// statements change nothing.
     fn afterwards(&self, message_id: i64) -> Vec<Statement>;
 
+    /// Whether the change shows the others something that the caller has written. Then it is refused
+    /// in a direct conversation in which one of the two has blocked the other, as a message is.
+    fn is_said(&self) -> bool;
+
     /// Why nothing has changed, or `Ok` if the message is already as it should be.
     fn check(&self, message: &Message, ctx: &Context) -> Result<(), Error>;
 }
@@ -56,13 +61,15 @@ macro_rules! is_deleted {
 pub(crate) use is_deleted;
 
 /// The message `?1`, if the caller `?2` is in its conversation: whether the statement before has
-/// changed something, whether `$may`, the conversation's `members_rev`, and the columns of a
-/// `Message`. `changes()` stays as it is.
+/// changed something, whether `$may`, the conversation's `is_silent` and `members_rev`, and the
+/// columns of a `Message`. `changes()` stays as it is.
 macro_rules! found {
     ($may:expr) => {
         concat!(
             "select changes(), ",
             $may,
+            ", ",
+            $crate::message::change::is_silent!(),
             ", ",
             $crate::conversation::members_rev!("m.conversation_id"),
             ", ",
@@ -76,6 +83,14 @@ macro_rules! found {
 }
 pub(crate) use found;
 
+/// Whether one of the two in the direct conversation of the message `m` has blocked the other.
+macro_rules! is_silent {
+    () => {
+        "(select is_silent from conversations where id = m.conversation_id)"
+    };
+}
+pub(crate) use is_silent;
+
 /// The rev of a change of the message `m`: the conversation's next one.
 macro_rules! next_rev {
     () => {
@@ -86,7 +101,7 @@ pub(crate) use next_rev;
 
 /// Raises the rev of the conversation of the message, if the statement before has changed the
 /// message. `changes()` stays 1.
-fn raise_rev(message_id: i64) -> Statement {
+pub(crate) fn raise_rev(message_id: i64) -> Statement {
     Statement::new(
         "update conversations set rev = rev + 1
          where id = (select conversation_id from messages where id = ?1) and changes() = 1",
@@ -185,9 +200,12 @@ impl<E: Change> Operation for ByMessage<E> {
             return Err(Error::Forbidden(E::FORBIDDEN.into()));
         }
         let event = self.event.as_ref().map_err(Error::clone)?;
-        let members_rev = columns.integer();
+        let (is_silent, members_rev) = (columns.flag(), columns.integer());
         let message = Message::read(&mut columns);
         if !has_changed {
+            if is_silent && event.is_said() && !ctx.is_repeat {
+                return Err(silent());
+            }
             event.check(&message, ctx)?;
         }
         let data = json(&message);

@@ -8,6 +8,7 @@ use crate::message::change::{Change, Kept, found, is_deleted, is_member, next_re
 use crate::message::mention::forget_mentions;
 use crate::message::{MESSAGE_ID, Message};
 use crate::operation::Context;
+use crate::search::keep_indexed;
 use crate::sql::Statement;
 
 /// `delete_message {message_id}` → the [`Message`], without its content, mentions and reactions.
@@ -25,6 +26,31 @@ macro_rules! may_delete {
     };
 }
 
+/// Whether `?2` may delete the message `m`, and it is not deleted yet.
+macro_rules! is_deletion {
+    () => {
+        concat!(
+            may_delete!(),
+            " and ",
+            is_member!(),
+            " and not ",
+            is_deleted!()
+        )
+    };
+}
+
+/// Forgets the reactions to the message `?1`, if it is deleted.
+macro_rules! forget_reactions {
+    () => {
+        concat!(
+            "delete from reactions where message_id = ?1
+             and exists (select 1 from messages m where m.id = ?1 and ",
+            $crate::message::change::is_deleted!(),
+            ")"
+        )
+    };
+}
+
 impl Change for DeleteMessage {
     const TYPE: &'static str = "delete_message";
     const FIELDS: &'static [Field] = &[MESSAGE_ID];
@@ -37,19 +63,19 @@ impl Change for DeleteMessage {
     }
 
     fn statements(&self, message_id: i64, ctx: &Context) -> Vec<Statement> {
-        vec![Statement::new(
-            concat!(
-                "update messages as m set content = '', mentions = null, changed_rev = ",
-                next_rev!(),
-                " where m.id = ?1 and ",
-                may_delete!(),
-                " and ",
-                is_member!(),
-                " and not ",
-                is_deleted!()
+        let ids = || [message_id.into(), ctx.user_id.into()];
+        vec![
+            Statement::new(keep_indexed!(is_deletion!()), ids()),
+            Statement::new(
+                concat!(
+                    "update messages as m set content = '', mentions = null, changed_rev = ",
+                    next_rev!(),
+                    " where m.id = ?1 and ",
+                    is_deletion!()
+                ),
+                ids(),
             ),
-            [message_id.into(), ctx.user_id.into()],
-        )]
+        ]
     }
 
     fn kept(&self, _: &Context) -> Kept {
@@ -63,16 +89,12 @@ impl Change for DeleteMessage {
         let id = || [message_id.into()];
         vec![
             Statement::new(forget_mentions!(), id()),
-            Statement::new(
-                concat!(
-                    "delete from reactions where message_id = ?1
-                     and exists (select 1 from messages m where m.id = ?1 and ",
-                    is_deleted!(),
-                    ")"
-                ),
-                id(),
-            ),
+            Statement::new(forget_reactions!(), id()),
         ]
+    }
+
+    fn is_said(&self) -> bool {
+        false
     }
 
     /// A message that is deleted already is as it should be.

@@ -3,19 +3,36 @@
 use crate::error::Error;
 use crate::field::Field;
 use crate::fields::Fields;
-use crate::message::change::{Change, Kept, deleted, found, is_deleted, is_member, next_rev};
+use crate::message::change::{
+    Change, Kept, deleted, found, is_deleted, is_member, is_silent, next_rev,
+};
 use crate::message::mention::{
     ALL_MEMBERS_MAX, Candidates, forget_mentions, insert_mentions, mentioned,
 };
 use crate::message::send::CONTENT;
 use crate::message::{MESSAGE_ID, Message};
 use crate::operation::Context;
+use crate::search::keep_indexed;
 use crate::sql::Statement;
 
 /// `edit_message {message_id, content}` → the [`Message`]. Only its sender may edit it.
 pub struct EditMessage {
     content: String,
     candidates: Option<Candidates>,
+}
+
+/// Whether `?2` may give the message `m` the content `?3`, and it has another one.
+macro_rules! is_edit {
+    () => {
+        concat!(
+            "m.sender_id = ?2 and m.content <> ?3 and ",
+            is_member!(),
+            " and not ",
+            is_silent!(),
+            " and not ",
+            is_deleted!()
+        )
+    };
 }
 
 /// The `?2` of the message `?1` gives it the content `?3`, unless that is its content already.
@@ -26,10 +43,8 @@ macro_rules! edit {
             $mentions,
             ", changed_rev = ",
             next_rev!(),
-            " where m.id = ?1 and m.sender_id = ?2 and m.content <> ?3 and ",
-            is_member!(),
-            " and not ",
-            is_deleted!()
+            " where m.id = ?1 and ",
+            is_edit!()
         )
     };
 }
@@ -49,16 +64,22 @@ impl Change for EditMessage {
     }
 
     fn statements(&self, message_id: i64, ctx: &Context) -> Vec<Statement> {
-        let content = self.content.as_str().into();
-        let parameters = [message_id.into(), ctx.user_id.into(), content];
-        let Some(Candidates(names)) = &self.candidates else {
-            return vec![Statement::new(edit!("null"), parameters)];
+        let content = || self.content.as_str().into();
+        let parameters = || [message_id.into(), ctx.user_id.into(), content()];
+        let edit = match &self.candidates {
+            None => Statement::new(edit!("null"), parameters()),
+            Some(Candidates(names)) => {
+                let mentioned = edit!(mentioned!("m.conversation_id", "m.sender_id", "?4", "?5"));
+                let mut edit = Statement::new(mentioned, parameters());
+                let more = [names.as_str().into(), ALL_MEMBERS_MAX.into()];
+                edit.parameters.extend(more);
+                edit
+            }
         };
-        let mentioned = edit!(mentioned!("m.conversation_id", "m.sender_id", "?4", "?5"));
-        let mut edit = Statement::new(mentioned, parameters);
-        let more = [names.as_str().into(), ALL_MEMBERS_MAX.into()];
-        edit.parameters.extend(more);
-        vec![edit]
+        vec![
+            Statement::new(keep_indexed!(is_edit!()), parameters()),
+            edit,
+        ]
     }
 
     fn kept(&self, ctx: &Context) -> Kept {
@@ -77,6 +98,10 @@ impl Change for EditMessage {
                 forget,
             ],
         }
+    }
+
+    fn is_said(&self) -> bool {
+        true
     }
 
     fn check(&self, message: &Message, _: &Context) -> Result<(), Error> {

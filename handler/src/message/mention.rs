@@ -99,7 +99,9 @@ macro_rules! mentioned {
 pub(crate) use mentioned;
 
 /// Stores who is mentioned by the message `$id`, if the statement before has stored it. A sender
-/// needs no row, because `get_mentions` and the unread count are about messages of others.
+/// needs no row, because `get_mentions` and the unread count are about messages of others. Who has
+/// blocked the sender gets none: it is not to be bothered by the message, which shows the mention as
+/// ever.
 macro_rules! insert_mentions {
     ($id:literal) => {
         concat!(
@@ -108,8 +110,9 @@ macro_rules! insert_mentions {
              from messages m cross join json_each(m.mentions) j
              where m.id = (select ",
             $id,
-            ") and j.value <> m.sender_id and changes() = 1
-             on conflict do nothing"
+            ") and j.value <> m.sender_id and changes() = 1 and not ",
+            $crate::user::has_blocked!("j.value", "m.sender_id"),
+            " on conflict do nothing"
         )
     };
 }

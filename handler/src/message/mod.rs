@@ -10,6 +10,8 @@ pub mod mention;
 pub mod mention_list;
 pub mod react;
 pub mod read;
+pub mod report;
+pub mod search;
 pub mod send;
 pub mod typing;
 

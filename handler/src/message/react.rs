@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use crate::error::Error;
 use crate::field::{Field, Kind, Length};
 use crate::fields::Fields;
-use crate::message::change::{Change, Kept, deleted, found, is_deleted, is_member, next_rev};
+use crate::message::change::{
+    Change, Kept, deleted, found, is_deleted, is_member, is_silent, next_rev,
+};
 use crate::message::{MESSAGE_ID, Message};
 use crate::operation::Context;
 use crate::sql::Statement;
@@ -55,6 +57,8 @@ impl Change for React {
                     is_member!(),
                     " and not ",
                     is_deleted!(),
+                    " and not ",
+                    is_silent!(),
                     " and not exists (select 1 from reactions where message_id = ?1 and emoji = ?3 and user_id = ?2)
                       and coalesce((select reactions from changed_messages where message_id = ?1), 0) < ?4
                       and (exists (select 1 from reactions where message_id = ?1 and emoji = ?3)
@@ -100,6 +104,11 @@ impl Change for React {
 
     fn afterwards(&self, _: i64) -> Vec<Statement> {
         Vec::new()
+    }
+
+    /// An emoji may be any text.
+    fn is_said(&self) -> bool {
+        self.on
     }
 
     fn check(&self, message: &Message, ctx: &Context) -> Result<(), Error> {

@@ -59,7 +59,7 @@ pub struct Sent<'a> {
 }
 
 impl SendMessage {
-    /// Whether there can be several reasons why the message is not stored.
+    /// Whether the message may be stored already, or answer one that does not exist.
     fn has_reasons(&self, ctx: &Context) -> bool {
         self.reply_id.is_some() || self.client_id.is_some() || ctx.is_repeat
     }
@@ -110,7 +110,7 @@ impl MemberEvent for SendMessage {
                      select ?1, ?2, ?3, ?4, ?5, ?6, c.rev + 1",
                     $value,
                     " from conversations c
-                     where c.id = ?2
+                     where c.id = ?2 and c.is_silent = 0
                          and exists (select 1 from members where conversation_id = ?2 and user_id = ?1)",
                     $guard,
                     " returning id, rev"
@@ -165,9 +165,9 @@ impl MemberEvent for SendMessage {
         );
         let mut statements = vec![insert, raise_rev];
         // Find out why the message was not stored.
+        statements.push(guard.statement_with_silence(ctx).into_reason());
         if self.has_reasons(ctx) {
-            statements.push(guard.statement(ctx));
-            statements.push(Statement::new(
+            let stored = Statement::new(
                 concat!(
                     "select ",
                     message_columns!(),
@@ -176,7 +176,8 @@ impl MemberEvent for SendMessage {
                     " where changes() = 0 and m.conversation_id = ?1 and m.sender_id = ?2 and m.client_id = ?3"
                 ),
                 [conversation_id.into(), ctx.user_id.into(), key],
-            ));
+            );
+            statements.push(stored.into_reason());
         }
         // Last, because after it changes() says something else.
         if candidates.is_some() {
@@ -203,11 +204,11 @@ impl MemberEvent for SendMessage {
         out: &mut Outbox,
     ) -> Result<Reply, Error> {
         let conversation_id = guard.conversation_id;
-        let (reasons, stored) = match self.has_reasons(ctx) {
-            true => (rows.get(2..4), rows.get(4)),
-            false => (None, rows.get(2)),
+        let (reason, stored) = match self.has_reasons(ctx) {
+            true => (rows.get(3), rows.get(4)),
+            false => (None, rows.get(3)),
         };
-        let (message, to) = match (rows[0].first(), reasons) {
+        let (message, to) = match (rows[0].first(), reason.and_then(Rows::first)) {
             (Some(row), _) => {
                 let mut columns = row.columns();
                 let message = match stored.and_then(Rows::first) {
@@ -229,22 +230,23 @@ impl MemberEvent for SendMessage {
                 let id = conversation_id;
                 (message, Audience::Conversation { id, members_rev })
             }
-            (None, Some([member, stored])) => {
-                guard.check(member, ctx)?;
-                let Some(row) = stored.first() else {
-                    let reply_id = self.reply_id.unwrap_or_default();
-                    return Err(no_such_message(reply_id, conversation_id));
-                };
-                let message = Message::read(&mut row.columns());
+            (None, Some(stored)) => {
+                guard.check(&rows[2], ctx)?;
+                let message = Message::read(&mut stored.columns());
                 if !ctx.is_repeat {
                     return Ok(Reply::of(&Sent {
                         message,
                         duplicate: true,
                     }));
                 }
-                (message, guard.audience(member))
+                (message, guard.audience(&rows[2]))
             }
-            (None, _) => return Err(guard.stranger(ctx)),
+            (None, None) => {
+                guard.check(&rows[2], ctx)?;
+                Guard::check_silence(&rows[2])?;
+                let reply_id = self.reply_id.unwrap_or_default();
+                return Err(no_such_message(reply_id, conversation_id));
+            }
         };
         let data = json(&message);
         out.push(Output::Push {

@@ -105,7 +105,12 @@ mod tests {
 
     fn rendered(sql: &'static str, parameters: Vec<Value>) -> String {
         let mut text = String::new();
-        render(&Statement { sql, parameters }, &mut text);
+        let statement = Statement {
+            sql,
+            parameters,
+            is_reason: false,
+        };
+        render(&statement, &mut text);
         text
     }
 

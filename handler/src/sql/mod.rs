@@ -9,4 +9,4 @@ mod statement;
 pub use batch::{run_batch, run_script};
 pub use literal::{literal, render, text_literal};
 pub use row::{Columns, Row, Rows};
-pub use statement::{Statement, run};
+pub use statement::{Statement, is_left_out, run};

@@ -18,6 +18,10 @@ use crate::sql::row::{Row, Rows};
 pub struct Statement {
     pub sql: &'static str,
     pub parameters: Vec<Value>,
+    /// It only finds out why the operation's first statement returned no row, and changes nothing. If
+    /// that one has returned a row, this one may be left out, and nobody looks at its rows. A local
+    /// database leaves it out; a remote one gets all statements at once.
+    pub is_reason: bool,
 }
 
 impl Statement {
@@ -25,8 +29,23 @@ impl Statement {
         Statement {
             sql,
             parameters: parameters.into(),
+            is_reason: false,
         }
     }
+
+    /// Says that the statement only finds out why the operation's first one returned no row.
+    pub(crate) fn into_reason(self) -> Self {
+        Statement {
+            is_reason: true,
+            ..self
+        }
+    }
+}
+
+/// Whether a statement may be left out, after the operation's statements before it have returned
+/// these rows.
+pub fn is_left_out(statement: &Statement, rows: &[Rows]) -> bool {
+    statement.is_reason && rows.first().is_some_and(|first| !first.is_empty())
 }
 
 /// Runs a prepared statement to its end and leaves it reset, whatever happens.

@@ -54,7 +54,7 @@ impl Operation for GetContacts {
         vec![Statement::new(
             concat!(
                 "select ",
-                profile_columns!(),
+                profile_columns!("?1"),
                 " from contacts c join users u on u.id = c.contact_id
                  where c.user_id = ?1 order by c.rowid"
             ),

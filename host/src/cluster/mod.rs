@@ -1,5 +1,5 @@
 //! This host as one of several on a database: renews its lease, takes users of dead hosts offline,
-//! and finds what it and its clients have missed.
+//! finds what it and its clients have missed, and fills the index of the search.
 
 pub mod bus;
 mod catching_up;
@@ -9,6 +9,7 @@ mod lease;
 mod open_logins;
 pub mod publisher;
 mod retry;
+mod search_index;
 pub mod wire;
 
 use std::sync::Arc;
@@ -19,13 +20,14 @@ use handler::cluster::chat_id::FindChatId;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::sleep;
 
-use crate::accounts::add_skeletons;
+use crate::accounts::{add_skeletons, add_words};
 use crate::cluster::bus::Bus;
 use crate::cluster::catching_up::catch_up;
 use crate::cluster::erasing::erase_deleted_accounts;
 use crate::cluster::lease::Lease;
 use crate::cluster::open_logins::watch_logins;
 use crate::cluster::retry::{RETRY, until_done};
+use crate::cluster::search_index::SearchIndex;
 use crate::config::Config;
 use crate::registry::{Notices, PresenceLost, RegistryCommand};
 use crate::socket::presence::Presence;
@@ -41,6 +43,7 @@ pub struct Cluster {
     account_interval: Duration,
     /// Told when an account was deleted on this host.
     deleted: Arc<Notify>,
+    search_index: SearchIndex,
 }
 
 impl Cluster {
@@ -57,6 +60,11 @@ impl Cluster {
                 store: store.clone(),
                 duration: config.lease,
                 has_bus: config.bus.is_some(),
+            },
+            search_index: SearchIndex {
+                store: store.clone(),
+                is_on: config.search,
+                lease: config.lease,
             },
             store,
             presence,
@@ -86,18 +94,20 @@ impl Cluster {
         tokio::join!(
             self.lease.renew(),
             self.retry_departures(),
-            self.complete_skeletons(),
+            self.complete_accounts(),
             self.lease.count_again(lost),
             catch_up(&self.store, &self.commands, &self.notices),
             watch_logins(&self.store, &self.commands, self.account_interval),
-            erase_deleted_accounts(&self.store, &self.deleted)
+            erase_deleted_accounts(&self.store, &self.deleted),
+            self.search_index.keep()
         );
     }
 
-    /// After an upgrade: see `account::skeleton`. Accounts that another host of the previous release
-    /// stores later get theirs with the next registration.
-    async fn complete_skeletons(&self) {
+    /// After an upgrade: see `account::skeleton` and `user::words`. Accounts that another host of the
+    /// previous release stores later get theirs with the next registration.
+    async fn complete_accounts(&self) {
         while until_done(|| add_skeletons(&self.store)).await {}
+        while until_done(|| add_words(&self.store)).await {}
     }
 
     async fn retry_departures(&self) {

@@ -51,6 +51,7 @@ pub fn bytes(output: &Output) -> usize {
                 + match to {
                     Audience::Users(ids) => ids.len() * 4,
                     Audience::Conversation { .. } => 8,
+                    Audience::MembersExcept { except, .. } => 8 + except.len() * 4,
                 }
         }
         Output::Join(change) | Output::Leave(change) => change.user_ids.len() * 4,
@@ -90,6 +91,15 @@ mod tests {
                 to: Audience::Conversation {
                     id: 7,
                     members_rev: 3,
+                },
+                event: "{}".into(),
+                is_droppable: true,
+            },
+            Output::Push {
+                to: Audience::MembersExcept {
+                    id: 7,
+                    members_rev: 3,
+                    except: vec![2, 9],
                 },
                 event: "{}".into(),
                 is_droppable: true,

@@ -6,9 +6,8 @@
 //! `copying`, which keeps servers from starting on it.
 
 use std::fmt::Write as _;
-use std::io::{IsTerminal, Write, stderr, stdout};
+use std::io::{Write, stdout};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use handler::schema::{SchemaError, VERSION};
@@ -19,6 +18,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 use crate::commands::data_file::{Unfinished, check_room};
+use crate::commands::progress::Progress;
+use crate::commands::reindex::index_all;
 use crate::store::location::Database;
 use crate::store::offline_database::OfflineDatabase;
 
@@ -31,9 +32,16 @@ const BATCH_BYTES: usize = 1024 * 1024;
 const REMOTE_ROW_BYTES_MAX: usize = 5_000_000;
 /// Tables that say who serves the chat now: nobody serves the copy.
 const OF_HOSTS: [&str; 2] = ["hosts", "presence"];
+/// The index of the search, which is made anew in TO: FTS5's table, and those that FTS5 and the
+/// handlers keep beside it.
+const SEARCH: &str = "search";
+const OF_FTS5: [&str; 3] = ["search_data", "search_idx", "search_config"];
+const OF_SEARCH: [&str; 2] = ["search_state", "search_stale"];
+/// What an index needs that holds nothing yet.
+const NEW_INDEX: &str = "insert into search (search, rank) values ('secure-delete', 1);
+    insert into search_state (id, low, high) values (1, 0, 0)";
 /// Tables that have rows even without users.
 const OF_ALL_CHATS: [&str; 2] = ["migrations", "community"];
-const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Copies all lasting data of a chat, and prints each table with its number of rows and checksum to
 /// standard output; progress goes to standard error. With `restart`, an incomplete copy in `to` is
@@ -164,7 +172,12 @@ fn fill(from: &Side, to: &Side, tables: &[Table]) -> anyhow::Result<()> {
             to.of(to.database.change(&definition))?;
         }
     }
-    Ok(())
+    if from.number("select is_off from search_state")? == Some(1) {
+        return Ok(());
+    }
+    let all = from.number("select count(*) from messages")?;
+    let progress = Progress::new(SEARCH.into(), "messages", 0, all);
+    to.of(index_all(&to.database, progress)).context(GO_ON)
 }
 
 const RESTART: &str = "start again with --restart";
@@ -301,8 +314,11 @@ impl Side {
             let mut columns = row.columns();
             let (name, definition) = (columns.text(), columns.text());
             let (root_page, column) = (columns.integer(), columns.text());
+            if OF_FTS5.contains(&name.as_str()) {
+                continue;
+            }
             ensure!(
-                root_page != 0,
+                root_page != 0 || name == SEARCH,
                 "{self}: the table {name} is virtual, so it is not part of a chat and is not copied: drop it first"
             );
             match tables.last_mut() {
@@ -343,7 +359,12 @@ impl Side {
 
     fn checksum(&self, table: &Table) -> anyhow::Result<Checksum> {
         let side = if self.is_source { "FROM" } else { "TO" };
-        let mut progress = Progress::new(format!("verifying {} in {side}", table.name), 0, None);
+        let mut progress = Progress::new(
+            format!("verifying {} in {side}", table.name),
+            "rows",
+            0,
+            None,
+        );
         let (mut rows, mut hash) = (0, Sha256::new());
         let mut after = None;
         loop {
@@ -376,7 +397,8 @@ struct Table {
 
 impl Table {
     fn is_copied(&self) -> bool {
-        !OF_HOSTS.contains(&self.name.as_str())
+        let name = self.name.as_str();
+        !OF_HOSTS.contains(&name) && !OF_SEARCH.contains(&name) && name != SEARCH
     }
 
     fn is_alike(&self, other: &Table) -> bool {
@@ -529,6 +551,7 @@ fn begin(to: &Side, left: &[Table], tables: &[Table], chat_id: &str) -> anyhow::
     for table in tables {
         write!(script, ";\n{}", table.definition)?;
     }
+    write!(script, ";\n{NEW_INDEX}")?;
     to.of(to.database.make_durable())?;
     to.of(to.database.change(&script))
 }
@@ -539,7 +562,7 @@ fn copy_table(from: &Side, to: &Side, table: &Table) -> anyhow::Result<()> {
     let count = format!("select count(*) from {name}");
     let (all, done) = (from.number(&count)?, to.number(&count)?);
     let mut after = to.number(&format!("select max(rowid) from {name}"))?;
-    let mut progress = Progress::new(table.name.clone(), done.unwrap_or(0), all);
+    let mut progress = Progress::new(table.name.clone(), "rows", done.unwrap_or(0), all);
     loop {
         let batch = from.batch(table, after)?;
         let Some(last) = batch.last() else {
@@ -569,62 +592,4 @@ fn check_sizes(batch: &[Row]) -> anyhow::Result<()> {
         );
     }
     Ok(())
-}
-
-/// Shows progress: on a terminal in a line that changes, elsewhere in one line at the end.
-struct Progress {
-    what: String,
-    rows: i64,
-    /// The total, if it is known.
-    all: Option<i64>,
-    shown_at: Option<Instant>,
-}
-
-impl Progress {
-    fn new(what: String, rows: i64, all: Option<i64>) -> Self {
-        Progress {
-            what,
-            rows,
-            all,
-            shown_at: None,
-        }
-    }
-
-    fn add(&mut self, rows: usize) {
-        self.rows += rows as i64;
-        let is_due = self
-            .shown_at
-            .is_none_or(|at| at.elapsed() >= PROGRESS_INTERVAL);
-        if is_due && stderr().is_terminal() {
-            self.shown_at = Some(Instant::now());
-            self.show("");
-        }
-    }
-
-    /// Shows the final number.
-    fn end(&self) {
-        self.show("\n");
-    }
-
-    /// Removes the line, because the result is shown elsewhere.
-    fn clear(&self) {
-        if stderr().is_terminal() {
-            let _ = write!(stderr(), "\r\x1b[K");
-        }
-    }
-
-    fn show(&self, end: &str) {
-        let Progress { what, rows, .. } = self;
-        let start = if stderr().is_terminal() {
-            "\r\x1b[K"
-        } else {
-            ""
-        };
-        let part = match self.all {
-            Some(all) if all > 0 => format!(" of {all}, {}%", rows * 100 / all),
-            _ => String::new(),
-        };
-        // If nobody can read the progress, nobody needs it.
-        let _ = write!(stderr(), "{start}{what}: {rows} rows{part}{end}");
-    }
 }

@@ -4,7 +4,6 @@ use std::io::Write;
 
 use anyhow::{bail, ensure};
 use handler::account::login::FindAccount;
-use handler::schema::VERSION;
 use handler::{Access, Audience, Context, Event, MembersChange, Output};
 use serde_json::{Value, json};
 
@@ -33,14 +32,7 @@ pub async fn run(
         .is_ok_and(|o| o.access() == Access::Write);
     let now = clock::now();
     let database = &config.database;
-    let db = SingleConnection::open(database, now).await?;
-    // An upgrade would also undo `chatapp downgrade`.
-    ensure!(
-        db.schema_version == VERSION,
-        "DBPATH: {database} has schema version {}, but this program needs {VERSION}: start the server on it once, or \
-         use the program of that version",
-        db.schema_version
-    );
+    let db = SingleConnection::open_current(database, now).await?;
     ensure!(
         !is_write || !db.is_served,
         "DBPATH: a server is running on {database}, and its clients would not hear of this event: send it through the server"
@@ -74,6 +66,9 @@ fn describe(output: &Output) -> anyhow::Result<Value> {
             let to = match to {
                 Audience::Users(ids) => json!({ "users": ids }),
                 Audience::Conversation { id, .. } => json!({ "conversation": id }),
+                Audience::MembersExcept { id, except, .. } => {
+                    json!({ "conversation": id, "except": except })
+                }
             };
             json!({ "push": push, "to": to })
         }

@@ -14,7 +14,7 @@ mod login_token;
 mod page;
 mod plain_http;
 mod route;
-mod routes;
+pub mod routes;
 pub mod scrape;
 pub mod services;
 mod table;

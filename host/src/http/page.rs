@@ -69,7 +69,7 @@ macro_rules! file {
 /// as that of a test, does not do it.
 // A row is a line.
 #[rustfmt::skip]
-pub static FILES: Lazy<[PageFile; 10]> = Lazy::new(|| {
+pub static FILES: Lazy<[PageFile; 11]> = Lazy::new(|| {
     [
         file!("/", "index.html", "text/html; charset=utf-8"),
         file!("/app.js", "app.js", "text/javascript; charset=utf-8"),
@@ -78,6 +78,7 @@ pub static FILES: Lazy<[PageFile; 10]> = Lazy::new(|| {
         file!("/app.css", "app.css", "text/css; charset=utf-8"),
         file!("/sw.js", "sw.js", "text/javascript; charset=utf-8"),
         file!("/app.webmanifest", "app.webmanifest", "application/manifest+json"),
+        file!("/licences.txt", "licences.txt", "text/plain; charset=utf-8"),
         file!("/icon.svg", "icon.svg", "image/svg+xml"),
         file!("/icon-192.png", "icon-192.png", "image/png"),
         file!("/icon-512.png", "icon-512.png", "image/png"),
@@ -222,9 +223,14 @@ mod tests {
 
     #[test]
     fn the_first_load_is_small() {
-        const FIRST_LOAD_BYTES_MAX: usize = 60 * 1024;
+        // What index.html names, which is what the conversations need. A phone takes the picture
+        // only when somebody installs the page.
+        const FIRST_LOAD_BYTES_MAX: usize = 60_000;
         let size = |file: &PageFile| file.gzip.as_ref().map_or(file.bytes.len(), Bytes::len);
-        let first = FILES.iter().filter(|file| !file.path.contains(".png"));
+        let html = str::from_utf8(FILES[0].bytes).expect("UTF-8");
+        let is_named = |file: &&PageFile| html.contains(&format!("\"{}", file.path));
+        let first = FILES.iter().filter(is_named);
+        let first = first.filter(|file| file.content_type != "image/png");
         let sizes: Vec<_> = first.map(|file| (file.path, size(file))).collect();
         let all: usize = sizes.iter().map(|(_, size)| size).sum();
         assert!(all <= FIRST_LOAD_BYTES_MAX, "{all} bytes: {sizes:?}");

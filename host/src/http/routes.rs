@@ -13,7 +13,7 @@ use crate::http::login::{
 };
 use crate::http::page;
 use crate::http::route::Effect::{ChangesState, Reads};
-use crate::http::route::{Route, logged_in, open};
+use crate::http::route::{Handler, Route, logged_in, open};
 use crate::http::table::Table;
 use crate::http::upgrade::open_socket;
 use crate::limits::account_guesses::Attempt::{Login, Registration, Session};
@@ -22,10 +22,32 @@ const GET: Method = Method::GET;
 const POST: Method = Method::POST;
 const DELETE: Method = Method::DELETE;
 
+pub static ROUTES: Lazy<Table> = Lazy::new(|| Table::new(rows()));
+
+/// What the table says of a route.
+#[derive(Debug, Clone)]
+pub struct ListedRoute {
+    pub method: String,
+    pub path: &'static str,
+    pub is_for_logged_in: bool,
+    pub changes_state: bool,
+}
+
+/// All routes, for tests of what must hold for each.
+pub fn listed_routes() -> Vec<ListedRoute> {
+    let listed = |route: Route| ListedRoute {
+        method: route.method.to_string(),
+        path: route.path,
+        is_for_logged_in: matches!(route.handler, Handler::LoggedIn(_)),
+        changes_state: route.effect == ChangesState,
+    };
+    rows().into_iter().map(listed).collect()
+}
+
 // A row is a line.
 #[rustfmt::skip]
-pub static ROUTES: Lazy<Table> = Lazy::new(|| {
-    Table::new([
+fn rows() -> Vec<Route> {
+    vec![
         Route::new(GET,    "/",                   Reads,        None,               Text, open(page::file)),
         Route::new(GET,    "/app.js",             Reads,        None,               Text, open(page::file)),
         Route::new(GET,    "/chunk.js",           Reads,        None,               Text, open(page::file)),
@@ -33,6 +55,7 @@ pub static ROUTES: Lazy<Table> = Lazy::new(|| {
         Route::new(GET,    "/app.css",            Reads,        None,               Text, open(page::file)),
         Route::new(GET,    "/sw.js",              Reads,        None,               Text, open(page::file)),
         Route::new(GET,    "/app.webmanifest",    Reads,        None,               Text, open(page::file)),
+        Route::new(GET,    "/licences.txt",       Reads,        None,               Text, open(page::file)),
         Route::new(GET,    "/icon.svg",           Reads,        None,               Text, open(page::file)),
         Route::new(GET,    "/icon-192.png",       Reads,        None,               Text, open(page::file)),
         Route::new(GET,    "/icon-512.png",       Reads,        None,               Text, open(page::file)),
@@ -54,5 +77,5 @@ pub static ROUTES: Lazy<Table> = Lazy::new(|| {
         Route::new(DELETE, "/account",            ChangesState, Some(Login),        Json, logged_in(delete)),
         // What is done on the socket changes state.
         Route::new(GET,    "/ws",                 ChangesState, None,               Text, open(open_socket)),
-    ])
-});
+    ]
+}

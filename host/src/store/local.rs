@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail, ensure};
 use handler::schema::{self, SchemaError};
-use handler::{Access, Rows, Statement};
+use handler::{Access, Rows, Statement, is_left_out};
 use libsql::{Builder, Connection, OpenFlags};
 use tokio::runtime::Runtime;
 
@@ -346,7 +346,10 @@ async fn run_operations(
         }
         let mut rows = Vec::with_capacity(statements.len());
         for statement in statements {
-            rows.push(run_prepared(connection, prepared, statement).await?);
+            rows.push(match is_left_out(&statement, &rows) {
+                true => Rows::default(),
+                false => run_prepared(connection, prepared, statement).await?,
+            });
         }
         row_count += rows.iter().map(|rows| rows.0.len()).sum::<usize>();
         results.push(rows);

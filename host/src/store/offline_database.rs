@@ -5,10 +5,10 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, anyhow, ensure};
 use handler::cluster::lease::CountHosts;
 use handler::schema::{self, SchemaError};
-use handler::{Context, Operation, Outbox, Rows};
+use handler::{Context, Error, Operation, Outbox, Rows};
 use libsql::{Builder, Connection, OpenFlags};
 use tokio::runtime::Runtime;
 
@@ -101,6 +101,29 @@ impl OfflineDatabase {
         }
     }
 
+    /// Runs an operation that may be run twice with the same result.
+    pub fn run<O: Operation>(&self, operation: &O) -> anyhow::Result<O::Output> {
+        let (ctx, mut out) = (Context::anonymous(0), Outbox::new());
+        let outcome = match self {
+            OfflineDatabase::File(file) => {
+                let running = handler::handle(&file.connection, &ctx, operation, &mut out);
+                file.runtime.block_on(running)
+            }
+            OfflineDatabase::Server(scripts) => {
+                let mut script = String::new();
+                for statement in operation.statements(&ctx) {
+                    handler::render(&statement, &mut script);
+                    script.push_str(";\n");
+                }
+                operation.conclude(&ctx, &scripts.repeat(&script)?, &mut out)
+            }
+        };
+        outcome.map_err(|error| match error {
+            Error::Internal(detail) => anyhow!(detail),
+            error => error.into(),
+        })
+    }
+
     /// Commits one statement that may be run twice with the same result.
     pub fn write(&self, sql: &str) -> anyhow::Result<()> {
         match self {
@@ -128,6 +151,14 @@ impl OfflineDatabase {
                 .block_on(local::make_durable(&file.connection))?;
         }
         Ok(())
+    }
+
+    /// From now on what is removed from a file is overwritten.
+    pub fn erase_removed(&self) -> anyhow::Result<()> {
+        match self {
+            OfflineDatabase::File(file) => file.execute("pragma secure_delete = on"),
+            OfflineDatabase::Server(_) => Ok(()),
+        }
     }
 
     /// Moves the write-ahead log of a file into the file.

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, ensure};
 use handler::cluster::lease::CountHosts;
-use handler::schema::SchemaError;
+use handler::schema::{SchemaError, VERSION};
 use handler::{Context, Error, Operation, Outbox, handle, handle_remote, schema};
 use libsql::{Builder, Connection};
 
@@ -51,6 +51,19 @@ impl SingleConnection {
                 Ok(single)
             }
         }
+    }
+
+    /// Like `open`, for a database with the schema of this program. An upgrade is the server's work,
+    /// and would also undo `chatapp downgrade`.
+    pub async fn open_current(database: &Database, now: i64) -> anyhow::Result<Self> {
+        let db = Self::open(database, now).await?;
+        ensure!(
+            db.schema_version == VERSION,
+            "DBPATH: {database} has schema version {}, but this program needs {VERSION}: start the server on it once, or \
+             use the program of that version",
+            db.schema_version
+        );
+        Ok(db)
     }
 
     /// Takes the schema back by one version; returns the version it has then.

@@ -11,6 +11,7 @@ const dist = process.argv[2] ?? path("../dist");
 const hash = (bytes) => createHash("sha256").update(bytes).digest("hex").slice(0, 16);
 
 const common = {
+  absWorkingDir: path("."),
   bundle: true,
   minify: true,
   write: false,
@@ -28,12 +29,21 @@ const common = {
   logLevel: "warning",
 };
 
+/** The licences of the packages that these files are from. */
+async function licences(inputs) {
+  const found = inputs.map((input) => /^(.*node_modules\/((?:@[^/]+\/)?[^/]+))\//.exec(input)).filter(Boolean);
+  const packages = new Map(found.map(([, folder, name]) => [name, folder]));
+  const texts = [...packages].sort().map(async ([name, folder]) => `${name}\n\n${await readFile(path(`${folder}/LICENSE`), "utf8")}`);
+  return Buffer.from((await Promise.all(texts)).join(`\n${"-".repeat(80)}\n\n`));
+}
+
 const read = (name) => readFile(path(`src/${name}`));
 // app.js begins, more.js comes later, chunk.js is what both need.
-const page = await build({ ...common, splitting: true, chunkNames: "[name]", entryPoints: { app: path("src/main.tsx") } });
+const page = await build({ ...common, metafile: true, banner: { js: "/* licences.txt has the licences of what is in here. */" }, splitting: true, chunkNames: "[name]", entryPoints: { app: path("src/main.tsx") } });
 const files = new Map(page.outputFiles.map((file) => [file.path.split("/").at(-1), Buffer.from(file.contents)]));
 const expected = ["app.css", "app.js", "chunk.js", "more.js"];
 if ([...files.keys()].sort().join() !== expected.join()) throw new Error(`expected ${expected}, built ${[...files.keys()]}`);
+files.set("licences.txt", await licences(Object.keys(page.metafile.inputs)));
 for (const name of ["app.webmanifest", "icon.svg", "icon-192.png", "icon-512.png"]) files.set(name, await read(name));
 
 const named = (name) => `${name}?v=${hash(files.get(name))}`;

@@ -7,7 +7,7 @@ import { fileURLToPath } from "node:url";
 
 import { build } from "esbuild";
 
-export const ENTRIES = ["index", "account", "indexeddb", "storage", "files", "react"];
+export const ENTRIES = ["index", "account", "indexeddb", "storage", "files", "react", "contacts"];
 
 const here = dirname(fileURLToPath(import.meta.url));
 process.chdir(here);

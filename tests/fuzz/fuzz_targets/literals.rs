@@ -67,6 +67,7 @@ fuzz_target!(|parameters: [Parameter; 3]| {
     let statements = STATEMENTS.map(|sql| Statement {
         sql,
         parameters: parameters.clone(),
+        is_reason: false,
     });
     let mut script = String::new();
     for statement in &statements {

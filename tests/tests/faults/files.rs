@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 use tests::host::{ids, login, ready, refuse, register, request};
 use tests::{Client, Data, Process, until};
 
+use crate::stored::rows;
+
 #[tokio::test]
 async fn while_another_process_writes_events_are_unavailable_and_then_work_again() {
     let data = Data::create();
@@ -89,6 +91,15 @@ async fn a_damaged_page_fails_the_events_that_need_it_and_no_others() {
     for _ in 0..10 {
         alice.send(sound, &"y".repeat(2500)).await;
     }
+    // Then the index of the search does not need the page that will be damaged.
+    let is_indexed = "select high = (select max(id) from messages) and low < 1 from search_state";
+    let db = data.open().await;
+    until("the index holds all", async || {
+        let indexed = rows(&db, is_indexed).await;
+        indexed[0].columns().flag()
+    })
+    .await;
+    drop(db);
     host.stop().await;
     let mut bytes = fs::read(data.file()).expect("a file");
     let needle = b"needle 5";

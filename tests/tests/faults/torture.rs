@@ -14,7 +14,8 @@ use tests::data::open_remote;
 use tests::host::{login, register};
 use tests::reference_client::{Conversation, Memory};
 use tests::{
-    Client, Data, Form, Gateway, Nats, Process, Proxy, ReferenceClient, Sqld, soon, until,
+    Client, Data, Form, Gateway, Nats, Process, Proxy, ReferenceClient, SdkClients, Sqld, soon,
+    until,
 };
 use tokio::time::sleep;
 use tokio_tungstenite::tungstenite::Message;
@@ -134,6 +135,16 @@ impl Stage {
         members.map(|(_, username)| username).collect()
     }
 
+    /// Whether the index of the search holds all messages as they are.
+    async fn is_indexed(&self) -> bool {
+        let select =
+            "select high >= (select max(id) from messages) and low < (select min(id) from messages)
+                and not exists (select 1 from search_stale)
+            from search_state";
+        let rows = self.rows(select).await;
+        rows.first().is_some_and(|row| row.columns().flag())
+    }
+
     /// The messages of each conversation in the database, by id: rev and content.
     async fn stored(&self) -> BTreeMap<i64, BTreeMap<i64, (i64, String)>> {
         let select = "select conversation_id, id, coalesce(changed_rev, rev), cast(content as blob) from messages";
@@ -203,12 +214,22 @@ async fn plain(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_and_nothing_comes_twice() {
-    torture(Form::File).await;
+    torture(Form::File, Library::Reference).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nor_with_two_hosts_a_bus_and_a_server_that_fall() {
-    torture(Form::Cluster).await;
+    torture(Form::Cluster, Library::Reference).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_with_the_client_library() {
+    torture(Form::File, Library::Sdk).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nor_with_the_library_two_hosts_a_bus_and_a_server_that_fall() {
+    torture(Form::Cluster, Library::Sdk).await;
 }
 
 /// Something that this user does to one of the messages that the user's client holds, if there is one
@@ -241,6 +262,23 @@ fn change(
     let content = message["content"].as_str()?.trim_end_matches(EDITED);
     let content = format!("{content}{EDITED}");
     Some(json!({ "type": "edit_message", "message_id": id, "content": content }))
+}
+
+/// Whether a content has the words of a query: a phrase if it is in quotation marks. Otherwise the
+/// last one may be the beginning of a word.
+fn has(content: &str, query: &str) -> bool {
+    let words = |text: &str| -> Vec<String> {
+        let words = text.split(|c: char| !c.is_alphanumeric());
+        let words = words.filter(|word| !word.is_empty());
+        words.map(str::to_lowercase).collect()
+    };
+    let (content, wanted) = (words(content), words(query));
+    if query.starts_with('"') {
+        return content.windows(wanted.len()).any(|window| window == wanted);
+    }
+    let (last, others) = wanted.split_last().expect("a word");
+    content.iter().any(|word| word.starts_with(last))
+        && others.iter().all(|other| content.contains(other))
 }
 
 /// What a client knows about its conversations, in the form of `Stage::stored`.
@@ -288,7 +326,16 @@ async fn change_members(
     }
 }
 
-async fn torture(form: Form) {
+/// Which clients the story is about.
+#[derive(Clone, Copy, PartialEq)]
+enum Library {
+    /// The model: `tests/src/reference_client.rs`.
+    Reference,
+    /// The client library: `host/web/sdk`.
+    Sdk,
+}
+
+async fn torture(form: Form, library: Library) {
     let mut random = Rng::with_seed(SEED);
     let mut stage = Stage::start(form).await;
     let names: Vec<String> = (0..CLIENTS).map(|index| format!("user{index}")).collect();
@@ -332,12 +379,20 @@ async fn torture(form: Form) {
     for (index, host) in stage.hosts.iter().enumerate() {
         proxies.push(Proxy::start(host.address, SEED + index as u64).await);
     }
+    let mut sdk = match library {
+        Library::Reference => None,
+        Library::Sdk => Some(SdkClients::start().await),
+    };
     let clients: Vec<_> = cookies
         .iter()
         .enumerate()
         .map(|(index, cookie)| {
             let proxy = &proxies[index % proxies.len()];
-            ReferenceClient::start(proxy.address, cookie.clone(), SEED + index as u64)
+            let seed = SEED + index as u64;
+            match &mut sdk {
+                None => ReferenceClient::start(proxy.address, cookie.clone(), seed),
+                Some(sdk) => sdk.client(proxy.address, cookie, seed),
+            }
         })
         .collect();
     // A client gets only the latest hundred messages of a conversation that it has never seen. So
@@ -447,6 +502,34 @@ async fn torture(form: Form) {
         connections += memory.connections;
         gaps += memory.gaps;
         duplicates += memory.duplicates;
+    }
+    until("the index holds all", async || stage.is_indexed().await).await;
+    for (index, cookie) in cookies.iter().enumerate() {
+        let own = members
+            .iter()
+            .filter(|(_, members)| members.contains(&index));
+        let own = own.map(|(id, _)| *id);
+        let own = own.chain(in_club.contains(&names[index]).then_some(club));
+        let own: Vec<_> = own.flat_map(|id| &all[&id]).collect();
+        let mut client = Client::connect(stage.address(index), cookie).await;
+        for query in [
+            "edited",
+            "user1",
+            "\"user1\"",
+            "user2 edited",
+            "\"user3 1\"",
+            "club 2",
+            "10",
+        ] {
+            let mut expected: Vec<_> = own
+                .iter()
+                .filter(|(_, (_, content))| has(content, query))
+                .map(|(id, _)| **id)
+                .collect();
+            expected.sort_unstable_by(|a, b| b.cmp(a));
+            let found = client.search(query).await;
+            assert_eq!(found, expected, "user{index} searches for {query}");
+        }
     }
     for (id, contents) in &expected {
         let stored = &all[id];

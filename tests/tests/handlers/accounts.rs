@@ -161,6 +161,7 @@ async fn an_account_is_registered_found_and_rehashed() {
         Some(Account {
             user_id: 5,
             password_hash: hash.into(),
+            is_banned: false,
         })
     };
     assert_eq!(world.run("", &find).await.0, Ok(found("phc")));

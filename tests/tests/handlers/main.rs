@@ -2,6 +2,7 @@
 
 mod accounts;
 mod authorization;
+mod blocks;
 mod catching_up;
 mod conversations;
 mod declarations;
@@ -9,8 +10,12 @@ mod deletions;
 mod exports;
 mod history;
 mod messages;
+mod moderation;
 mod names;
+mod people;
 mod schema;
 mod scripts;
+mod search;
+mod sessions;
 mod structure;
 mod sync_pages;

@@ -305,3 +305,41 @@ async fn the_write_ahead_log_is_measured_through_a_link_too() {
     assert!(series[r#"chat_database_bytes{file="wal"}"#] > 0.0);
     assert!(series[r#"chat_database_bytes{file="main"}"#] > 0.0);
 }
+
+#[tokio::test]
+async fn what_users_do_with_their_logins_is_logged() {
+    let data = Data::create();
+    let log = data.log();
+    let (host, _) = start(&data, "json").await;
+    register(host.address, "alice").await;
+    let cookie = tests::host::login(host.address, "alice").await;
+    let headers = [("cookie", &*cookie), ("x-forwarded-for", "192.0.2.1")];
+    let change = json!({ "old_password": "wrong", "new_password": "x" }).to_string();
+    let missing = "/auth/sessions/0000000000000007";
+    for (method, path, body, status) in [
+        ("POST", "/auth/refresh", "", 200),
+        ("DELETE", missing, "", 404),
+        ("POST", "/auth/password", &change, 403),
+        ("POST", "/auth/logout", "", 204),
+    ] {
+        let answer = request(host.address, method, path, &headers, body.to_owned()).await;
+        assert_eq!(answer.status, status, "{path}");
+    }
+    let lines = logged(&log, r#""target":"security","span""#, 6).await;
+    let told = lines[2..].iter().map(|line| {
+        let line: Value = serde_json::from_str(line).expect("JSON");
+        assert_eq!(
+            (&line["username"], &line["address"]),
+            (&json!("alice"), &json!("192.0.2.1"))
+        );
+        [&line["message"], &line["result"]].map(|value| value.as_str().expect("text").to_owned())
+    });
+    let expected = [
+        ["refresh", "ok"],
+        ["end of a session", "not_found"],
+        ["change of the password", "forbidden"],
+        ["logout", "ok"],
+    ];
+    assert_eq!(told.collect::<Vec<_>>(), expected);
+    host.stop().await;
+}

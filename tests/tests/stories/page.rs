@@ -3,7 +3,7 @@
 use tests::host::Http;
 use tests::{Form, Host};
 
-const FILES: [(&str, &str); 10] = [
+const FILES: [(&str, &str); 11] = [
     ("/", "text/html; charset=utf-8"),
     ("/app.js", "text/javascript; charset=utf-8"),
     ("/chunk.js", "text/javascript; charset=utf-8"),
@@ -11,6 +11,7 @@ const FILES: [(&str, &str); 10] = [
     ("/app.css", "text/css; charset=utf-8"),
     ("/sw.js", "text/javascript; charset=utf-8"),
     ("/app.webmanifest", "application/manifest+json"),
+    ("/licences.txt", "text/plain; charset=utf-8"),
     ("/icon.svg", "image/svg+xml"),
     ("/icon-192.png", "image/png"),
     ("/icon-512.png", "image/png"),

@@ -17,6 +17,26 @@ fn contents(messages: &Value) -> Vec<&str> {
         .collect()
 }
 
+/// Runs the same stories on a file, on a remote database, and on two hosts.
+macro_rules! in_every_form {
+    ($($story:ident)*) => {
+        in_every_form! { @ file File $($story)* }
+        in_every_form! { @ remote Remote $($story)* }
+        in_every_form! { @ cluster Cluster $($story)* }
+    };
+    (@ $module:ident $form:ident $($story:ident)*) => {
+        mod $module {
+            $(
+                #[tokio::test]
+                async fn $story() {
+                    super::$story(tests::Form::$form).await;
+                }
+            )*
+        }
+    };
+}
+pub(crate) use in_every_form;
+
 in_every_form! {
     two_people_talk_and_find_their_history_after_a_restart
     two_devices_of_one_user_see_the_same
@@ -36,6 +56,7 @@ in_every_form! {
     who_is_removed_hears_nothing_more_until_added_again
     a_pair_that_creates_at_once_has_one_direct_conversation
     a_client_of_the_first_backend_sees_nothing_break
+    a_message_is_found_as_it_is_now
 }
 
 async fn two_people_talk_and_find_their_history_after_a_restart(form: Form) {
@@ -45,6 +66,9 @@ async fn two_people_talk_and_find_their_history_after_a_restart(form: Form) {
     let contacts = bob.ok(json!({ "type": "get_contacts" })).await;
     assert_eq!(contacts["contacts"], json!(["alice"]));
     assert_eq!(contacts["profiles"][0]["is_online"], true);
+    let added = bob.push().await;
+    assert_eq!(added["type"], "contact_added");
+    assert_eq!(added["data"], contacts["profiles"][0]);
 
     let conversation = alice.converse(&["bob"]).await;
     let heard = bob.push().await;
@@ -727,4 +751,29 @@ async fn a_client_of_the_first_backend_sees_nothing_break(form: Form) {
     );
     let contacts = old(&mut bob, json!({ "type": "get_contacts" })).await;
     assert_eq!(contacts["contacts"], json!([]));
+}
+
+/// Whether the index holds it already or not.
+async fn a_message_is_found_as_it_is_now(form: Form) {
+    let host = Host::start_as(form).await;
+    let (mut alice, mut bob) = (host.join("alice").await, host.join("bob").await);
+    let conversation = alice.converse(&["bob"]).await;
+    for round in 0..20 {
+        let id = alice.send(conversation, &format!("Apples {round}")).await;
+        assert_eq!(bob.search("apple").await, [id]);
+        let edit = json!({ "type": "edit_message", "message_id": id, "content": "pears" });
+        alice.ok(edit).await;
+        assert_eq!(bob.search("apple").await, [0; 0]);
+        assert_eq!(bob.search("pear").await, [id]);
+        alice
+            .ok(json!({ "type": "delete_message", "message_id": id }))
+            .await;
+        assert_eq!(bob.search("pear").await, [0; 0]);
+    }
+    let id = alice.send(conversation, "cherries").await;
+    let remove =
+        json!({ "type": "remove_member", "conversation_id": conversation, "username": "bob" });
+    alice.ok(remove).await;
+    assert_eq!(bob.search("cherries").await, [0; 0]);
+    assert_eq!(alice.search("cherries").await, [id]);
 }

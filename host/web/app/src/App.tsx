@@ -1,7 +1,7 @@
 // The page: which screen is shown beside the list of conversations.
 
-import { useEffect } from "preact/hooks";
-import { useConversations, useIdentity } from "./chat";
+import { useEffect, useMemo, useState } from "preact/hooks";
+import { titleOf, useConversations, useIdentity } from "./chat";
 import { loadMore, more } from "./later";
 import { openTitle, unreadConversations } from "./notifications";
 import { ConnectionNotice } from "./parts/ConnectionNotice";
@@ -10,7 +10,7 @@ import { Menus } from "./parts/Menu";
 import { Announcer, Toasts } from "./parts/Toast";
 import { picker } from "./room/picker";
 import { Room } from "./room/Room";
-import { route, to } from "./route";
+import { route } from "./route";
 import { NothingOpen, Sidebar } from "./screens/Sidebar";
 import { Welcome } from "./screens/Welcome";
 
@@ -19,6 +19,11 @@ export function App() {
   return (
     <>
       {identity.is === "somebody" && <Panes />}
+      {identity.is === "unknown" && (
+        <div class="notice" role="status">
+          <ConnectionNotice />
+        </div>
+      )}
       {identity.is === "nobody" && <Welcome notice={identity.notice} />}
       <Menus />
       <Picker />
@@ -36,17 +41,19 @@ function Panes() {
   const open = now.screen === "room" ? conversations.find(({ id }) => id === now.id) : undefined;
   useEffect(() => {
     unreadConversations.value = conversations.filter(({ unread }) => unread > 0).length;
-    openTitle.value = open?.title ?? "";
+    openTitle.value = open ? titleOf(open) : "";
   });
+  const isList = screen === "home" || screen === "register";
+  const isNarrow = useMedia("(max-width: 44.99rem)");
   return (
-    <div class="app" data-pane={screen === "home" || screen === "register" ? "list" : "main"}>
-      <a class="unseen" href={to.home} onClick={skip}>
-        Skip to the content
-      </a>
+    <div class="app" data-pane={isList ? "list" : "main"}>
       <div class="notice" role="status">
         <ConnectionNotice />
       </div>
-      <Sidebar />
+      {/* Where there is one pane only, it is the main one. */}
+      <div class="side-frame" role={isList && isNarrow ? "main" : undefined}>
+        <Sidebar />
+      </div>
       <main class="main" id="main" tabIndex={-1}>
         <Screen />
       </main>
@@ -59,9 +66,15 @@ function Picker() {
   return picker.value && Picker ? <Picker {...picker.value} /> : null;
 }
 
-function skip(event: Event): void {
-  event.preventDefault();
-  document.getElementById("main")?.focus();
+function useMedia(query: string): boolean {
+  const list = useMemo(() => matchMedia(query), [query]);
+  const [is, set] = useState(list.matches);
+  useEffect(() => {
+    const change = () => set(list.matches);
+    list.addEventListener("change", change);
+    return () => list.removeEventListener("change", change);
+  }, [list]);
+  return is;
 }
 
 function Screen() {

@@ -2,14 +2,17 @@
 
 import { createChat, type ConversationView, type Live, type Profile, type RoomMessage } from "chatapp-sdk";
 import { browserAuth } from "chatapp-sdk/account";
+import { createContacts } from "chatapp-sdk/contacts";
 import { indexedDb } from "chatapp-sdk/indexeddb";
 import { useLive as useLiveOr } from "chatapp-sdk/react";
 import { notify } from "./notifications";
 import { announce } from "./parts/Toast";
 import { route } from "./route";
 import { snippet } from "./text/markdown";
+import { isBlank } from "./text/names";
 
-export type { ConversationView, Message, Profile, Role } from "chatapp-sdk";
+export type { ConversationView, Message, Profile } from "chatapp-sdk";
+export type Role = NonNullable<ConversationView["roles"]>[string];
 export type Item = RoomMessage;
 export type StoredItem = Extract<RoomMessage, { state: "stored" }>;
 
@@ -33,23 +36,38 @@ export function useIdentity(): Identity {
   return me ? { is: "somebody" } : { is: "unknown" };
 }
 
-const NOBODY: Profile = { username: "", fullname: "", is_online: false, last_online: null, created_at: 0 };
+const NOBODY: Profile = { username: "", fullname: "", is_online: false, last_online: 0, created_at: 0 };
 
 export const useMe = (): Profile => useLive(chat.me) ?? NOBODY;
 export const useConversations = () => ({ conversations: useLive(chat.conversations), isLoaded: useLive(chat.isLoaded) });
 export const useConversation = (id: number): ConversationView | null => useLive(chat.conversation(id).info);
+export const usePeople = () => useLive(chat.people);
 export const usePerson = (username: string): Profile | undefined => useLive(chat.people).get(username);
 
 const unknown = new Map<string, Profile>();
 
-/** Somebody who was not heard of yet goes by the username. */
+/** Somebody who was not heard of yet, or whose name cannot be seen, goes by the username. */
 export function personOf(username: string): Profile {
   const known = chat.people.get().get(username);
-  if (known) return known;
+  if (known && !isBlank(known.fullname)) return known;
+  if (!known) lookUp(username);
   let made = unknown.get(username);
   if (!made) unknown.set(username, (made = { ...NOBODY, username, fullname: username }));
   return made;
 }
+
+const lookedUp = new Set<string>();
+
+/** Asks who that is, once. The library keeps what it hears. */
+function lookUp(username: string): void {
+  if (username === "" || lookedUp.has(username)) return;
+  lookedUp.add(username);
+  request("get_user", { username }).catch(() => {});
+}
+
+/** What a conversation is called. */
+export const titleOf = ({ title, profile, id }: ConversationView): string =>
+  isBlank(title) ? (profile?.username ?? `Conversation ${id}`) : title;
 
 export const fullnameOf = (username: string) => personOf(username).fullname;
 
@@ -59,27 +77,13 @@ export async function openDirect(username: string): Promise<number> {
   return id;
 }
 
-const NONE: any = { get: () => NO, subscribe: () => () => {} };
-const NO: never[] = [];
-export const useContacts = (): readonly Profile[] => useLive((chat as any).contacts ?? NONE);
-export const useBlocked = (): readonly string[] => useLive((chat as any).blocked ?? NONE);
+const contacts = createContacts(chat);
+
+export const useContacts = () => useLive(contacts.list);
+export const useBlocked = () => useLive(contacts.blocked);
 export const usePending = () => useLive(chat.pending);
 
-export async function addContact(username: string): Promise<void> {
-  await request("add_contact", { contact_username: username });
-}
-
-export async function removeContact(username: string): Promise<void> {
-  await request("remove_contact", { username });
-}
-
-export async function block(username: string): Promise<void> {
-  await request("block_user", { username });
-}
-
-export async function unblock(username: string): Promise<void> {
-  await request("unblock_user", { username });
-}
+export const { add: addContact, remove: removeContact, block, unblock } = contacts;
 
 /** Tells of new messages: aloud in the open conversation, by a notification in the background. */
 export function start(): void {
@@ -91,7 +95,7 @@ export function start(): void {
     const text = snippet(message.content);
     const now = route.peek();
     if (now.screen === "room" && now.id === message.conversation_id && !document.hidden) announce(`${who}: ${text}`);
-    const title = !conversation || conversation.direct ? who : `${who} in ${conversation.title}`;
+    const title = !conversation || conversation.direct ? who : `${who} in ${titleOf(conversation)}`;
     void notify(title, text, message.conversation_id);
   });
 }

@@ -151,11 +151,11 @@ function createAccount(client: AuthClient, token: Token | null, prefersCookie: b
       await http("POST", "/auth/login", credentials);
       // Some browsers drop the cookie without a word.
       const isKept = token === null || (await http("GET", "/auth/verify").then(() => true, () => false));
-      if (isKept) return client.connect();
+      if (isKept) return client.loggedIn();
     }
     const answer = await http("POST", "/auth/token", credentials);
     token?.set(((await answer.json()) as { token: string }).token);
-    client.connect();
+    client.loggedIn();
   }
 
   async function loggedOut(): Promise<void> {

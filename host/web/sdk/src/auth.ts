@@ -20,7 +20,8 @@ export interface AuthClient {
   /** The server, without a slash at the end. */
   url: string;
   connection: Live<ConnectionState>;
-  connect(): void;
+  /** Somebody has logged in: connects anew. */
+  loggedIn(): void;
   /** Nobody is logged in any more: forgets everything that is stored here. */
   forget(): Promise<void>;
 }

@@ -5,13 +5,14 @@ import { type Frame, createCalls } from "./calls.ts";
 import { type ConnectionState, createConnection } from "./connection.ts";
 import { type EnvironmentOptions, createEnvironment } from "./environment.ts";
 import { ChatError } from "./error.ts";
-import { type Keeper, META, OUTBOX, type Owner, type StorageState, memory } from "./keeper.ts";
+import { type Keeper, type Owner, type StorageState, memory } from "./keeper.ts";
 import { type Live, createScope } from "./live.ts";
 import { createOutbox } from "./outbox.ts";
 import { createPeople } from "./people.ts";
 import type { Events, Message, Profile, Pushes } from "./protocol.ts";
 import { type ConversationHandle, type OwnHandle, createHandle } from "./room.ts";
-import { type ConversationView, type Room, createRooms } from "./rooms.ts";
+import type { ConversationView, Room } from "./room_state.ts";
+import { createRooms } from "./rooms.ts";
 import { createSync } from "./sync.ts";
 import { latest } from "./window.ts";
 
@@ -26,7 +27,7 @@ export interface ChatOptions<Extra extends object = object> extends EnvironmentO
 }
 
 /** The fields of a request; without required ones, they may be left out. */
-export type RequestFields<T extends keyof Events> = object extends Events[T]["request"]
+export type RequestFields<T extends keyof Events> = Record<never, never> extends Events[T]["request"]
   ? [fields?: Events[T]["request"]]
   : [fields: Events[T]["request"]];
 
@@ -69,9 +70,7 @@ export interface Chat {
 const REQUEST_MS = 30_000;
 /** A connection that is away for less is not worth a word. */
 const AWAY_MS = 3_000;
-/** So many conversations that nobody watches keep their messages in memory. */
-const WINDOWS_MAX = 50;
-/** And so many of each, or up to twice as many. */
+/** A conversation that nobody watches keeps so many messages in memory, or up to twice as many. */
 const IDLE_MESSAGES_MAX = 100;
 /** What may be sent again if the answer was lost: doing it twice is doing it once. */
 const REPEATABLE =
@@ -85,8 +84,6 @@ export function createChat<Extra extends object = object>(options: ChatOptions<E
   const scope = createScope(report);
   const listeners = new Map<string, Set<(data: never) => void>>();
   const handles = new Map<number, OwnHandle>();
-  /** Those whose messages are in memory, least recently used first. */
-  const windows = new Set<Room>();
   const state = scope.cell<ConnectionState>({ state: "connecting" });
   const isAway = scope.cell(false);
   const storageState = scope.cell<StorageState>("ok");
@@ -96,8 +93,7 @@ export function createChat<Extra extends object = object>(options: ChatOptions<E
   const isLive = () => state.get().state === "live";
 
   const people = createPeople(scope, (username) => {
-    const room = rooms.withUser(username);
-    if (room !== undefined) rooms.changed(room);
+    rooms.profileChanged(username);
     if (username === owner.username) profile.stale();
     shelf.peopleChanged();
   });
@@ -108,8 +104,15 @@ export function createChat<Extra extends object = object>(options: ChatOptions<E
     state: storageState,
     me,
     room: (id) => rooms.get(id),
-    rank: (room) => rooms.rank(room),
+    rank: (room) => rooms.known().indexOf(room),
     profiles: people.list,
+    isWatched: (room) => handles.get(room.id)?.isWatched() === true,
+    setWindow(room, window) {
+      scope.run(() => rooms.setWindow(room, window));
+      handles.get(room.id)?.windowRead();
+    },
+    outboxChanged: () => void outbox.refresh(),
+    ownerChanged,
   });
   const rooms = createRooms({
     scope,
@@ -125,14 +128,14 @@ export function createChat<Extra extends object = object>(options: ChatOptions<E
     infoChanged: (room) => handles.get(room.id)?.info.stale(),
     arrived: (message) => emit("message", message),
     landed: (message) => outbox.landed(message),
-    missing: (room) => void need(room),
+    isReading: (room) => outbox.of(room.id).some((item) => item.kept.type === "mark_read"),
+    missing: (room) => void shelf.need(room),
   });
   const pending = scope.cell(0);
   const outbox = createOutbox({
     environment,
     calls,
     shelf,
-    lock: `chatapp outbox ${url}`,
     epoch: () => owner.epoch,
     changed(id) {
       pending.set(outbox.count());
@@ -171,13 +174,9 @@ export function createChat<Extra extends object = object>(options: ChatOptions<E
       outbox.ended();
     },
     received: (frame: Frame) => scope.run(() => sync.received(frame)),
-    hidden: () => void shelf.flush(),
+    hidden: shelf.hide,
+    shown: shelf.show,
   });
-  const unwatch = shelf.watch((keys) => {
-    if (keys.some((key) => key.startsWith(OUTBOX))) void outbox.refresh();
-    if (keys.includes(META)) void followTab();
-  });
-
   let cancelAway: (() => void) | null = null;
   const stopAway = state.subscribe(() => {
     const { state: now } = state.get();
@@ -209,7 +208,6 @@ export function createChat<Extra extends object = object>(options: ChatOptions<E
     const isOther = owner.username !== "" && owner.username !== next.username;
     scope.run(() => {
       rooms.forgetAll();
-      windows.clear();
       if (isOther) {
         outbox.clear();
         people.forget();
@@ -221,48 +219,17 @@ export function createChat<Extra extends object = object>(options: ChatOptions<E
   }
 
   /** Another tab has logged in or out. */
-  async function followTab(): Promise<void> {
-    const stored = await shelf.storedOwner();
-    if (stored.username === "" && owner.username !== "") {
+  function ownerChanged({ username }: Owner): void {
+    if (username === "" && owner.username !== "") {
       connection.signOut("logged out in another tab");
-      await switched(stored);
+      void switched({ username, epoch: "" });
     } else if (state.get().state === "needs-auth") connection.connect();
-  }
-
-  /** Reads the messages of a conversation from the storage. */
-  const reading = new Map<Room, Promise<void>>();
-  function need(room: Room): Promise<void> {
-    if (room.window !== null) {
-      windows.delete(room);
-      windows.add(room);
-      return Promise.resolve();
-    }
-    let promise = reading.get(room);
-    if (promise === undefined) {
-      promise = readWindow(room).finally(() => reading.delete(room));
-      reading.set(room, promise);
-    }
-    return promise;
   }
 
   /** What nobody looks at does not grow for ever. */
   function bound(room: Room): void {
     if (room.window === null || room.window.items.length <= 2 * IDLE_MESSAGES_MAX) return;
     if (handles.get(room.id)?.isWatched() !== true) room.window = latest(room.window, IDLE_MESSAGES_MAX, Infinity);
-  }
-
-  async function readWindow(room: Room): Promise<void> {
-    const window = await shelf.loadWindow(room);
-    if (room.window !== null || !room.isKnown) return;
-    scope.run(() => rooms.setWindow(room, window));
-    handles.get(room.id)?.windowRead();
-    windows.add(room);
-    for (const other of windows) {
-      if (windows.size <= WINDOWS_MAX) break;
-      if (handles.get(other.id)?.isWatched() === true || !shelf.isStored(other)) continue;
-      windows.delete(other);
-      other.window = null;
-    }
   }
 
   function emit(event: string, data: unknown): void {
@@ -289,7 +256,7 @@ export function createChat<Extra extends object = object>(options: ChatOptions<E
     let handle = handles.get(id);
     if (handle === undefined) {
       const { uniqueId } = environment;
-      handle = createHandle({ id, scope, clock, rooms, outbox, uniqueId, me, request: request as Chat["request"], isLive, need });
+      handle = createHandle({ id, scope, clock, rooms, outbox, uniqueId, me, request: request as Chat["request"], isLive, need: shelf.need });
       handles.set(id, handle);
     }
     return handle;
@@ -321,15 +288,14 @@ export function createChat<Extra extends object = object>(options: ChatOptions<E
       outbox.close();
       cancelAway?.();
       stopAway();
-      unwatch();
-      await shelf.flush();
+      await shelf.close();
     },
   };
   const extra = options.auth.extend?.({
     environment,
     url,
     connection: state,
-    connect: connection.connect,
+    loggedIn: connection.renew,
     async forget() {
       connection.signOut("logged out");
       await switched({ username: "", epoch: "" });

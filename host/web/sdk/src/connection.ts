@@ -31,6 +31,8 @@ const BACKOFF_MAX_MS = 30_000;
 const PENALTY_MS = 10_000;
 
 const SUBPROTOCOL = "chat";
+/** `WebSocket.OPEN` */
+const OPEN = 1;
 
 export interface ConnectionOptions {
   environment: Environment;
@@ -44,14 +46,17 @@ export interface ConnectionOptions {
   ended(): void;
   /** Any frame, before a call gets its answer. */
   received(frame: Frame): void;
-  /** The page goes away. */
+  /** The page goes away, or is back. */
   hidden(): void;
+  shown(): void;
 }
 
 export interface Connection {
   start(): void;
   /** Connects now, if it does not already. */
   connect(): void;
+  /** Somebody has logged in: connects anew. */
+  renew(): void;
   /** The client has caught up. */
   caughtUp(): void;
   /** Gives the socket up and opens another one later. */
@@ -119,11 +124,8 @@ export function createConnection(options: ConnectionOptions): Connection {
     timer(SILENCE_MS, watch);
     state.set({ state: "syncing" });
     calls.opened((text) => {
-      try {
-        from.send(text);
-      } catch {
-        // It is closing; `onclose` follows.
-      }
+      // If it is closing, `onclose` follows.
+      if (from.readyState === OPEN) from.send(text);
     });
     options.opened();
   }
@@ -219,6 +221,7 @@ export function createConnection(options: ConnectionOptions): Connection {
       if (now !== "needs-auth") state.set({ state: "waiting", until: Infinity, reason: "the page is hidden" });
       return;
     }
+    if (isHidden) options.shown();
     isHidden = false;
     if (now === "live" || now === "syncing") ask(WAKE_ANSWER_MS);
     // If somebody has to log in, another tab may have done so.
@@ -228,6 +231,11 @@ export function createConnection(options: ConnectionOptions): Connection {
   return {
     start: () => void begin(),
     connect,
+    renew() {
+      drop();
+      reason = "connect";
+      if (state.get().state !== "closed") void begin();
+    },
     caughtUp() {
       failures = 0;
       reason = "connect";

@@ -10,6 +10,8 @@ export interface Clock {
 
 /** The part of a WebSocket that is used. `ws` in Node has it too. */
 export interface Socket {
+  /** 1: open. */
+  readonly readyState: number;
   send(text: string): void;
   close(code?: number, reason?: string): void;
   onopen: (() => void) | null;
@@ -31,11 +33,6 @@ export interface Lifecycle {
   listen(told: (signal: Signal) => void): () => void;
 }
 
-export interface Locks {
-  /** Resolves with what releases the lock, or after `patienceMs` without it. */
-  hold(name: string, patienceMs: number): Promise<() => void>;
-}
-
 export interface Environment {
   clock: Clock;
   /** At least 0, below 1. */
@@ -45,7 +42,6 @@ export interface Environment {
   openSocket(url: string, protocols: string[]): Socket;
   fetch(url: string, init: RequestInit): Promise<Response>;
   lifecycle: Lifecycle;
-  locks: Locks;
 }
 
 const systemClock = (): Clock => ({
@@ -66,39 +62,21 @@ function uniqueId(): string {
 function pageLifecycle(): Lifecycle {
   return {
     listen(told) {
-      if (typeof document === "undefined" || typeof addEventListener === "undefined") return () => {};
+      if (typeof document === "undefined") return () => {};
       const end = new AbortController();
-      const { signal } = end;
-      const wake = () => told("wake");
-      addEventListener("online", wake, { signal });
-      addEventListener("offline", wake, { signal });
-      addEventListener("pagehide", () => told("hide"), { signal });
-      addEventListener("pageshow", (event) => told(event.persisted ? "show" : "wake"), { signal });
-      document.addEventListener("visibilitychange", () => document.hidden || wake(), { signal });
-      document.addEventListener("resume", wake, { signal });
-      const network = (navigator as { connection?: EventTarget }).connection;
-      network?.addEventListener?.("change", wake, { signal });
+      const hear = (target: EventTarget | undefined, names: string, signal: (event: Event) => Signal | null) => {
+        const heard = (event: Event) => {
+          const now = signal(event);
+          if (now !== null) told(now);
+        };
+        for (const name of names.split(" ")) target?.addEventListener(name, heard, { signal: end.signal });
+      };
+      hear(window, "pagehide", () => "hide");
+      hear(window, "pageshow", (event) => ((event as PageTransitionEvent).persisted ? "show" : "wake"));
+      hear(window, "online offline", () => "wake");
+      hear(document, "visibilitychange resume", () => (document.hidden ? null : "wake"));
+      hear((navigator as { connection?: EventTarget }).connection, "change", () => "wake");
       return () => end.abort();
-    },
-  };
-}
-
-/** Web Locks, where there are any. Without, the server sees to it that nothing is stored twice. */
-function webLocks(clock: Clock): Locks {
-  return {
-    async hold(name, patienceMs) {
-      const locks = typeof navigator === "undefined" ? undefined : navigator.locks;
-      if (locks === undefined) return () => {};
-      const waiting = new AbortController();
-      // A frozen tab may keep the lock.
-      const cancel = clock.after(patienceMs, () => waiting.abort());
-      return new Promise((resolve) => {
-        const held = locks.request(name, { signal: waiting.signal }, () => {
-          cancel();
-          return new Promise<void>((release) => resolve(() => release()));
-        });
-        held.catch(() => resolve(() => {}));
-      });
     },
   };
 }
@@ -116,14 +94,12 @@ export function createEnvironment(options: EnvironmentOptions): Environment {
   if (Socket === undefined) {
     throw new TypeError("no WebSocket here: pass one, such as that of the package ws, as createChat({ WebSocket })");
   }
-  const clock = options.clock ?? systemClock();
   return {
-    clock,
+    clock: options.clock ?? systemClock(),
     random: options.random ?? Math.random,
     uniqueId: options.uniqueId ?? uniqueId,
     openSocket: (url, protocols) => new Socket(url, protocols) as Socket,
     fetch: options.fetch ?? ((url, init) => fetch(url, init)),
     lifecycle: options.lifecycle ?? pageLifecycle(),
-    locks: options.locks ?? webLocks(clock),
   };
 }

@@ -1,12 +1,12 @@
 export { type Auth, type AuthClient, type TokenReason, tokenAuth } from "./auth.ts";
 export { type Chat, type ChatOptions, createChat } from "./chat.ts";
 export type { ConnectionState } from "./connection.ts";
-export type { Clock, EnvironmentOptions, Lifecycle, Locks, Signal } from "./environment.ts";
+export type { Clock, EnvironmentOptions, Lifecycle, Signal } from "./environment.ts";
 export { ChatError } from "./error.ts";
 export { type Keeper, type StorageState, memory } from "./keeper.ts";
 export type { Live } from "./live.ts";
-export type { Sent } from "./outbox.ts";
+export type { Sending } from "./outbox.ts";
 export type * from "./protocol.ts";
 export type { ConversationHandle, PendingMessage, RoomMessage, RoomMessages, SendOptions } from "./room.ts";
-export type { ConversationView } from "./rooms.ts";
+export type { ConversationView } from "./room_state.ts";
 export type { StoredMessage } from "./window.ts";

@@ -48,10 +48,7 @@ export function indexedDb({ name = "chatapp" }: IndexedDbOptions = {}): Keeper {
     });
   }
 
-  function tell(): BroadcastChannel | null {
-    if (typeof BroadcastChannel !== "undefined") channel ??= new BroadcastChannel(`chatapp ${name}`);
-    return channel;
-  }
+  const openChannel = () => (typeof BroadcastChannel === "undefined" ? null : new BroadcastChannel(`chatapp ${name}`));
 
   return keep({
     async read(prefix) {
@@ -72,17 +69,20 @@ export function indexedDb({ name = "chatapp" }: IndexedDbOptions = {}): Keeper {
         }
         return null;
       });
-      tell()?.postMessage(entries.map((entry) => entry.key));
+      const keys = entries.map((entry) => entry.key);
+      if (channel !== null) return channel.postMessage(keys);
+      // A page that is going into the back/forward cache: a channel that hears something would end that.
+      const own = openChannel();
+      own?.postMessage(keys);
+      own?.close();
     },
     watch(told) {
-      const from = tell();
-      const hear = ({ data }: MessageEvent<string[]>) => told(data);
-      from?.addEventListener("message", hear);
+      const own = (channel = openChannel());
+      if (own !== null) own.onmessage = ({ data }) => told(data as string[]);
       return () => {
-        from?.removeEventListener("message", hear);
-        from?.close();
-        channel = null;
+        own?.close();
+        if (channel === own) channel = null;
       };
     },
-  });
+  }, { name });
 }

@@ -3,7 +3,7 @@
 import type { Clock } from "./environment.ts";
 import type { Cell } from "./live.ts";
 import type { Profile } from "./protocol.ts";
-import type { Room } from "./rooms.ts";
+import type { Room } from "./room_state.ts";
 import type { Window } from "./window.ts";
 
 /**
@@ -37,22 +37,25 @@ export interface Kept {
 /** Writing is behind: nobody waits for it. */
 export interface Shelf {
   load(): Promise<Kept>;
-  /** Whose it is now, perhaps by another tab. */
-  storedOwner(): Promise<Owner>;
-  loadWindow(room: Room): Promise<Window>;
+  /** Reads the messages of a room, if they are in the storage only. */
+  need(room: Room): Promise<void>;
   touched(room: Room): void;
   forgotten(room: Room): void;
   peopleChanged(): void;
-  /** Whether what is known of it can be read again. */
-  isStored(room: Room): boolean;
   /** From now on it belongs to somebody else; what belonged to others is deleted. */
   own(owner: Owner): Promise<void>;
-  read(prefix: string): Promise<readonly Entry[]>;
+  /** What is in the outbox, in any order. */
+  readOutbox(): Promise<readonly Entry[]>;
   /** Writes soon, in the order of the calls. */
   put(entries: readonly Entry[]): void;
+  /** Resolves with what ends the turn of this client to send, among those with the same storage. */
+  turn(): Promise<() => void>;
   flush(): Promise<void>;
-  /** Calls `told` with the keys that another tab has written. Returns what ends that. */
-  watch(told: (keys: readonly string[]) => void): () => void;
+  /** The page goes away, perhaps into the back/forward cache. */
+  hide(): void;
+  /** It is back. */
+  show(): void;
+  close(): Promise<void>;
 }
 
 export interface ShelfOptions {
@@ -62,13 +65,19 @@ export interface ShelfOptions {
   room(id: number): Room;
   /** Its place in the list, from 0. */
   rank(room: Room): number;
+  /** Whether its messages have to stay in memory. */
+  isWatched(room: Room): boolean;
+  setWindow(room: Room, window: Window): void;
   profiles(): readonly Profile[];
+  /** Another tab has written or sent something. */
+  outboxChanged(): void;
+  /** Another tab has logged in or out. */
+  ownerChanged(owner: Owner): void;
 }
 
 /** A place to keep things in, for one client. */
 export type Keeper = (options: ShelfOptions) => Shelf;
 
-export const META = "meta";
 /** The keys of the outbox begin so. */
 export const OUTBOX = "o|";
 
@@ -76,26 +85,28 @@ export const OUTBOX = "o|";
 export function memory(): Keeper {
   return () => {
     const entries = new Map<string, Entry>();
-    const owner = { username: "", epoch: "" };
+    const nothing = () => {};
+    const done = async () => {};
     return {
-      load: async () => ({ owner, rooms: [], profiles: [] }),
-      storedOwner: async () => owner,
+      load: async () => ({ owner: { username: "", epoch: "" }, rooms: [], profiles: [] }),
       // It never leaves the memory of the client.
-      loadWindow: async () => ({ floor: 0, items: [] }),
-      touched() {},
-      forgotten() {},
-      peopleChanged() {},
-      isStored: () => false,
-      async own() {},
-      read: async () => [...entries.values()],
+      need: done,
+      touched: nothing,
+      forgotten: nothing,
+      peopleChanged: nothing,
+      own: done,
+      readOutbox: async () => [...entries.values()],
       put(changes) {
         for (const change of changes) {
           if (change.value === undefined) entries.delete(change.key);
           else entries.set(change.key, change);
         }
       },
-      async flush() {},
-      watch: () => () => {},
+      turn: async () => nothing,
+      flush: done,
+      hide: nothing,
+      show: nothing,
+      close: done,
     };
   };
 }

@@ -8,7 +8,7 @@ import type { Message } from "./protocol.ts";
 import { OUTBOX, type Shelf } from "./keeper.ts";
 
 /** Something on its way to the server. */
-export interface Sent {
+export interface Sending {
   /** Of a message, the key of its item in `room.messages`. */
   readonly key: string;
   readonly state: "pending" | "stored" | "failed" | "discarded";
@@ -34,12 +34,18 @@ interface Kept {
   isDiscarded?: true;
 }
 
+type Mutable<T> = { -readonly [K in keyof T]: T[K] };
+
 export interface Item {
   /** Its place in the order, and in the storage. */
   readonly place: string;
-  readonly kept: Kept;
-  readonly sent: Sent;
+  kept: Kept;
+  readonly sent: Mutable<Sending>;
+  resolve(message: Message): void;
+  reject(error: ChatError): void;
   isInFlight: boolean;
+  /** Whether it was seen in the storage: if it is not there any more, another tab has sent it. */
+  isStored: boolean;
 }
 
 export interface Outbox {
@@ -64,8 +70,6 @@ export interface OutboxOptions {
   environment: Environment;
   calls: Calls;
   shelf: Shelf;
-  /** The name of the lock that tabs of one user share. */
-  lock: string;
   epoch(): string;
   /** What is pending or failed in a conversation is another. */
   changed(conversationId: number): void;
@@ -75,154 +79,132 @@ export interface OutboxOptions {
 
 /** The most conversations that are written to at once. */
 const IN_FLIGHT_MAX = 8;
-/** A frozen tab may hold the lock; without it, `client_id` still prevents doubles. */
-const LOCK_MS = 3_000;
 
-type Mutable<T> = { -readonly [K in keyof T]: T[K] };
+const isMessage = ({ type }: Kept) => type === "send_message";
+const isPending = ({ sent }: Item) => sent.state === "pending";
 
 export function createOutbox(options: OutboxOptions): Outbox {
   const { environment, calls, shelf, changed } = options;
   const { clock } = environment;
   /** In the order of `place`. */
   let items: Item[] = [];
-  const settlers = new WeakMap<Item, { resolve(message: Message): void; reject(error: ChatError): void }>();
-  let lastPlace = "";
-  let counter = 0;
+  let lastTime = 0;
   let isReady = false;
-  let lock: { release: () => void } | "waiting" | null = null;
+  /** Ends the turn of this client to send. */
+  let release: (() => void) | null = null;
+  /** Counts the turns that were asked for, so that one that comes too late is given back. */
+  let turns = 0;
+  let isWaiting = false;
   let inFlight = 0;
 
-  /** Later ones come later, also those of another tab. */
-  function nextPlace(): string {
-    counter += 1;
-    const time = Math.max(0, Math.floor(clock.now())).toString(36).padStart(10, "0");
-    const place = `${OUTBOX}${time}.${counter.toString(36).padStart(6, "0")}.${environment.uniqueId().slice(0, 8)}`;
-    // The clock may have been set back.
-    lastPlace = place > lastPlace ? place : `${lastPlace}~`;
-    return lastPlace;
-  }
-
-  function makeItem(place: string, kept: Kept): Item {
-    const error = kept.error === undefined ? null : new ChatError(kept.error.code, kept.error.message);
-    const clientId = kept.fields["client_id"];
-    const sent: Mutable<Sent> = {
-      key: typeof clientId === "string" ? `c${clientId}` : place,
-      state: error === null ? "pending" : "failed",
-      error,
-      done: Promise.resolve() as never,
+  function makeItem(place: string, kept: Kept, isStored: boolean): Item {
+    const { fields, error } = kept;
+    const sent = {
+      key: isMessage(kept) ? `c${String(fields["client_id"])}` : place,
+      state: "pending",
+      error: null,
       retry: () => retry(item),
       discard: () => discard(item),
-    };
-    const item: Item = { place, kept, sent, isInFlight: false };
-    promise(item);
-    if (error !== null) settlers.get(item)?.reject(error);
+    } as Mutable<Sending>;
+    const item = { place, kept, sent, isInFlight: false, isStored } as Item;
+    begin(item);
+    if (error !== undefined) {
+      sent.state = "failed";
+      item.reject((sent.error = new ChatError(error.code, error.message)));
+    }
+    items = [...items, item].sort((a, b) => (a.place < b.place ? -1 : 1));
+    changed(kept.conversation_id);
     return item;
   }
 
-  function promise(item: Item): void {
-    const done = new Promise<Message>((resolve, reject) => settlers.set(item, { resolve, reject }));
+  function begin(item: Item): void {
+    const { sent } = item;
+    sent.state = "pending";
+    sent.error = null;
+    sent.done = new Promise((resolve, reject) => Object.assign(item, { resolve, reject }));
     // Not everybody asks how it ended.
-    done.catch(() => {});
-    (item.sent as Mutable<Sent>).done = done;
+    sent.done.catch(() => {});
   }
 
-  function insert(item: Item): void {
-    const index = items.findIndex((other) => other.place > item.place);
-    items = index < 0 ? [...items, item] : [...items.slice(0, index), item, ...items.slice(index)];
-  }
-
-  function keep(item: Item): void {
-    shelf.put([{ key: item.place, rev: 0, value: { ...item.kept } }]);
+  function put(place: string, value: Kept | undefined): void {
+    shelf.put([{ key: place, rev: 0, value }]);
   }
 
   function add(type: string, conversationId: number, fields: Record<string, unknown>): Item {
-    const at = Math.floor(clock.now() / 1000);
-    const item = makeItem(nextPlace(), { type, fields, conversation_id: conversationId, at, epoch: options.epoch() });
-    insert(item);
-    keep(item);
-    changed(conversationId);
+    // Later ones come later, also those of another tab, and if the clock is set back.
+    lastTime = Math.max(lastTime + 1, Math.floor(clock.now()));
+    const place = `${OUTBOX}${lastTime.toString(36).padStart(10, "0")}.${environment.uniqueId()}`;
+    const at = Math.floor(lastTime / 1000);
+    const kept = { type, fields, conversation_id: conversationId, at, epoch: options.epoch() };
+    const item = makeItem(place, kept, false);
+    put(place, kept);
     pump();
     return item;
   }
 
-  function settle(item: Item, state: "stored" | "discarded", outcome: Message | ChatError): void {
+  /** With `kept`, that stays of it. */
+  function end(item: Item, state: Sending["state"], outcome: Message | ChatError, kept?: Kept): void {
     if (!items.includes(item)) return;
-    items = items.filter((other) => other !== item);
-    (item.sent as Mutable<Sent>).state = state;
-    shelf.put([{ key: item.place, rev: 0, value: undefined }]);
-    if (outcome instanceof ChatError) settlers.get(item)?.reject(outcome);
-    else settlers.get(item)?.resolve(outcome);
+    item.sent.state = state;
+    if (kept?.error === undefined) items = items.filter((other) => other !== item);
+    put(item.place, kept);
+    if (outcome instanceof ChatError) item.reject((item.sent.error = outcome));
+    else item.resolve(outcome);
     changed(item.kept.conversation_id);
   }
 
   function fail(item: Item, error: ChatError): void {
-    if (!items.includes(item)) return;
-    const sent = item.sent as Mutable<Sent>;
-    sent.error = error;
-    sent.state = "failed";
+    const { code, message } = error;
     // A message stays, with what its user wrote. A change is undone.
-    if (item.kept.type === "send_message") {
-      item.kept.error = { code: error.code, message: error.message };
-      keep(item);
-    } else {
-      items = items.filter((other) => other !== item);
-      shelf.put([{ key: item.place, rev: 0, value: undefined }]);
-    }
-    settlers.get(item)?.reject(error);
-    changed(item.kept.conversation_id);
+    if (isMessage(item.kept)) item.kept = { ...item.kept, error: { code, message } };
+    end(item, "failed", error, isMessage(item.kept) ? item.kept : undefined);
   }
 
   function retry(item: Item): void {
-    const sent = item.sent as Mutable<Sent>;
-    if (sent.state !== "failed" || !items.includes(item)) return;
-    sent.state = "pending";
-    sent.error = null;
-    delete item.kept.error;
-    promise(item);
-    keep(item);
-    changed(item.kept.conversation_id);
+    if (item.sent.state !== "failed" || !items.includes(item)) return;
+    const { error: _, ...kept } = item.kept;
+    begin(item);
+    put(item.place, (item.kept = kept));
+    changed(kept.conversation_id);
     pump();
   }
 
   function discard(item: Item): void {
-    if (item.isInFlight || !items.includes(item)) return;
-    settle(item, "discarded", new ChatError("discarded", "it was discarded before it was sent"));
+    if (item.isInFlight) return;
+    const { error: _, ...kept } = item.kept;
     // Other tabs have to hear that it was not sent.
-    if (item.kept.type === "send_message") {
-      shelf.put([{ key: item.place, rev: 0, value: { ...item.kept, isDiscarded: true } satisfies Kept }]);
-    }
+    end(item, "discarded", new ChatError("discarded", "it was discarded"), isMessage(kept) ? { ...kept, isDiscarded: true } : undefined);
   }
 
   function pump(): void {
-    const due = items.filter((item) => item.sent.state === "pending");
-    if (due.length === 0) return release();
-    if (!isReady || lock === "waiting") return;
-    if (lock === null) return void acquire();
+    const due = items.filter(isPending);
+    if (due.length === 0 && inFlight === 0) giveUpTurn();
+    if (due.length === 0 || !isReady || isWaiting) return;
+    if (release === null) return void takeTurn();
     const busy = new Set<number>();
     for (const item of due) {
-      const lane = item.kept.conversation_id;
-      if (busy.has(lane)) continue;
+      const { conversation_id: lane } = item.kept;
+      if (!busy.has(lane) && !item.isInFlight && inFlight < IN_FLIGHT_MAX) void send(item);
       busy.add(lane);
-      if (!item.isInFlight && inFlight < IN_FLIGHT_MAX) void send(item);
     }
   }
 
-  async function acquire(): Promise<void> {
-    const asked = (lock = "waiting" as const);
-    const free = await environment.locks.hold(options.lock, LOCK_MS);
-    if (lock !== asked || !isReady) {
-      if (lock === asked) lock = null;
-      return free();
-    }
-    lock = { release: free };
+  async function takeTurn(): Promise<void> {
+    const own = (turns += 1);
+    isWaiting = true;
+    const free = await shelf.turn();
+    if (own !== turns) return free();
+    isWaiting = false;
+    release = free;
     // Another tab may have sent, or written, something meanwhile.
     await refresh();
   }
 
-  function release(): void {
-    if (lock === "waiting" || lock === null || inFlight > 0) return;
-    lock.release();
-    lock = null;
+  function giveUpTurn(): void {
+    turns += 1;
+    isWaiting = false;
+    release?.();
+    release = null;
   }
 
   async function send(item: Item): Promise<void> {
@@ -232,46 +214,38 @@ export function createOutbox(options: OutboxOptions): Outbox {
     }
     item.isInFlight = true;
     inFlight += 1;
-    try {
-      const data = await calls.request(type, fields, { isRepeatable: true, endsWithSocket: true });
-      item.isInFlight = false;
-      inFlight -= 1;
-      const { duplicate: _, ...message } = data as Message & { duplicate?: true };
-      if (type === "send_message" && items.includes(item)) options.answered(message);
-      settle(item, "stored", message);
-    } catch (error) {
-      item.isInFlight = false;
-      inFlight -= 1;
-      const why = error as ChatError;
-      // It stays, for the next connection.
-      if (why.code !== "disconnected" && why.code !== "closed") fail(item, why);
+    const asked = calls.request(type, fields, { isRepeatable: true, endsWithSocket: true });
+    const outcome = await asked.catch((error: ChatError) => error);
+    item.isInFlight = false;
+    inFlight -= 1;
+    if (outcome instanceof ChatError) {
+      // What the connection has lost stays, for the next one.
+      if (outcome.code !== "disconnected" && outcome.code !== "closed") fail(item, outcome);
+    } else {
+      const { duplicate: _, ...message } = outcome as Message & { duplicate?: true };
+      if (isMessage(item.kept) && items.includes(item)) options.answered(message);
+      end(item, "stored", message);
     }
     pump();
   }
 
   async function refresh(): Promise<void> {
-    const before = new Set(items);
-    const found = new Map((await shelf.read(OUTBOX)).map((entry) => [entry.key, entry.value as Kept]));
-    const gone: string[] = [];
+    const found = new Map((await shelf.readOutbox()).map(({ key, value }) => [key, value as Kept]));
     for (const [place, kept] of found) {
       const known = items.find((item) => item.place === place);
       if (kept.isDiscarded === true) {
-        gone.push(place);
-        if (known !== undefined) settle(known, "discarded", new ChatError("discarded", "it was discarded in another tab"));
-      } else if (known === undefined) {
-        insert(makeItem(place, kept));
-        changed(kept.conversation_id);
-      } else if (kept.error !== undefined && known.sent.state === "pending" && !known.isInFlight) {
+        put(place, undefined);
+        if (known !== undefined) end(known, "discarded", new ChatError("discarded", "it was discarded in another tab"));
+      } else if (known === undefined) makeItem(place, kept, true);
+      else if (kept.error !== undefined && isPending(known) && !known.isInFlight) {
         fail(known, new ChatError(kept.error.code, kept.error.message));
       }
     }
-    shelf.put(gone.map((key) => ({ key, rev: 0, value: undefined })));
     pump();
-    for (const item of before) {
-      // Another tab has sent it. A message of this tab comes as a push.
-      if (!found.has(item.place) && !item.isInFlight && item.kept.type !== "send_message") {
-        settle(item, "stored", {} as Message);
-      }
+    for (const item of items) {
+      if (found.has(item.place)) item.isStored = true;
+      // A message of this tab comes as a push.
+      else if (item.isStored && !item.isInFlight && !isMessage(item.kept)) end(item, "stored", {} as Message);
     }
   }
 
@@ -279,10 +253,11 @@ export function createOutbox(options: OutboxOptions): Outbox {
     add,
     of: (conversationId) => items.filter((item) => item.kept.conversation_id === conversationId),
     landed(message) {
-      const item = items.find(({ kept }) => kept.type === "send_message" && kept.fields["client_id"] === message.client_id);
-      if (item?.kept.conversation_id === message.conversation_id) settle(item, "stored", message);
+      const { client_id, conversation_id } = message;
+      const isIt = ({ kept }: Item) => isMessage(kept) && kept.fields["client_id"] === client_id && kept.conversation_id === conversation_id;
+      for (const item of items.filter(isIt)) end(item, "stored", message);
     },
-    count: () => items.filter((item) => item.sent.state === "pending").length,
+    count: () => items.filter(isPending).length,
     refresh,
     ready() {
       isReady = true;
@@ -290,21 +265,14 @@ export function createOutbox(options: OutboxOptions): Outbox {
     },
     ended() {
       isReady = false;
-      if (lock !== null && lock !== "waiting") lock.release();
-      lock = null;
+      giveUpTurn();
     },
     clear() {
-      for (const item of items) {
-        (item.sent as Mutable<Sent>).state = "discarded";
-        settlers.get(item)?.reject(new ChatError("closed", "somebody else has logged in"));
-        changed(item.kept.conversation_id);
-        shelf.put([{ key: item.place, rev: 0, value: undefined }]);
-      }
-      items = [];
+      for (const item of items) end(item, "discarded", new ChatError("closed", "somebody else has logged in"));
     },
     close() {
       const error = new ChatError("closed", "the client was closed: the next one with the same storage sends it");
-      for (const item of items) settlers.get(item)?.reject(error);
+      for (const item of items) item.reject(error);
     },
   };
 }

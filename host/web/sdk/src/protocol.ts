@@ -18,6 +18,7 @@ export interface AccountDeleted {
 export interface AddedContact {
   /** A text for people. */
   message: string;
+  /** Who is a contact now. */
   contact: Profile;
 }
 
@@ -25,6 +26,18 @@ export interface AddedContact {
 export interface AddedMembers extends Conversation {
   /** The usernames of the new members. */
   added: string[];
+}
+
+/** A user who was blocked, or who no longer is. */
+export interface BlockedUser {
+  /** Who is blocked, or no longer blocked. */
+  username: string;
+}
+
+/** The users whom the caller has blocked. */
+export interface BlockedUsers {
+  /** In the order in which they were blocked; at most 1,000. */
+  usernames: string[];
 }
 
 /**
@@ -95,6 +108,24 @@ export type ErrorCode =
   | "unavailable"
   | "internal";
 
+/** The answer. Hits come newest first. */
+export interface FoundMessages {
+  /** As JSON: `Hit`s, put together already. */
+  messages: Hit[];
+  /**
+   * Whether there may be more: the page is full, or the search has stopped because it took long.
+   */
+  has_more: boolean;
+  /** For the next page: all messages from this id on were looked at. Absent without `has_more`. */
+  before?: number;
+}
+
+/** The users who were found. */
+export interface FoundUsers {
+  /** At most `limit`. */
+  users: Profile[];
+}
+
 /** Messages of a conversation. */
 export interface History {
   conversation_id: number;
@@ -102,6 +133,15 @@ export interface History {
   messages: Message[];
   /** Whether there are more in this direction. */
   has_more: boolean;
+}
+
+/** A message that was found. */
+export interface Hit extends Message {
+  /**
+   * Where its content has what was searched for: from where to where, in UTF-16 code units, in the
+   * order of the content. At most 100.
+   */
+  hits: number[][];
 }
 
 /** A conversation in the list of the caller's conversations. */
@@ -179,18 +219,27 @@ export interface Message {
   reactions?: Record<string, string[]>;
 }
 
+/** The caller's profile, with what only the caller may know. */
+export interface OwnProfile extends Profile {
+  /** `"everyone"` or `"contacts"`: who may put the caller into contacts and conversations. */
+  reachable_by: "everyone" | "contacts";
+}
+
 /** Always the same text. */
 export type Pong = "pong";
 
-/** What everybody may know of a user. Times are Unix seconds. */
+/**
+ * What everybody may know of a user. Times are Unix seconds. Who is blocked by the user sees that
+ * the user is offline, and no `last_online`.
+ */
 export interface Profile {
   /** Unique, and never changes. */
   username: string;
   fullname: string;
   /** Whether a socket of the user is open. */
   is_online: boolean;
-  /** When the user last came or went. */
-  last_online: number;
+  /** When the user last came or went; `null` for who is blocked. */
+  last_online: number | null;
   /** When the user registered. */
   created_at: number;
 }
@@ -200,6 +249,17 @@ export interface ReadMark {
   conversation_id: number;
   username: string;
   /** The user has read the messages up to this one. */
+  message_id: number;
+}
+
+/** A user who is no contact any more. */
+export interface RemovedContact {
+  /** Who is no longer a contact. */
+  username: string;
+}
+
+/** A message that was reported. */
+export interface ReportedMessage {
   message_id: number;
 }
 
@@ -232,7 +292,9 @@ export interface Synced {
 /** Whether a user is writing a message. */
 export interface TypingNotice {
   conversation_id: number;
+  /** Who is typing. */
   username: string;
+  /** Whether somebody has begun to type, or ended. */
   on: boolean;
 }
 
@@ -240,8 +302,8 @@ export interface TypingNotice {
 export interface UserStatus {
   username: string;
   is_online: boolean;
-  /** When the user last came or went, in Unix seconds. */
-  last_online: number;
+  /** When the user last came or went, in Unix seconds; `null` for who is blocked. */
+  last_online: number | null;
 }
 
 /** What a client may send, without `type` and `ref`, and the `data` of the reply. */
@@ -251,12 +313,51 @@ export interface Events {
     request: Record<string, never>;
     data: Pong;
   };
-  /** `self` → the caller's `Profile`. */
+  /** `self` → the caller's `OwnProfile`. */
   self: {
     request: Record<string, never>;
+    data: OwnProfile;
+  };
+  /** `get_user {username}` → the `Profile`. */
+  get_user: {
+    request: {
+      /** A username. */
+      username: string;
+    };
     data: Profile;
   };
-  /** `add_contact {contact_username}` → `AddedContact`. */
+  /**
+   * `search_users {query, limit?}` → `FoundUsers`, in the order of what the query has found: a
+   * username that is the query comes before one that only begins with it.
+   */
+  search_users: {
+    request: {
+      /** 1 to 64 characters. */
+      query: string;
+      /** 1 to 50. */
+      limit?: number | null;
+    };
+    data: FoundUsers;
+  };
+  /**
+   * `update_profile {fullname?, reachable_by?}` → the caller's `OwnProfile`. If the fullname has
+   * changed, the caller's contacts get the push `profile_updated` with the `Profile` as they may
+   * see it.
+   *
+   * `Profile`: crate::user::Profile
+   */
+  update_profile: {
+    request: {
+      /** 1 to 256 characters. */
+      fullname?: string | null;
+      reachable_by?: "everyone" | "contacts" | null;
+    };
+    data: OwnProfile;
+  };
+  /**
+   * `add_contact {contact_username}` → `AddedContact`. The other one gets the push `contact_added`
+   * with the caller's `Profile`.
+   */
   add_contact: {
     request: {
       /** A username. */
@@ -264,10 +365,48 @@ export interface Events {
     };
     data: AddedContact;
   };
+  /**
+   * `remove_contact {contact_username}` → `RemovedContact`. Neither of the two has the other as a
+   * contact any more.
+   */
+  remove_contact: {
+    request: {
+      /** A username. */
+      contact_username: string;
+    };
+    data: RemovedContact;
+  };
   /** `get_contacts` → `Contacts`. */
   get_contacts: {
     request: Record<string, never>;
     data: Contacts;
+  };
+  /**
+   * `block_user {username}` → `BlockedUser`. If the blocked one has the caller as a contact, it
+   * gets a `user_status` that says offline.
+   */
+  block_user: {
+    request: {
+      /** A username. */
+      username: string;
+    };
+    data: BlockedUser;
+  };
+  /**
+   * `unblock_user {username}` → `BlockedUser`. If the user has the caller as a contact, it gets a
+   * `user_status` with the caller's present one.
+   */
+  unblock_user: {
+    request: {
+      /** A username. */
+      username: string;
+    };
+    data: BlockedUser;
+  };
+  /** `get_blocked` → `BlockedUsers`. */
+  get_blocked: {
+    request: Record<string, never>;
+    data: BlockedUsers;
   };
   /**
    * `create_conversation {members, name? | direct?}` → the `Conversation`, sent to every member.
@@ -440,7 +579,8 @@ export interface Events {
     data: Message;
   };
   /**
-   * `typing {conversation_id, on}` → `TypingNotice`, sent to every member whose socket keeps up.
+   * `typing {conversation_id, on}` → `TypingNotice`, sent to every member whose socket keeps up,
+   * except to whom the caller has blocked, and to who has blocked the caller.
    */
   typing: {
     request: {
@@ -475,6 +615,38 @@ export interface Events {
     data: MentionList;
   };
   /**
+   * `report_message {message_id, reason}` → `ReportedMessage`. The report is kept for the operator,
+   * with the message as it is now. While it is open, the same user's report of the same message
+   * changes nothing.
+   */
+  report_message: {
+    request: {
+      /** The id of a message. */
+      message_id: number;
+      /** 1 to 1,000 characters. */
+      reason: string;
+    };
+    data: ReportedMessage;
+  };
+  /**
+   * `search_messages {query, conversation_id?, before?, limit?}` → `FoundMessages`: the messages
+   * that have all words of the query, in the conversation or, without one, in the caller's
+   * conversations.
+   */
+  search_messages: {
+    request: {
+      /** 1 to 256 characters. */
+      query: string;
+      /** A place in the order of the messages' ids. There need not be a message with this id. */
+      before?: number | null;
+      /** The id of a conversation. */
+      conversation_id?: number | null;
+      /** 1 to 100. */
+      limit?: number | null;
+    };
+    data: FoundMessages;
+  };
+  /**
    * `sync {revs: {"<conversation id>": rev}, limit?, epoch?}` → `Synced`.
    *
    * The answer has each of the caller's conversations whose rev is higher than the given one: the
@@ -505,6 +677,8 @@ export interface Events {
 export interface Pushes {
   user_status: UserStatus;
   account_deleted: AccountDeleted;
+  contact_added: Profile;
+  profile_updated: Profile;
   /** Somebody else, or another socket of the same user, has sent `create_conversation`. */
   create_conversation: Conversation;
   /** Somebody else, or another socket of the same user, has sent `rename_conversation`. */

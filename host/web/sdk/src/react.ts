@@ -9,7 +9,7 @@ import type { ConnectionState } from "./connection.ts";
 import type { Live } from "./live.ts";
 import type { Profile } from "./protocol.ts";
 import type { ConversationHandle, RoomMessages } from "./room.ts";
-import type { ConversationView } from "./rooms.ts";
+import type { ConversationView } from "./room_state.ts";
 
 const Context = createContext<Chat | null>(null);
 

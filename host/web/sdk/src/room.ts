@@ -3,9 +3,10 @@
 import type { Chat } from "./chat.ts";
 import type { Clock } from "./environment.ts";
 import type { Derived, Live, Scope } from "./live.ts";
-import type { Item, Outbox, Sent } from "./outbox.ts";
-import type { Message, MessagePage } from "./protocol.ts";
-import type { ConversationView, Room, Rooms } from "./rooms.ts";
+import type { Item, Outbox, Sending } from "./outbox.ts";
+import type { Message, History } from "./protocol.ts";
+import type { ConversationView, Room } from "./room_state.ts";
+import type { Rooms } from "./rooms.ts";
 import { type StoredMessage, find } from "./window.ts";
 
 /** A message that is not stored yet. */
@@ -15,15 +16,15 @@ export interface PendingMessage extends Omit<Message, "id" | "rev" | "client_id"
   client_id: string;
   key: string;
   state: "pending" | "failed";
-  sent: Sent;
+  sent: Sending;
 }
 
 /** A stored message, and a change of it that is on its way. */
 export interface ChangingMessage extends StoredMessage {
-  change: Sent;
+  change: Sending;
 }
 
-export type RoomMessage = (StoredMessage & { change?: Sent }) | PendingMessage;
+export type RoomMessage = (StoredMessage & { change?: Sending }) | PendingMessage;
 
 export interface RoomMessages {
   /** Oldest first; what is not stored yet is at the end. */
@@ -48,10 +49,10 @@ export interface ConversationHandle {
   /** While it is watched, the latest messages are loaded. */
   readonly messages: Live<RoomMessages>;
   /** It is in `messages` at once. */
-  send(content: string, options?: SendOptions): Sent;
-  edit(messageId: number, content: string): Sent;
-  delete(messageId: number): Sent;
-  react(messageId: number, emoji: string, on: boolean): Sent;
+  send(content: string, options?: SendOptions): Sending;
+  edit(messageId: number, content: string): Sending;
+  delete(messageId: number): Sending;
+  react(messageId: number, emoji: string, on: boolean): Sending;
   /** The user has read up to this message, or all. */
   markRead(messageId?: number): void;
   /** The user is typing, or has stopped. Call it at each key: it is sent now and then. */
@@ -80,6 +81,7 @@ export interface HandleOptions {
 export interface OwnHandle extends ConversationHandle {
   readonly messages: Derived<RoomMessages>;
   readonly info: Derived<ConversationView | null>;
+  /** Whether its messages have to stay in memory. */
   isWatched(): boolean;
   /** The client is live: what is watched is completed. */
   refresh(): void;
@@ -98,6 +100,8 @@ export function createHandle(options: HandleOptions): OwnHandle {
   const room = rooms.get(id);
   let watchers = 0;
   let hasAsked = false;
+  /** Older messages were asked for, so they stay. */
+  let hasLoaded = false;
   let loading: Promise<void> | null = null;
   let typing: { cancel(): void; again: number } | null = null;
 
@@ -109,7 +113,7 @@ export function createHandle(options: HandleOptions): OwnHandle {
     if (isWatched) {
       void options.need(room);
       complete();
-    } else if (watchers === 0) hasAsked = false;
+    } else if (watchers === 0) hasAsked = hasLoaded = false;
   }
 
   /** Asks for what an open conversation shows: all members, and enough messages. */
@@ -193,11 +197,11 @@ export function createHandle(options: HandleOptions): OwnHandle {
     return { ...item, reactions: same.length === 0 ? others : reactions };
   }
 
-  function change(type: string, fields: Record<string, unknown>): Sent {
+  function change(type: string, fields: Record<string, unknown>): Sending {
     return scope.run(() => outbox.add(type, id, fields).sent);
   }
 
-  function send(content: string, { replyTo, clientId }: SendOptions = {}): Sent {
+  function send(content: string, { replyTo, clientId }: SendOptions = {}): Sending {
     const fields = { conversation_id: id, content, reply_id: replyTo ?? null, client_id: clientId ?? options.uniqueId() };
     typing?.cancel();
     typing = null;
@@ -208,7 +212,10 @@ export function createHandle(options: HandleOptions): OwnHandle {
     if (messageId === undefined || messageId <= room.readId) return;
     scope.run(() => {
       rooms.takeRead(room, me(), messageId);
-      for (const item of outbox.of(id)) if (item.kept.type === "mark_read") item.sent.discard();
+      // It stands for those before it, perhaps of another tab.
+      for (const { kept, sent } of outbox.of(id)) {
+        if (kept.type === "mark_read" && (kept.fields["message_id"] as number) < messageId) sent.discard();
+      }
       outbox.add("mark_read", id, { conversation_id: id, message_id: messageId });
     });
   }
@@ -232,13 +239,16 @@ export function createHandle(options: HandleOptions): OwnHandle {
   }
 
   function loadOlder(): Promise<void> {
-    loading ??= loadPage().finally(() =>
+    if (loading !== null) return loading;
+    hasLoaded = true;
+    loading = loadPage().finally(() =>
       scope.run(() => {
         loading = null;
         room.below = null;
         messages.stale();
       }),
     );
+    messages.stale();
     return loading;
   }
 
@@ -248,8 +258,7 @@ export function createHandle(options: HandleOptions): OwnHandle {
     if (window === null || window.floor === 0) return;
     // What changes there meanwhile may be newer than the answer.
     room.below = [];
-    messages.stale();
-    const page: MessagePage = await options.request("get_messages", { conversation_id: id, before: window.floor, limit: PAGE });
+    const page: History = await options.request("get_messages", { conversation_id: id, before: window.floor, limit: PAGE });
     scope.run(() => {
       // It was left, or forgotten, meanwhile.
       if (room.window === null || room.window.floor !== window.floor) return;
@@ -281,7 +290,7 @@ export function createHandle(options: HandleOptions): OwnHandle {
     typing: setTyping,
     loadOlder,
     loadUntil,
-    isWatched: () => watchers > 0,
+    isWatched: () => watchers > 0 || hasLoaded,
     refresh() {
       hasAsked = false;
       complete();

@@ -1,19 +1,24 @@
 // What a client puts into its storage, and how it finds it again. Writing is behind: the client never
 // waits for it, and what a failed write was to store is written again later.
 
-import { type Entry, type Keeper, META, OUTBOX, type Owner, type Shelf, type ShelfOptions } from "./keeper.ts";
+import { type Entry, type Keeper, OUTBOX, type Owner, type Shelf, type ShelfOptions } from "./keeper.ts";
+import { type Locks, webLocks } from "./locks.ts";
 import type { Message, Profile } from "./protocol.ts";
-import type { Room } from "./rooms.ts";
+import type { Room } from "./room_state.ts";
 import { type Window, latest, storedMessage } from "./window.ts";
 
 /** Changes are collected for so long. */
 const DELAY_MS = 250;
 const RETRY_MS = 30_000;
 /** A storage that does not answer in this time is not waited for. */
-const READ_MS = 5_000;
+const PATIENCE_MS = 5_000;
 /** The most messages of a conversation that are stored, and about how many characters. */
 const MESSAGES_MAX = 100;
 const CHARS_MAX = 200_000;
+/** So many conversations that nobody watches keep their messages in memory. */
+const WINDOWS_MAX = 50;
+/** A frozen tab may hold the lock; without it, `client_id` still prevents doubles. */
+const LOCK_MS = 3_000;
 /** The most profiles that are stored. */
 const PROFILES_MAX = 500;
 /** The most conversations whose messages are stored; of the others, the latest one. */
@@ -28,7 +33,7 @@ interface Summary {
   mentions: number;
   last: Message | null;
   messageRev: number;
-  activity: Room["activity"];
+  at: number;
 }
 
 interface Block {
@@ -49,17 +54,40 @@ export interface Storage {
   watch(told: (keys: readonly string[]) => void): () => void;
 }
 
-/** Lets a client keep what it knows in `storage`. */
-export function keep(storage: Storage): Keeper {
-  return (options) => createShelf(storage, options);
+export interface KeepOptions {
+  /** The name of the storage, for a lock that its tabs share. */
+  name?: string;
+  /** Without it, Web Locks where there are any. */
+  locks?: Locks;
 }
 
-function createShelf(storage: Storage, options: ShelfOptions): Shelf {
+/** Lets a client keep what it knows in `storage`. */
+export function keep(storage: Storage, options: KeepOptions = {}): Keeper {
+  return (shelf) => createShelf(storage, shelf, options);
+}
+
+const META = "meta";
+
+function createShelf(storage: Storage, options: ShelfOptions, { name = "", locks }: KeepOptions): Shelf {
   const { clock, state } = options;
+  const { hold } = locks ?? webLocks(clock);
+  /** Those whose messages are in memory, least recently used first. */
+  const windows = new Set<Room>();
+  const reading = new Map<Room, Promise<void>>();
+  let unwatch = watch();
+
+  function watch(): () => void {
+    return storage.watch((keys) => {
+      if (keys.some((key) => key.startsWith(OUTBOX))) options.outboxChanged();
+      if (keys.includes(META)) void storedOwner().then(options.ownerChanged);
+    });
+  }
+
   const dirty = new Set<Room>();
   /** What the storage has of each. */
   const stored = new WeakMap<Room, Window>();
   let waiting = new Map<string, Entry>();
+  let isHanging = false;
   let arePeopleDirty = false;
   let writing: Promise<void> | null = null;
   let cancelTimer: (() => void) | null = null;
@@ -67,29 +95,26 @@ function createShelf(storage: Storage, options: ShelfOptions): Shelf {
 
   const prefix = (kind: string) => `${kind}|${encodeURIComponent(owner.username)}|${owner.epoch}|`;
 
-  /** A storage that hangs is one that has nothing. */
-  function patient<T>(reading: Promise<T>, nothing: T): Promise<T> {
-    return new Promise((resolve) => {
-      const cancel = clock.after(READ_MS, () => resolve(nothing));
-      const end = (value: T) => {
-        cancel();
-        resolve(value);
-      };
-      reading.then(end, () => {
-        state.set("refused");
-        end(nothing);
+  /** A storage that hangs is like one that refuses. */
+  function patient<T>(work: Promise<T>): Promise<T> {
+    return new Promise((resolve, reject) => {
+      const cancel = clock.after(PATIENCE_MS, () => {
+        isHanging = true;
+        reject(new Error("the storage does not answer"));
       });
+      work.then(resolve, reject).finally(cancel);
     });
   }
 
   async function read(from: string): Promise<readonly Entry[]> {
     const found = new Map<string, Entry>();
-    const reading = async () => {
-      // Not every storage reads after the writes before it.
-      while (writing !== null) await writing;
-      return storage.read(from);
-    };
-    for (const entry of await patient(reading(), [])) found.set(entry.key, entry);
+    // Not every storage reads after the writes before it.
+    while (writing !== null) await writing;
+    try {
+      if (!isHanging) for (const entry of await patient(storage.read(from))) found.set(entry.key, entry);
+    } catch {
+      state.set("refused");
+    }
     for (const entry of waiting.values()) {
       if (!entry.key.startsWith(from)) continue;
       if (entry.value === undefined) found.delete(entry.key);
@@ -106,8 +131,8 @@ function createShelf(storage: Storage, options: ShelfOptions): Shelf {
   }
 
   function entriesOf(room: Room, roomsMax: number): Entry[] {
-    const { fields, readId, unread, mentions, last, messageRev, activity, rev, window } = room;
-    const value: Summary = { fields, readId, unread, mentions, last, messageRev, activity };
+    const { fields, readId, unread, mentions, last, messageRev, at, rev, window } = room;
+    const value: Summary = { fields, readId, unread, mentions, last, messageRev, at };
     const entries: Entry[] = [{ key: `${prefix("c")}${room.id}|`, rev, value }];
     if (window === null || window === stored.get(room)) return entries;
     const key = `${prefix("m")}${room.id}|`;
@@ -123,7 +148,7 @@ function createShelf(storage: Storage, options: ShelfOptions): Shelf {
     cancelTimer?.();
     cancelTimer = null;
     // What is in the storage only has to be read first.
-    if (arePeopleDirty) {
+    if (arePeopleDirty && owner.username !== "") {
       const key = prefix("p");
       waiting.set(key, { key, rev: 0, value: options.profiles().slice(-PROFILES_MAX) });
       arePeopleDirty = false;
@@ -134,7 +159,7 @@ function createShelf(storage: Storage, options: ShelfOptions): Shelf {
     waiting = new Map();
     for (const room of rooms) dirty.delete(room);
     const write = (roomsMax: number) =>
-      storage.write([...others.values(), ...rooms.flatMap((room) => entriesOf(room, roomsMax))]);
+      patient(storage.write([...others.values(), ...rooms.flatMap((room) => entriesOf(room, roomsMax))]));
     const windows = rooms.map((room) => room.window);
     writing = (async () => {
       try {
@@ -199,6 +224,34 @@ function createShelf(storage: Storage, options: ShelfOptions): Shelf {
     return loaded;
   }
 
+  function need(room: Room): Promise<void> {
+    if (room.window !== null || !room.isKnown) {
+      windows.delete(room);
+      windows.add(room);
+      return Promise.resolve();
+    }
+    let promise = reading.get(room);
+    if (promise === undefined) {
+      promise = readWindow(room).finally(() => reading.delete(room));
+      reading.set(room, promise);
+    }
+    return promise;
+  }
+
+  async function readWindow(room: Room): Promise<void> {
+    const window = await loadWindow(room);
+    if (room.window !== null || !room.isKnown) return;
+    options.setWindow(room, window);
+    windows.add(room);
+    for (const other of windows) {
+      if (windows.size <= WINDOWS_MAX) break;
+      // What is not written yet cannot be read again.
+      if (options.isWatched(other) || dirty.has(other) || writing !== null) continue;
+      windows.delete(other);
+      other.window = null;
+    }
+  }
+
   return {
     async load() {
       owner = await storedOwner();
@@ -206,8 +259,7 @@ function createShelf(storage: Storage, options: ShelfOptions): Shelf {
       const [people] = await read(prefix("p"));
       return { owner, rooms, profiles: (people?.value as Profile[] | undefined) ?? [] };
     },
-    storedOwner,
-    loadWindow,
+    need,
     touched(room) {
       dirty.add(room);
       schedule(DELAY_MS);
@@ -224,25 +276,41 @@ function createShelf(storage: Storage, options: ShelfOptions): Shelf {
       arePeopleDirty = true;
       schedule(DELAY_MS);
     },
-    isStored: (room) => !dirty.has(room) && writing === null,
     async own(next) {
       const isOther = owner.username !== "" && owner.username !== next.username;
       owner = next;
       dirty.clear();
+      windows.clear();
       const own = [prefix("c"), prefix("m"), prefix("p"), ...(isOther ? [] : [OUTBOX])];
       const isGone = (key: string) => key !== META && !own.some((start) => key.startsWith(start));
       for (const key of waiting.keys()) if (isGone(key)) waiting.delete(key);
       waiting.set(META, { key: META, rev: 0, value: next });
       for (const { key } of await read("")) if (isGone(key)) waiting.set(key, { key, rev: 0, value: undefined });
-      await flush();
+      void flush();
     },
-    read,
+    readOutbox: () => read(OUTBOX),
+    turn: () => hold(`chatapp ${name}`, LOCK_MS),
     put(entries) {
       for (const entry of entries) waiting.set(entry.key, entry);
       void flush();
     },
     flush,
-    watch: (told) => storage.watch(told),
+    hide() {
+      unwatch();
+      void flush();
+    },
+    show() {
+      unwatch();
+      unwatch = watch();
+      options.outboxChanged();
+      void storedOwner().then(options.ownerChanged);
+    },
+    async close() {
+      unwatch();
+      // What came for a conversation whose messages are in the storage only.
+      await Promise.all(reading.values());
+      await flush();
+    },
   };
 }
 

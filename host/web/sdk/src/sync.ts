@@ -5,8 +5,9 @@ import type { Clock } from "./environment.ts";
 import { ChatError } from "./error.ts";
 import type { Scope } from "./live.ts";
 import type { People } from "./people.ts";
-import type { ConversationInfo, ListedConversation, Profile, ReadMark, SyncAnswer, Typing } from "./protocol.ts";
-import type { Room, Rooms } from "./rooms.ts";
+import type { ConversationInfo, ListedConversation, Profile, ReadMark, Synced, TypingNotice } from "./protocol.ts";
+import type { Room } from "./room_state.ts";
+import type { Rooms } from "./rooms.ts";
 import type { Owner } from "./keeper.ts";
 
 export interface Sync {
@@ -93,14 +94,14 @@ export function createSync(options: SyncOptions): Sync {
     if (!isGone) options.failed(error);
   }
 
-  function ask(): Promise<SyncAnswer> {
+  function ask(): Promise<Synced> {
     again = false;
     const revs = rooms.revs();
-    return calls.request("sync", { revs, epoch: owner.epoch }, { isUrgent: true }) as Promise<SyncAnswer>;
+    return calls.request("sync", { revs, epoch: owner.epoch }, { isUrgent: true }) as Promise<Synced>;
   }
 
   /** Syncs until nothing is missing. */
-  async function round(own: number, first: SyncAnswer | null): Promise<void> {
+  async function round(own: number, first: Synced | null): Promise<void> {
     rooms.setRound("begins");
     let answer = first ?? (await ask());
     let isFirst = owner.epoch === "";
@@ -127,7 +128,7 @@ export function createSync(options: SyncOptions): Sync {
     isSyncing = false;
   }
 
-  function take(answer: SyncAnswer, isFirst: boolean): void {
+  function take(answer: Synced, isFirst: boolean): void {
     scope.run(() => {
       answer.conversations.forEach((synced, index) => {
         // Only the last one may be cut short.
@@ -253,10 +254,10 @@ export function createSync(options: SyncOptions): Sync {
     const data = frame.data as object;
     switch (type) {
       case "sync":
-        if (!isReply && (data as SyncAnswer).more) void syncAgain(true);
+        if (!isReply && (data as Synced).more) void syncAgain(true);
         break;
       case "typing": {
-        const { conversation_id, username, on } = data as Typing;
+        const { conversation_id, username, on } = data as TypingNotice;
         rooms.takeTyping(rooms.get(conversation_id), username, on);
         break;
       }

@@ -1,10 +1,13 @@
 // A clock that a test turns, and what else a client takes from its place.
 
-import type { Clock, Lifecycle, Locks, Signal } from "../src/environment.ts";
+import type { Clock, Lifecycle, Signal } from "../src/environment.ts";
+import type { Locks } from "../src/locks.ts";
 
 export interface FakeClock extends Clock {
   /** Lets time pass, timer by timer, with everything that follows from each. */
   pass(ms: number): Promise<void>;
+  /** The machine sleeps: timers that were due meanwhile are late. */
+  sleep(ms: number): void;
 }
 
 /** Lets everything run that does not wait for time. */
@@ -21,6 +24,9 @@ export function createClock(now = 1_700_000_000_000): FakeClock {
       if (ms < 2 ** 31) timers.set(id, { at: now + Math.max(0, ms), due });
       return () => void timers.delete(id);
     },
+    sleep(ms) {
+      now += ms;
+    },
     async pass(ms) {
       const end = now + ms;
       for (;;) {
@@ -28,7 +34,7 @@ export function createClock(now = 1_700_000_000_000): FakeClock {
         const next = [...timers].sort(([a, x], [b, y]) => x.at - y.at || a - b)[0];
         if (next === undefined || next[1].at > end) break;
         timers.delete(next[0]);
-        now = next[1].at;
+        now = Math.max(now, next[1].at);
         next[1].due();
       }
       now = end;

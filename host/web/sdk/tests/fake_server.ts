@@ -57,6 +57,8 @@ export interface FakeServer {
   latency: () => number;
   /** Called before each event; may throw `refuse(…)`, or lose the answer. */
   before: (frame: Frame, username: string) => void;
+  /** Further events. */
+  answers: Record<string, (frame: Record<string, unknown>) => object>;
   /** Whether this push is lost between two hosts. */
   losesPush: () => boolean;
   refuse(code: string, retry_after?: number): Refusal;
@@ -274,6 +276,7 @@ export function createServer(clock: Clock): FakeServer {
       case "sync":
         return { data: sync(username, frame) };
       default:
+        if (server.answers[frame.type] !== undefined) return { data: server.answers[frame.type]?.(frame) };
         throw new Refusal("invalid", `unknown type "${frame.type}"`);
     }
   }
@@ -336,6 +339,9 @@ export function createServer(clock: Clock): FakeServer {
     onclose: ((event: { code: number; reason: string }) => void) | null = null;
     onerror: ((event: unknown) => void) | null = null;
     private isOpen = true;
+    get readyState(): number {
+      return this.isOpen ? 1 : 3;
+    }
     private isSwallowing = false;
     private line: Line | null = null;
     /** When the last frame of each direction arrives: the order stays. */
@@ -404,6 +410,7 @@ export function createServer(clock: Clock): FakeServer {
     admit: (protocols) => protocols.find((protocol) => protocol.startsWith("bearer."))?.slice(7) ?? "refuse",
     latency: () => 1,
     before: () => {},
+    answers: {},
     losesPush: () => false,
     refuse(code, retry_after) {
       return new Refusal(code, code, retry_after);

@@ -4,7 +4,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { type Chat, ChatError, type Keeper, type Message, type Sent } from "../src/index.ts";
+import { type Chat, ChatError, type Keeper, type Message, type Sending } from "../src/index.ts";
 import { createSharedMemory, sharedMemory } from "./shared_memory.ts";
 import { type World, createWorld, stateOf } from "./world.ts";
 
@@ -22,11 +22,11 @@ interface Device {
   toldBefore: Set<number>;
 }
 
-interface Sending {
+interface SentThing {
   device: Device;
   conversation: number;
   content: string;
-  sent: Sent;
+  sent: Sending;
 }
 
 function start(world: World, username: string, storage: Keeper): Device {
@@ -54,7 +54,7 @@ async function history(seed: number): Promise<void> {
     if (random() < 0.03 && frame.type !== "ping") throw server.refuse("rate_limited", 2);
   };
   // Some users have two devices; carol's two are tabs with one storage.
-  const shared = createSharedMemory();
+  const shared = createSharedMemory(world.locks);
   const devices = [
     start(world, "alice", sharedMemory()),
     start(world, "alice", sharedMemory()),
@@ -68,7 +68,7 @@ async function history(seed: number): Promise<void> {
     server.act(members[0] as string, "create_conversation", { members });
   }
   const club = 1;
-  const sendings: Sending[] = [];
+  const sendings: SentThing[] = [];
   let count = 0;
   const ids = () => [...server.conversations.keys()];
 
@@ -208,8 +208,8 @@ async function history(seed: number): Promise<void> {
 }
 
 /** How everything that was sent has ended. */
-async function outcomesOf(sendings: Sending[]): Promise<Map<Sending, string>> {
-  const outcomes = new Map<Sending, string>();
+async function outcomesOf(sendings: SentThing[]): Promise<Map<SentThing, string>> {
+  const outcomes = new Map<SentThing, string>();
   const pending = Symbol("pending");
   for (const sending of sendings) {
     const outcome = await Promise.race([

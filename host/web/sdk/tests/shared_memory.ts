@@ -1,6 +1,7 @@
 // A storage that several clients of one test share, as tabs do.
 
 import type { Entry, Keeper } from "../src/keeper.ts";
+import type { Locks } from "../src/locks.ts";
 import { keep } from "../src/shelf.ts";
 
 export interface SharedMemory {
@@ -9,14 +10,20 @@ export interface SharedMemory {
   tab(): Keeper;
   /** Thrown by the next writes. */
   fails: Error | null;
+  /** Thrown by writes that would leave more entries than there is room for. */
+  full: Error | null;
+  room: number;
 }
 
-export function createSharedMemory(): SharedMemory {
+/** With `locks`, its tabs send in turn. */
+export function createSharedMemory(locks?: Locks): SharedMemory {
   const entries = new Map<string, Entry>();
   const watchers = new Set<{ told: (keys: readonly string[]) => void }>();
   const shared: SharedMemory = {
     entries,
     fails: null,
+    full: null,
+    room: Infinity,
     tab() {
       let own: { told: (keys: readonly string[]) => void } | null = null;
       return keep({
@@ -25,6 +32,9 @@ export function createSharedMemory(): SharedMemory {
         },
         async write(changes) {
           if (shared.fails !== null) throw shared.fails;
+          const after = new Set(entries.keys());
+          for (const { key, value } of changes) value === undefined ? after.delete(key) : after.add(key);
+          if (shared.full !== null && after.size > shared.room && after.size > entries.size) throw shared.full;
           for (const change of structuredClone(changes)) {
             if (change.value === undefined) entries.delete(change.key);
             else if (change.rev >= (entries.get(change.key)?.rev ?? 0)) entries.set(change.key, change);
@@ -36,7 +46,7 @@ export function createSharedMemory(): SharedMemory {
           watchers.add(watcher);
           return () => void watchers.delete(watcher);
         },
-      });
+      }, locks === undefined ? {} : { locks });
     },
   };
   return shared;

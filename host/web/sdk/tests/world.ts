@@ -13,6 +13,8 @@ export interface World {
   client(username: string, options?: Partial<ChatOptions>): Chat & { lifecycle: FakeLifecycle };
   /** One that is live already. */
   live(username: string, options?: Partial<ChatOptions>): Promise<Chat & { lifecycle: FakeLifecycle }>;
+  /** Cuts all connections, and lets none be opened until the function that it returns is called. */
+  cut(): Promise<() => void>;
   /** Lets time pass until it holds, for at most a minute. */
   until(what: string, holds: () => boolean): Promise<void>;
 }
@@ -37,7 +39,6 @@ export function createWorld(seed = 1): World {
         random,
         uniqueId: createIds(random),
         lifecycle,
-        locks,
         report: (error) => {
           throw error;
         },
@@ -49,6 +50,13 @@ export function createWorld(seed = 1): World {
       const chat = world.client(username, options);
       await world.until(`${username} is live`, () => stateOf(chat) === "live");
       return chat;
+    },
+    async cut() {
+      const { admit } = server;
+      server.admit = () => "refuse";
+      for (const line of server.lines) line.cut();
+      await clock.pass(10);
+      return () => (server.admit = admit);
     },
     async until(what, holds) {
       for (let waited = 0; waited < 60_000; waited += 50) {

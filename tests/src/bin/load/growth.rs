@@ -44,13 +44,13 @@ const STRANGERS: usize = 1000;
 
 /// A user, and the number of the user's conversations.
 #[derive(Clone, Copy)]
-struct Caller {
-    id: i64,
-    name: &'static str,
-    conversations: i64,
+pub struct Caller {
+    pub id: i64,
+    pub name: &'static str,
+    pub conversations: i64,
 }
 
-const CALLERS: [Caller; 2] = [
+pub const CALLERS: [Caller; 2] = [
     Caller {
         id: 3,
         name: "few",
@@ -231,6 +231,7 @@ impl Step {
             "update members set read_id = 0 where conversation_id = {long} and user_id = {id};
              update messages set sender_id = {id}, content = '{CONTENT}', changed_rev = null where id = {long};
              delete from changed_messages where message_id = {long};
+             delete from reports;
              delete from reactions where message_id = {long};"
         );
         db.execute_batch(&prepare).await?;
@@ -332,7 +333,8 @@ pub async fn populate(file: &Path, messages: i64) -> Result<()> {
          {drops}
          insert into users (id, username, fullname, password) values (3, 'few', 'few', '');
          with recursive n(i) as (select 0 union all select i + 1 from n where i + 1 < {STRANGERS})
-             insert into users (username, fullname, password) select 's' || i, 's', '' from n;
+             insert into users (username, fullname, password, has_words) select 's' || i, 's', '', 1 from n;
+         insert into user_words (user_id, word) select id, 'x' || id from users;
          with recursive n(i) as (select 1 union all select i + 1 from n where i < {CONVERSATIONS})
              insert into conversations (id, name) select i, 'conversation ' || i from n;
          with recursive n(i) as (select 1 union all select i + 1 from n where i < {sessions})

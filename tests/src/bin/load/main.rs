@@ -23,6 +23,8 @@
 //! | `mix` | something of everything, at a steady `--rate` | |
 //! | `start` | time to serve a file of `--messages`; memory of an empty host | |
 //! | `growth` | each operation in a database of `--large` messages | the same with `--small` messages |
+//! | `search` | first pages of searches in a database of `--messages`, and the size of the index | |
+//! | `indexing` | durable sends a second while the index of the search is filled | the same without an index |
 //! | `report` | all scenarios with a target: a table, `--json FILE`, `--svg FILE` | |
 //! | `remote` | sends over a libSQL server, with `--hosts` joined by a bus; it starts all of them; `--delay-ms` before each request | bare batches of 64, one request each, through the same delay |
 //!
@@ -49,6 +51,7 @@ mod order;
 mod pings;
 mod remote;
 mod report;
+mod search;
 mod sends;
 mod site;
 mod socket;
@@ -56,6 +59,7 @@ mod start;
 mod svg;
 mod swarm;
 mod tls;
+mod zipf;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -105,6 +109,10 @@ enum Scenario {
     Start(start::Start),
     /// The cost of operations as the database grows.
     Growth(growth::Growth),
+    /// First pages of searches, and the size of the index.
+    Search(search::Search),
+    /// Sends while the index of the search is filled.
+    Indexing(search::Indexing),
     /// Durable sends a second over a libSQL server.
     Remote(remote::Remote),
 }
@@ -143,6 +151,8 @@ async fn run(scenario: Scenario) -> Result<Vec<Measurement>> {
         Scenario::Mix(arguments) => mix::mix(arguments).await,
         Scenario::Start(arguments) => start::start(arguments).await,
         Scenario::Growth(arguments) => growth::growth(arguments).await,
+        Scenario::Search(arguments) => search::search(arguments).await,
+        Scenario::Indexing(arguments) => search::indexing(arguments).await,
         Scenario::Remote(arguments) => remote::remote(arguments).await,
     }
 }

@@ -115,8 +115,22 @@ impl Site {
         let file = folder.path().join("chat.db");
         let conversation_ids = populate(&file, crowd).await?;
         let process = start_host(&file, folder.path()).await;
-        let names: Vec<_> = (0..crowd.users()).map(|user| name("load", user)).collect();
+        let site = Self::of(common, crowd, conversation_ids, &process);
         Ok(Site {
+            _own: Some((process, folder)),
+            ..site
+        })
+    }
+
+    /// A host that runs on a file in which `populate` has made the crowd.
+    pub fn of(
+        common: &Common,
+        crowd: Crowd,
+        conversation_ids: Vec<i64>,
+        process: &Process,
+    ) -> Site {
+        let names: Vec<_> = (0..crowd.users()).map(|user| name("load", user)).collect();
+        Site {
             target: process.address.into(),
             crowd,
             cookies: sign(&names, SECRET),
@@ -124,8 +138,8 @@ impl Site {
             conversation_ids,
             pid: Some(process.id()),
             sources: common.sources,
-            _own: Some((process, folder)),
-        })
+            _own: None,
+        }
     }
 
     /// Creates the crowd in a running chat.

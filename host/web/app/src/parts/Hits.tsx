@@ -1,6 +1,6 @@
 // Messages that were found: who said what, where and when.
 
-import { fullnameOf, useConversations, useMe, type Message } from "../chat";
+import { fullnameOf, titleOf, useConversations, useMe, usePeople, type Message } from "../chat";
 import { to } from "../route";
 import { snippet } from "../text/markdown";
 import { brief, dateAndTime, iso } from "../text/time";
@@ -11,6 +11,7 @@ const BEFORE_CHARS = 60;
 
 export function Hits({ messages, words }: { messages: readonly Message[]; words: readonly string[] }) {
   const me = useMe().username;
+  usePeople();
   const { conversations } = useConversations();
   return (
     <ul aria-label="Messages found">
@@ -23,7 +24,7 @@ export function Hits({ messages, words }: { messages: readonly Message[]; words:
                 <bdi>{message.sender_username === me ? "You" : fullnameOf(message.sender_username)}</bdi>
                 {conversation && !conversation.direct && (
                   <span class="quiet">
-                    in <bdi>{conversation.title}</bdi>
+                    in <bdi>{titleOf(conversation)}</bdi>
                   </span>
                 )}
                 <time class="quiet" dateTime={iso(message.sent_at)} title={dateAndTime(message.sent_at)}>

@@ -4,7 +4,7 @@ import type { ComponentChildren } from "preact";
 import { back } from "../route";
 import { IconButton } from "./Icon";
 
-export function Page(props: { title: string; children: ComponentChildren; isAlone?: boolean }) {
+export function Page(props: { title: string; children: ComponentChildren }) {
   return (
     <section class="page" aria-label={props.title}>
       <header class="bar">

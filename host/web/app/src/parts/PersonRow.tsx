@@ -8,7 +8,8 @@ import { Avatar } from "./Avatar";
 
 export function presence({ is_online, last_online }: Pick<Profile, "is_online" | "last_online">): string {
   if (is_online) return "Online";
-  return last_online === null ? "Offline" : `Last seen ${moment(last_online)}`;
+  // Nothing is known of somebody who has blocked the reader.
+  return last_online ? `Last seen ${moment(last_online)}` : "Offline";
 }
 
 /** Without `onChoose` it leads to the person. */

@@ -61,7 +61,7 @@ export function EmojiPicker({ anchor, pick }: Picker) {
         ) : (
           groups.map(({ title, emojis }) => (
             <section key={title}>
-              <h3>{title}</h3>
+              <h2>{title}</h2>
               {grid(emojis)}
             </section>
           ))

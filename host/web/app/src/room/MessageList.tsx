@@ -6,7 +6,7 @@ import { announce } from "../parts/Toast";
 import { Icon } from "../parts/Icon";
 import { count } from "../text/names";
 import { dayOf } from "../text/time";
-import { rem, useVirtual, type List } from "../virtual";
+import { rem, useVirtual, type List, type VirtualItem } from "../virtual";
 import { messageField } from "./Composer";
 import { MessageRow, type RowActions } from "./MessageRow";
 
@@ -39,32 +39,40 @@ interface Props {
   onSeen(id: number): void;
   senderOf(username: string): Profile;
   originalOf(id: number): Item | null | undefined;
-  readersOf(item: Item): number;
+  readersOf(item: Item): string;
   actions: Omit<RowActions, "focused" | "jump">;
   start: preact.ComponentChildren;
 }
 
-export const indexOf = (items: readonly Item[], id: number) => {
+/** The first place whose message is later than `id`, or not stored yet. */
+function firstAfter(items: readonly Item[], id: number): number {
   // Stored ones come first, in the order of their ids.
   let low = 0;
   let high = items.length;
   while (low < high) {
     const middle = (low + high) >>> 1;
     const item = items[middle]!;
-    if (item.state === "stored" && item.id < id) low = middle + 1;
+    if (item.state === "stored" && item.id <= id) low = middle + 1;
     else high = middle;
   }
-  const found = items[low];
-  return found?.state === "stored" && found.id === id ? low : -1;
-};
+  return low;
+}
+
+/** The place of a message; -1 if it is not here. */
+export function indexOf(items: readonly Item[], id: number): number {
+  const index = firstAfter(items, id) - 1;
+  return items[index]?.id === id ? index : -1;
+}
 
 export function MessageList(props: Props) {
   const { items, me } = props;
   // After which message the line stands that says what is new; it stays while the conversation is open.
   const [newAfter, setNewAfter] = useState(props.unread > 0 ? props.readId : null);
   const isAllSeen = useRef(false);
+  const [isFirstNewSeen, setFirstNewSeen] = useState(newAfter === null);
   const scroller = useRef<HTMLDivElement>(null);
   const [active, setActive] = useState<string | null>(null);
+  const lastStored = useRef<Item | undefined>(undefined);
   const [found, setFound] = useState<number | null>(null);
   const [isAtEnd, setAtEnd] = useState(true);
   const atEnd = useRef(true);
@@ -84,13 +92,27 @@ export function MessageList(props: Props) {
     onChange: (list) => watch(list),
   });
 
+  list.shouldAdjustScrollPositionOnItemSizeChange = isAbove;
+
+  // Read is what was at the end of the list, in a tab that somebody looks at.
+  const see = () => {
+    const stored = lastStored.current;
+    if (stored?.state !== "stored" || !atEnd.current || document.hidden) return;
+    isAllSeen.current = true;
+    latest.current.onSeen(stored.id);
+  };
+
   const watch = (list: List) => {
     const is = list.isAtEnd(END_PIXELS);
     if (is !== atEnd.current) {
       atEnd.current = is;
       setAtEnd(is);
+      if (is) see();
     }
     const { hasOlder, isLoading, loadOlder } = latest.current;
+    const firstNew = firstNewIndex(latest.current.items, newAfter, me);
+    const isLoaded = firstNew > 0 || !hasOlder;
+    if (!isFirstNewSeen && firstNew >= 0 && isLoaded && firstNew >= (list.range?.startIndex ?? Infinity)) setFirstNewSeen(true);
     if (hasOlder && !isLoading && (list.range?.startIndex ?? LOAD_ROWS) < LOAD_ROWS) loadOlder();
   };
 
@@ -111,13 +133,27 @@ export function MessageList(props: Props) {
     else announce("The message is not here any more");
   }, []);
 
+  const jumpToFirstNew = async () => {
+    if (newAfter === null) return;
+    announce("Looking for the first new message");
+    await latest.current.loadUntil(Math.max(1, newAfter));
+    requestAnimationFrame(() => {
+      const { items } = latest.current;
+      const index = firstNewIndex(items, newAfter, me);
+      if (index < 0) return;
+      setFirstNewSeen(true);
+      setActive(items[index]!.key);
+      list.scrollToIndex(index, { align: "start" });
+    });
+  };
+
   // Where it opens: at the first unread message or, without one, at the end.
   const isOpened = useRef(false);
   useLayoutEffect(() => {
     if (isOpened.current || items.length === 0) return;
     isOpened.current = true;
-    const firstNew = items.findIndex((item) => isNew(item, newAfter, me));
-    if (props.target === undefined && firstNew > 0) list.scrollToIndex(firstNew, { align: "start" });
+    const firstNew = firstNewIndex(items, newAfter, me);
+    if (props.target === undefined && (firstNew > 0 || (firstNew === 0 && !props.hasOlder))) list.scrollToIndex(firstNew, { align: "start" });
     else list.scrollToEnd();
     watch(list);
   });
@@ -132,7 +168,6 @@ export function MessageList(props: Props) {
   const last = items.at(-1);
   const lastKey = useRef(last?.key);
   const stored = items.findLast((item) => item.state === "stored");
-  const lastStored = useRef(stored);
   useLayoutEffect(() => {
     const isNext = last !== undefined && last.key !== lastKey.current && lastKey.current !== undefined;
     lastKey.current = last?.key;
@@ -147,20 +182,13 @@ export function MessageList(props: Props) {
   }, [last?.key]);
   useLayoutEffect(() => {
     lastStored.current = stored;
-  }, [stored]);
-
-  // Read is what was at the end of the list, in a tab that somebody looks at.
-  useEffect(() => {
-    const see = () => {
-      const stored = lastStored.current;
-      if (stored?.state !== "stored" || !atEnd.current || document.hidden) return;
-      isAllSeen.current = true;
-      latest.current.onSeen(stored.id);
-    };
     see();
+  }, [stored?.id]);
+
+  useEffect(() => {
     document.addEventListener("visibilitychange", see);
     return () => document.removeEventListener("visibilitychange", see);
-  }, [last?.id, isAtEnd]);
+  }, []);
 
   const focusRow = (index: number) => {
     const item = items[index];
@@ -206,7 +234,15 @@ export function MessageList(props: Props) {
   const firstRow = rows[0];
   return (
     <div class="list-frame">
-      <div ref={scroller} class="messages" onKeyDown={press}>
+      <div
+        ref={scroller}
+        class="messages"
+        onKeyDown={press}
+        onFocusOut={(event) => {
+          const next = event.relatedTarget as Node | null;
+          if (next && !scroller.current?.contains(next)) setActive(null);
+        }}
+      >
         <div class="messages-inner">
           <div class="virtual" role="list" aria-label="Messages" aria-busy={props.isLoading} style={{ height: `${list.getTotalSize()}px` }}>
             <div role="presentation" style={{ transform: `translateY(${firstRow?.start ?? 0}px)` }}>
@@ -239,7 +275,7 @@ export function MessageList(props: Props) {
                       isActive={item.key === activeKey}
                       sender={props.senderOf(item.sender_username)}
                       original={item.reply_id === null ? undefined : props.originalOf(item.reply_id)}
-                      readers={item.sender_username === me ? props.readersOf(item) : 0}
+                      readers={item.sender_username === me ? props.readersOf(item) : ""}
                       actions={rowActions.current!}
                     />
                   </div>
@@ -249,6 +285,14 @@ export function MessageList(props: Props) {
           </div>
         </div>
       </div>
+      {!isFirstNewSeen && (
+        <div class="jump to-first">
+          <button type="button" class="button" onClick={() => void jumpToFirstNew()}>
+            <Icon name="up" />
+            First new message
+          </button>
+        </div>
+      )}
       {!isAtEnd && (
         <div class="jump to-end">
           <button type="button" class="button" onClick={() => list.scrollToEnd()}>
@@ -263,6 +307,24 @@ export function MessageList(props: Props) {
 
 const isNew = (item: Item, newAfter: number | null, me: string) =>
   newAfter !== null && item.state === "stored" && item.id > newAfter && item.sender_username !== me;
+
+/**
+ * Whether what is seen has to be moved by as much as a row has grown. Without this, rows that are measured again while somebody
+ * scrolls up do not count: the first row does when older ones come before it, because the line with the day is then not its own.
+ */
+function isAbove(row: VirtualItem, _: number, list: List): boolean {
+  const top = list.scrollOffset ?? 0;
+  const isMeasured = list.itemSizeCache.has(row.key);
+  return isMeasured ? row.end <= top : row.start < top;
+}
+
+/** -1 if there is none. */
+function firstNewIndex(items: readonly Item[], newAfter: number | null, me: string): number {
+  if (newAfter === null) return -1;
+  let index = firstAfter(items, newAfter);
+  while (index < items.length && !isNew(items[index]!, newAfter, me)) index++;
+  return index < items.length ? index : -1;
+}
 
 function isGroup(first: Item | undefined, second: Item | undefined): boolean {
   return (

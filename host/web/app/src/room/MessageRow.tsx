@@ -39,8 +39,8 @@ interface Props {
   sender: Profile;
   /** The message that it answers; null while it is looked for. */
   original: Item | null | undefined;
-  /** Others who have read it, counted. */
-  readers: number;
+  /** The names of others who have read it; "" if nobody has. */
+  readers: string;
   actions: RowActions;
 }
 
@@ -196,9 +196,9 @@ function Foot({ item, isOwn, ends, isDirect, readers, actions }: Props & { isOwn
         </time>
       )}
       {ends && isOwn && !item.deleted && (
-        <span title={readers > 0 ? read : "Sent"}>
-          <Icon name={readers > 0 ? "checks" : "check"} />
-          <span class="unseen">{readers > 0 ? read : "Sent"}</span>
+        <span title={readers ? read : "Sent"}>
+          <Icon name={readers ? "checks" : "check"} />
+          <span class="unseen">{readers ? read : "Sent"}</span>
         </span>
       )}
     </div>

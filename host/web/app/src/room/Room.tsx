@@ -1,7 +1,7 @@
 // An open conversation.
 
 import { useEffect, useMemo, useReducer, useRef, useState } from "preact/hooks";
-import { chat, personOf, request, unblock, useBlocked, useLive, useMe, type ConversationView, type Item, type StoredItem } from "../chat";
+import { chat, personOf, request, titleOf, unblock, useBlocked, useLive, useMe, type ConversationView, type Item, type StoredItem } from "../chat";
 import { Avatar } from "../parts/Avatar";
 import { ask } from "../parts/Dialog";
 import { Empty } from "../parts/Empty";
@@ -20,6 +20,8 @@ import { isChangeable, type RowActions } from "./MessageRow";
 
 /** Offered first for a reaction. */
 const QUICK = ["👍", "❤️", "😂", "🎉", "😮", "😢"];
+/** The others are counted. */
+const READERS_NAMED_MAX = 6;
 const REASON_CHARS_MAX = 1_000;
 /** Members up to which @all mentions everyone. */
 const ALL_MEMBERS_MAX = 100;
@@ -60,7 +62,8 @@ function OpenRoom(props: {
 }) {
   const { room, conversation, messages } = props;
   const { items, hasOlder, loading } = messages;
-  const { id, title, direct } = conversation;
+  const { id, direct } = conversation;
+  const title = titleOf(conversation);
   const me = useMe().username;
   const people = useLive(chat.people);
   const blocked = useBlocked();
@@ -150,7 +153,14 @@ function OpenRoom(props: {
         </button>
       </div>
     );
-    openMenu({ label: "Message", anchor, head: quick, items: menu });
+    const readBy = isOwn && !direct ? readers(conversation, item, me) : "";
+    const head = (
+      <>
+        {quick}
+        {readBy && <p class="menu-note quiet">Read by {readBy}</p>}
+      </>
+    );
+    openMenu({ label: "Message", anchor, head, items: menu });
   };
 
   const send = (text: string) => {
@@ -244,12 +254,11 @@ function OpenRoom(props: {
   );
 }
 
-/** How many others have read it, as far as the server tells. */
-function readers({ read }: ConversationView, item: Item, me: string): number {
-  if (!read || item.state !== "stored") return 0;
-  let number = 0;
-  for (const [username, mark] of Object.entries(read)) if (username !== me && mark >= item.id) number++;
-  return number;
+/** Who else has read it, as far as the server tells. */
+function readers({ read }: ConversationView, item: Item, me: string): string {
+  if (!read || item.state !== "stored") return "";
+  const names = Object.keys(read).filter((username) => username !== me && read[username]! >= item.id);
+  return list(names.map((username) => personOf(username).fullname), READERS_NAMED_MAX);
 }
 
 /** What the message to be written is about; a reply is kept with its draft. */

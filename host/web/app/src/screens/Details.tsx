@@ -1,7 +1,7 @@
 // What a conversation is: its members, their roles, its name.
 
 import { useState } from "preact/hooks";
-import { personOf, request, useConversation, useMe, usePerson, type ConversationView, type Role } from "../chat";
+import { personOf, request, titleOf, useConversation, useMe, usePerson, type ConversationView, type Role } from "../chat";
 import { Avatar } from "../parts/Avatar";
 import { ask } from "../parts/Dialog";
 import { Field, Form } from "../parts/Field";
@@ -38,7 +38,8 @@ function DirectDetails({ conversation }: { conversation: ConversationView }) {
 
 function GroupDetails({ conversation }: { conversation: ConversationView }) {
   const me = useMe().username;
-  const { id, title, members = [], roles = {}, member_count } = conversation;
+  const title = titleOf(conversation);
+  const { id, members = [], roles = {}, member_count } = conversation;
   const [shown, setShown] = useState(SHOWN_MAX);
   const [isAdding, setAdding] = useState(false);
   const hasOwner = Object.values(roles).includes("owner");

@@ -1,7 +1,7 @@
 // Searching: people, conversations by name, and what was said.
 
 import { useEffect, useState } from "preact/hooks";
-import { request, useConversations, useMe, type Message, type Profile } from "../chat";
+import { request, titleOf, useConversations, useMe, type Message, type Profile } from "../chat";
 import { Avatar } from "../parts/Avatar";
 import { Empty } from "../parts/Empty";
 import { Hits } from "../parts/Hits";
@@ -102,9 +102,9 @@ export function Search({ query: first, conversation: within }: { query: string; 
             {named.map((conversation) => (
               <li key={conversation.id}>
                 <a class="person" href={to.room(conversation.id)}>
-                  <Avatar name={conversation.title} isOnline={conversation.profile?.is_online} />
+                  <Avatar name={titleOf(conversation)} isOnline={conversation.profile?.is_online} />
                   <span class="person-text">
-                    <bdi>{conversation.title}</bdi>
+                    <bdi>{titleOf(conversation)}</bdi>
                   </span>
                 </a>
               </li>

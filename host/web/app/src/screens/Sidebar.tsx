@@ -2,7 +2,7 @@
 
 import { memo } from "preact/compat";
 import { useRef, useState } from "preact/hooks";
-import { fullnameOf, useConversations, useMe, type ConversationView } from "../chat";
+import { fullnameOf, titleOf, useConversations, useMe, usePeople, type ConversationView } from "../chat";
 import { Avatar } from "../parts/Avatar";
 import { Empty } from "../parts/Empty";
 import { IconButton } from "../parts/Icon";
@@ -22,9 +22,12 @@ export function Sidebar() {
   const { conversations, isLoaded } = useConversations();
   const [filter, setFilter] = useState("");
   const wanted = filter.trim().toLocaleLowerCase();
-  const shown = wanted ? conversations.filter(({ title }) => title.toLocaleLowerCase().includes(wanted)) : conversations;
+  const shown = wanted ? conversations.filter((conversation) => titleOf(conversation).toLocaleLowerCase().includes(wanted)) : conversations;
   return (
     <nav class="side" aria-label="Conversations">
+      <button type="button" class="skip" onClick={() => document.getElementById("main")?.focus()}>
+        Skip to the conversation
+      </button>
       <header class="bar">
         <h1 class="bar-title">Chats</h1>
         <IconButton icon="search" label="Search" onClick={() => go(to.search())} />
@@ -71,6 +74,7 @@ export function Sidebar() {
 
 function Conversations({ shown }: { shown: readonly ConversationView[] }) {
   const me = useMe();
+  usePeople();
   const scroller = useRef<HTMLUListElement>(null);
   const list = useVirtual({
     count: shown.length,
@@ -100,6 +104,8 @@ function Conversations({ shown }: { shown: readonly ConversationView[] }) {
                 <Conversation
                   conversation={conversation}
                   me={me.username}
+                  sender={conversation.last_message && !conversation.direct ? fullnameOf(conversation.last_message.sender_username) : ""}
+                  typing={conversation.direct ? "" : listNames(conversation.typing.map(fullnameOf), 2)}
                   isCurrent={conversation.id === current}
                   draft={drafts.value.get(conversation.id)?.text}
                 />
@@ -115,17 +121,21 @@ function Conversations({ shown }: { shown: readonly ConversationView[] }) {
 const Conversation = memo(function Conversation(props: {
   conversation: ConversationView;
   me: string;
+  /** Names, in a group. */
+  sender: string;
+  typing: string;
   isCurrent: boolean;
   draft: string | undefined;
 }) {
   const { conversation, isCurrent } = props;
-  const { id, title, unread, mentions, last_message: last, profile } = conversation;
+  const { id, unread, mentions, last_message: last, profile } = conversation;
+  const title = titleOf(conversation);
   return (
     <a class={unread > 0 ? "conversation is-unread" : "conversation"} href={to.room(id)} aria-current={isCurrent ? "page" : undefined}>
       <Avatar name={title} isOnline={profile?.is_online} />
       <span class="conversation-text">
         <bdi class="conversation-name">{title}</bdi>
-        <span class="conversation-last quiet">
+        <span class="conversation-last quiet" dir="auto">
           <Last {...props} />
         </span>
       </span>
@@ -154,14 +164,14 @@ const Conversation = memo(function Conversation(props: {
   );
 });
 
-function Last({ conversation, me, draft, isCurrent }: { conversation: ConversationView; me: string; draft: string | undefined; isCurrent: boolean }) {
-  const { typing, last_message: last, direct } = conversation;
-  if (typing.length > 0)
-    return <span class="typing-now">{direct ? "typing…" : `${listNames(typing.map((name) => fullnameOf(name)), 2)} typing…`}</span>;
+function Last(props: { conversation: ConversationView; me: string; sender: string; typing: string; draft: string | undefined; isCurrent: boolean }) {
+  const { conversation, me, sender, typing, draft, isCurrent } = props;
+  const { last_message: last, direct } = conversation;
+  if (conversation.typing.length > 0) return <span class="typing-now">{direct ? "typing…" : `${typing} typing…`}</span>;
   if (draft && !isCurrent)
     return (
       <>
-        <span class="draft">Draft:</span> <span dir="auto">{snippet(draft)}</span>
+        <span class="draft">Draft:</span> {snippet(draft)}
       </>
     );
   if (!last) return <>No messages yet</>;
@@ -170,10 +180,10 @@ function Last({ conversation, me, draft, isCurrent }: { conversation: Conversati
     <>
       {who ?? (
         <>
-          <bdi>{fullnameOf(last.sender_username)}</bdi>:{" "}
+          <bdi>{sender}</bdi>:{" "}
         </>
       )}
-      <span dir="auto">{last.deleted ? "Message deleted" : snippet(last.content)}</span>
+      {last.deleted ? "Message deleted" : snippet(last.content)}
     </>
   );
 }

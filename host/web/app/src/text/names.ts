@@ -1,12 +1,19 @@
 // Names of people and conversations as they are shown.
 
+/** Signs that are not seen, but change how others are shown. */
+const UNSEEN = /[\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff]/g;
+
 /** One or two letters that stand for a name. */
 export function initials(name: string): string {
-  const words = name.trim().split(/\s+/).filter(Boolean);
+  const words = name.replace(UNSEEN, "").trim().split(/\s+/).filter(Boolean);
   const first = (word: string | undefined) => (word ? [...new Intl.Segmenter().segment(word)][0]!.segment.slice(0, 8) : "");
-  const letters = words.length > 1 ? first(words[0]) + first(words.at(-1)) : first(words[0]);
-  return letters.toLocaleUpperCase() || "?";
+  const [one, other] = [first(words[0]), words.length > 1 ? first(words.at(-1)) : ""];
+  const isLetter = (text: string) => /^[\p{L}\p{N}]/u.test(text);
+  return (isLetter(one) && isLetter(other) ? one + other : one).toLocaleUpperCase() || "?";
 }
+
+/** Whether nothing of it can be seen. */
+export const isBlank = (name: string) => name.replace(/[\p{C}\p{Z}\u115f\u1160\u3164\uffa0]/gu, "") === "";
 
 /** One of eight hues that a name always has. */
 export function hue(name: string): number {

@@ -1,0 +1,79 @@
+// Without a connection: what is written waits, what is known can be read, and nothing comes twice.
+
+import assert from "node:assert/strict";
+import test from "node:test";
+import { message, open, said, say, story } from "./world.mjs";
+
+const LOST = /Failed to load resource|WebSocket connection to|net::ERR/;
+
+/** Alice and Bob, who have opened their conversation. */
+async function two(world) {
+  world.expected.push(LOST);
+  await world.register("bob", "Bob");
+  const alice = await world.person("alice", "Alice");
+  const program = await world.program("alice");
+  await program.ask("create_conversation", { members: ["bob"], direct: true });
+  program.close();
+  const bob = await world.logIn(await world.window(), "bob");
+  await open(alice, /Bob/);
+  await open(bob, /Alice/);
+  await say(alice, "before");
+  await said(bob, "before").waitFor();
+  return { alice, bob };
+}
+
+const FIVE = ["one", "two", "three", "four", "five"];
+
+/** Everything that was said, in its order. */
+const all = (page) => page.getByRole("list", { name: "Messages" }).getByRole("article").locator(".text").allTextContents();
+
+story(test, "offline, five messages, online", async (world) => {
+  const { alice, bob } = await two(world);
+  world.gateway.cut();
+  await alice.context().setOffline(true);
+  for (const text of FIVE) await say(alice, text);
+  await alice.getByText("You are offline. 5 messages will be sent when it is back.").waitFor();
+  assert.deepEqual(await all(alice), ["before", ...FIVE]);
+  await said(alice, "five").getByText("Not sent yet").waitFor();
+
+  world.gateway.mend();
+  await alice.context().setOffline(false);
+  await said(bob, "five").waitFor();
+  await said(alice, "five").getByText(/Sent|Read/).waitFor();
+  await alice.getByText("You are offline.").waitFor({ state: "detached" });
+  for (const page of [alice, bob]) assert.deepEqual(await all(page), ["before", ...FIVE]);
+});
+
+story(test, "the server is killed in the middle of typing, and started again", async (world) => {
+  const { alice, bob } = await two(world);
+  await message(alice).pressSequentially("half a sen");
+  await world.kill();
+  await message(alice).pressSequentially("tence");
+  await message(alice).press("Enter");
+  await alice.getByText("1 message will be sent when it is back.").waitFor();
+  await world.start();
+  await alice.getByRole("button", { name: "Try now" }).click({ timeout: 3_000 }).catch(() => {});
+  await said(bob, "half a sentence").waitFor();
+  await say(bob, "and back");
+  await said(alice, "and back").waitFor();
+  for (const page of [alice, bob]) assert.deepEqual(await all(page), ["before", "half a sentence", "and back"]);
+});
+
+story(test, "the page opens without a connection, to read", async (world) => {
+  const { alice } = await two(world);
+  await alice.evaluate(() => navigator.serviceWorker.ready);
+  // What was said is on the device.
+  await alice.waitForFunction(async () => (await caches.keys()).length === 1);
+  await alice.reload();
+  await said(alice, "before").waitFor();
+  await world.kill();
+  world.gateway.cut();
+  await alice.reload();
+  await said(alice, "before").waitFor();
+  await alice.getByRole("navigation", { name: "Conversations" }).getByRole("link", { name: /Bob/ }).waitFor();
+  await say(alice, "written without a connection");
+  await said(alice, "written without a connection").getByText("Not sent yet").waitFor();
+  await world.start();
+  world.gateway.mend();
+  await said(alice, "written without a connection").getByText(/Sent|Read/).waitFor();
+});
