@@ -207,6 +207,14 @@ impl Operation for ErasePiece {
                 ),
                 some(),
             ),
+            Statement::new(
+                concat!(
+                    "delete from blocks where user_id = ?1 and blocked_id in
+                         (select blocked_id from blocks where user_id = ?1 order by blocked_id limit +?2) and ",
+                    of_deleted!()
+                ),
+                some(),
+            ),
             // There are at most SESSIONS_MAX of them.
             Statement::new(
                 concat!(

@@ -24,7 +24,7 @@ use crate::user::{DELETED_USERNAME, profile_columns};
 pub const PAGE_ROWS_MAX: i64 = 500;
 /// About how many bytes of content a page of messages reads at most.
 pub const PAGE_BYTES_MAX: i64 = 256 * 1024;
-/// The messages, or reactions, of all users that a page looks at to find the caller's: no index
+/// The messages, reactions or reports of all users that a page looks at to find the caller's: no index
 /// finds them, because each message would pay for it.
 pub const LOOKED_AT_MAX: i64 = 10_000;
 
@@ -39,6 +39,8 @@ const SECTIONS: &[(&str, Section)] = &[
     ("messages", Section::Messages),
     ("reactions", Section::Reactions),
     ("mentions", Section::Mentions),
+    ("blocked", Section::Blocked),
+    ("reports", Section::Reports),
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +53,8 @@ enum Section {
     Messages,
     Reactions,
     Mentions,
+    Blocked,
+    Reports,
 }
 
 /// The first page: the profile, and the beginning of the document. Fails with `Unauthorized` if the
@@ -64,9 +68,10 @@ pub struct BeginExport {
 pub struct ExportPage {
     user_id: i64,
     username: String,
-    /// Messages and reactions after these came later.
+    /// Messages, reactions and reports after these came later.
     last_message: i64,
     last_reaction: i64,
+    last_report: i64,
     /// An index of `SECTIONS`.
     section: usize,
     /// The key of the last row that was looked at in the section, in the order of its index.
@@ -133,6 +138,14 @@ struct OwnReaction<'a> {
     emoji: &'a str,
 }
 
+/// A report that the caller has made. `reported_at` is in Unix seconds.
+#[derive(Serialize)]
+struct OwnReport<'a> {
+    message_id: i64,
+    reason: &'a str,
+    reported_at: i64,
+}
+
 /// A message of somebody else that mentions the caller.
 #[derive(Serialize)]
 struct OwnMention {
@@ -167,6 +180,7 @@ impl Operation for BeginExport {
             username: self.username.clone(),
             last_message: columns.integer(),
             last_reaction: columns.integer(),
+            last_report: columns.integer(),
             section: 0,
             after: BEGINNING,
             is_first: true,
@@ -309,6 +323,31 @@ impl Section {
                     ),
                 ]
             }
+            Section::Blocked => vec![Statement::new(
+                concat!(
+                    "select b.blocked_id, 0, 0, 0, cast(u.username as blob)
+                     from blocks b left join users u on u.id = b.blocked_id
+                     where b.user_id = ?1 and b.blocked_id > ?3 and ",
+                    has_account!(),
+                    " order by b.blocked_id limit +?4"
+                ),
+                [user_id, username, after[0].into(), PAGE_ROWS_MAX.into()],
+            )],
+            Section::Reports => vec![Statement::new(
+                concat!(
+                    "select rp.id, 0, 0, 0, rp.message_id, cast(rp.reason as blob), rp.reported_at
+                     from reports rp
+                     where rp.id > ?3 and rp.id <= ?4 and rp.reporter_id = ?1 and ",
+                    has_account!(),
+                    " order by rp.id"
+                ),
+                [
+                    user_id,
+                    username,
+                    after[0].into(),
+                    page.last_looked_at(page.last_report).into(),
+                ],
+            )],
             Section::Reactions => vec![Statement::new(
                 concat!(
                     "select r.rowid, 0, 0, 0, r.message_id, m.conversation_id, cast(r.emoji as blob)
@@ -321,7 +360,7 @@ impl Section {
                     user_id,
                     username,
                     after[0].into(),
-                    page.last_looked_at().into(),
+                    page.last_looked_at(page.last_reaction).into(),
                 ],
             )],
             Section::Mentions => vec![Statement::new(
@@ -382,15 +421,25 @@ impl Section {
                 message_id: key[0],
                 conversation_id: columns.integer(),
             }),
+            Section::Reports => json(&OwnReport {
+                message_id: columns.integer(),
+                reason: &columns.text(),
+                reported_at: columns.integer(),
+            }),
         }
     }
 }
 
 impl ExportPage {
-    /// The last reaction that a page of them looks at.
-    fn last_looked_at(&self) -> i64 {
+    /// The last reaction, or report, that a page of them looks at. `last` is the last one of all.
+    fn last_looked_at(&self, last: i64) -> i64 {
         let after = self.after[0].max(0);
-        after.saturating_add(LOOKED_AT_MAX).min(self.last_reaction)
+        after.saturating_add(LOOKED_AT_MAX).min(last)
+    }
+
+    fn rest_of(&self, last: i64) -> Option<[i64; 4]> {
+        let looked_at = self.last_looked_at(last);
+        (looked_at < last).then_some([looked_at, 0, 0, 0])
     }
 
     /// Where the section goes on after these rows; `None` at its end.
@@ -409,10 +458,8 @@ impl ExportPage {
                     false => rows[1].first().map(|row| key(&mut row.columns())),
                 }
             }
-            Section::Reactions => {
-                let last = self.last_looked_at();
-                (last < self.last_reaction).then_some([last, 0, 0, 0])
-            }
+            Section::Reactions => self.rest_of(self.last_reaction),
+            Section::Reports => self.rest_of(self.last_report),
             _ => last.filter(|_| read.len() as i64 == PAGE_ROWS_MAX),
         }
     }
