@@ -33,8 +33,6 @@ pub const LOOKED_AT_MAX: i64 = 10_000;
 const SECTIONS: &[(&str, Section)] = &[
     ("sessions", Section::Sessions),
     ("contacts", Section::Contacts),
-    ("blocked", Section::Blocked),
-    ("reports", Section::Reports),
     ("conversations", Section::Conversations),
     ("messages", Section::Messages),
     ("reactions", Section::Reactions),
@@ -47,8 +45,6 @@ const SECTIONS: &[(&str, Section)] = &[
 enum Section {
     Sessions,
     Contacts,
-    Blocked,
-    Reports,
     Conversations,
     Messages,
     Reactions,
@@ -99,20 +95,10 @@ struct OwnSession<'a> {
     user_agent: &'a str,
 }
 
-/// Somebody who is a contact of the caller, or whom the caller has blocked.
+/// A contact, or somebody whom the caller has blocked.
 #[derive(Serialize)]
-struct Named<'a> {
+struct Person<'a> {
     username: &'a str,
-}
-
-/// A report that the caller has made. Times are Unix seconds.
-#[derive(Serialize)]
-struct OwnReport<'a> {
-    message_id: i64,
-    reason: &'a str,
-    reported_at: i64,
-    /// Null while the report is open.
-    closed_at: Option<i64>,
 }
 
 /// A conversation that the caller is in.
@@ -164,8 +150,8 @@ impl Operation for BeginExport {
         vec![Statement::new(
             concat!(
                 "select u.id, (select coalesce(max(id), 0) from messages),
-                     (select coalesce(max(rowid), 0) from reactions), ",
-                profile_columns!("u.id"),
+                     (select coalesce(max(rowid), 0) from reactions), (select coalesce(max(id), 0) from reports), ",
+                profile_columns!("0"),
                 ", u.reachable_by from users u where u.username = ?1"
             ),
             [self.username.as_str().into()],
@@ -224,25 +210,6 @@ impl Section {
                      where c.user_id = ?1 and c.contact_id > ?3 and ",
                     has_account!(),
                     " order by c.contact_id limit +?4"
-                ),
-                [user_id, username, after[0].into(), PAGE_ROWS_MAX.into()],
-            )],
-            Section::Blocked => vec![Statement::new(
-                concat!(
-                    "select b.rowid, 0, 0, 0, cast(u.username as blob)
-                     from blocks b left join users u on u.id = b.blocked_id
-                     where b.user_id = ?1 and b.rowid > ?3 and ",
-                    has_account!(),
-                    " order by b.rowid limit +?4"
-                ),
-                [user_id, username, after[0].into(), PAGE_ROWS_MAX.into()],
-            )],
-            Section::Reports => vec![Statement::new(
-                concat!(
-                    "select rp.id, 0, 0, 0, rp.message_id, cast(rp.reason as blob), rp.reported_at, rp.closed_at
-                     from reports rp where rp.reporter_id = ?1 and rp.id > ?3 and ",
-                    has_account!(),
-                    " order by rp.id limit +?4"
                 ),
                 [user_id, username, after[0].into(), PAGE_ROWS_MAX.into()],
             )],
@@ -390,14 +357,8 @@ impl Section {
                 last_seen: columns.integer(),
                 user_agent: &columns.text(),
             }),
-            Section::Contacts | Section::Blocked => json(&Named {
+            Section::Contacts | Section::Blocked => json(&Person {
                 username: &columns.optional_str().unwrap_or(DELETED_USERNAME.into()),
-            }),
-            Section::Reports => json(&OwnReport {
-                message_id: columns.integer(),
-                reason: &columns.text(),
-                reported_at: columns.integer(),
-                closed_at: columns.optional_integer(),
             }),
             Section::Conversations => json(&OwnConversation {
                 id: key[0],

@@ -159,7 +159,7 @@ impl<'a> State<'a> {
     }
 
     /// The push of this data to the members after the change.
-    fn push(&self, kind: &'static str, data: &str) -> Output {
+    pub fn push(&self, kind: &'static str, data: &str) -> Output {
         Output::Push {
             to: Audience::Conversation {
                 id: self.conversation.id,

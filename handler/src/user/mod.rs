@@ -54,9 +54,6 @@ macro_rules! refusal {
 }
 pub(crate) use refusal;
 
-/// The name under which the messages of deleted accounts are shown. Nobody can register it.
-pub const DELETED_USERNAME: &str = "deleted";
-
 /// The columns of a `Profile`, from a `users` row called `u`, as the user with the id `$viewer` may
 /// see it.
 macro_rules! profile_columns {
