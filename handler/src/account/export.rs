@@ -83,11 +83,31 @@ pub struct Exported {
     pub next: Option<ExportPage>,
 }
 
+/// Everything that is stored about the caller.
+#[cfg(feature = "schema")]
+#[derive(schemars::JsonSchema)]
+#[expect(dead_code, reason = "only described")]
+pub struct Export<'a> {
+    /// Unix seconds.
+    exported_at: i64,
+    profile: OwnProfile,
+    /// The logins that have not ended.
+    sessions: Vec<OwnSession<'a>>,
+    contacts: Vec<Person<'a>>,
+    blocked: Vec<Person<'a>>,
+    reports: Vec<OwnReport<'a>>,
+    conversations: Vec<OwnConversation<'a>>,
+    messages: Vec<Message<'a>>,
+    reactions: Vec<OwnReaction<'a>>,
+    mentions: Vec<OwnMention>,
+}
+
 /// The beginning of every section: no key is smaller.
 const BEGINNING: [i64; 4] = [i64::MIN; 4];
 
 /// A login that has not ended. Times are Unix seconds.
 #[derive(Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 struct OwnSession<'a> {
     id: Option<String>,
     created_at: i64,
@@ -97,12 +117,14 @@ struct OwnSession<'a> {
 
 /// A contact, or somebody whom the caller has blocked.
 #[derive(Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 struct Person<'a> {
     username: &'a str,
 }
 
 /// A conversation that the caller is in.
 #[derive(Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 struct OwnConversation<'a> {
     id: i64,
     name: &'a str,
@@ -118,6 +140,7 @@ struct OwnConversation<'a> {
 
 /// A reaction of the caller.
 #[derive(Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 struct OwnReaction<'a> {
     message_id: i64,
     conversation_id: i64,
@@ -126,6 +149,7 @@ struct OwnReaction<'a> {
 
 /// A report that the caller has made. `reported_at` is in Unix seconds.
 #[derive(Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 struct OwnReport<'a> {
     message_id: i64,
     reason: &'a str,
@@ -134,6 +158,7 @@ struct OwnReport<'a> {
 
 /// A message of somebody else that mentions the caller.
 #[derive(Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 struct OwnMention {
     message_id: i64,
     conversation_id: i64,

@@ -20,8 +20,7 @@ struct Sources {
 
 /// Adds the descriptions of the events, and makes all descriptions readable without the source.
 pub fn explain(schema: &mut Value) {
-    let mut sources = Sources::default();
-    sources.read_folder(&root().join("handler/src"));
+    let sources = Sources::read_all();
     for event in EVENTS {
         let text = sources.events.get(event.kind);
         let text = text.unwrap_or_else(|| panic!("`{}` has no doc comment", event.kind));
@@ -31,7 +30,18 @@ pub fn explain(schema: &mut Value) {
     sources.clarify_all(schema);
 }
 
+/// Makes all descriptions readable without the source.
+pub fn clarify(document: &mut Value) {
+    Sources::read_all().clarify_all(document);
+}
+
 impl Sources {
+    fn read_all() -> Self {
+        let mut sources = Sources::default();
+        sources.read_folder(&root().join("handler/src"));
+        sources
+    }
+
     fn read_folder(&mut self, folder: &Path) {
         for entry in fs::read_dir(folder).expect("a folder") {
             let path = entry.expect("an entry").path();

@@ -1,6 +1,7 @@
 //! The JSON Schema of everything that passes through the socket.
 
 use handler::{Declaration, EVENTS, Error, PUSHES, Presence, REF_CHARS_MAX};
+use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
@@ -8,9 +9,7 @@ use super::{Definitions, field};
 
 /// Each frame is a `Request`, a `Reply`, a `Refusal` or a `Push`.
 pub fn schema() -> Value {
-    let mut generator = SchemaSettings::draft2020_12()
-        .for_serialize()
-        .into_generator();
+    let mut generator = generator();
     let mut frames = Definitions::new();
     for event in EVENTS {
         let data = (event.data.schema)(&mut generator).to_value();
@@ -64,6 +63,13 @@ pub fn schema() -> Value {
         ],
         "$defs": definitions,
     })
+}
+
+/// Describes types as they are serialised.
+pub fn generator() -> SchemaGenerator {
+    SchemaSettings::draft2020_12()
+        .for_serialize()
+        .into_generator()
 }
 
 /// The name of a frame's definition: `SendMessageRequest`.
@@ -180,7 +186,7 @@ fn refusal() -> Value {
 }
 
 /// What is left out when it has no value is never `null`.
-fn tidy(schema: &mut Value) {
+pub fn tidy(schema: &mut Value) {
     let required = schema["required"].as_array().cloned().unwrap_or_default();
     let properties = schema.get_mut("properties").and_then(Value::as_object_mut);
     let properties = properties.into_iter().flatten();

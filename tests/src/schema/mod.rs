@@ -44,6 +44,8 @@ impl Document {
 pub fn documents() -> Vec<Document> {
     let mut schema = events::schema();
     docs::explain(&mut schema);
+    let mut open_api = open_api::document(&schema);
+    docs::clarify(&mut open_api);
     vec![
         Document {
             path: "handler/spec/schema.json",
@@ -55,7 +57,7 @@ pub fn documents() -> Vec<Document> {
         },
         Document {
             path: "handler/spec/openapi.json",
-            text: pretty(&open_api::document(&schema)),
+            text: pretty(&open_api),
         },
         Document {
             path: "host/web/sdk/src/protocol.ts",

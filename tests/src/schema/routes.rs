@@ -1,11 +1,11 @@
 //! What each HTTP route takes and answers, beside what the host's table of routes says.
 
 use handler::Error;
+use handler::account::export::Export;
 use handler::account::register::{FULLNAME_CHARS_MAX, PASSWORD_BYTES_MAX, USERNAME_CHARS_MAX};
 use handler::account::session::Session;
 use host::ListedRoute;
 use once_cell::sync::Lazy;
-use schemars::schema_for;
 use serde_json::{Value, json};
 
 use super::field::{self, BYTES_MAX};
@@ -69,6 +69,7 @@ const fn file(path: &'static str) -> Route {
 pub const ROUTES: &[Route] = &[
     file("/"), file("/app.js"), file("/chunk.js"), file("/more.js"), file("/app.css"), file("/sw.js"),
     file("/app.webmanifest"), file("/icon.svg"), file("/icon-192.png"), file("/icon-512.png"),
+    file("/licences.txt"),
     route("GET",    "/misc/ping",          None,                   &[(200, Exactly("pong"))], "Whether the server answers."),
     route("GET",    "/healthz",            None,                   &[(200, Exactly("ok"))], "Whether the process is alive."),
     route("GET",    "/readyz",             None,                   &[(200, Exactly("ready")), (503, Text("What the server lacks."))], "Whether the server is ready."),
@@ -82,6 +83,8 @@ pub const ROUTES: &[Route] = &[
     route("DELETE", "/auth/sessions/{id}", None,                   &[(204, Empty("The session has ended.")), (404, Text("The caller has no such session."))], "Ends a session, and closes its sockets."),
     route("POST",   "/auth/password",      Some("PasswordChange"), &[(204, Empty("All other logins have ended.")), (403, Text("The old password is wrong, or a page of another site has sent it.")), (409, Text("The password was changed at the same time."))], "Changes the password, and ends all other logins."),
     route("POST",   "/events",             Some("Request"),        &[(200, Json("Reply")), (404, Text("It does not exist, or the caller may not see it.")), (409, Text("It contradicts what is there already."))], "One event, without a socket."),
+    route("GET",    "/account/export",     None,                   &[(200, Json("Export")), (503, Text("Too many exports are under way: try again after `Retry-After`."))], "Everything that is stored about the caller."),
+    route("DELETE", "/account",            Some("Farewell"),       &[(204, Empty("The account is deleted.")), (403, Text("The password is wrong, or a page of another site has sent it."))], "Deletes the account."),
     route("GET",    "/ws",                 None,                   &[(101, Empty("The socket is open.")), (426, Text("It is not a WebSocket handshake."))], "Opens the socket. asyncapi.json describes what passes through it."),
 ];
 
@@ -154,9 +157,11 @@ pub fn definitions() -> Definitions {
     password[BYTES_MAX] = PASSWORD_BYTES_MAX.into();
     let codes = Error::CODES.into_iter();
     let codes: Vec<_> = codes.chain(["timeout", "method_not_allowed"]).collect();
-    let mut session = schema_for!(Session).to_value();
-    let fields = session.as_object_mut().expect("an object");
-    fields.retain(|name, _| name != "$schema" && name != "title");
+    let mut generator = events::generator();
+    generator.subschema_for::<Session>();
+    generator.subschema_for::<Export>();
+    let mut described = generator.take_definitions(true);
+    described.values_mut().for_each(events::tidy);
     let mut credentials = object(
         "An account's name and password.",
         json!({ "username": unbounded(), "password": unbounded() }),
@@ -192,7 +197,13 @@ pub fn definitions() -> Definitions {
                 json!({ "token": { "type": "string" }, "expires_at": field::integer() }),
             ),
         ),
-        ("Session", session),
+        (
+            "Farewell",
+            object(
+                "The password of the account that is deleted.",
+                json!({ "password": unbounded() }),
+            ),
+        ),
         (
             "Sessions",
             object(
@@ -211,8 +222,8 @@ pub fn definitions() -> Definitions {
             ),
         ),
     ];
-    let named = definitions.map(|(name, definition)| (name.to_owned(), definition));
-    named.into_iter().collect()
+    described.extend(definitions.map(|(name, definition)| (name.to_owned(), definition)));
+    described
 }
 
 /// An object that has all of these fields.

@@ -34,8 +34,10 @@ fn every_route_is_described() {
 
 const LETTERS: [&str; 4] = ["x", "é", "👍", "\0"];
 
-/// Refusals of requests whose shape is right, but which contradict themselves or the caller.
-const CONTRADICTIONS: [&str; 4] = [
+/// Refusals of requests whose shape is right, but which make no sense: they contradict themselves or
+/// the caller, or look for nothing.
+const CONTRADICTIONS: [&str; 5] = [
+    "query should have a letter or a digit",
     "you cannot block yourself",
     "cannot add itself as a contact",
     "a direct conversation has one other member",

@@ -1,6 +1,19 @@
 // The types of the protocol. This file is written by `cargo run -p tests --bin schema -- write`,
 // from the types that the server sends: do not edit it.
 
+/**
+ * An account was deleted. The contacts of its user are told, and the other members of its direct
+ * conversations.
+ */
+export interface AccountDeleted {
+  /** The username that the account had. */
+  username: string;
+  /** The direct conversation whose other member it was. Left out for a contact. */
+  conversation_id?: number;
+  /** The rev of that conversation after the change. */
+  rev?: number;
+}
+
 /** The new contact. */
 export interface AddedContact {
   /** A text for people. */
@@ -165,6 +178,8 @@ export interface MemberLeft {
   rev: number;
   /** The roles after the change: the last owner leaves the ownership to somebody. */
   roles: Record<string, "owner" | "admin">;
+  /** `true` if the account is deleted. Otherwise left out. */
+  deleted?: true;
 }
 
 /** Messages of others, in the caller's conversations, that mention the caller. */
@@ -663,6 +678,7 @@ export interface Pushes {
   user_status: UserStatus;
   contact_added: Profile;
   profile_updated: Profile;
+  account_deleted: AccountDeleted;
   /** Somebody else, or another socket of the same user, has sent `create_conversation`. */
   create_conversation: Conversation;
   /** Somebody else, or another socket of the same user, has sent `rename_conversation`. */
