@@ -131,7 +131,7 @@ pub struct Profile {
     pub fullname: String,
     /// Whether a socket of the user is open.
     pub is_online: bool,
-    /// When the user last came or went; `null` for who is blocked.
+    /// When the user last came or went; `null` for who is blocked, and if the account is deleted.
     pub last_online: Option<i64>,
     /// When the user registered.
     pub created_at: i64,
@@ -151,17 +151,19 @@ impl Profile {
 
     /// Reads the columns of `profile_columns!()`. If there was no row, it is that of `deleted`.
     pub(crate) fn read(columns: &mut Columns) -> Self {
+        let username = columns.optional_str();
+        let is_deleted = username.is_none();
         let mut profile = Profile {
-            username: columns
-                .optional_str()
-                .unwrap_or(DELETED_USERNAME.into())
-                .into_owned(),
+            username: username.unwrap_or_default().into_owned(),
             fullname: columns.text(),
             is_online: columns.flag(),
             last_online: Some(columns.integer()),
             created_at: columns.integer(),
         };
         let is_hidden = columns.flag();
+        if is_deleted {
+            return Profile::deleted();
+        }
         if is_hidden {
             profile.hide_presence();
         }

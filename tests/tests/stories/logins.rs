@@ -285,6 +285,7 @@ async fn a_login_with_a_cookie_may_be_remembered() {
 async fn ask(host: &Host, route: &ListedRoute, id: &str, headers: &[(&str, &str)]) -> Http {
     let body = match route.path {
         "/auth/password" => json!({ "old_password": PASSWORD, "new_password": PASSWORD }),
+        "/account" => json!({ "password": PASSWORD }),
         "/events" => json!({ "type": "self" }),
         _ => json!({}),
     };

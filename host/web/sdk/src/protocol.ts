@@ -238,7 +238,7 @@ export interface Profile {
   fullname: string;
   /** Whether a socket of the user is open. */
   is_online: boolean;
-  /** When the user last came or went; `null` for who is blocked. */
+  /** When the user last came or went; `null` for who is blocked, and if the account is deleted. */
   last_online: number | null;
   /** When the user registered. */
   created_at: number;
