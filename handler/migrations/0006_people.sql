@@ -103,8 +103,6 @@ create table blocks (
     blocked_id integer not null,
     primary key (user_id, blocked_id)
 );
--- "Who has blocked a user whose account is deleted."
-create index blocks_by_blocked on blocks (blocked_id);
 
 -- is_silent: 1 in a direct conversation while one of the two has blocked the other. It is kept here,
 -- so that a message to a group pays nothing for blocks.
@@ -124,9 +122,9 @@ create table reports (
     outcome     text
 );
 
--- "Who has reported this message", of the open reports only; "how many reports of a user are open".
+-- "Who has reported this message", and "how many reports of a user are open". They hold only open ones.
 create unique index reports_open on reports (message_id, reporter_id) where closed_at is null;
-create index reports_by_reporter on reports (reporter_id, closed_at);
+create index reports_open_by_reporter on reports (reporter_id) where closed_at is null;
 
 -- == Search ==
 

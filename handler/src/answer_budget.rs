@@ -6,6 +6,11 @@ pub const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes of JSON of an answer that names one user and a few numbers.
 pub const SMALL_ANSWER_BYTES_MAX: usize = 512;
 
+/// Bytes of JSON of an answer that names the owners, admins and members of a conversation, of whom
+/// at most a hundred are listed, or those who have reacted to a message and those whom it mentions.
+/// No username takes more than 386 bytes.
+pub const NAMES_ANSWER_BYTES_MAX: usize = 256 * 1024;
+
 /// How much more fits into an answer.
 pub(crate) struct AnswerBudget {
     items: i64,

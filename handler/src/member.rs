@@ -1,6 +1,6 @@
 //! Who may do what in a conversation: the guard for events that only members may send.
 
-use crate::answer_budget::{ANSWER_BYTES_MAX, SMALL_ANSWER_BYTES_MAX};
+use crate::answer_budget::{ANSWER_BYTES_MAX, NAMES_ANSWER_BYTES_MAX, SMALL_ANSWER_BYTES_MAX};
 use crate::conversation::members_rev;
 use crate::data::Data;
 use crate::declaration::{Declared, Who};
@@ -77,7 +77,10 @@ pub trait MemberEvent: Send + Sync + Sized + 'static {
 
     /// See [`Operation::answer_bytes_max`].
     fn answer_bytes_max(&self) -> usize {
-        ANSWER_BYTES_MAX
+        match Self::CHANGES_GROUP {
+            true => NAMES_ANSWER_BYTES_MAX,
+            false => ANSWER_BYTES_MAX,
+        }
     }
 
     /// The statements after the guard's. Each of them must guard itself too.

@@ -89,8 +89,7 @@ impl Operation for Connected {
                 concat!(
                     "update users set is_online = 1, last_online = ?2
                      where username = ?1 and is_online = 0 and ",
-                    login_holds!("?3"),
-                    " returning id"
+                    login_holds!("?3")
                 ),
                 [username.into(), ctx.now.into(), login.into()],
             ),
@@ -148,9 +147,7 @@ impl Operation for Connected {
         if !holds {
             return Err(no_login());
         }
-        if !rows[2].is_empty() {
-            tell_contacts(rows[3].integers(), &self.username, true, ctx.now, out);
-        }
+        tell_contacts(rows[3].integers(), &self.username, true, ctx.now, out);
         let conversation = |row: &Row| {
             let mut columns = row.columns();
             (columns.integer(), columns.integer())
@@ -192,8 +189,7 @@ impl Operation for Disconnected {
             Statement::new(
                 "update users set is_online = 0, last_online = ?2
                  where id = ?1 and is_online = 1
-                     and not exists (select 1 from presence where user_id = ?1 and sockets > 0)
-                 returning id",
+                     and not exists (select 1 from presence where user_id = ?1 and sockets > 0)",
                 [user_id.into(), ctx.now.into()],
             ),
             Statement::new(
@@ -204,19 +200,21 @@ impl Operation for Disconnected {
         ];
         if ctx.is_repeat {
             // The socket is already counted, and may have been the last.
-            let offline = "select id from users where id = ?1 and is_online = 0";
-            for statement in &mut statements[..3] {
-                *statement = Statement::new(offline, [user_id.into()]);
-            }
-            statements[3] = Statement::new(contacts_to_tell!("?1"), [user_id.into()]);
+            statements = vec![Statement::new(
+                concat!(
+                    contacts_to_tell!("?1"),
+                    " and exists (select 1 from users where id = ?1 and is_online = 0)"
+                ),
+                [user_id.into()],
+            )];
         }
         statements
     }
 
     fn conclude(&self, ctx: &Context, rows: &[Rows], out: &mut Outbox) -> Result<(), Error> {
-        if !rows[2].is_empty() {
-            tell_contacts(rows[3].integers(), &ctx.username, false, ctx.now, out);
-        }
+        // Only the last statement returns rows.
+        let contacts = rows.last().map_or_else(Vec::new, Rows::integers);
+        tell_contacts(contacts, &ctx.username, false, ctx.now, out);
         Ok(())
     }
 }

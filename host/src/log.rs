@@ -19,12 +19,12 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::config::{Config, LogFormat};
-use crate::limits::rates::Rate;
+use crate::limits::rates::{Quota, Rate};
 use crate::metrics::METRICS;
 
 /// Lines that may wait for the reader of standard error, and as many about security. The log leaves
-/// out any more.
-const LINES_QUEUED_MAX: usize = 10_000;
+/// out any more. The queues take 40 bytes for each from the start.
+const LINES_QUEUED_MAX: usize = 2_000;
 /// Lines of one kind, per second, and at once after a pause. The log counts those that it leaves
 /// out. Lines of the levels DEBUG and TRACE have no such limit: who sets these wants all of them.
 const LINES_PER_SECOND: u32 = 10;
@@ -178,7 +178,7 @@ impl<S: Subscriber> Layer<S> for Bound {
                 event.record(&mut message);
                 Kind {
                     name: format!("{} {}", message.text, key.1).trim().to_owned(),
-                    rate: Rate::per_second(LINES_PER_SECOND, LINES_AT_ONCE),
+                    rate: Rate::new(Quota::per_second(LINES_PER_SECOND, LINES_AT_ONCE)),
                     left_out: 0,
                 }
             });

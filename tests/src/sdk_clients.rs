@@ -26,7 +26,7 @@ pub struct SdkClients {
 }
 
 /// `host/web`, where npm has put the packages of the library.
-pub fn web() -> PathBuf {
+fn web() -> PathBuf {
     let web = Path::new(env!("CARGO_MANIFEST_DIR")).join("../host/web");
     assert!(
         web.join("node_modules/esbuild").exists(),

@@ -250,7 +250,7 @@ impl World {
         let statements = queries.iter().map(|sql| Statement {
             sql: String::leak(sql.clone()),
             parameters: Vec::new(),
-            is_reason: false,
+            reason_for: None,
         });
         let statements: Vec<_> = statements.collect();
         if self.gateway.is_some() {

@@ -89,6 +89,12 @@ impl Operation for DeleteAccount {
                 "delete from users where id = ?1 and changes() = 1",
                 [user_id()],
             ),
+            // Those of the fullname among them.
+            Statement::new(
+                "delete from user_words where user_id = ?1
+                     and exists (select 1 from deleted_accounts where user_id = ?1)",
+                [user_id()],
+            ),
             Statement::new("select 1 from users where id = ?1", [user_id()]),
             Statement::new(
                 "select cast(contact_id as integer) from contacts where user_id = ?1",
@@ -106,8 +112,8 @@ impl Operation for DeleteAccount {
     /// Fails with `Unauthorized` if there is no such account, and with `Unavailable` if its
     /// password was changed meanwhile.
     fn conclude(&self, ctx: &Context, rows: &[Rows], out: &mut Outbox) -> Result<(), Error> {
-        let [deleted, _, there, contacts, presence, sessions] = rows else {
-            return Err(Error::Internal("six statements, six results".into()));
+        let [deleted, _, _, there, contacts, presence, sessions] = rows else {
+            return Err(Error::Internal("seven statements, seven results".into()));
         };
         if deleted.is_empty() {
             return Err(match there.is_empty() {

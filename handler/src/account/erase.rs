@@ -11,7 +11,7 @@ use crate::sql::{Row, Rows, Statement};
 
 /// Conversations that are found, and so left, between two pieces of the rest.
 pub const CONVERSATIONS_AT_ONCE: i64 = 100;
-/// Contacts, mentions and blocks by others that one piece erases. Each contact is two rows.
+/// Contacts, and mentions, that one piece erases. Each contact is two rows.
 pub const ROWS_AT_ONCE: i64 = 500;
 /// Reactions that one piece looks at, because nothing finds those of a user.
 pub const REACTIONS_AT_ONCE: i64 = 5_000;
@@ -110,8 +110,8 @@ impl Operation for FindConversationsToLeave {
     }
 }
 
-/// Erases the sessions, the words and the blocks of a deleted account, and some of the contacts,
-/// mentions and reactions. Returns whether something is left, conversations included. If nothing is, and no socket of the account can be
+/// Erases the sessions and some of the contacts, blocks, mentions and reactions of a deleted account. Returns whether
+/// something is left, conversations included. If nothing is, and no socket of the account can be
 /// open any more, the account is done.
 ///
 /// Another table that may hold many rows of a user gets its statement here, and its part of
@@ -135,9 +135,7 @@ impl Operation for ErasePiece {
                 concat!(
                     "(exists (select 1 from contacts where user_id = d.user_id)
                          or exists (select 1 from sessions where user_id = d.user_id)
-                         or exists (select 1 from user_words where user_id = d.user_id)
                          or exists (select 1 from blocks where user_id = d.user_id)
-                         or exists (select 1 from blocks where blocked_id = d.user_id)
                          or exists (select 1 from mentions where user_id = d.user_id)
                          or d.reactions_through < (select coalesce(max(rowid), 0) from reactions)
                          or exists (select 1 from members mb cross join conversations c on c.id = mb.conversation_id
@@ -207,6 +205,14 @@ impl Operation for ErasePiece {
                 ),
                 some(),
             ),
+            Statement::new(
+                concat!(
+                    "delete from blocks where user_id = ?1 and blocked_id in
+                         (select blocked_id from blocks where user_id = ?1 order by blocked_id limit +?2) and ",
+                    of_deleted!()
+                ),
+                some(),
+            ),
             // There are at most SESSIONS_MAX of them.
             Statement::new(
                 concat!(
@@ -214,26 +220,6 @@ impl Operation for ErasePiece {
                     of_deleted!()
                 ),
                 [user_id()],
-            ),
-            // At most USER_WORDS_MAX, and BLOCKS_MAX.
-            Statement::new(
-                concat!(
-                    "delete from user_words where user_id = ?1 and ",
-                    of_deleted!()
-                ),
-                [user_id()],
-            ),
-            Statement::new(
-                concat!("delete from blocks where user_id = ?1 and ", of_deleted!()),
-                [user_id()],
-            ),
-            Statement::new(
-                concat!(
-                    "delete from blocks where rowid in
-                         (select rowid from blocks where blocked_id = ?1 limit +?2) and ",
-                    of_deleted!()
-                ),
-                some(),
             ),
             // So that as many others may react instead.
             Statement::new(
@@ -271,7 +257,7 @@ impl Operation for ErasePiece {
     }
 
     fn conclude(&self, ctx: &Context, rows: &[Rows], _: &mut Outbox) -> Result<bool, Error> {
-        let has_more = &rows[if ctx.is_repeat { 0 } else { 10 }];
+        let has_more = &rows[if ctx.is_repeat { 0 } else { 8 }];
         Ok(has_more.first().is_some_and(|row| row.columns().flag()))
     }
 }

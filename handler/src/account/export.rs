@@ -24,7 +24,7 @@ use crate::user::{DELETED_USERNAME, profile_columns};
 pub const PAGE_ROWS_MAX: i64 = 500;
 /// About how many bytes of content a page of messages reads at most.
 pub const PAGE_BYTES_MAX: i64 = 256 * 1024;
-/// The messages, or reactions, of all users that a page looks at to find the caller's: no index
+/// The messages, reactions or reports of all users that a page looks at to find the caller's: no index
 /// finds them, because each message would pay for it.
 pub const LOOKED_AT_MAX: i64 = 10_000;
 
@@ -33,24 +33,24 @@ pub const LOOKED_AT_MAX: i64 = 10_000;
 const SECTIONS: &[(&str, Section)] = &[
     ("sessions", Section::Sessions),
     ("contacts", Section::Contacts),
-    ("blocked", Section::Blocked),
-    ("reports", Section::Reports),
     ("conversations", Section::Conversations),
     ("messages", Section::Messages),
     ("reactions", Section::Reactions),
     ("mentions", Section::Mentions),
+    ("blocked", Section::Blocked),
+    ("reports", Section::Reports),
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Section {
     Sessions,
     Contacts,
-    Blocked,
-    Reports,
     Conversations,
     Messages,
     Reactions,
     Mentions,
+    Blocked,
+    Reports,
 }
 
 /// The first page: the profile, and the beginning of the document. Fails with `Unauthorized` if the
@@ -64,9 +64,10 @@ pub struct BeginExport {
 pub struct ExportPage {
     user_id: i64,
     username: String,
-    /// Messages and reactions after these came later.
+    /// Messages, reactions and reports after these came later.
     last_message: i64,
     last_reaction: i64,
+    last_report: i64,
     /// An index of `SECTIONS`.
     section: usize,
     /// The key of the last row that was looked at in the section, in the order of its index.
@@ -92,13 +93,13 @@ pub struct Export<'a> {
     profile: OwnProfile,
     /// The logins that have not ended.
     sessions: Vec<OwnSession<'a>>,
-    contacts: Vec<Named<'a>>,
-    blocked: Vec<Named<'a>>,
-    reports: Vec<OwnReport<'a>>,
+    contacts: Vec<Person<'a>>,
     conversations: Vec<OwnConversation<'a>>,
     messages: Vec<Message<'a>>,
     reactions: Vec<OwnReaction<'a>>,
     mentions: Vec<OwnMention>,
+    blocked: Vec<Person<'a>>,
+    reports: Vec<OwnReport<'a>>,
 }
 
 /// The beginning of every section: no key is smaller.
@@ -114,22 +115,11 @@ struct OwnSession<'a> {
     user_agent: &'a str,
 }
 
-/// Somebody who is a contact of the caller, or whom the caller has blocked.
+/// A contact, or somebody whom the caller has blocked.
 #[derive(Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-struct Named<'a> {
+struct Person<'a> {
     username: &'a str,
-}
-
-/// A report that the caller has made. Times are Unix seconds.
-#[derive(Serialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-struct OwnReport<'a> {
-    message_id: i64,
-    reason: &'a str,
-    reported_at: i64,
-    /// Null while the report is open.
-    closed_at: Option<i64>,
 }
 
 /// A conversation that the caller is in.
@@ -157,6 +147,15 @@ struct OwnReaction<'a> {
     emoji: &'a str,
 }
 
+/// A report that the caller has made. `reported_at` is in Unix seconds.
+#[derive(Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+struct OwnReport<'a> {
+    message_id: i64,
+    reason: &'a str,
+    reported_at: i64,
+}
+
 /// A message of somebody else that mentions the caller.
 #[derive(Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -176,8 +175,8 @@ impl Operation for BeginExport {
         vec![Statement::new(
             concat!(
                 "select u.id, (select coalesce(max(id), 0) from messages),
-                     (select coalesce(max(rowid), 0) from reactions), ",
-                profile_columns!("u.id"),
+                     (select coalesce(max(rowid), 0) from reactions), (select coalesce(max(id), 0) from reports), ",
+                profile_columns!("0"),
                 ", u.reachable_by from users u where u.username = ?1"
             ),
             [self.username.as_str().into()],
@@ -192,6 +191,7 @@ impl Operation for BeginExport {
             username: self.username.clone(),
             last_message: columns.integer(),
             last_reaction: columns.integer(),
+            last_report: columns.integer(),
             section: 0,
             after: BEGINNING,
             is_first: true,
@@ -235,25 +235,6 @@ impl Section {
                      where c.user_id = ?1 and c.contact_id > ?3 and ",
                     has_account!(),
                     " order by c.contact_id limit +?4"
-                ),
-                [user_id, username, after[0].into(), PAGE_ROWS_MAX.into()],
-            )],
-            Section::Blocked => vec![Statement::new(
-                concat!(
-                    "select b.rowid, 0, 0, 0, cast(u.username as blob)
-                     from blocks b left join users u on u.id = b.blocked_id
-                     where b.user_id = ?1 and b.rowid > ?3 and ",
-                    has_account!(),
-                    " order by b.rowid limit +?4"
-                ),
-                [user_id, username, after[0].into(), PAGE_ROWS_MAX.into()],
-            )],
-            Section::Reports => vec![Statement::new(
-                concat!(
-                    "select rp.id, 0, 0, 0, rp.message_id, cast(rp.reason as blob), rp.reported_at, rp.closed_at
-                     from reports rp where rp.reporter_id = ?1 and rp.id > ?3 and ",
-                    has_account!(),
-                    " order by rp.id limit +?4"
                 ),
                 [user_id, username, after[0].into(), PAGE_ROWS_MAX.into()],
             )],
@@ -334,6 +315,31 @@ impl Section {
                     ),
                 ]
             }
+            Section::Blocked => vec![Statement::new(
+                concat!(
+                    "select b.blocked_id, 0, 0, 0, cast(u.username as blob)
+                     from blocks b left join users u on u.id = b.blocked_id
+                     where b.user_id = ?1 and b.blocked_id > ?3 and ",
+                    has_account!(),
+                    " order by b.blocked_id limit +?4"
+                ),
+                [user_id, username, after[0].into(), PAGE_ROWS_MAX.into()],
+            )],
+            Section::Reports => vec![Statement::new(
+                concat!(
+                    "select rp.id, 0, 0, 0, rp.message_id, cast(rp.reason as blob), rp.reported_at
+                     from reports rp
+                     where rp.id > ?3 and rp.id <= ?4 and rp.reporter_id = ?1 and ",
+                    has_account!(),
+                    " order by rp.id"
+                ),
+                [
+                    user_id,
+                    username,
+                    after[0].into(),
+                    page.last_looked_at(page.last_report).into(),
+                ],
+            )],
             Section::Reactions => vec![Statement::new(
                 concat!(
                     "select r.rowid, 0, 0, 0, r.message_id, m.conversation_id, cast(r.emoji as blob)
@@ -346,7 +352,7 @@ impl Section {
                     user_id,
                     username,
                     after[0].into(),
-                    page.last_looked_at().into(),
+                    page.last_looked_at(page.last_reaction).into(),
                 ],
             )],
             Section::Mentions => vec![Statement::new(
@@ -376,14 +382,8 @@ impl Section {
                 last_seen: columns.integer(),
                 user_agent: &columns.text(),
             }),
-            Section::Contacts | Section::Blocked => json(&Named {
+            Section::Contacts | Section::Blocked => json(&Person {
                 username: &columns.optional_str().unwrap_or(DELETED_USERNAME.into()),
-            }),
-            Section::Reports => json(&OwnReport {
-                message_id: columns.integer(),
-                reason: &columns.text(),
-                reported_at: columns.integer(),
-                closed_at: columns.optional_integer(),
             }),
             Section::Conversations => json(&OwnConversation {
                 id: key[0],
@@ -407,15 +407,25 @@ impl Section {
                 message_id: key[0],
                 conversation_id: columns.integer(),
             }),
+            Section::Reports => json(&OwnReport {
+                message_id: columns.integer(),
+                reason: &columns.text(),
+                reported_at: columns.integer(),
+            }),
         }
     }
 }
 
 impl ExportPage {
-    /// The last reaction that a page of them looks at.
-    fn last_looked_at(&self) -> i64 {
+    /// The last reaction, or report, that a page of them looks at. `last` is the last one of all.
+    fn last_looked_at(&self, last: i64) -> i64 {
         let after = self.after[0].max(0);
-        after.saturating_add(LOOKED_AT_MAX).min(self.last_reaction)
+        after.saturating_add(LOOKED_AT_MAX).min(last)
+    }
+
+    fn rest_of(&self, last: i64) -> Option<[i64; 4]> {
+        let looked_at = self.last_looked_at(last);
+        (looked_at < last).then_some([looked_at, 0, 0, 0])
     }
 
     /// Where the section goes on after these rows; `None` at its end.
@@ -434,10 +444,8 @@ impl ExportPage {
                     false => rows[1].first().map(|row| key(&mut row.columns())),
                 }
             }
-            Section::Reactions => {
-                let last = self.last_looked_at();
-                (last < self.last_reaction).then_some([last, 0, 0, 0])
-            }
+            Section::Reactions => self.rest_of(self.last_reaction),
+            Section::Reports => self.rest_of(self.last_report),
             _ => last.filter(|_| read.len() as i64 == PAGE_ROWS_MAX),
         }
     }

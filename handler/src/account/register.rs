@@ -41,6 +41,10 @@ impl Registration {
             FULLNAME_CHARS_MAX,
             "characters",
         )?;
+        if skeleton(&username).is_empty() {
+            let text = "username should have a visible character";
+            return Err(Error::Invalid(text.into()));
+        }
         Ok(Registration {
             username,
             password,

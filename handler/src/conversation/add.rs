@@ -122,7 +122,7 @@ impl MemberEvent for AddMembers {
                     ") and (select member_count from conversations where id = ?1) + (select count(*) ",
                     newcomers!(),
                     ") <= ?5
-                     order by key returning 1"
+                     order by key"
                 ),
                 [
                     guard.conversation_id.into(),
@@ -175,7 +175,8 @@ impl MemberEvent for AddMembers {
         let new = named.iter().filter(is_new);
         let (ids, added): (Vec<i64>, Vec<&str>) =
             new.clone().map(|new| (new.user_id, &*new.username)).unzip();
-        let is_changed = !rows[2].is_empty() || is_done;
+        let state = State::of(&rows[6])?;
+        let is_changed = state.has_changed || is_done;
         if !is_changed && named.len() < self.usernames.len() {
             let known: HashSet<_> = named.iter().map(|named| &named.username).collect();
             let mut unknown = self.usernames.iter().filter(|name| !known.contains(name));
@@ -192,15 +193,13 @@ impl MemberEvent for AddMembers {
             });
             return Err(refused.unwrap_or_else(too_many_members));
         }
-        let state = State::of(&rows[6])?;
-        let data = json(&AddedMembers {
-            conversation: &state.conversation,
-            added,
-        });
         if is_changed {
             out.push(Output::Join(state.members_change(ids)));
-            out.push(state.push(Self::TYPE, &data));
         }
-        Ok(Reply(data))
+        let added = AddedMembers {
+            conversation: &state.conversation,
+            added,
+        };
+        Ok(state.answer(Self::TYPE, is_changed, &added, out))
     }
 }

@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::member::Guard;
 use crate::operation::Context;
 use crate::outbox::{Audience, MembersChange, Outbox, Output};
-use crate::reply::{json, push};
+use crate::reply::{Reply, json, push};
 use crate::sql::{Row, Rows, Statement};
 
 macro_rules! listed_members_max {
@@ -87,6 +87,8 @@ pub(super) use {listed_members_max, state_columns};
 /// A conversation after a change.
 pub(super) struct State<'a> {
     pub conversation: Conversation<'a>,
+    /// Whether the statements before have changed it.
+    pub has_changed: bool,
     /// The rev of the latest change of the members, and of the one before.
     members_rev: i64,
     before: i64,
@@ -98,7 +100,7 @@ pub(super) fn state(guard: &Guard) -> Statement {
         concat!(
             "select ",
             state_columns!(),
-            " from conversations c where c.id = ?1"
+            ", changes() > 0 from conversations c where c.id = ?1"
         ),
         [guard.conversation_id.into()],
     )
@@ -126,6 +128,7 @@ impl<'a> State<'a> {
             conversation,
             members_rev: columns.integer(),
             before: columns.integer(),
+            has_changed: columns.flag(),
         }
     }
 
@@ -137,6 +140,22 @@ impl<'a> State<'a> {
             before: self.before,
             members_rev: self.members_rev,
         }
+    }
+
+    /// The answer to the event that may have changed the conversation. If it has, the others get the
+    /// same.
+    pub fn answer<D: Serialize>(
+        &self,
+        kind: &'static str,
+        is_changed: bool,
+        data: &D,
+        out: &mut Outbox,
+    ) -> Reply {
+        let data = json(data);
+        if is_changed {
+            out.push(self.push(kind, &data));
+        }
+        Reply(data)
     }
 
     /// The push of this data to the members after the change.

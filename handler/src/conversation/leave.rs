@@ -42,22 +42,23 @@ impl MemberEvent for LeaveConversation {
     fn statements(&self, guard: &Guard, ctx: &Context) -> Vec<Statement> {
         let ids = || [guard.conversation_id.into(), ctx.user_id.into()];
         vec![
-            // The row with the least rowid is that of the member who joined first.
+            // The row with the least rowid is that of the member who joined first. It is looked for
+            // among all members, so only if the last owner leaves.
             Statement::new(
                 "update members set role = 2
-                 where exists (select 1 from members where conversation_id = ?1 and user_id = ?2 and role = 2)
-                     and not exists (select 1 from members
-                         where conversation_id = ?1 and role > 0 and role = 2 and user_id <> ?2)
-                     and rowid = coalesce(
+                 where rowid = case
+                     when exists (select 1 from members where conversation_id = ?1 and user_id = ?2 and role = 2)
+                         and not exists (select 1 from members
+                             where conversation_id = ?1 and role > 0 and role = 2 and user_id <> ?2)
+                     then coalesce(
                          (select min(rowid) from members where conversation_id = ?1 and role > 0 and role = 1),
-                         (select min(rowid) from members where conversation_id = ?1 and user_id <> ?2))",
+                         (select min(rowid) from members where conversation_id = ?1 and user_id <> ?2)) end",
                 ids(),
             ),
             Statement::new(
                 concat!(
                     "delete from members where conversation_id = ?1 and user_id = ?2 and ",
-                    may_change!("?1", 0),
-                    " returning 1"
+                    may_change!("?1", 0)
                 ),
                 ids(),
             ),

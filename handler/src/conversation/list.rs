@@ -158,7 +158,7 @@ impl Operation for GetConversations {
                 read_rev!(),
                 " as read_rev, sum(",
                 message_bytes!(),
-                ") over (order by activity desc, page.id desc) as bytes
+                ") over (order by activity desc, page.id desc rows unbounded preceding) as bytes
                      from page left join messages m on m.id = activity and m.conversation_id = page.id
                  )
                  select bytes > ?4, m.id is not null, page.id, cast(page.name as blob), page.rev,

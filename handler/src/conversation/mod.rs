@@ -38,10 +38,14 @@ pub(crate) use read_rev;
 /// The number of messages that others have sent after `page.read_rev` in `page.id` and that are not
 /// deleted, up to `$max`. Only if an unread message is deleted, each of them is looked at, of the
 /// next thousand. `?1` is the caller.
+///
+/// Nothing is unread if the conversation has not changed since the last message that the caller has
+/// read. If there are `$max`, SQLite passes over them, which costs less than to count them.
 macro_rules! unread_column {
     ($max:literal) => {
         concat!(
-            "case when exists (select 1 from changed_messages
+            "case when page.rev <= page.read_rev then 0
+             when exists (select 1 from changed_messages
                  where conversation_id = page.id and is_deleted = 1 and rev > page.read_rev)
              then (select count(*) from (select 1 from (
                      select id from messages
@@ -49,9 +53,12 @@ macro_rules! unread_column {
                      order by rev limit 1000) as unread
                  where not exists (select 1 from changed_messages where message_id = unread.id and is_deleted = 1)
                  limit ", $max, "))
-             else (select count(*) from (select 1 from messages
-                 where conversation_id = page.id and sender_id <> ?1 and rev > page.read_rev
-                 limit ", $max, ")) end"
+             else coalesce(
+                 (select ", $max, " from messages
+                     where conversation_id = page.id and sender_id <> ?1 and rev > page.read_rev
+                     limit 1 offset ", $max, " - 1),
+                 (select count(*) from messages
+                     where conversation_id = page.id and sender_id <> ?1 and rev > page.read_rev)) end"
         )
     };
 }
@@ -62,10 +69,12 @@ pub(crate) use unread_column;
 macro_rules! mentions_column {
     ($max:literal) => {
         concat!(
-            "(select count(*) from (select 1 from mentions
-             where user_id = ?1 and conversation_id = page.id and rev > page.read_rev limit ",
-            $max,
-            "))"
+            "case when page.rev <= page.read_rev then 0 else coalesce(
+                 (select ", $max, " from mentions
+                     where user_id = ?1 and conversation_id = page.id and rev > page.read_rev
+                     limit 1 offset ", $max, " - 1),
+                 (select count(*) from mentions
+                     where user_id = ?1 and conversation_id = page.id and rev > page.read_rev)) end"
         )
     };
 }

@@ -51,8 +51,7 @@ impl MemberEvent for RemoveMember {
                          and user_id <> ?2 and ",
                     may_change!("?1", 1),
                     " and (role < 2 or exists (select 1 from members
-                          where conversation_id = ?1 and user_id = ?2 and role = 2))
-                     returning 1"
+                          where conversation_id = ?1 and user_id = ?2 and role = 2))"
                 ),
                 [
                     guard.conversation_id.into(),
@@ -80,13 +79,13 @@ impl MemberEvent for RemoveMember {
         let mut target = rows[1].first().map(|row| row.columns());
         let mut next = || target.as_mut().map_or(0, |columns| columns.integer());
         let (user_id, is_member, role) = (next(), next() != 0, Role::of(next()));
-        if rows[2].is_empty() && !Guard::is_done(&rows[0]) {
+        let state = State::of(&rows[5])?;
+        if !state.has_changed && !Guard::is_done(&rows[0]) {
             return Err(match is_member && role == Role::Owner {
                 true => Error::Forbidden("admins cannot remove owners".into()),
                 false => no_such_member(&self.username),
             });
         }
-        let state = State::of(&rows[5])?;
         let left = (user_id, &*self.username);
         Ok(Reply(MemberLeft::tell(
             Self::TYPE,

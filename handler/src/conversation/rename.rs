@@ -9,7 +9,7 @@ use crate::fields::Fields;
 use crate::member::{CONVERSATION_ID, Guard, MemberEvent, may_change};
 use crate::operation::{Access, Context};
 use crate::outbox::Outbox;
-use crate::reply::{Reply, json};
+use crate::reply::Reply;
 use crate::role::Role;
 use crate::sql::{Rows, Statement};
 
@@ -41,8 +41,7 @@ impl MemberEvent for RenameConversation {
             Statement::new(
                 concat!(
                     "update conversations set name = ?3 where id = ?1 and name <> ?3 and ",
-                    may_change!("?1", 1),
-                    " returning 1"
+                    may_change!("?1", 1)
                 ),
                 [
                     guard.conversation_id.into(),
@@ -63,10 +62,7 @@ impl MemberEvent for RenameConversation {
         out: &mut Outbox,
     ) -> Result<Reply, Error> {
         let state = State::of(&rows[3])?;
-        let data = json(&state.conversation);
-        if !rows[1].is_empty() || Guard::is_done(&rows[0]) {
-            out.push(state.push(Self::TYPE, &data));
-        }
-        Ok(Reply(data))
+        let is_changed = state.has_changed || Guard::is_done(&rows[0]);
+        Ok(state.answer(Self::TYPE, is_changed, &state.conversation, out))
     }
 }

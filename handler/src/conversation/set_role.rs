@@ -9,7 +9,7 @@ use crate::fields::Fields;
 use crate::member::{CONVERSATION_ID, Guard, MemberEvent, may_change};
 use crate::operation::{Access, Context};
 use crate::outbox::Outbox;
-use crate::reply::{Reply, json};
+use crate::reply::Reply;
 use crate::role::Role;
 use crate::sql::{Rows, Statement};
 
@@ -58,8 +58,7 @@ impl MemberEvent for SetRole {
                     " and (role < 2 or exists (select 1 from members mb
                           where mb.conversation_id = ?1 and mb.role > 0 and mb.role = 2 and mb.user_id <> target.user_id))
                       and (?4 = 0 or role > 0 or ?5 > (select count(*) from members mb
-                          where mb.conversation_id = ?1 and mb.role > 0))
-                     returning 1"
+                          where mb.conversation_id = ?1 and mb.role > 0))"
                 ),
                 [
                     guard.conversation_id.into(),
@@ -81,7 +80,8 @@ impl MemberEvent for SetRole {
         rows: &[Rows],
         out: &mut Outbox,
     ) -> Result<Reply, Error> {
-        let is_changed = !rows[2].is_empty() || Guard::is_done(&rows[0]);
+        let state = State::of(&rows[4])?;
+        let is_changed = state.has_changed || Guard::is_done(&rows[0]);
         let Some(row) = rows[1].first() else {
             return Err(no_such_member(&self.username));
         };
@@ -94,11 +94,6 @@ impl MemberEvent for SetRole {
                 )),
             });
         }
-        let state = State::of(&rows[4])?;
-        let data = json(&state.conversation);
-        if is_changed {
-            out.push(state.push(Self::TYPE, &data));
-        }
-        Ok(Reply(data))
+        Ok(state.answer(Self::TYPE, is_changed, &state.conversation, out))
     }
 }

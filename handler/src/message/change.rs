@@ -1,5 +1,6 @@
 //! Events that change a message: who may send them, and what all of them do.
 
+use crate::answer_budget::SMALL_ANSWER_BYTES_MAX;
 use crate::declaration::{Declared, Who};
 use crate::error::Error;
 use crate::field::Field;
@@ -21,6 +22,9 @@ pub trait Change: Send + Sync + Sized + 'static {
     const FOUND: &'static str;
     /// The error for a member who may not.
     const FORBIDDEN: &'static str;
+
+    /// See [`Operation::answer_bytes_max`].
+    const ANSWER_BYTES_MAX: usize;
 
     /// Reads the other fields. Only someone who may make the change sees its errors.
     fn read(fields: &Fields) -> Result<Self, Error>;
@@ -170,6 +174,13 @@ impl<E: Change> Operation for ByMessage<E> {
         match self.event {
             Ok(_) => Access::Write,
             Err(_) => Access::Read,
+        }
+    }
+
+    fn answer_bytes_max(&self) -> usize {
+        match self.event {
+            Ok(_) => E::ANSWER_BYTES_MAX,
+            Err(_) => SMALL_ANSWER_BYTES_MAX,
         }
     }
 

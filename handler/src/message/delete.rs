@@ -1,5 +1,6 @@
 //! `delete_message`.
 
+use crate::answer_budget::SMALL_ANSWER_BYTES_MAX;
 use crate::error::Error;
 use crate::field::Field;
 use crate::fields::Fields;
@@ -57,6 +58,7 @@ impl Change for DeleteMessage {
     const FOUND: &'static str = found!(may_delete!());
     const FORBIDDEN: &'static str =
         "only its sender and the owners and admins may delete a message";
+    const ANSWER_BYTES_MAX: usize = SMALL_ANSWER_BYTES_MAX;
 
     fn read(_: &Fields) -> Result<Self, Error> {
         Ok(DeleteMessage)

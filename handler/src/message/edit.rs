@@ -1,5 +1,6 @@
 //! `edit_message`.
 
+use crate::answer_budget::NAMES_ANSWER_BYTES_MAX;
 use crate::error::Error;
 use crate::field::Field;
 use crate::fields::Fields;
@@ -54,6 +55,7 @@ impl Change for EditMessage {
     const FIELDS: &'static [Field] = &[MESSAGE_ID, CONTENT];
     const FOUND: &'static str = found!("m.sender_id = ?2");
     const FORBIDDEN: &'static str = "only its sender may edit a message";
+    const ANSWER_BYTES_MAX: usize = NAMES_ANSWER_BYTES_MAX;
 
     fn read(fields: &Fields) -> Result<Self, Error> {
         let content = CONTENT.required_text(fields)?;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::answer_budget::ANSWER_BYTES_MAX;
 use crate::error::Error;
 use crate::field::{Field, Kind, Length};
 use crate::fields::Fields;
@@ -38,6 +39,8 @@ impl Change for React {
     /// Every member may.
     const FOUND: &'static str = found!("1");
     const FORBIDDEN: &'static str = "";
+    /// The content of the message may be long too.
+    const ANSWER_BYTES_MAX: usize = ANSWER_BYTES_MAX;
 
     fn read(fields: &Fields) -> Result<Self, Error> {
         Ok(React {

@@ -63,13 +63,12 @@ impl MemberEvent for MarkRead {
             Statement::new(
                 "update members set read_id = ?3
                  where conversation_id = ?1 and user_id = ?2 and read_id < ?3
-                     and exists (select 1 from messages where id = ?3 and conversation_id = ?1)
-                 returning 1",
+                     and exists (select 1 from messages where id = ?3 and conversation_id = ?1)",
                 ids(),
             ),
             Statement::new(
                 "select read_id, (select count(*) from messages where id = ?3 and conversation_id = ?1),
-                     (select count(*) from (select 1 from members where conversation_id = ?1 limit +?4))
+                     (select count(*) from (select 1 from members where conversation_id = ?1 limit +?4)), changes()
                  from members where conversation_id = ?1 and user_id = ?2",
                 [
                     conversation_id,
@@ -91,7 +90,7 @@ impl MemberEvent for MarkRead {
         let conversation_id = guard.conversation_id;
         let mut state = rows[2].first().map(|row| row.columns());
         let mut next = || state.as_mut().map_or(0, |columns| columns.integer());
-        let (read_id, exists, members) = (next(), next() != 0, next());
+        let (read_id, exists, members, has_changed) = (next(), next() != 0, next(), next() == 1);
         if !exists {
             return Err(no_such_message(self.message_id, conversation_id));
         }
@@ -100,7 +99,7 @@ impl MemberEvent for MarkRead {
             username: &ctx.username,
             message_id: read_id,
         });
-        if !rows[1].is_empty() || ctx.is_repeat {
+        if has_changed || ctx.is_repeat {
             let to = match members {
                 ..=READ_RECEIPT_MEMBERS_MAX => guard.audience(&rows[0]),
                 _ => Audience::Users(vec![ctx.user_id]),

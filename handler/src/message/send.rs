@@ -58,6 +58,9 @@ pub struct Sent<'a> {
     duplicate: bool,
 }
 
+/// The number of the statement that returns a row if the message was stored.
+const STORED: usize = 2;
+
 impl SendMessage {
     /// Whether the message may be stored already, or answer one that does not exist.
     fn has_reasons(&self, ctx: &Context) -> bool {
@@ -112,8 +115,7 @@ impl MemberEvent for SendMessage {
                     " from conversations c
                      where c.id = ?2 and c.is_silent = 0
                          and exists (select 1 from members where conversation_id = ?2 and user_id = ?1)",
-                    $guard,
-                    " returning id, rev"
+                    $guard
                 )
             };
         }
@@ -149,23 +151,31 @@ impl MemberEvent for SendMessage {
             let more = [names.as_str().into(), ALL_MEMBERS_MAX.into()];
             insert.parameters.extend(more);
         }
-        /// changes() is 1 if the previous statement has stored the message, and 0 if not.
-        macro_rules! raise_rev {
-            () => {
-                "update conversations set rev = rev + 1, activity = last_insert_rowid()
-                 where id = ?1 and changes() = 1"
-            };
-        }
+        // changes() is 1 if the previous statement has stored the message, and 0 if not.
         let raise_rev = Statement::new(
+            "update conversations set rev = rev + 1, activity = last_insert_rowid()
+             where id = ?1 and changes() = 1",
+            [conversation_id.into()],
+        );
+        // With "returning" instead, both statements would make a temporary table for their one row,
+        // and cost three times as much.
+        let stored = Statement::new(
             match ctx.is_shared() {
-                true => concat!(raise_rev!(), " returning ", members_rev!("id")),
-                false => raise_rev!(),
+                true => concat!(
+                    "select activity, rev, ",
+                    members_rev!("id"),
+                    " from conversations where id = ?1 and changes() = 1"
+                ),
+                false => {
+                    "select activity, rev, 0 from conversations where id = ?1 and changes() = 1"
+                }
             },
             [conversation_id.into()],
         );
-        let mut statements = vec![insert, raise_rev];
+        let mut statements = vec![insert, raise_rev, stored];
         // Find out why the message was not stored.
-        statements.push(guard.statement_with_silence(ctx).into_reason());
+        let silence = guard.statement_with_silence(ctx);
+        statements.push(silence.explaining(STORED));
         if self.has_reasons(ctx) {
             let stored = Statement::new(
                 concat!(
@@ -177,7 +187,7 @@ impl MemberEvent for SendMessage {
                 ),
                 [conversation_id.into(), ctx.user_id.into(), key],
             );
-            statements.push(stored.into_reason());
+            statements.push(stored.explaining(STORED));
         }
         // Last, because after it changes() says something else.
         if candidates.is_some() {
@@ -204,20 +214,22 @@ impl MemberEvent for SendMessage {
         out: &mut Outbox,
     ) -> Result<Reply, Error> {
         let conversation_id = guard.conversation_id;
-        let (reason, stored) = match self.has_reasons(ctx) {
-            true => (rows.get(3), rows.get(4)),
-            false => (None, rows.get(3)),
+        let (reason, message) = match self.has_reasons(ctx) {
+            true => (rows.get(4), rows.get(5)),
+            false => (None, rows.get(4)),
         };
-        let (message, to) = match (rows[0].first(), reason.and_then(Rows::first)) {
+        let (message, to) = match (rows[STORED].first(), reason.and_then(Rows::first)) {
             (Some(row), _) => {
                 let mut columns = row.columns();
-                let message = match stored.and_then(Rows::first) {
+                let (id, rev, members_rev) =
+                    (columns.integer(), columns.integer(), columns.integer());
+                let message = match message.and_then(Rows::first) {
                     // The database knows whom it mentions.
                     Some(row) => Message::read(&mut row.columns()),
                     None => Message {
-                        id: columns.integer(),
+                        id,
                         conversation_id,
-                        rev: columns.integer(),
+                        rev,
                         reply_id: self.reply_id,
                         sent_at: ctx.now,
                         sender_username: (&*ctx.username).into(),
@@ -226,12 +238,11 @@ impl MemberEvent for SendMessage {
                         details: None,
                     },
                 };
-                let members_rev = rows[1].first().map_or(0, |row| row.columns().integer());
                 let id = conversation_id;
                 (message, Audience::Conversation { id, members_rev })
             }
             (None, Some(stored)) => {
-                guard.check(&rows[2], ctx)?;
+                guard.check(&rows[3], ctx)?;
                 let message = Message::read(&mut stored.columns());
                 if !ctx.is_repeat {
                     return Ok(Reply::of(&Sent {
@@ -239,11 +250,11 @@ impl MemberEvent for SendMessage {
                         duplicate: true,
                     }));
                 }
-                (message, guard.audience(&rows[2]))
+                (message, guard.audience(&rows[3]))
             }
             (None, None) => {
-                guard.check(&rows[2], ctx)?;
-                Guard::check_silence(&rows[2])?;
+                guard.check(&rows[3], ctx)?;
+                Guard::check_silence(&rows[3])?;
                 let reply_id = self.reply_id.unwrap_or_default();
                 return Err(no_such_message(reply_id, conversation_id));
             }

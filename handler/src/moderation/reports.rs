@@ -39,11 +39,11 @@ pub struct Report {
 macro_rules! select_reports {
     ($where:literal) => {
         concat!(
-            "select rp.id, cast(datetime(rp.reported_at, 'unixepoch') as blob), cast(o.username as blob),
+            "select rp.id, cast(datetime(rp.reported_at, 'unixepoch') as blob), cast(coalesce(o.username, 'deleted') as blob),
                  cast(rp.reason as blob), cast(rp.content as blob), rp.message_id, cast(m.content as blob),
                  m.id is null or ",
             is_deleted!(),
-            ", cast(datetime(m.sent_at, 'unixepoch') as blob), cast(u.username as blob),
+            ", cast(datetime(m.sent_at, 'unixepoch') as blob), cast(iif(m.id is null, null, coalesce(u.username, 'deleted')) as blob),
                  u.banned_at is not null, m.conversation_id, cast(c.name as blob),
                  cast(datetime(rp.closed_at, 'unixepoch') as blob), cast(rp.outcome as blob)
              from reports rp

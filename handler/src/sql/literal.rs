@@ -108,7 +108,7 @@ mod tests {
         let statement = Statement {
             sql,
             parameters,
-            is_reason: false,
+            reason_for: None,
         };
         render(&statement, &mut text);
         text

@@ -14,14 +14,17 @@ use crate::sql::row::{Row, Rows};
 ///
 /// A limit is written as `limit +?1`. With a bare parameter, SQLite 3.47 makes its plan for
 /// that very number, and plans the statement anew each time it is run.
+///
+/// A hot statement has no `returning`: SQLite makes a temporary table for the rows, which costs as
+/// much as storing two messages. A select after it can go by `changes()`, which stays as it is.
 #[derive(Debug, Clone)]
 pub struct Statement {
     pub sql: &'static str,
     pub parameters: Vec<Value>,
-    /// It only finds out why the operation's first statement returned no row, and changes nothing. If
-    /// that one has returned a row, this one may be left out, and nobody looks at its rows. A local
-    /// database leaves it out; a remote one gets all statements at once.
-    pub is_reason: bool,
+    /// It only finds out why the operation's statement with this number, counted from 0, returned no
+    /// row, and changes nothing. If that one has returned a row, this one may be left out, and nobody
+    /// looks at its rows. A local database leaves it out; a remote one gets all statements at once.
+    pub reason_for: Option<usize>,
 }
 
 impl Statement {
@@ -29,14 +32,15 @@ impl Statement {
         Statement {
             sql,
             parameters: parameters.into(),
-            is_reason: false,
+            reason_for: None,
         }
     }
 
-    /// Says that the statement only finds out why the operation's first one returned no row.
-    pub(crate) fn into_reason(self) -> Self {
+    /// Says that the statement only finds out why the operation's statement with this number, counted
+    /// from 0, returned no row.
+    pub(crate) fn explaining(self, number: usize) -> Self {
         Statement {
-            is_reason: true,
+            reason_for: Some(number),
             ..self
         }
     }
@@ -45,7 +49,8 @@ impl Statement {
 /// Whether a statement may be left out, after the operation's statements before it have returned
 /// these rows.
 pub fn is_left_out(statement: &Statement, rows: &[Rows]) -> bool {
-    statement.is_reason && rows.first().is_some_and(|first| !first.is_empty())
+    let found = statement.reason_for.and_then(|number| rows.get(number));
+    found.is_some_and(|rows| !rows.is_empty())
 }
 
 /// Runs a prepared statement to its end and leaves it reset, whatever happens.

@@ -49,7 +49,7 @@ impl OwnProfile {
         Ok(OwnProfile::read(&mut row.columns()))
     }
 
-    /// Reads the columns of `profile_columns!()`, and `reachable_by`.
+    /// Reads the columns of a `Profile`, and `reachable_by`.
     pub(crate) fn read(columns: &mut Columns) -> Self {
         let profile = Profile::read(columns);
         let place = usize::try_from(columns.integer()).unwrap_or_default();

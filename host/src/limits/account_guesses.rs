@@ -8,7 +8,7 @@ use handler::Error;
 
 use crate::limits::Limits;
 use crate::limits::client_address::ClientNetwork;
-use crate::limits::rates::{Rates, quota, rate_limited};
+use crate::limits::rates::{Quota, Rates, rate_limited};
 use crate::limits::refusal::Refusal;
 
 /// Passwords that one address may try for one username at once, and the period in which it may then
@@ -62,13 +62,13 @@ impl AccountGuesses {
         const HOUR: Duration = Duration::from_secs(3600);
         let (logins, registrations) = (limits.logins_per_minute, limits.registrations_per_hour);
         let of_passwords = |period, at_once| match logins {
-            0 => None,
-            _ => quota(1, period, at_once),
+            0 => Quota::default(),
+            _ => Quota::new(1, period, at_once),
         };
         AccountGuesses {
-            logins: Rates::new(quota(logins, MINUTE, logins)),
-            registrations: Rates::new(quota(registrations, HOUR, registrations)),
-            sessions: Rates::new(quota(logins, MINUTE, logins)),
+            logins: Rates::new(Quota::new(logins, MINUTE, logins)),
+            registrations: Rates::new(Quota::new(registrations, HOUR, registrations)),
+            sessions: Rates::new(Quota::new(logins, MINUTE, logins)),
             passwords: Rates::new(of_passwords(PASSWORD_PERIOD, PASSWORDS_AT_ONCE)),
             attacks: Rates::new(of_passwords(ATTACK_PERIOD, ATTACK_AT_ONCE)),
             passwords_under_attack: Rates::new(of_passwords(PASSWORD_PERIOD_UNDER_ATTACK, 1)),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use handler::Error;
 
 use crate::limits::places::{Place, Places};
-use crate::limits::rates::{Rates, quota, rate_limited};
+use crate::limits::rates::{Quota, Rates, rate_limited};
 
 /// Exports under way on this host.
 const EXPORTS_AT_ONCE: u32 = 4;
@@ -37,7 +37,7 @@ impl Exports {
         Exports {
             all: Places::new(EXPORTS_AT_ONCE).into(),
             users: Places::new(1).into(),
-            begun: Rates::new(quota(1, BEGIN_PERIOD, BEGUN_AT_ONCE)),
+            begun: Rates::new(Quota::new(1, BEGIN_PERIOD, BEGUN_AT_ONCE)),
             hasher: RandomState::new(),
         }
     }

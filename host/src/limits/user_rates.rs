@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use handler::Error;
 use once_cell::race::OnceBox;
-use once_cell::sync::OnceCell;
 
 use crate::limits::Limits;
 use crate::limits::answer_room::AnswerShare;
-use crate::limits::rates::{Rate, quota, rate_limited};
+use crate::limits::rates::{Quota, Rate, Used, rate_limited};
 use crate::limits::remembered::Remembered;
 use crate::limits::spending::Spending;
 use crate::limits::unfinished::Unfinished;
@@ -27,14 +26,26 @@ const USERS_PER_SECOND: u32 = 20;
 
 /// The rates of users, over all of their sockets on this host.
 pub struct UserRates {
-    limits: Limits,
+    quotas: Arc<Quotas>,
     users: Remembered<Arc<str>, UserRate>,
 }
 
-/// The rates of one user.
+/// What each user, and each socket, may do. There are many of them, so they only count.
+struct Quotas {
+    user_events: Quota,
+    user_connects: Quota,
+    events: Quota,
+    control_frames: Quota,
+    listed_users: Quota,
+    /// Whether users pay for what they cost.
+    is_limited: bool,
+}
+
+/// What one user has done.
 struct UserRate {
-    events: Rate,
-    connects: Rate,
+    quotas: Arc<Quotas>,
+    events: Used,
+    connects: Used,
     /// Owns no memory for a user who only listens: there are many of those.
     costs: OnceBox<UserCosts>,
 }
@@ -49,8 +60,23 @@ pub struct UserCosts {
 
 impl UserRates {
     pub fn new(limits: &Limits) -> Self {
+        // Ten seconds' worth at once.
+        let events = |count: u32| Quota::per_second(count, count.saturating_mul(10));
+        let per_second = limits.events_per_second;
+        let is_limited = per_second > 0;
+        let quotas = Quotas {
+            user_events: events(per_second.saturating_mul(USER_EVENTS)),
+            user_connects: Quota::per_second(1, limits.sockets_per_user.saturating_mul(2)),
+            events: events(per_second),
+            control_frames: Quota::per_second(CONTROL_FRAMES_PER_SECOND, CONTROL_FRAMES_AT_ONCE),
+            listed_users: match is_limited {
+                true => Quota::per_second(USERS_PER_SECOND, USERS_AT_ONCE),
+                false => Quota::default(),
+            },
+            is_limited,
+        };
         UserRates {
-            limits: limits.clone(),
+            quotas: Arc::new(quotas),
             users: Remembered::new(),
         }
     }
@@ -58,18 +84,15 @@ impl UserRates {
     /// What this user may send without a socket.
     pub fn request(&self, username: &Arc<str>) -> RequestRates {
         RequestRates {
-            is_limited: self.limits.events_per_second > 0,
             user: self.of(username),
         }
     }
 
     fn of(&self, username: &Arc<str>) -> Arc<UserRate> {
         self.users.of(username.clone(), || UserRate {
-            events: events(self.limits.events_per_second.saturating_mul(USER_EVENTS)),
-            connects: match self.limits.sockets_per_user {
-                0 => Rate::new(None),
-                sockets => Rate::per_second(1, sockets.saturating_mul(2)),
-            },
+            quotas: self.quotas.clone(),
+            events: Used::default(),
+            connects: Used::default(),
             costs: OnceBox::new(),
         })
     }
@@ -77,30 +100,33 @@ impl UserRates {
     /// Counts one more socket; returns what may be sent on it.
     pub fn connect(&self, username: &Arc<str>) -> Result<SocketRates, Flood> {
         let user = self.of(username);
-        user.connects.check().map_err(|_| Flood)?;
-        Ok(SocketRates::new(self.limits.events_per_second, user))
+        let connects = self.quotas.user_connects.check(&user.connects);
+        connects.map_err(|_| Flood)?;
+        Ok(SocketRates {
+            user,
+            events: Used::default(),
+            refusals: Used::default(),
+            control_frames: Used::default(),
+        })
     }
 }
 
 impl UserRate {
-    fn check(&self, listed_users: usize, is_limited: bool) -> Result<(), Duration> {
-        self.events.check()?;
+    fn check(&self, listed_users: usize) -> Result<(), Duration> {
+        self.quotas.user_events.check(&self.events)?;
         match listed_users {
             0 => Ok(()),
-            _ => self.costs(is_limited).listed_users.check_many(listed_users),
+            _ => self.costs().listed_users.check_many(listed_users),
         }
     }
 
-    /// What the user costs. Whether that has limits is not stored, because there are many users.
-    fn costs(&self, is_limited: bool) -> &UserCosts {
+    /// What the user costs.
+    fn costs(&self) -> &UserCosts {
+        let quotas = &self.quotas;
         self.costs.get_or_init(|| {
-            let listed_users = match is_limited {
-                true => quota(USERS_PER_SECOND, Duration::from_secs(1), USERS_AT_ONCE),
-                false => None,
-            };
             Box::new(UserCosts {
-                listed_users: Rate::new(listed_users),
-                spending: Arc::new(Spending::new(is_limited)),
+                listed_users: Rate::new(quotas.listed_users),
+                spending: Arc::new(Spending::new(quotas.is_limited)),
                 answers: AnswerShare::of_user(),
                 unfinished: Unfinished::of_user(),
             })
@@ -110,37 +136,28 @@ impl UserRate {
 
 /// What a user may send without a socket.
 pub struct RequestRates {
-    is_limited: bool,
     user: Arc<UserRate>,
 }
 
 impl RequestRates {
     /// Counts one more event, and the users it lists.
     pub fn event(&self, listed_users: usize) -> Result<(), Error> {
-        let checked = self.user.check(listed_users, self.is_limited);
-        checked.map_err(rate_limited)
+        self.user.check(listed_users).map_err(rate_limited)
     }
 
     /// What the user costs.
     pub fn costs(&self) -> &UserCosts {
-        self.user.costs(self.is_limited)
+        self.user.costs()
     }
 }
 
-/// What one socket may send.
+/// What was sent on one socket.
 pub struct SocketRates {
-    /// Events per second.
-    per_second: u32,
-    events: Rate,
     user: Arc<UserRate>,
+    events: Used,
     /// Refused events. A socket that ignores too many refusals is closed.
-    refusals: OnceCell<Box<Rate>>,
-    control_frames: Rate,
-}
-
-/// `per_second` events, and ten seconds' worth at once.
-fn events(per_second: u32) -> Rate {
-    Rate::per_second(per_second, per_second.saturating_mul(10))
+    refusals: Used,
+    control_frames: Used,
 }
 
 /// The socket has to be closed.
@@ -148,27 +165,16 @@ fn events(per_second: u32) -> Rate {
 pub struct Flood;
 
 impl SocketRates {
-    fn new(per_second: u32, user: Arc<UserRate>) -> Self {
-        SocketRates {
-            per_second,
-            events: events(per_second),
-            user,
-            refusals: OnceCell::new(),
-            control_frames: Rate::per_second(CONTROL_FRAMES_PER_SECOND, CONTROL_FRAMES_AT_ONCE),
-        }
-    }
-
     /// Counts one more event, and the users it lists. `Ok(Err(…))`: the event is refused with this
     /// error.
     pub fn event(&self, listed_users: usize) -> Result<Result<(), Error>, Flood> {
-        let socket = self.events.check();
-        match socket.and_then(|()| self.user.check(listed_users, self.per_second > 0)) {
+        let quotas = &self.user.quotas;
+        let socket = quotas.events.check(&self.events);
+        match socket.and_then(|()| self.user.check(listed_users)) {
             Ok(()) => Ok(Ok(())),
             Err(wait) => {
-                let refusals = self
-                    .refusals
-                    .get_or_init(|| Box::new(events(self.per_second)));
-                refusals.check().map_err(|_| Flood)?;
+                let refusals = quotas.events.check(&self.refusals);
+                refusals.map_err(|_| Flood)?;
                 Ok(Err(rate_limited(wait)))
             }
         }
@@ -176,12 +182,13 @@ impl SocketRates {
 
     /// What the socket's user costs.
     pub fn costs(&self) -> &UserCosts {
-        self.user.costs(self.per_second > 0)
+        self.user.costs()
     }
 
     /// Counts one more ping or pong.
     pub fn control_frame(&self) -> Result<(), Flood> {
-        self.control_frames.check().map_err(|_| Flood)
+        let checked = self.user.quotas.control_frames.check(&self.control_frames);
+        checked.map_err(|_| Flood)
     }
 }
 

@@ -3,7 +3,7 @@
 use handler::Error;
 use once_cell::sync::Lazy;
 
-use crate::limits::rates::Rate;
+use crate::limits::rates::{Quota, Rate};
 
 const RETRY_AFTER_SECONDS: u32 = 1;
 
@@ -59,7 +59,7 @@ impl Failure {
             Failure::Statement(error) => Error::Internal(error),
             Failure::Unavailable(error) | Failure::Unknown(error) => {
                 // Thousands of operations a second may fail for this reason.
-                static LINES: Lazy<Rate> = Lazy::new(|| Rate::per_second(1, 1));
+                static LINES: Lazy<Rate> = Lazy::new(|| Rate::new(Quota::per_second(1, 1)));
                 if LINES.check().is_ok() {
                     tracing::error!(error, "the database is not available");
                 }

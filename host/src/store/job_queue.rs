@@ -1,7 +1,7 @@
 //! Jobs that wait for the database: bounded in bytes, and taken in turns, so that a heavy client
 //! delays only itself.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -19,14 +19,18 @@ use crate::store::source::{QUEUE_BYTES_MAX, Room, SOURCE_BYTES_MAX, Source};
 const QUEUE_WAIT: Duration = Duration::from_secs(2);
 /// What a job costs its source until its real cost is known.
 const COST_MIN: Duration = Duration::from_micros(50);
+/// A source whose last job took longer is heavy.
+const HEAVY_COST: Duration = Duration::from_millis(5);
 /// Sources whose costs are remembered. If there are more, those without an effect are forgotten, or,
 /// if these are few, all.
 const COSTS_MAX: usize = 10_000;
 
-type SourceAddress = Option<ClientNetwork>;
+pub type SourceAddress = Option<ClientNetwork>;
 
 pub enum Entry {
     Job(Job),
+    /// A job of this source has run, and took so long.
+    Ran(SourceAddress, Duration),
     /// The thread that receives it ends.
     Stop,
 }
@@ -54,6 +58,11 @@ pub struct Receiver {
     now: Duration,
     /// How far sources have used the database beyond `now`.
     used: HashMap<SourceAddress, Duration>,
+    /// The number of jobs of heavy sources that may run at once, if there is a limit.
+    heavy_max: Option<usize>,
+    heavy: HashSet<SourceAddress>,
+    /// The jobs of each source that run, if there is a limit.
+    running: HashMap<SourceAddress, usize>,
     length: usize,
     is_stopped: bool,
 }
@@ -68,8 +77,20 @@ struct Line {
     jobs: VecDeque<Job>,
 }
 
-/// A queue for at most `jobs_max` jobs.
-pub fn queue(jobs_max: usize) -> (Sender, Receiver) {
+/// Tells the receiving end which jobs have run. It does not keep the queue alive.
+pub struct Reports(mpsc::WeakUnboundedSender<Entry>);
+
+impl Reports {
+    pub fn ran(&self, source: SourceAddress, cost: Duration) {
+        // Otherwise the queue has ended.
+        if let Some(entries) = self.0.upgrade() {
+            let _ = entries.send(Entry::Ran(source, cost));
+        }
+    }
+}
+
+/// A queue for at most `jobs_max` jobs, of which `heavy_max` of heavy sources may run at once.
+pub fn queue(jobs_max: usize, heavy_max: Option<usize>) -> (Sender, Receiver) {
     let (sender, entries) = mpsc::unbounded_channel();
     let sender = Sender {
         entries: sender,
@@ -84,6 +105,9 @@ pub fn queue(jobs_max: usize) -> (Sender, Receiver) {
         next_number: 0,
         now: Duration::ZERO,
         used: HashMap::new(),
+        heavy_max,
+        heavy: HashSet::new(),
+        running: HashMap::new(),
         length: 0,
         is_stopped: false,
     };
@@ -122,6 +146,10 @@ impl Sender {
         self.entries.send(entry).map_err(|_| busy())
     }
 
+    pub fn reports(&self) -> Reports {
+        Reports(self.entries.downgrade())
+    }
+
     /// The number of jobs that wait or are under way.
     pub fn jobs(&self) -> usize {
         self.jobs.load(Ordering::Relaxed)
@@ -129,10 +157,12 @@ impl Sender {
 }
 
 impl Receiver {
-    /// Waits until there is a job; returns how many there are. 0 means that the queue has ended.
+    /// Waits until there is a job that may run; returns how many there are. 0 means that the queue
+    /// has ended.
     pub fn wait(&mut self) -> usize {
         self.receive();
-        while self.length == 0 && !self.is_stopped {
+        // When it has stopped, every job has its turn.
+        while !self.has_turn() && !self.is_stopped {
             match self.entries.blocking_recv() {
                 Some(entry) => self.add(entry),
                 None => self.is_stopped = true,
@@ -151,12 +181,36 @@ impl Receiver {
     }
 
     fn add(&mut self, entry: Entry) {
-        let Entry::Job(job) = entry else {
-            self.is_stopped = true;
-            return;
+        match entry {
+            Entry::Job(job) => {
+                self.line(job.room.address).jobs.push_back(job);
+                self.length += 1;
+            }
+            Entry::Ran(source, cost) => {
+                if let Some(running) = self.running.get_mut(&source) {
+                    *running -= 1;
+                    if *running == 0 {
+                        self.running.remove(&source);
+                    }
+                }
+                self.charge(source, cost);
+            }
+            Entry::Stop => self.is_stopped = true,
+        }
+    }
+
+    fn has_turn(&self) -> bool {
+        self.turns.values().any(|source| self.may_run(source))
+    }
+
+    /// Whether a job of this source may run now: those of heavy sources leave room for others.
+    fn may_run(&self, source: &SourceAddress) -> bool {
+        let Some(max) = self.heavy_max.filter(|_| !self.is_stopped) else {
+            return true;
         };
-        self.line(job.room.address).jobs.push_back(job);
-        self.length += 1;
+        let running = self.running.iter();
+        let heavy = running.filter(|(source, _)| self.heavy.contains(source));
+        !self.heavy.contains(source) || heavy.map(|(_, jobs)| jobs).sum::<usize>() < max
     }
 
     /// Puts jobs that were taken back to the beginnings of their lines.
@@ -181,9 +235,15 @@ impl Receiver {
         })
     }
 
-    /// The next job of the source whose turn it is.
+    /// The next job of the source whose turn it is, of those that may run.
     pub fn take(&mut self) -> Option<Job> {
-        let ((at, _), source) = self.turns.pop_first()?;
+        let mut turns = self.turns.iter();
+        let turn = *turns.find(|(_, source)| self.may_run(source))?.0;
+        let (at, _) = turn;
+        let source = self.turns.remove(&turn)?;
+        if self.heavy_max.is_some() {
+            *self.running.entry(source).or_default() += 1;
+        }
         self.now = self.now.max(at);
         let line = self.lines.get_mut(&source)?;
         let job = line.jobs.pop_front()?;
@@ -208,6 +268,11 @@ impl Receiver {
 
     /// Notes what a job of this source has cost.
     pub fn charge(&mut self, source: SourceAddress, cost: Duration) {
+        if cost <= HEAVY_COST {
+            self.heavy.remove(&source);
+        } else if self.heavy.len() < COSTS_MAX {
+            self.heavy.insert(source);
+        }
         let cost = cost.saturating_sub(COST_MIN);
         if cost.is_zero() {
             return;
@@ -270,7 +335,7 @@ mod tests {
 
     #[tokio::test]
     async fn bytes_have_a_limit_in_all_and_for_each_source() {
-        let (sender, _receiver) = queue(JOBS_MAX);
+        let (sender, _receiver) = queue(JOBS_MAX, None);
         let sources: Vec<_> = (0..33).map(source).collect();
         let room = async |source: &Source, bytes| sender.room(source, source.reads(), bytes).await;
         let refused =
@@ -296,7 +361,7 @@ mod tests {
 
     #[tokio::test]
     async fn sources_take_turns() {
-        let (sender, mut receiver) = queue(JOBS_MAX);
+        let (sender, mut receiver) = queue(JOBS_MAX, None);
         let sources = [source(1), source(2), Source::own(memory())];
         for (number, from) in [0, 0, 0, 1, 0, 2, 1].into_iter().enumerate() {
             let room = sender.room(&sources[from], sources[from].reads(), 1).await;
@@ -315,7 +380,7 @@ mod tests {
     /// A source that uses the database for long gets as much of it as the others, not as many turns.
     #[tokio::test]
     async fn turns_are_by_cost() {
-        let (sender, mut receiver) = queue(JOBS_MAX);
+        let (sender, mut receiver) = queue(JOBS_MAX, None);
         let sources = [source(1), source(2)];
         let send = async |from: usize| {
             let room = sender.room(&sources[from], sources[from].reads(), 1).await;
@@ -348,9 +413,51 @@ mod tests {
         assert!(next.iter().any(|job| job.bytes == 2));
     }
 
+    /// Two threads run jobs, and one of them at most those of a source whose jobs take long.
+    #[tokio::test]
+    async fn heavy_sources_leave_room_for_others() {
+        let (sender, mut receiver) = queue(JOBS_MAX, Some(1));
+        let sources = [source(1), source(2)];
+        let send = async |from: usize| {
+            let room = sender.room(&sources[from], sources[from].reads(), 1).await;
+            let entry = Entry::Job(job(from, room.expect("room")));
+            sender.send(entry).expect("sent");
+        };
+        let reports = sender.reports();
+        let ran = |from: usize, cost| reports.ran(sources[from].address(), cost);
+        for _ in 0..6 {
+            send(0).await;
+        }
+        let taken = |receiver: &mut Receiver| {
+            receiver.receive();
+            receiver.take().map(|job| job.bytes)
+        };
+        // Nothing is known of the source yet.
+        assert_eq!(taken(&mut receiver), Some(0));
+        assert_eq!(taken(&mut receiver), Some(0));
+        ran(0, 2 * HEAVY_COST);
+        assert_eq!(taken(&mut receiver), None);
+        ran(0, 2 * HEAVY_COST);
+        assert_eq!(taken(&mut receiver), Some(0));
+        assert_eq!(taken(&mut receiver), None);
+        send(1).await;
+        assert_eq!(taken(&mut receiver), Some(1));
+        ran(1, Duration::ZERO);
+        // A source is no longer heavy when a job of it was cheap.
+        ran(0, Duration::ZERO);
+        assert_eq!(taken(&mut receiver), Some(0));
+        assert_eq!(taken(&mut receiver), Some(0));
+        // At the end everything is run, whoever waits.
+        ran(0, 2 * HEAVY_COST);
+        assert_eq!(taken(&mut receiver), None);
+        sender.send(Entry::Stop).expect("sent");
+        assert_eq!(taken(&mut receiver), Some(0));
+        assert_eq!(receiver.wait(), 0);
+    }
+
     #[tokio::test]
     async fn jobs_that_are_put_back_keep_their_order() {
-        let (sender, mut receiver) = queue(JOBS_MAX);
+        let (sender, mut receiver) = queue(JOBS_MAX, None);
         let sources = [source(1), source(2)];
         for (number, from) in [0, 1, 0, 1, 0].into_iter().enumerate() {
             let room = sender.room(&sources[from], sources[from].reads(), 1).await;
@@ -371,7 +478,7 @@ mod tests {
 
     #[tokio::test]
     async fn costs_need_bounded_memory() {
-        let (sender, mut receiver) = queue(JOBS_MAX);
+        let (sender, mut receiver) = queue(JOBS_MAX, None);
         let memory = memory();
         for index in 0..3 * COSTS_MAX as u32 {
             let address = IpAddr::from(index.to_be_bytes());

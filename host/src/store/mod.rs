@@ -136,17 +136,19 @@ impl Store {
             Database::Remote(_) => None,
         };
 
-        let (writes, queued) = queue(WRITES_QUEUED_MAX);
+        let (writes, queued) = queue(WRITES_QUEUED_MAX, None);
         let commits = deliveries.clone();
         let writer = spawn("writer", move || {
             write_groups(writer, queued, timeout, &commits)
         })?;
-        let (reads, queued) = queue(READS_QUEUED_MAX);
+        let heavy_max = readers.len().saturating_sub(1).max(1);
+        let (reads, queued) = queue(READS_QUEUED_MAX, Some(heavy_max));
         let queued = Arc::new(Mutex::new(queued));
         let readers = readers.into_iter().map(|reader| {
             let (queued, deliveries) = (queued.clone(), deliveries.clone());
+            let reports = reads.reports();
             spawn("reader", move || {
-                read_all(reader, &queued, timeout, &deliveries)
+                read_all(reader, &queued, &reports, timeout, &deliveries)
             })
         });
         let readers = readers.collect::<Result<_, _>>()?;

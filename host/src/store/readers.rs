@@ -1,4 +1,5 @@
-//! The reader threads: they share a queue, and each runs one job at a time.
+//! The reader threads: they share a queue, and each runs one job at a time. One of them is kept free
+//! of sources whose reads take long, so that others need not wait for the end of one.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -9,13 +10,14 @@ use tokio::sync::mpsc;
 use crate::delivery::Delivery;
 use crate::store::group::{refuse_late, run_group, tell};
 use crate::store::job::Job;
-use crate::store::job_queue::Receiver;
+use crate::store::job_queue::{Receiver, Reports};
 use crate::store::transactor::Transactor;
 
 /// Runs jobs until the queue has ended.
 pub fn read_all(
     mut database: Transactor,
     queue: &Mutex<Receiver>,
+    reports: &Reports,
     timeout: Duration,
     deliveries: &mpsc::Sender<Vec<Delivery>>,
 ) {
@@ -25,9 +27,8 @@ pub fn read_all(
         let jobs = refuse_late(vec![job], timeout, &mut told);
         run_group(&mut database, Access::Read, jobs, timeout, &mut told);
         tell(deliveries, told);
-        if let Ok(mut queue) = queue.lock() {
-            queue.charge(source, started.elapsed());
-        }
+        // A thread that waits for jobs holds the lock, and takes this in too.
+        reports.ran(source, started.elapsed());
     }
 }
 

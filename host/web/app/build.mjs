@@ -58,7 +58,7 @@ link("more.js", "chunk.js");
 link("app.js", "chunk.js");
 link("app.js", "more.js");
 
-const html = (await read("index.html")).toString().replace(/\{(app\.\w+)\}/g, (_, name) => named(name).split("=")[1]);
+const html = (await read("index.html")).toString().replace(/\{(\w+\.(?:js|css))\}/g, (_, name) => named(name).split("=")[1]);
 files.set("index.html", Buffer.from(html));
 
 const kept = ["/", ...expected.map((name) => `/${named(name)}`), "/icon.svg", "/icon-192.png", "/app.webmanifest"];

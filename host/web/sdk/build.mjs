@@ -25,6 +25,7 @@ const INTERNAL = `
 process.chdir(dirname(fileURLToPath(import.meta.url)));
 rmSync("dist", { recursive: true, force: true });
 await build({
+  absWorkingDir: process.cwd(),
   entryPoints: ENTRIES.map((name) => `src/${name}.ts`),
   outdir: "dist",
   bundle: true,

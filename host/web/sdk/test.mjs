@@ -27,6 +27,7 @@ const files = folders.flatMap((folder) => readdirSync(folder).map((name) => join
 const due = files.filter((name) => /\.test\.tsx?$/.test(name)).filter((name) => chosen.length === 0 || chosen.some((part) => name.includes(part)));
 const outdir = join(".build", kind);
 await build({
+  absWorkingDir: process.cwd(),
   entryPoints: due,
   outbase: "tests",
   outdir,

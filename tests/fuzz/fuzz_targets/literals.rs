@@ -67,7 +67,7 @@ fuzz_target!(|parameters: [Parameter; 3]| {
     let statements = STATEMENTS.map(|sql| Statement {
         sql,
         parameters: parameters.clone(),
-        is_reason: false,
+        reason_for: None,
     });
     let mut script = String::new();
     for statement in &statements {

@@ -65,6 +65,10 @@ fn bodies_of_registration() {
             r#"{"username": "a", "password": "\udc00", "fullname": "c"}"#,
             "password should be a string",
         ),
+        (
+            r#"{"username": " \u200b\u0000\u3000", "password": "b", "fullname": "c"}"#,
+            "username should have a visible character",
+        ),
     ] {
         let parsed = Registration::parse(body.as_bytes());
         assert_eq!(parsed, Err(Error::Invalid(error.into())), "{body}");

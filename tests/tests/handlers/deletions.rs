@@ -133,6 +133,7 @@ async fn before(place: Place) -> World {
             "bob",
             json!({"type": "mark_read", "conversation_id": 3, "message_id": 6}),
         ),
+        ("alice", json!({"type": "block_user", "username": "dave"})),
     ] {
         ok(&world, user, event).await;
     }
@@ -194,6 +195,8 @@ async fn nobody_is_left_of_a_deleted_account() {
         for (table, rows) in [
             ("contacts", 0),
             ("sessions", 0),
+            ("blocks", 0),
+            ("user_words where user_id = 1", 0),
             ("mentions where user_id = 1", 0),
             ("reactions where user_id = 1", 0),
             ("reactions", 1),

@@ -79,6 +79,11 @@ async fn all_that_is_stored_about_the_caller_is_exported() {
                 "alice",
                 json!({"type": "leave_conversation", "conversation_id": 4}),
             ),
+            ("alice", json!({"type": "block_user", "username": "dave"})),
+            (
+                "alice",
+                json!({"type": "report_message", "message_id": 2, "reason": "rude"}),
+            ),
             (
                 "alice",
                 json!({"type": "mark_read", "conversation_id": 1, "message_id": 2}),
@@ -96,7 +101,7 @@ async fn all_that_is_stored_about_the_caller_is_exported() {
         let (document, _) = export(&world, "alice").await;
         let expected = json!({
             "exported_at": NOW,
-            "profile": {"username": "alice", "fullname": "alice example", "is_online": false, "last_online": NOW, "created_at": NOW},
+            "profile": {"username": "alice", "fullname": "alice example", "is_online": false, "last_online": NOW, "created_at": NOW, "reachable_by": "everyone"},
             "sessions": [{"id": "0000000000000007", "created_at": 5, "last_seen": 6, "user_agent": "a device"}],
             "contacts": [{"username": "bob"}],
             "conversations": [
@@ -109,6 +114,8 @@ async fn all_that_is_stored_about_the_caller_is_exported() {
             ],
             "reactions": [{"message_id": 2, "conversation_id": 1, "emoji": "👍\u{0}"}],
             "mentions": [{"message_id": 4, "conversation_id": 1}],
+            "blocked": [{"username": "dave"}],
+            "reports": [{"message_id": 2, "reason": "rude", "reported_at": NOW}],
         });
         assert_eq!(document, expected, "{place:?}");
         let (document, _) = export(&world, "dave").await;

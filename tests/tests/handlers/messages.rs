@@ -1,5 +1,6 @@
 //! Messages with more reactions, mentions and deleted neighbours than fit a script.
 
+use handler::Event;
 use serde_json::{Value, json};
 use tests::{Place, World};
 
@@ -86,6 +87,34 @@ async fn messages_with_all_reactions_come_in_pages() {
     assert_eq!(emojis.len(), 20);
     let of_one = |users: &Value| users.as_array().map(Vec::len) == Some(25);
     assert!(emojis.values().all(of_one));
+}
+
+/// Room for an answer is found before the event runs, so the answer must not be larger. But writes
+/// that answer little must not take the room of many.
+#[tokio::test]
+async fn an_answer_to_a_change_needs_no_more_room_than_was_found_for_it() {
+    let world = world(1).await;
+    react(&world).await;
+    for (event, least) in [
+        (
+            r#"{"type": "edit_message", "message_id": 4, "content": "y"}"#,
+            100_000,
+        ),
+        (
+            r#"{"type": "react", "message_id": 4, "emoji": "0", "on": false}"#,
+            100_000,
+        ),
+        (r#"{"type": "delete_message", "message_id": 4}"#, 100),
+    ] {
+        let operation = Event::parse(event).operation.expect("an operation");
+        let (reply, _) = world.answer("bob", event).await;
+        let max = event.len() + operation.answer_bytes_max();
+        let bytes = reply.len();
+        assert!(
+            (least..=max).contains(&bytes),
+            "{event}: {bytes} of {max} bytes"
+        );
+    }
 }
 
 /// Conversations whose last messages have many reactions are too large for one answer.

@@ -9,6 +9,8 @@ use tests::{Client, Form, Host, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::stories::in_every_form;
+
 in_every_form! {
     a_user_takes_the_data_and_goes
     conversations_go_on_without_a_deleted_member

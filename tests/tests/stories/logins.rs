@@ -10,6 +10,8 @@ use tests::host::{Http, ORIGIN, PASSWORD, SECRET, login, request};
 use tests::tokens::{foreign_token, unix_now};
 use tests::{Client, Form, Host, until};
 
+use crate::stories::in_every_form;
+
 const ENDED: (u16, &str) = (1008, "session ended");
 
 /// A login of a client that keeps no cookies.

@@ -17,6 +17,26 @@ fn contents(messages: &Value) -> Vec<&str> {
         .collect()
 }
 
+/// Runs the same stories on a file, on a remote database, and on two hosts.
+macro_rules! in_every_form {
+    ($($story:ident)*) => {
+        in_every_form! { @ file File $($story)* }
+        in_every_form! { @ remote Remote $($story)* }
+        in_every_form! { @ cluster Cluster $($story)* }
+    };
+    (@ $module:ident $form:ident $($story:ident)*) => {
+        mod $module {
+            $(
+                #[tokio::test]
+                async fn $story() {
+                    super::$story(tests::Form::$form).await;
+                }
+            )*
+        }
+    };
+}
+pub(crate) use in_every_form;
+
 in_every_form! {
     two_people_talk_and_find_their_history_after_a_restart
     two_devices_of_one_user_see_the_same

@@ -1,6 +1,6 @@
 // How a client says who it is.
 
-import type { ConnectionState } from "./connection.ts";
+import type { ConnectionState } from "./connection_state.ts";
 import type { Environment } from "./environment.ts";
 import type { Live } from "./live.ts";
 

@@ -2,7 +2,8 @@
 
 import type { Auth } from "./auth.ts";
 import { type Frame, createCalls } from "./calls.ts";
-import { type ConnectionState, createConnection } from "./connection.ts";
+import { createConnection } from "./connection.ts";
+import type { ConnectionState } from "./connection_state.ts";
 import { type EnvironmentOptions, createEnvironment } from "./environment.ts";
 import { ChatError } from "./error.ts";
 import { type Keeper, type Owner, type StorageState, memory } from "./keeper.ts";

@@ -2,21 +2,9 @@
 
 import type { Auth, TokenReason } from "./auth.ts";
 import type { Calls, Frame } from "./calls.ts";
+import type { ConnectionState } from "./connection_state.ts";
 import type { Environment, Signal, Socket } from "./environment.ts";
 import type { Cell } from "./live.ts";
-
-export type ConnectionState =
-  /** Opening a socket. */
-  | { state: "connecting" }
-  /** Finding out what was missed. */
-  | { state: "syncing" }
-  /** Everything is known, and what happens is told at once. */
-  | { state: "live" }
-  /** The connection was lost; the next try is at `until` (milliseconds, as of `Date.now`). */
-  | { state: "waiting"; until: number; reason: string }
-  /** Somebody has to log in. What is known and the outbox stay. */
-  | { state: "needs-auth"; reason: string }
-  | { state: "closed"; reason: string };
 
 /** Browsers hide the server's pings, so the client sends its own after this much silence. */
 const SILENCE_MS = 25_000;

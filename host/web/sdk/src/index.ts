@@ -1,6 +1,6 @@
 export { type Auth, type AuthClient, type TokenReason, tokenAuth } from "./auth.ts";
 export { type Chat, type ChatOptions, createChat } from "./chat.ts";
-export type { ConnectionState } from "./connection.ts";
+export type { ConnectionState } from "./connection_state.ts";
 export type { Clock, EnvironmentOptions, Lifecycle, Signal } from "./environment.ts";
 export { ChatError } from "./error.ts";
 export { type Keeper, type StorageState, memory } from "./keeper.ts";

@@ -257,7 +257,8 @@ export function createOutbox(options: OutboxOptions): Outbox {
       const isIt = ({ kept }: Item) => isMessage(kept) && kept.fields["client_id"] === client_id && kept.conversation_id === conversation_id;
       for (const item of items.filter(isIt)) end(item, "stored", message);
     },
-    count: () => items.filter(isPending).length,
+    // Nobody waits for a read mark.
+    count: () => items.filter((item) => isPending(item) && item.kept.type !== "mark_read").length,
     refresh,
     ready() {
       isReady = true;

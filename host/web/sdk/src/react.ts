@@ -5,7 +5,7 @@ import { createContext, createElement, useCallback, useContext, useSyncExternalS
 import type { ReactElement, ReactNode } from "react";
 
 import type { Chat } from "./chat.ts";
-import type { ConnectionState } from "./connection.ts";
+import type { ConnectionState } from "./connection_state.ts";
 import type { Live } from "./live.ts";
 import type { Profile } from "./protocol.ts";
 import type { ConversationHandle, RoomMessages } from "./room.ts";

@@ -1,10 +1,9 @@
 // One conversation, as an app uses it.
 
-import type { Chat } from "./chat.ts";
 import type { Clock } from "./environment.ts";
 import type { Derived, Live, Scope } from "./live.ts";
 import type { Item, Outbox, Sending } from "./outbox.ts";
-import type { Message, History } from "./protocol.ts";
+import type { Events, History, Message } from "./protocol.ts";
 import type { ConversationView, Room } from "./room_state.ts";
 import type { Rooms } from "./rooms.ts";
 import { type StoredMessage, find } from "./window.ts";
@@ -71,7 +70,7 @@ export interface HandleOptions {
   outbox: Outbox;
   uniqueId(): string;
   me(): string;
-  request: Chat["request"];
+  request<T extends keyof Events>(type: T, fields: Events[T]["request"]): Promise<Events[T]["data"]>;
   isLive(): boolean;
   /** Reads the window from the storage, if it is not here. */
   need(room: Room): Promise<void>;

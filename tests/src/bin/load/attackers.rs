@@ -82,6 +82,8 @@ pub enum Attack {
     Crowd,
     /// Four sockets of one user that send 64 KiB in each message.
     LargeMessages,
+    /// Eight users who send such messages to somebody who reads 1 MB a second.
+    SlowVictim,
 }
 
 impl Attack {
@@ -271,6 +273,21 @@ pub async fn attack(attackers: Attackers) {
             let large = send(0, &"x".repeat(64 * 1024));
             swarm(4, |_| flood(address, 0, large.clone())).await;
         }
+        Attack::SlowVictim => {
+            let large = event(json!({
+                "type": "send_message", "conversation_id": BUSY_CONVERSATION, "content": "x".repeat(64 * 1024),
+            }));
+            let part = |index| {
+                let large = large.clone();
+                async move {
+                    match index {
+                        ..8 => flood(address, index, large).await,
+                        _ => read_slowly(address, index).await,
+                    }
+                }
+            };
+            swarm(9, part).await;
+        }
     }
 }
 
@@ -357,6 +374,15 @@ async fn stay(address: SocketAddr, index: usize) -> anyhow::Result<()> {
     let mut socket = connect(address, index).await?;
     loop {
         socket.receive().await?;
+    }
+}
+
+/// Keeps a socket open and reads 1 MB a second from it.
+async fn read_slowly(address: SocketAddr, index: usize) -> anyhow::Result<()> {
+    let mut socket = connect(address, index).await?;
+    loop {
+        socket.source.discard(20_000).await?;
+        sleep(Duration::from_millis(20)).await;
     }
 }
 

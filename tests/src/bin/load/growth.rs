@@ -42,12 +42,25 @@ const MESSAGES_PER_SESSION: i64 = 10;
 /// The number of users who are nobody's contact yet.
 const STRANGERS: usize = 1000;
 
-/// A user, and the number of the user's conversations.
+/// One more conversation, with so many members in the small database and in the large one, and with
+/// a tenth as many messages as all others together. Its members and messages have ids of their own.
+const CROWDED: i64 = CONVERSATIONS + 1;
+const CROWD: [i64; 2] = [10, 10_000];
+const CROWD_USER: i64 = 20_000;
+const CROWD_MESSAGE: i64 = 1_000_000_001;
+
+/// A user, and the conversation that the user's events are about.
 #[derive(Clone, Copy)]
 pub struct Caller {
     pub id: i64,
     pub name: &'static str,
     pub conversations: i64,
+    /// For the names of the measurements.
+    place: &'static str,
+    conversation: i64,
+    first_message: i64,
+    /// Another member.
+    other: &'static str,
 }
 
 pub const CALLERS: [Caller; 2] = [
@@ -55,13 +68,35 @@ pub const CALLERS: [Caller; 2] = [
         id: 3,
         name: "few",
         conversations: 5,
+        place: "5 conversations",
+        conversation: LONG,
+        first_message: LONG,
+        other: "b",
     },
     Caller {
         id: 1,
         name: "a",
         conversations: CONVERSATIONS,
+        place: "5000 conversations",
+        conversation: LONG,
+        first_message: LONG,
+        other: "b",
     },
 ];
+
+const IN_CROWD: Caller = Caller {
+    id: CROWD_USER,
+    name: "m0",
+    conversations: 1,
+    place: "10 and 10000 members",
+    conversation: CROWDED,
+    first_message: CROWD_MESSAGE,
+    other: "m1",
+};
+
+/// Events whose answers have all the members of a conversation, or would make them more than there
+/// may be.
+const NOT_IN_CROWD: [&str; 3] = ["get_conversation_info", "sync", "add_members"];
 
 impl Caller {
     /// The caller's session, as `populate` makes it.
@@ -71,6 +106,62 @@ impl Caller {
 
     fn context(self) -> Context {
         Context::new(self.id, self.name.into(), 0)
+    }
+
+    fn is_in_crowd(self) -> bool {
+        self.conversation == CROWDED
+    }
+
+    fn value(self, field: &Field) -> Value {
+        match field.kind {
+            Kind::Conversation => json!(self.conversation),
+            Kind::Message | Kind::Position => json!(self.first_message),
+            Kind::User => json!(format!("s{ROUND}")),
+            Kind::Member => json!(self.other),
+            Kind::Users => json!([self.other, "s0"]),
+            Kind::Revs => json!({}),
+            Kind::ClientId(_) => json!(ROUND),
+            Kind::Text(_) => json!(format!("x{ROUND}")),
+            Kind::Integer { max, .. } => json!(max.min(50)),
+            Kind::Flag => json!(true),
+            Kind::Choice(choices) => json!(choices.last()),
+        }
+    }
+
+    /// Makes everything unread, the first message the caller's and as it was sent, and the members
+    /// the same as at first, without roles.
+    fn prepare(self) -> String {
+        let Caller {
+            id,
+            conversation,
+            first_message,
+            ..
+        } = self;
+        let members = match self.is_in_crowd() {
+            true => format!(
+                "delete from members where conversation_id = {conversation} and user_id < {CROWD_USER};
+                 insert into members (conversation_id, user_id) values ({conversation}, {CROWD_USER}), ({conversation}, {CROWD_USER} + 1)
+                     on conflict do nothing;
+                 update members set role = 0 where conversation_id = {conversation} and role > 0;
+                 update conversations set member_count = (select count(*) from members where conversation_id = {conversation})
+                     where id = {conversation};"
+            ),
+            false => format!(
+                "delete from members where conversation_id = {conversation} and user_id > 3;
+                 insert into members (conversation_id, user_id) values ({conversation}, 1), ({conversation}, 2), ({conversation}, 3)
+                     on conflict do nothing;
+                 update members set role = 0 where conversation_id = {conversation};
+                 update conversations set member_count = 3 where id = {conversation};"
+            ),
+        };
+        format!(
+            "{members}
+             update members set read_id = 0 where conversation_id = {conversation} and user_id = {id};
+             update messages set sender_id = {id}, content = '{CONTENT}', changed_rev = null where id = {first_message};
+             delete from changed_messages where message_id = {first_message};
+             delete from reports;
+             delete from reactions where message_id = {first_message};"
+        )
     }
 }
 
@@ -86,19 +177,19 @@ pub async fn growth(arguments: Growth) -> Result<Vec<Measurement>> {
     );
     let folder = tempfile::TempDir::new()?;
     let mut databases = Vec::new();
-    for messages in [small, large] {
+    for (messages, members) in [small, large].into_iter().zip(CROWD) {
         eprintln!("making a database of {messages} messages");
         let file = folder.path().join(format!("{}.db", databases.len()));
         populate(&file, messages).await?;
         let db = Floor::open_file(&file).await?;
+        db.execute_batch(&crowd(members, messages / 10)).await?;
         // The time of a disk sync does not depend on the size of the database, and would hide what
         // does.
         db.execute_batch("pragma synchronous = off").await?;
         databases.push(db);
     }
     let mut measurements = Vec::new();
-    for caller in CALLERS {
-        let conversations = caller.conversations;
+    for caller in CALLERS.into_iter().chain([IN_CROWD]) {
         let steps = Step::all(&databases, caller).await?;
         for (name, step) in &steps {
             let mut times = [vec![], vec![]];
@@ -108,7 +199,7 @@ pub async fn growth(arguments: Growth) -> Result<Vec<Measurement>> {
                 }
             }
             let [floor, figure] = times;
-            let name = format!("growth, {name}, {conversations} conversations");
+            let name = format!("growth, {name}, {}", caller.place);
             let measurement = Measurement::new(name, "ms", figure)
                 .against("in the small database", &floor)
                 .aims(Goal::RatioAtMost(1.5))
@@ -125,6 +216,8 @@ enum Step {
     Event(Example),
     /// A repetition of the step before it.
     Again(Example),
+    /// `add_members` of all strangers.
+    AddMany,
     /// `sync` with the revs that the user has, for each of the databases.
     Sync([Value; 2]),
     Connect,
@@ -140,7 +233,8 @@ impl Step {
         let mut steps = Vec::new();
         let examples = handler::EVENTS
             .iter()
-            .map(|event| Example::of(event, value))
+            .filter(|event| !(caller.is_in_crowd() && NOT_IN_CROWD.contains(&event.kind)))
+            .map(|event| Example::of(event, |field| caller.value(field)))
             .filter(|examples| examples.iter().all(is_asked_of_database));
         for examples in examples {
             let kind = examples[0].declaration.kind;
@@ -157,13 +251,16 @@ impl Step {
                 }
             }
         }
-        let missed = [
-            revs_of(&databases[0], caller).await?,
-            revs_of(&databases[1], caller).await?,
-        ];
-        // First, because other steps change what is missed.
-        let missed = Step::Sync(missed);
-        steps.insert(0, ("sync, what is missed of some".into(), missed));
+        if !caller.is_in_crowd() {
+            let missed = [
+                revs_of(&databases[0], caller).await?,
+                revs_of(&databases[1], caller).await?,
+            ];
+            // First, because other steps change what is missed.
+            let missed = Step::Sync(missed);
+            steps.insert(0, ("sync, what is missed of some".into(), missed));
+            steps.push(("add_members, 1000 at once".into(), Step::AddMany));
+        }
         steps.push(("connect".into(), Step::Connect));
         steps.push(("disconnect".into(), Step::Disconnect));
         steps.push(("login, without the password's hash".into(), Step::Login));
@@ -184,6 +281,10 @@ impl Step {
         let event = match self {
             Step::Event(example) | Step::Again(example) => example.event(),
             Step::Sync(revs) => json!({ "type": "sync", "revs": revs[database] }),
+            Step::AddMany => {
+                let strangers: Vec<_> = (0..STRANGERS).map(|number| format!("s{number}")).collect();
+                json!({ "type": "add_members", "conversation_id": caller.conversation, "members": strangers })
+            }
             Step::Login => {
                 let start = StartSession {
                     id: SessionId::new((1_000 * caller.id + 1 + round as i64).to_be_bytes()),
@@ -224,19 +325,8 @@ impl Step {
                 .as_secs_f64());
             }
         };
-        // Everything is unread before, the first message is the caller's and as it was sent, and each
-        // round uses values of its own.
-        let (long, id) = (LONG, caller.id);
-        let prepare = format!(
-            "update members set read_id = 0 where conversation_id = {long} and user_id = {id};
-             update messages set sender_id = {id}, content = '{CONTENT}', changed_rev = null where id = {long};
-             delete from changed_messages where message_id = {long};
-             delete from reports;
-             delete from reactions where message_id = {long};"
-        );
-        db.execute_batch(&prepare).await?;
-        // The members are the same as at first, without roles.
-        db.execute_batch(&restored_members()).await?;
+        db.execute_batch(&caller.prepare()).await?;
+        // Each round uses values of its own.
         let event = event.to_string().replace(ROUND, &round.to_string());
         let operation = Event::parse(&event).operation?;
         let started = Instant::now();
@@ -256,34 +346,6 @@ const MORE: [(&str, &str); 4] = [
 /// A placeholder for the number of the round.
 const ROUND: &str = "{round}";
 
-fn value(field: &Field) -> Value {
-    match field.kind {
-        Kind::Conversation => json!(LONG),
-        // The conversation's first message, as `populate` numbers them.
-        Kind::Message | Kind::Position => json!(LONG),
-        Kind::User => json!(format!("s{ROUND}")),
-        Kind::Member => json!("b"),
-        Kind::Users => json!(["b", "s0"]),
-        Kind::Revs => json!({}),
-        Kind::ClientId(_) => json!(ROUND),
-        Kind::Text(_) => json!(format!("x{ROUND}")),
-        Kind::Integer { max, .. } => json!(max.min(50)),
-        Kind::Flag => json!(true),
-        Kind::Choice(choices) => json!(choices.last()),
-    }
-}
-
-/// Restores the members of conversation `LONG`, whoever was added, removed or given a role.
-fn restored_members() -> String {
-    format!(
-        "delete from members where conversation_id = {LONG} and user_id > 3;
-         insert into members (conversation_id, user_id) values ({LONG}, 1), ({LONG}, 2), ({LONG}, 3)
-             on conflict do nothing;
-         update members set role = 0 where conversation_id = {LONG};
-         update conversations set member_count = 3 where id = {LONG};"
-    )
-}
-
 fn is_asked_of_database(example: &Example) -> bool {
     let operation = Event::parse(&example.event().to_string()).operation;
     operation.is_ok_and(|operation| operation.access() != Access::None)
@@ -301,6 +363,26 @@ async fn revs_of(db: &libsql::Connection, caller: Caller) -> Result<Value> {
         revs.insert(id.to_string(), json!(rev - missed));
     }
     Ok(revs.into())
+}
+
+/// Makes conversation `CROWDED`.
+fn crowd(members: i64, messages: i64) -> String {
+    let last_message = CROWD_MESSAGE + messages;
+    format!(
+        "begin;
+         insert into conversations (id, name, rev, activity, member_count)
+             values ({CROWDED}, 'crowd', {messages} + 2, {last_message}, {members});
+         with recursive n(i) as (select 0 union all select i + 1 from n where i + 1 < {members})
+             insert into users (id, username, fullname, password, has_words) select {CROWD_USER} + i, 'm' || i, 'm', '', 1 from n;
+         insert into sessions (id, user_id, lifetime, created_at, last_seen, ends_at, user_agent)
+             values ({CROWD_USER}, {CROWD_USER}, 3600, 0, 0, 3600, 'load');
+         insert into members (conversation_id, user_id, read_id)
+             select {CROWDED}, id, {last_message} from users where id >= {CROWD_USER} order by id;
+         with recursive n(i) as (select 0 union all select i + 1 from n where i < {messages})
+             insert into messages (id, sender_id, conversation_id, content, rev)
+             select {CROWD_MESSAGE} + i, {CROWD_USER}, {CROWDED}, '{CONTENT}', 2 + i from n;
+         commit;"
+    )
 }
 
 /// Makes a file with this many messages, spread over all conversations.

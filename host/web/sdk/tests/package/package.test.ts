@@ -84,6 +84,20 @@ test("it has no dependency, and is typed, with maps and its sources", () => {
   }
 });
 
+test("imports have no cycles", () => {
+  const imports = new Map(
+    readdirSync("src").map((name) => [name, [...readFileSync(`src/${name}`, "utf8").matchAll(/from "\.\/(\w+\.ts)"/g)].map(([, other]) => String(other))]),
+  );
+  const done = new Set<string>();
+  const visit = (name: string, path: string[]): void => {
+    assert.ok(!path.includes(name), [...path, name].join(" → "));
+    if (done.has(name)) return;
+    for (const other of imports.get(name) ?? []) visit(other, [...path, name]);
+    done.add(name);
+  };
+  for (const name of imports.keys()) visit(name, []);
+});
+
 test("README begins with lines that are checked", () => {
   const [, example] = /```js\n([^]*?)```/.exec(readFileSync("README.md", "utf8")) ?? [];
   assert.ok(example !== undefined);

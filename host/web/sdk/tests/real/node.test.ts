@@ -9,6 +9,7 @@ import { after, before, test } from "node:test";
 import { WebSocket } from "ws";
 
 import { type Account, keptTokenAuth } from "../../src/account.ts";
+import { createContacts } from "../../src/contacts.ts";
 import { file } from "../../src/files.ts";
 import { type Chat, type ChatOptions, type Live, createChat } from "../../src/index.ts";
 import { PASSWORD, type RealServer, startServer } from "./server.ts";
@@ -180,4 +181,29 @@ test("the example bot answers everything once, also what was said while it was a
   await until(room.messages, ({ items }) => items.length >= 4);
   second.kill("SIGTERM");
   assert.deepEqual(room.messages.get().items.map(({ content }) => content), ["one", "one", "two", "two"]);
+});
+
+test("people are found, added and blocked, and messages are searched", async () => {
+  const [alice, carol] = await Promise.all([client("alice"), client("carol")]);
+  const contacts = createContacts(alice);
+  const ends = [contacts.list.subscribe(() => {}), contacts.blocked.subscribe(() => {})];
+  const { users } = await alice.request("search_users", { query: "car" });
+  assert.deepEqual(users.map(({ username }) => username), ["carol"]);
+  await contacts.add("carol");
+  await until(contacts.list, ([first]) => first?.username === "carol" && first.is_online);
+  const { id } = await alice.request("create_conversation", { members: ["carol"], direct: true });
+  await alice.conversation(id).send("where is the umbrella?").done;
+  const { messages } = await carol.request("search_messages", { query: "umbr" });
+  assert.equal(messages[0]?.content, "where is the umbrella?");
+  await contacts.block("carol");
+  assert.deepEqual(contacts.blocked.get(), ["carol"]);
+  await assert.rejects(carol.conversation(id).send("hello?").done, { code: "forbidden" });
+  const failed = carol.conversation(id).messages.get().items.at(-1);
+  assert.equal(failed?.state, "failed");
+  await contacts.unblock("carol");
+  if (failed?.state === "failed") {
+    failed.sent.retry();
+    assert.equal((await failed.sent.done).content, "hello?");
+  }
+  for (const end of ends) end();
 });

@@ -10,6 +10,7 @@ const PROGRAM = resolve(process.env["CHATAPP"] ?? "../../../target/debug/chatapp
 
 export interface RealServer {
   url: string;
+  /** Does nothing if it runs. */
   start(): Promise<void>;
   /** SIGKILL. */
   kill(): Promise<void>;
@@ -32,6 +33,7 @@ export async function startServer(variables: Record<string, string> = {}): Promi
   const server: RealServer = {
     url: "",
     async start() {
+      if (child !== null) return;
       const started = spawn(PROGRAM, { env: environment(), stdio: ["ignore", "ignore", "pipe"] });
       child = started;
       server.url = await new Promise<string>((done, failed) => {
