@@ -253,7 +253,7 @@ async fn sees_nobody(world: &World, place: Place) {
     assert_eq!(json!(shown), expected, "{place:?}");
     let mentions = ok(world, "bob", json!({"type": "get_mentions"})).await;
     assert_eq!(mentions["messages"][0]["sender_username"], "deleted");
-    let direct = json!({"username": "deleted", "fullname": "", "is_online": false, "last_online": 0, "created_at": 0});
+    let direct = json!({"username": "deleted", "fullname": "", "is_online": false, "last_online": null, "created_at": 0});
     let list = ok(world, "bob", json!({"type": "get_conversations"})).await;
     assert_eq!(list[0]["members"], json!(["deleted", "bob"]), "{place:?}");
     assert_eq!(list[0]["profile"], direct);
