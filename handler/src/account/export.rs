@@ -94,12 +94,12 @@ pub struct Export<'a> {
     /// The logins that have not ended.
     sessions: Vec<OwnSession<'a>>,
     contacts: Vec<Person<'a>>,
-    blocked: Vec<Person<'a>>,
-    reports: Vec<OwnReport<'a>>,
     conversations: Vec<OwnConversation<'a>>,
     messages: Vec<Message<'a>>,
     reactions: Vec<OwnReaction<'a>>,
     mentions: Vec<OwnMention>,
+    blocked: Vec<Person<'a>>,
+    reports: Vec<OwnReport<'a>>,
 }
 
 /// The beginning of every section: no key is smaller.

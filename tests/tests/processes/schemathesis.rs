@@ -3,8 +3,9 @@
 
 use std::process::Stdio;
 
-use tests::host::{Log, login, register};
+use tests::host::{Log, SECRET, register};
 use tests::servers::installed;
+use tests::tokens::foreign_token;
 use tests::{Data, Process, soon};
 use tokio::process::Command;
 
@@ -16,12 +17,15 @@ async fn what_schemathesis_makes_up_is_answered_as_described() {
     let data = Data::create();
     let host = Process::start_with(&[("DBPATH", data.file().as_os_str())], Log::Test).await;
     register(host.address, "alice").await;
-    let cookie = login(host.address, "alice").await;
+    // It has no session that a request could end.
+    let token = foreign_token(SECRET, "alice");
+    let settings = concat!(env!("CARGO_MANIFEST_DIR"), "/schemathesis.toml");
     let description = concat!(env!("CARGO_MANIFEST_DIR"), "/../handler/spec/openapi.json");
     let run = Command::new(installed("schemathesis/bin/schemathesis"))
+        .args(["--config-file", settings])
         .args(["run", description, "--no-color", "--max-time", SECONDS])
         .args(["--url", &format!("http://{}", host.address)])
-        .args(["--header", &format!("cookie: {cookie}")])
+        .args(["--header", &format!("authorization: Bearer {token}")])
         // It needs a WebSocket handshake.
         .args(["--exclude-path", "/ws"])
         // It keeps what it has found there for the next run.
