@@ -41,7 +41,7 @@ const OF_SEARCH: [&str; 2] = ["search_state", "search_stale"];
 const NEW_INDEX: &str = "insert into search (search, rank) values ('secure-delete', 1);
     insert into search_state (id, low, high) values (1, 0, 0)";
 /// Tables that have rows even without users.
-const OF_ALL_CHATS: [&str; 2] = ["migrations", "community"];
+const OF_ALL_CHATS: [&str; 3] = ["migrations", "community", "deleted_accounts"];
 
 /// Copies all lasting data of a chat, and prints each table with its number of rows and checksum to
 /// standard output; progress goes to standard error. With `restart`, an incomplete copy in `to` is

@@ -222,6 +222,7 @@ async fn a_host_that_was_believed_dead_and_was_not_is_known_again() {
     let mut alice = cluster.join(0, "alice").await;
     let mut bob = cluster.join(1, "bob").await;
     alice.add_contact("bob").await;
+    assert_eq!(bob.push().await["type"], "contact_added");
     cluster.hosts[1].signal(Signal::STOP);
     assert_eq!(alice.push().await["data"]["is_online"], false);
     cluster.hosts[1].signal(Signal::CONT);
@@ -422,6 +423,7 @@ async fn hosts_that_were_paused_together_do_not_take_each_other_for_dead() {
     let mut alice = cluster.join(0, "alice").await;
     let mut bob = cluster.join(1, "bob").await;
     alice.add_contact("bob").await;
+    assert_eq!(bob.push().await["type"], "contact_added");
     let db = open_remote(cluster.gateway.url()).await;
     // When the host that renewed its lease first, and last, did so, and the time.
     let renewed = async || {

@@ -441,8 +441,8 @@ async fn who_is_online_is_right_after_an_outcome_that_stayed_unknown() {
     .await;
     stays_online(&mut alice).await;
     // The same with a socket that opens: it is refused, but may have been counted.
-    outage();
     let cookie = tests::host::login(host.address, "bob").await;
+    outage();
     let refused = Client::connect(host.address, &cookie).await.closed().await;
     assert_eq!(refused.0, 1013, "{refused:?}");
     stays_online(&mut alice).await;

@@ -477,7 +477,7 @@ async fn a_server_says_whether_it_is_healthy() {
 async fn schema(db: &libsql::Connection) -> Vec<String> {
     let mut rows = db
         .query(
-            "select type || ' ' || name || ' of ' || tbl_name || ': ' || (select group_concat(name) from (
+            "select type || ' ' || name || ' of ' || tbl_name || ': ' || (select coalesce(group_concat(name), '') from (
                  select name from pragma_table_info(m.name) union all select name from pragma_index_info(m.name)))
              from sqlite_master m order by 1",
             (),

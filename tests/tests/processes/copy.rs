@@ -125,6 +125,9 @@ const NASTY: &str = "
     insert into mentions values (2, 11, 1, 1);
     insert into reactions values (11, '👍', 2);
     insert into members_changes values (1, 3, 1);
+    insert into blocks values (1, 77), (77, 'text');
+    insert into deleted_accounts (user_id, username, skeleton, deleted_at) values (78, 'eve', 'eve', 1700000000);
+    insert into reports (message_id, reporter_id, reason, content, reported_at) values (12, 2, char(0), x'00', 1700000000);
     insert into conversations (id, name, request_id) values (50, '\u{1f44b} \r\n', x'00112233');
     create table notes (text, number real);
     insert into notes (rowid, text, number) values (3, 'of another tool', 7), (9, 1.25, '7');
