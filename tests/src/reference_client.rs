@@ -53,11 +53,16 @@ pub struct Conversation {
 
 impl Conversation {
     /// Takes in a message, unless it belongs to a part of the history that is not loaded: it is older
-    /// than `oldest`, the first one that the client held.
+    /// than `oldest`, the first one that the client held. If the client has a later state of it, that
+    /// stays: a push may have arrived before the answer to a `sync` that was read earlier.
     fn take(&mut self, oldest: Option<i64>, message: &Value) {
-        if let Some(id) = message["id"].as_i64()
-            && oldest.is_none_or(|oldest| id >= oldest)
-        {
+        let Some(id) = message["id"].as_i64() else {
+            return;
+        };
+        let rev = |message: &Value| message["rev"].as_i64();
+        let is_loaded = oldest.is_none_or(|oldest| id >= oldest);
+        let is_news = self.messages.get(&id).map(rev) <= Some(rev(message));
+        if is_loaded && is_news {
             self.messages.insert(id, message.clone());
         }
     }
