@@ -428,7 +428,7 @@ impl ExportPage {
         (looked_at < last).then_some([looked_at, 0, 0, 0])
     }
 
-    /// Where the section goes on after these rows; `None` at its end.
+    /// The key after which the section goes on; `None` at its end.
     fn rest(&self, section: Section, rows: &[Rows], read: &[Row]) -> Option<[i64; 4]> {
         let last = read.last().map(|row| key(&mut row.columns()));
         match section {

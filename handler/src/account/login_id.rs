@@ -1,4 +1,4 @@
-//! What a login rests on: a session, or a token that belongs to none.
+//! The identity of a login: its session, or a token that belongs to no session.
 
 use std::fmt;
 use std::num::NonZeroI64;
@@ -49,7 +49,7 @@ impl FromStr for SessionId {
     }
 }
 
-/// What a login rests on, in 8 bytes, because every socket has one.
+/// The identity of a login, in 8 bytes, because every socket has one.
 ///
 /// Above zero it is the id of a session. Otherwise the token names no session, as those of the first
 /// backend and of other programs, and it is the time when the token was made, in Unix seconds, as a

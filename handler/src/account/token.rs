@@ -20,7 +20,7 @@ pub struct TokenKey {
     validation: Validation,
 }
 
-/// What a token claims. The database knows whether it still holds.
+/// The claims of a token. The database knows whether they still hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
     pub username: String,
