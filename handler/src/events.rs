@@ -113,6 +113,13 @@ pub struct Event {
     pub users: usize,
 }
 
+/// The username in the field `as`: the user whose event it is, if a program sends it for somebody.
+/// `null` counts as absent.
+pub fn acting_as(text: &str) -> Result<Option<String>, Error> {
+    let name = Fields::parse(text).map_or(Ok(None), |fields| fields.text("as"));
+    name.map_err(|_| Error::Invalid("as should be a string".into()))
+}
+
 impl Event {
     /// Reads one text frame. Never fails: for an invalid frame, the event's operation is the error.
     pub fn parse(text: &str) -> Event {

@@ -45,7 +45,7 @@ pub use answer_budget::{ANSWER_BYTES_MAX, SMALL_ANSWER_BYTES_MAX};
 pub use data::{Data, DataType};
 pub use declaration::{Declaration, EventOperation, Push, Who};
 pub use error::Error;
-pub use events::{EVENTS, Event, PUSHES, REF_CHARS_MAX};
+pub use events::{EVENTS, Event, PUSHES, REF_CHARS_MAX, acting_as};
 pub use field::{Field, Kind, Length, Presence, Unit};
 pub use operation::{Access, Context, Operation, RequestId};
 pub use outbox::{Audience, MembersChange, Outbox, Output};

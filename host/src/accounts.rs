@@ -24,12 +24,12 @@ use crate::random::random_bytes;
 use crate::store::Store;
 
 pub struct Accounts {
-    store: Store,
-    hashing: HashingThreads,
+    pub(crate) store: Store,
+    pub(crate) hashing: HashingThreads,
     guesses: AccountGuesses,
     policy: PasswordPolicy,
     /// Told when an account was deleted.
-    deleted: Arc<Notify>,
+    pub(crate) deleted: Arc<Notify>,
 }
 
 impl Accounts {
@@ -149,7 +149,7 @@ impl Accounts {
             username: username.clone(),
         };
         // The insert below checks again; this saves the hashing for a name that is taken.
-        if self.store.run(ctx.clone(), find).await?.is_some() {
+        if self.store.run(ctx, find).await?.is_some() {
             return Err(Error::Conflict("username already exists".into()));
         }
         let of_user = vec![username.clone(), fullname.clone()];
@@ -159,16 +159,21 @@ impl Accounts {
             fullname,
             password_hash,
         };
+        self.store_new(register).await
+    }
+
+    /// Stores a new account.
+    pub(crate) async fn store_new(&self, register: Register) -> Result<(), Error> {
         // If there are more, the registration is refused until a host has done them all.
         add_skeletons(&self.store).await?;
         // Another program may have stored accounts; those of this one have their words.
         add_words(&self.store).await?;
-        self.store.run(ctx, register).await
+        self.store.run_now(register).await
     }
 
     /// The hash of a new password. `Invalid` if the policy does not allow the password: the error
     /// calls it `name`.
-    async fn hash(
+    pub(crate) async fn hash(
         &self,
         place: HashingPlace,
         name: &'static str,

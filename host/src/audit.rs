@@ -5,6 +5,7 @@
 use std::net::IpAddr;
 
 use handler::Error;
+use handler::account::provision::UserChange;
 use handler::account::register::USERNAME_CHARS_MAX;
 use hyper::header::HeaderValue;
 
@@ -60,7 +61,7 @@ pub fn attempted<T>(
     let result = outcome.as_ref().map_or_else(Error::code, |_| "ok");
     let counters = match attempt {
         Attempt::Login => Some(&METRICS.logins),
-        Attempt::Registration => Some(&METRICS.registrations),
+        Attempt::Registration | Attempt::FirstLogin => Some(&METRICS.registrations),
         Attempt::Session => None,
     };
     if let Some(counters) = counters {
@@ -104,4 +105,68 @@ pub fn done<T>(action: Action, outcome: &Result<T, Error>, address: IpAddr, user
     let result = outcome.as_ref().map_or_else(Error::code, |_| "ok");
     let username = short_username(username);
     tracing::info!(target: "security", result, %address, username, "{}", action.name());
+}
+
+/// Counts and logs that a request had no API key that lets it in. `program` is the name of a key that
+/// may do other things.
+pub fn refused_program(address: IpAddr, program: Option<&str>) {
+    let reason = Refusal::Key.name();
+    METRICS.refusals.with_label_values(&[reason]).inc();
+    tracing::warn!(target: "security", reason, %address, program, "refused");
+}
+
+/// What a program of the operator does with a user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deed {
+    Create,
+    Change,
+    Password,
+    Ban,
+    Unban,
+    Delete,
+    /// It sends an event for the user.
+    Act,
+}
+
+impl Deed {
+    /// What a change does to a user.
+    pub fn of(change: &UserChange) -> Vec<Deed> {
+        let UserChange {
+            fullname,
+            password,
+            banned,
+        } = change;
+        let deeds = [
+            fullname.as_ref().map(|_| Deed::Change),
+            password.as_ref().map(|_| Deed::Password),
+            banned.map(|banned| if banned { Deed::Ban } else { Deed::Unban }),
+        ];
+        deeds.into_iter().flatten().collect()
+    }
+
+    /// Its name in the log.
+    fn name(self) -> &'static str {
+        match self {
+            Deed::Create => "creation of a user",
+            Deed::Change => "change of a user",
+            Deed::Password => "new password of a user",
+            Deed::Ban => "ban of a user",
+            Deed::Unban => "end of a ban",
+            Deed::Delete => "deletion of a user",
+            Deed::Act => "event for a user",
+        }
+    }
+}
+
+/// Logs the outcome of what a program does with a user.
+pub fn provisioned<T>(
+    deed: Deed,
+    outcome: &Result<T, Error>,
+    address: IpAddr,
+    program: &str,
+    username: &str,
+) {
+    let result = outcome.as_ref().map_or_else(Error::code, |_| "ok");
+    let username = short_username(username);
+    tracing::info!(target: "security", result, %address, program, username, "{}", deed.name());
 }

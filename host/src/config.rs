@@ -39,6 +39,12 @@ pub struct Config {
     /// PASSWORD_CHARS_MIN: the fewest characters of a new password. From 8 on, common ones are
     /// refused.
     pub password_chars_min: u32,
+    /// API_KEY: the key that `chatapp user --server` shows the server.
+    pub api_key: String,
+    /// REGISTRATION: whether people may register.
+    pub has_registration: bool,
+    /// UNKNOWN_USERS: whether a token that another program has signed creates its user.
+    pub creates_unknown_users: bool,
     /// CORS_ALLOW_ORIGIN: exact origins.
     pub origins: Vec<HeaderValue>,
     /// HOST and PORT. Port 0 lets the system choose.
@@ -169,6 +175,17 @@ impl Config {
             jwt_secret,
             session_days: number("SESSION_DAYS", 1, SESSION_DAYS_MAX)?,
             password_chars_min: number("PASSWORD_CHARS_MIN", 1, PASSWORD_CHARS_MIN_MAX)?,
+            api_key: secret("API_KEY")?,
+            has_registration: match word("REGISTRATION")?.as_str() {
+                "open" => true,
+                "closed" => false,
+                other => bail!("REGISTRATION is {other:?}: expected open or closed"),
+            },
+            creates_unknown_users: match word("UNKNOWN_USERS")?.as_str() {
+                "create" => true,
+                "refuse" => false,
+                other => bail!("UNKNOWN_USERS is {other:?}: expected refuse or create"),
+            },
             origins: origins(&text("CORS_ALLOW_ORIGIN")?)?,
             address: SocketAddr::new(ip, port),
             trusted_proxies,

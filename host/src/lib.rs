@@ -6,12 +6,13 @@
 //!    └────reads────▶ readers ──▶ replies                                    bus ◀──▶ other hosts
 //! ```
 //!
-//! - `server` starts and stops everything. `config` holds the settings, `variables` their names;
+//! - `server` starts and stops everything: the listeners, and the `engine` behind them. `config` holds the settings, `variables` their names;
 //!   only `main` reads the environment.
 //! - `http`: HTTP connections. `routes` is the table of routes, `dispatch` enforces what the table
 //!   says about a route, and the handlers are files beside them; `page` has the page to chat in.
 //!   `accounts` has registration and the check of passwords, which are hashed on the threads of
-//!   `hashing`. `logins` has sessions and tokens.
+//!   `hashing`. `logins` has sessions and tokens. `provisioning` is what the operator's programs do
+//!   with accounts, and `api_keys` lets them in.
 //! - `socket`: `handle` is a WebSocket as other modules see it, `connection` is its life, and
 //!   `presence` counts it in the database.
 //! - `store`: turns operations of `handler` into transactions, and hands on what was committed as
@@ -34,6 +35,7 @@
 //!   Imports between files have no circles; a test checks this.
 
 mod accounts;
+mod api_keys;
 mod audit;
 mod awake;
 mod clock;
@@ -41,15 +43,18 @@ mod cluster;
 pub mod commands;
 mod config;
 mod delivery;
+mod engine;
 mod exposure;
 mod hashing;
 mod http;
+mod http_client;
 mod limits;
 mod listeners;
 pub mod log;
 mod logins;
 mod metrics;
 mod password_policy;
+mod provisioning;
 mod random;
 mod readiness;
 mod registry;

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use handler::account::api_key::Scope;
 use host::commands::{
-    backup, ban, check, copy, demo, downgrade, event, health, reindex, report, restore,
+    backup, check, copy, demo, downgrade, event, health, key, reach, reindex, report, restore, user,
 };
 use host::variables::{self, DEMO_JWT_SECRET};
 use host::{Config, Server, log};
@@ -88,13 +89,22 @@ enum Command {
         #[command(subcommand)]
         action: ReportAction,
     },
-    /// Bans a user: logins are refused, and sockets are closed within a minute. What the user has
-    /// written stays.
+    /// Creates, lists, bans and deletes users.
     ///
-    /// A server may be running on DBPATH.
-    Ban { username: String },
-    /// Lifts a ban. A server may be running on DBPATH.
-    Unban { username: String },
+    /// Works on DBPATH, whether a server is running on it or not; or with --server on one at an address.
+    User {
+        /// The address of a server, such as https://chat.example. API_KEY has a key with the scope users.
+        #[arg(long)]
+        server: Option<String>,
+        #[command(subcommand)]
+        action: UserAction,
+    },
+    /// Makes, lists and revokes API keys, with which other programs use the chat for its users. A server may be running
+    /// on DBPATH.
+    Key {
+        #[command(subcommand)]
+        action: KeyAction,
+    },
     /// Makes the index of the search in DBPATH anew.
     ///
     /// A server fills the index by itself, so this is needed only if something is wrong with it. Shows the progress. No
@@ -115,6 +125,46 @@ enum Command {
         #[arg(long)]
         restart: bool,
     },
+}
+
+#[derive(Subcommand)]
+enum UserAction {
+    /// Creates a user. Without a password, the user logs in with tokens that your program signs.
+    Add {
+        username: String,
+        /// The username, if it is not given.
+        #[arg(long)]
+        fullname: Option<String>,
+        /// Reads a password from standard input.
+        #[arg(long)]
+        password: bool,
+    },
+    /// Lists all users, in the order of their names.
+    List,
+    /// Gives a user a new password, read from standard input, and ends all logins of the user.
+    Password { username: String },
+    /// Bans a user: logins are refused, and sockets are closed. What the user has written stays.
+    Ban { username: String },
+    /// Lifts a ban.
+    Unban { username: String },
+    /// Deletes a user. What the user has written stays, and is shown as sent by "deleted".
+    Delete { username: String },
+}
+
+#[derive(Subcommand)]
+enum KeyAction {
+    /// Makes a key and prints it. It is not shown again.
+    Create {
+        /// What to call it, such as the name of the program that uses it.
+        name: String,
+        /// What it may do: users (create, change and delete them) or events (send them as any user). Without this, both.
+        #[arg(long, value_name = "SCOPE")]
+        scope: Vec<Scope>,
+    },
+    /// Lists all keys, without what only their owners know.
+    List,
+    /// Revokes a key. Every host refuses it from then on.
+    Revoke { name: String },
 }
 
 #[derive(Subcommand)]
@@ -153,6 +203,16 @@ const WITHOUT_SERVER: [&str; 6] = [
     "SEARCH",
 ];
 
+/// The further variables of commands that may change users.
+const AS_SERVER: [&str; 6] = [
+    "API_KEY",
+    "API_KEY_FILE",
+    "NATS_URL",
+    "NATS_URL_FILE",
+    "NATS_CREDS",
+    "PASSWORD_CHARS_MIN",
+];
+
 fn main() -> ExitCode {
     match run() {
         Ok(code) => code,
@@ -178,12 +238,14 @@ fn run() -> anyhow::Result<ExitCode> {
             | Command::Restore { .. }
             | Command::Demo
             | Command::Downgrade
-            | Command::Report { .. }
-            | Command::Ban { .. }
-            | Command::Unban { .. }
+            | Command::Key { .. }
             | Command::Reindex
             | Command::Check { file: Some(_) },
         ) => WITHOUT_SERVER.contains(&name),
+        // They may be a server for a moment.
+        Some(Command::Report { .. } | Command::User { .. }) => {
+            WITHOUT_SERVER.contains(&name) || AS_SERVER.contains(&name)
+        }
         Some(Command::Check { file: None } | Command::Event { .. } | Command::Health) | None => {
             true
         }
@@ -261,12 +323,44 @@ fn run() -> anyhow::Result<ExitCode> {
                     report::close(&config, id, measures, &mut output).await?;
                 }
             },
-            Command::Ban { username } => {
-                writeln!(output, "{}", ban::ban(&config, &username).await?)?
+            Command::User { server, action } => {
+                let (config, place) = (&config, &reach::Place { server });
+                let done = match action {
+                    UserAction::Add {
+                        username,
+                        fullname,
+                        password,
+                    } => {
+                        let password = password.then(user::read_password).transpose()?;
+                        user::add(config, place, &username, fullname, password).await?
+                    }
+                    UserAction::List => {
+                        user::list(config, place, &mut output).await?;
+                        return Ok(true);
+                    }
+                    UserAction::Password { username } => {
+                        let password = user::read_password()?;
+                        user::set_password(config, place, &username, password).await?
+                    }
+                    UserAction::Ban { username } => user::ban(config, place, &username).await?,
+                    UserAction::Unban { username } => user::unban(config, place, &username).await?,
+                    UserAction::Delete { username } => {
+                        user::delete(config, place, &username).await?
+                    }
+                };
+                writeln!(output, "{done}")?;
             }
-            Command::Unban { username } => {
-                writeln!(output, "{}", ban::unban(&config, &username).await?)?;
-            }
+            Command::Key { action } => match action {
+                KeyAction::Create { name, scope } => {
+                    let scopes = match scope.is_empty() {
+                        true => Scope::ALL.to_vec(),
+                        false => scope,
+                    };
+                    key::create(&config, &name, scopes, &mut output).await?;
+                }
+                KeyAction::List => key::list(&config, &mut output).await?,
+                KeyAction::Revoke { name } => key::revoke(&config, &name, &mut output).await?,
+            },
             Command::Reindex => {
                 writeln!(output, "{}", reindex::reindex(&config).await?)?;
             }

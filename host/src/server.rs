@@ -2,50 +2,33 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::anyhow;
 use sd_notify::NotifyState;
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, mpsc, oneshot, watch};
-use tokio::task::spawn_blocking;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::clock;
-use crate::cluster::Cluster;
-use crate::cluster::bus::Bus;
 use crate::config::Config;
+use crate::engine::Engine;
 use crate::exposure;
 use crate::http::connections::{Connections, accept};
+use crate::http::operator::OperatorSocket;
 use crate::http::scrape;
-use crate::http::services::Services;
-use crate::registry::{self, Notices, PresenceLost, RegistryCommand};
-use crate::socket::presence::Presence;
-use crate::store::{Store, StoreThreads};
+use crate::registry::RegistryCommand;
 
-/// Commits on their way to the registry. If this many wait, the writer slows down to the pace of the sockets.
-const DELIVERIES_QUEUED_MAX: usize = 256;
-/// Commands for the registry from anything but the store.
-const COMMANDS_QUEUED_MAX: usize = 64;
 /// The registry pings the sockets in this many groups, one after the other, so that pings do not come in bursts.
 const PING_SLOTS: u32 = 30;
-/// Time for sockets and requests to end; the same time again to store that everyone is offline, and again to close the
-/// database.
+/// Time for sockets and requests to end.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A server that is ready: its database is open and its address bound.
 pub struct Server {
     listener: TcpListener,
-    services: Arc<Services>,
-    cluster: Arc<Cluster>,
-    threads: StoreThreads,
-    registry: JoinHandle<()>,
-    commands: mpsc::Sender<RegistryCommand>,
-    bus: Option<Bus>,
-    lost: watch::Receiver<PresenceLost>,
+    operator: Option<OperatorSocket>,
+    engine: Engine,
     metrics: Option<TcpListener>,
     ping_interval: Duration,
     head_timeout: Duration,
@@ -91,46 +74,12 @@ impl Server {
             Some(address) => Some(scrape::bind(address).await?),
             None => None,
         };
-        let (deliveries, delivered) = mpsc::channel(DELIVERIES_QUEUED_MAX);
-        let (commands, commanded) = mpsc::channel(COMMANDS_QUEUED_MAX);
-        let (bus, publisher) = match &config.bus {
-            Some(url) => Some(Bus::new(url).await?).unzip(),
-            None => (None, None),
-        };
-        let (presence_lost, lost) = watch::channel(PresenceLost::default());
-        let notices = Notices {
-            presence_lost,
-            missed: Arc::default(),
-            doubted: Arc::default(),
-        };
-        let registry = registry::start(delivered, commanded, notices.clone(), publisher)?;
-        let (database, store_timeout) = (config.database.clone(), config.store_timeout);
-        let open = move || Store::open(&database, clock::now(), store_timeout, deliveries);
-        let (store, threads) = spawn_blocking(open).await??;
-        let presence = Arc::new(Presence::new(store));
-        let deleted = Arc::new(Notify::new());
-        let cluster = Cluster::new(
-            config,
-            presence.clone(),
-            commands.clone(),
-            notices,
-            deleted.clone(),
-        );
-        if !config.database.is_shared() {
-            let started = cluster.start().await;
-            started.context("the database cannot be written")?;
-        }
-        let services = Services::new(config, presence, bus.as_ref().map(Bus::status), deleted);
+        let engine = Engine::open(config).await?;
         let (stop, stopped) = oneshot::channel();
         let server = Server {
             listener,
-            services: services.into(),
-            cluster: cluster.into(),
-            threads,
-            registry,
-            commands,
-            bus,
-            lost,
+            operator: OperatorSocket::beside(&config.database),
+            engine,
             metrics,
             ping_interval: config.ping_interval,
             head_timeout: config.head_timeout,
@@ -154,32 +103,26 @@ impl Server {
     pub async fn run(self) -> anyhow::Result<()> {
         let Server {
             listener,
-            services,
-            cluster,
-            threads,
-            registry,
-            commands,
-            bus,
-            lost,
+            operator,
+            mut engine,
             metrics,
             ping_interval,
             head_timeout,
             stopped,
         } = self;
+        let (services, commands) = (engine.services.clone(), engine.commands.clone());
         let _metrics = metrics.map(|listener| {
             AbortOnDropHandle::new(tokio::spawn(scrape::serve(listener, services.clone())))
         });
-        let bus = bus.map(|bus| {
-            let cluster = cluster.clone();
-            AbortOnDropHandle::new(tokio::spawn(async move { cluster.join_bus(bus).await }))
+        engine.join_bus();
+        let operator = operator.map(|socket| {
+            AbortOnDropHandle::new(tokio::spawn(socket.serve(services.clone(), head_timeout)))
         });
         let connections = Connections::new(head_timeout);
         {
             let _heartbeats =
                 AbortOnDropHandle::new(tokio::spawn(heartbeats(commands.clone(), ping_interval)));
-            let cluster = cluster.clone();
-            let _cluster =
-                AbortOnDropHandle::new(tokio::spawn(async move { cluster.run(lost).await }));
+            let _cluster = AbortOnDropHandle::new(tokio::spawn(engine.run_cluster()));
             tokio::select! {
                 () = accept(&listener, &services, &connections) => {}
                 _ = stopped => {}
@@ -199,23 +142,13 @@ impl Server {
         if timeout(STOP_TIMEOUT, ended).await.is_err() {
             tracing::warn!("some connections did not end in time");
         }
-        // If this fails (the store logs it) or takes too long, the next start does it.
-        let _ = timeout(STOP_TIMEOUT, cluster.stop()).await;
+        if let Some(operator) = operator {
+            operator.abort();
+            // It ends at once, and has removed its file then.
+            let _ = operator.await;
+        }
         drop(commands);
-        let closed = spawn_blocking(move || {
-            threads.stop();
-            // A thread that panicked has logged why.
-            let _ = registry.join();
-        });
-        match timeout(STOP_TIMEOUT, closed).await {
-            Ok(closed) => closed?,
-            // No acknowledged message depends on it.
-            Err(_) => tracing::warn!("the database did not close in time"),
-        }
-        if let Some(bus) = bus {
-            // It ends after the registry has ended and its last packets have left.
-            let _ = timeout(STOP_TIMEOUT, bus).await;
-        }
+        engine.close().await;
         tracing::info!("stopped");
         Ok(())
     }
@@ -259,6 +192,7 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
+    use crate::engine::COMMANDS_QUEUED_MAX;
 
     /// Blocking the only thread of the test is what a pause is for the program.
     #[tokio::test]

@@ -47,7 +47,7 @@ pub(crate) fn at_most(name: &str, length: usize, max: usize, unit: &str) -> Resu
     Ok(())
 }
 
-fn fields(body: &[u8]) -> Result<Fields<'_>, Error> {
+pub(crate) fn fields(body: &[u8]) -> Result<Fields<'_>, Error> {
     let fields = std::str::from_utf8(body).ok().and_then(Fields::parse);
     fields.ok_or_else(|| Error::Invalid("not a valid json".into()))
 }

@@ -23,6 +23,9 @@ const STORED_PASSES_MAX: u32 = 16;
 const NOBODY: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$bm9ib2R5J3Mgc2FsdA$RSLkvhfXpP8c5Hhj6cEN0mvwCDKzqcJiWCb0E1D2Ey0";
 
+/// Stands in the place of the hash if a user has no password. No password matches it.
+pub const NO_PASSWORD: &str = "";
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     Wrong,
@@ -44,7 +47,8 @@ pub fn hash(password: &str, salt: [u8; 16]) -> String {
 pub fn verify(password: &str, stored: Option<&str>) -> Verdict {
     let phc = stored.unwrap_or(NOBODY);
     let Ok(parsed) = PasswordHash::new(phc) else {
-        return Verdict::Wrong;
+        // After the same time, so that nobody finds out who has no password.
+        return verify(password, None);
     };
     let is_affordable = Params::try_from(&parsed)
         .is_ok_and(|p| p.m_cost() <= STORED_MEMORY_KIB_MAX && p.t_cost() <= STORED_PASSES_MAX);

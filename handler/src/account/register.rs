@@ -28,23 +28,9 @@ impl Registration {
     pub fn parse(body: &[u8]) -> Result<Self, Error> {
         let [username, password, fullname] =
             required_texts(body, ["username", "password", "fullname"])?;
-        at_most(
-            "username",
-            username.chars().count(),
-            USERNAME_CHARS_MAX,
-            "characters",
-        )?;
+        check_username(&username)?;
         at_most("password", password.len(), PASSWORD_BYTES_MAX, "bytes")?;
-        at_most(
-            "fullname",
-            fullname.chars().count(),
-            FULLNAME_CHARS_MAX,
-            "characters",
-        )?;
-        if skeleton(&username).is_empty() {
-            let text = "username should have a visible character";
-            return Err(Error::Invalid(text.into()));
-        }
+        check_fullname(&fullname)?;
         Ok(Registration {
             username,
             password,
@@ -53,13 +39,29 @@ impl Registration {
     }
 }
 
+/// Whether a new user may have this name. It may be taken.
+pub fn check_username(username: &str) -> Result<(), Error> {
+    let length = username.chars().count();
+    at_most("username", length, USERNAME_CHARS_MAX, "characters")?;
+    if skeleton(username).is_empty() {
+        let text = "username should have a visible character";
+        return Err(Error::Invalid(text.into()));
+    }
+    Ok(())
+}
+
+pub(crate) fn check_fullname(fullname: &str) -> Result<(), Error> {
+    let length = fullname.chars().count();
+    at_most("fullname", length, FULLNAME_CHARS_MAX, "characters")
+}
+
 /// Creates the account. Fails with `Conflict` if the username is taken, or looks like one that is;
 /// the name of a deleted account stays taken.
 /// Fails with `Unavailable` while an account has no skeleton yet: that one may look the same.
 pub struct Register {
     pub username: String,
     pub fullname: String,
-    /// A PHC string.
+    /// A PHC string, or `NO_PASSWORD`.
     pub password_hash: String,
 }
 

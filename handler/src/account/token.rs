@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::account::login_id::{LoginId, SessionId};
+use crate::account::register::FULLNAME_CHARS_MAX;
 
 /// How long a token is valid, unless the user wants to be remembered.
 pub const LIFETIME_SECONDS: i64 = 3600;
@@ -25,6 +26,8 @@ pub struct TokenKey {
 pub struct Claim {
     pub username: String,
     pub login: LoginId,
+    /// The fullname of a user who does not exist yet, if another program has signed the token.
+    pub fullname: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -49,6 +52,8 @@ struct Claims {
     iat: Option<Box<RawValue>>,
     /// The session. Tokens signed by other programs have none.
     sid: Option<String>,
+    /// The fullname. Tokens signed by other programs may have it, and anything else under this name.
+    name: Option<Box<RawValue>>,
 }
 
 impl TokenKey {
@@ -91,6 +96,7 @@ impl TokenKey {
             nbf,
             iat,
             sid,
+            name,
         } = token.claims;
         let is_valid = now < exp && nbf.is_none_or(|nbf| nbf <= now);
         if !is_valid || token.header.crit.is_some() {
@@ -100,8 +106,20 @@ impl TokenKey {
             Some(session) => LoginId::of_session(session.parse::<SessionId>().ok()?),
             None => LoginId::of_token(iat.and_then(|iat| made_at(iat.get(), now))),
         };
-        Some(Claim { username, login })
+        let fullname = name.and_then(|name| fullname(name.get()));
+        Some(Claim {
+            username,
+            login,
+            fullname,
+        })
     }
+}
+
+/// The fullname in the claim `name`, cut to the longest one that there may be.
+fn fullname(name: &str) -> Option<String> {
+    let name: String = serde_json::from_str(name).ok()?;
+    let name: String = name.chars().take(FULLNAME_CHARS_MAX).collect();
+    (!name.is_empty()).then_some(name)
 }
 
 fn made_at(iat: &str, now: i64) -> Option<i64> {

@@ -1,12 +1,13 @@
-//! Bans: a banned user cannot log in. What the user has written stays.
+//! Bans: a banned user cannot log in, and has no sockets. What the user has written stays.
 
+use crate::account::session::{session_ids, tell_ended};
 use crate::error::Error;
 use crate::operation::{Access, Context, Operation};
 use crate::outbox::Outbox;
 use crate::sql::{Rows, Statement};
 
-/// Bans a user, or does nothing if the user is banned already. Returns whether the user exists. Its
-/// sockets close when their hosts look next. Nobody finds the user by searching.
+/// Bans a user, who may be banned already, and has the user's sockets closed. Returns whether the user
+/// exists. Nobody finds the user by searching.
 pub struct BanUser {
     pub username: String,
 }
@@ -31,12 +32,23 @@ impl Operation for BanUser {
                      where username = ?1 and banned_at is not null)",
                 [username()],
             ),
+            Statement::new(
+                "select id from sessions where user_id = (select id from users where username = ?1)",
+                [username()],
+            ),
             find(&self.username),
         ]
     }
 
-    fn conclude(&self, _: &Context, rows: &[Rows], _: &mut Outbox) -> Result<bool, Error> {
-        Ok(rows.last().is_some_and(|rows| !rows.is_empty()))
+    fn conclude(&self, _: &Context, rows: &[Rows], out: &mut Outbox) -> Result<bool, Error> {
+        let [_, _, sessions, user] = rows else {
+            return Err(Error::Internal("four statements, four results".into()));
+        };
+        let user_id = user.first().map(|row| row.columns().integer());
+        if let Some(user_id) = user_id {
+            tell_ended(user_id, session_ids(sessions), Some(i64::MAX), out);
+        }
+        Ok(user_id.is_some())
     }
 }
 

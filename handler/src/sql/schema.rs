@@ -10,21 +10,25 @@ use crate::sql::row::Rows;
 use crate::sql::statement::{Statement, run};
 
 /// The migrations in order; the first leads to version 1. A shipped migration is never edited.
-const MIGRATIONS: [&str; 6] = [
+const MIGRATIONS: [&str; 7] = [
     include_str!("../../migrations/0001_chat.sql"),
     include_str!("../../migrations/0002_revs.sql"),
     include_str!("../../migrations/0003_hosts.sql"),
     include_str!("../../migrations/0004_one_order.sql"),
     include_str!("../../migrations/0005_changes.sql"),
     include_str!("../../migrations/0006_people.sql"),
+    include_str!("../../migrations/0007_keys.sql"),
 ];
 
 /// The schema version that this program brings a database to.
 pub const VERSION: i64 = MIGRATIONS.len() as i64;
 
-/// Undoes the last migration, for a release that does not know it. No message is lost, but what that
-/// release has no place for is.
-const UNDO: &str = include_str!("../../migrations/0006_undo.sql");
+/// Undo the last migrations, the latest first, for a program that does not know them. No message is
+/// lost, but what that program has no place for is.
+const UNDO: [&str; 2] = [
+    include_str!("../../migrations/0007_undo.sql"),
+    include_str!("../../migrations/0006_undo.sql"),
+];
 
 /// The tables that a file of the first backend has, and the columns of them that this program
 /// needs.
@@ -128,8 +132,8 @@ pub async fn migrate_remote(db: &Connection, now: i64) -> Result<(), SchemaError
     migrate_through(&Remote(db), now).await
 }
 
-/// Takes a local database back by one version if it has this program's version. Returns its version
-/// afterwards.
+/// Takes a local database back to the version before the migrations that can be undone. Returns its
+/// version afterwards.
 pub async fn downgrade(db: &Connection) -> Result<i64, SchemaError> {
     downgrade_through(&Local(db)).await
 }
@@ -141,12 +145,14 @@ pub async fn downgrade_remote(db: &Connection) -> Result<i64, SchemaError> {
 
 async fn downgrade_through(db: &impl Database) -> Result<i64, SchemaError> {
     let version = found_version(db).await?;
-    if version < VERSION {
+    let downgraded = VERSION - UNDO.len() as i64;
+    if version <= downgraded {
         return Ok(version);
     }
-    let script = format!("delete from migrations where version = {version};\n{UNDO}");
+    let undo = UNDO[(VERSION - version) as usize..].join("\n");
+    let script = format!("delete from migrations where version > {downgraded};\n{undo}");
     db.apply(&script).await?;
-    Ok(version - 1)
+    Ok(downgraded)
 }
 
 async fn migrate_through(db: &impl Database, now: i64) -> Result<(), SchemaError> {

@@ -31,6 +31,16 @@ pub struct UpdateProfile {
     reachable_by: Option<i64>,
 }
 
+impl UpdateProfile {
+    /// Changes only the fullname.
+    pub fn of_fullname(fullname: String) -> Self {
+        UpdateProfile {
+            fullname: Some(fullname),
+            reachable_by: None,
+        }
+    }
+}
+
 impl Declared for UpdateProfile {
     const TYPE: &'static str = "update_profile";
     const FIELDS: &'static [Field] = &[FULLNAME, REACHABLE];

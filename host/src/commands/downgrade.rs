@@ -6,7 +6,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::store::single_connection::SingleConnection;
 
-/// Takes the schema back by one version, for the previous release, which would refuse the present
+/// Takes the schema back, for the previous release, which would refuse the present
 /// one. Returns a line that says what version the database has now. One that is older already stays
 /// as it is. No server may be running on the database, because it would use what is removed.
 pub async fn downgrade(config: &Config) -> anyhow::Result<String> {

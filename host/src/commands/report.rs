@@ -5,13 +5,15 @@ use std::io::Write;
 
 use anyhow::Context as _;
 use handler::Context;
-use handler::moderation::ban::BanUser;
 use handler::moderation::erase::EraseMessage;
 use handler::moderation::reports::{
     CloseReports, FindReport, ListReports, REPORTS_LISTED_MAX, Report,
 };
 
 use crate::clock;
+use crate::commands::reach::Place;
+use crate::commands::shown::shown;
+use crate::commands::user;
 use crate::config::Config;
 use crate::store::single_connection::SingleConnection;
 
@@ -101,7 +103,7 @@ pub async fn close(
     measures: Measures,
     output: &mut impl Write,
 ) -> anyhow::Result<()> {
-    let db = SingleConnection::open_current(&config.database, clock::now()).await?;
+    let mut db = SingleConnection::open_current(&config.database, clock::now()).await?;
     let report = find(&db, id).await?;
     let ctx = anonymous();
     let message_id = report.message_id;
@@ -111,10 +113,12 @@ pub async fn close(
         writeln!(output, "message {message_id} is deleted")?;
     }
     if measures.bans_sender {
-        let username = report.sender.clone();
-        let is_there = db.run(&ctx, &BanUser { username }, &mut Vec::new()).await?;
-        anyhow::ensure!(is_there, "the sender of message {message_id} is gone");
+        // Only one part of this process may have the file open.
+        drop(db);
+        let banned = user::ban(config, &Place::default(), &report.sender).await;
+        banned.with_context(|| format!("the sender of message {message_id}"))?;
         writeln!(output, "{} is banned", shown(&report.sender))?;
+        db = SingleConnection::open_current(&config.database, clock::now()).await?;
     }
     let outcome = match (measures.deletes_message, measures.bans_sender) {
         (false, false) => "closed",
@@ -170,31 +174,4 @@ fn write_indented(output: &mut impl Write, text: &str) -> std::io::Result<()> {
         writeln!(output, "    {}", shown(line))?;
     }
     Ok(())
-}
-
-/// Text of a user, for a terminal: characters that would control it, or that change the direction of
-/// what follows, are escaped.
-fn shown(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
-                shown.extend(c.escape_unicode());
-            }
-            _ if c.is_control() => shown.extend(c.escape_default()),
-            _ => shown.push(c),
-        }
-    }
-    shown
-}
-
-#[cfg(test)]
-mod tests {
-    use super::shown;
-
-    #[test]
-    fn text_of_users_does_not_control_the_terminal() {
-        let text = "é 👍 \u{1b}[2J\0\r\n\u{202e}x\u{9b}";
-        assert_eq!(shown(text), "é 👍 \\u{1b}[2J\\u{0}\\r\\n\\u{202e}x\\u{9b}");
-    }
 }

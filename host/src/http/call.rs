@@ -24,6 +24,8 @@ pub struct Call {
     /// A handler may read its body piece by piece, or with `read_whole`.
     pub request: Request<Incoming>,
     pub address: IpAddr,
+    /// It came over the socket beside the data file, which only the operator can open.
+    pub is_operator: bool,
     /// It came through a proxy, which may have taken it over TLS.
     pub is_proxied: bool,
     pub parameters: Parameters,

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::audit;
-use crate::http::dispatch::answer;
+use crate::http::dispatch::{Peer, answer};
 use crate::http::routes::ROUTES;
 use crate::http::services::Services;
 use crate::limits::client_address::ClientNetwork;
@@ -108,6 +108,7 @@ fn serve(
     let is_asked = asked.clone();
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         is_asked.notify_one();
+        let peer = Peer::Address(peer);
         let answer = answer(&ROUTES, services.clone(), request, peer, held.clone());
         async { Ok::<_, Infallible>(answer.await) }
     });

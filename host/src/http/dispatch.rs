@@ -1,7 +1,7 @@
 //! From a request to its answer: checks what the table says of its route, then calls its handler.
 
 use std::hash::BuildHasher;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -17,25 +17,40 @@ use crate::http::answers::{Answer, ErrorFormat, HttpError, with};
 use crate::http::call::Call;
 use crate::http::cors;
 use crate::http::login_token;
+use crate::http::program::{self, Sender};
 use crate::http::route::{Effect, Handler, Route};
 use crate::http::services::Services;
 use crate::http::table::{Path, Table};
 use crate::limits::client_address::{client_address, is_proxied};
 use crate::limits::places::ConnectionPlace;
 use crate::limits::refusal::Refusal;
+use crate::logins::Login;
 use crate::metrics::METRICS;
 
 /// The header with the name of a request, which the log has too.
 const REQUEST_ID: &str = "x-request-id";
+
+/// Where a connection comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer {
+    Address(IpAddr),
+    /// The socket beside the data file.
+    Operator,
+}
 
 /// Answers one request of a connection from `peer`. The connection holds `place` as long as it speaks HTTP.
 pub async fn answer(
     table: &Table,
     services: Arc<Services>,
     request: Request<Incoming>,
-    peer: IpAddr,
+    peer: Peer,
     place: Arc<ConnectionPlace>,
 ) -> Answer {
+    let is_operator = peer == Peer::Operator;
+    let peer = match peer {
+        Peer::Address(address) => address,
+        Peer::Operator => Ipv4Addr::LOCALHOST.into(),
+    };
     let started = Instant::now();
     let number = services.next_request.fetch_add(1, Ordering::Relaxed);
     let id = format!("{:016x}", services.request_ids.hash_one(number));
@@ -66,6 +81,7 @@ pub async fn answer(
             services,
             request,
             address,
+            is_operator,
             is_proxied,
             parameters,
             place,
@@ -141,24 +157,45 @@ async fn answer_as(route: &Route, call: Call) -> Result<Answer, HttpError> {
         services.accounts.admit(attempt, address)?;
     }
     match &route.handler {
+        // The operator has no login, and the socket is for nothing else.
+        Handler::Open(_) | Handler::LoggedIn(_) if call.is_operator => Err(HttpError::NOT_FOUND),
         Handler::Open(handler) => handler(call).await,
         Handler::LoggedIn(handler) => {
-            let claim = login_token::claim(&services.logins, headers)?;
-            let username = claim.username.clone();
-            let login = services.logins.find(claim).await.inspect_err(|error| {
-                if let Error::Unauthorized(_) = error {
-                    audit::refused(Refusal::Token, address, Some(&username));
-                }
-            })?;
+            let login = log_in(&call).await?;
             handler(call, login).await
         }
+        Handler::Sending(scope, handler) => {
+            let sender = match program::is_of_program(&call) {
+                true => Sender::Program(program::authorize(&call, *scope).await?),
+                false => Sender::User(log_in(&call).await?),
+            };
+            handler(call, sender).await
+        }
+        Handler::Program(scope, handler) => {
+            let program = program::authorize(&call, *scope).await?;
+            handler(call, program).await
+        }
     }
+}
+
+/// The login of a request's token.
+async fn log_in(call: &Call) -> Result<Login, Error> {
+    let (services, address) = (&call.services, call.address);
+    let claim = login_token::claim(&services.logins, call.request.headers())?;
+    let username = claim.username.clone();
+    services
+        .find_login(claim, address)
+        .await
+        .inspect_err(|error| {
+            if let Error::Unauthorized(_) = error {
+                audit::refused(Refusal::Token, address, Some(&username));
+            }
+        })
 }
 
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
-    use std::net::Ipv4Addr;
     use std::sync::atomic::AtomicUsize;
     use std::time::Duration;
 
@@ -181,7 +218,6 @@ mod tests {
     use crate::http::answers::text;
     use crate::http::route::{logged_in, open};
     use crate::limits::account_guesses::Attempt;
-    use crate::logins::Login;
     use crate::socket::presence::Presence;
     use crate::store::Store;
 
@@ -262,7 +298,7 @@ mod tests {
             let place = Arc::new(ConnectionPlace::new(permit, None));
             let services = self.services.clone();
             let service = service_fn(move |request| {
-                let peer = Ipv4Addr::LOCALHOST.into();
+                let peer = Peer::Address(Ipv4Addr::LOCALHOST.into());
                 let answer = answer(&TABLE, services.clone(), request, peer, place.clone());
                 async { Ok::<_, Infallible>(answer.await) }
             });

@@ -4,11 +4,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
+use handler::account::login_id::LoginId;
 use handler::{Access, Error, Event, EventOperation, Outbox, Reply};
 
-use crate::audit;
+use crate::audit::{self, Deed};
 use crate::http::answers::{Answer, HttpError, reply};
 use crate::http::call::{Call, read_whole};
+use crate::http::program::Sender;
+use crate::http::services::Services;
 use crate::limits::answer_room::{self, AnswerRoom};
 use crate::limits::refusal::Refusal;
 use crate::limits::spending::is_costly;
@@ -20,32 +23,47 @@ use crate::store::source::Source;
 use crate::threads::contain;
 
 /// Answers with the reply that a socket would get. What one user may send, and have under way, is the
-/// same as on sockets.
-pub async fn answer_event(call: Call, login: Login) -> Result<Answer, HttpError> {
+/// same as on sockets, whoever sends it.
+pub async fn answer_event(call: Call, sender: Sender) -> Result<Answer, HttpError> {
     let started = Instant::now();
     let services = call.services;
-    let rates = services.user_rates.request(&login.username);
     let body = read_whole(call.request.into_body(), services.body_timeout).await?;
     let Event {
         envelope,
         operation,
         users,
     } = parse(&body);
-    let admitted = rates.event(users).inspect_err(|_| {
-        audit::refused(Refusal::Flood, call.address, Some(&login.username));
-    });
-    let (outcome, room) = match admitted.and(operation) {
-        Ok(operation) => {
-            let caller = Caller {
-                store: &services.store,
-                rates: &rates,
-                source: services.store.source(call.address),
-                login,
-            };
-            caller.run(operation, body.len()).await
-        }
-        Err(error) => (Err(error), None),
+    let answering = async {
+        let login = match &sender {
+            Sender::User(login) if acting_as(&body)?.is_none() => login.clone(),
+            Sender::User(_) => {
+                return Err(Error::Forbidden(
+                    "as is for programs with an API key".into(),
+                ));
+            }
+            Sender::Program(program) => {
+                let username = acting_as(&body)?;
+                let username = username.ok_or_else(|| Error::Invalid("as required".into()))?;
+                let found = find_user(&services, &username).await;
+                let (address, program) = (call.address, program.name());
+                audit::provisioned(Deed::Act, &found, address, program, &username);
+                found?
+            }
+        };
+        let rates = services.user_rates.request(&login.username);
+        rates.event(users).inspect_err(|_| {
+            audit::refused(Refusal::Flood, call.address, Some(&login.username));
+        })?;
+        let caller = Caller {
+            store: &services.store,
+            rates: &rates,
+            source: services.store.source(call.address),
+            login,
+        };
+        Ok(caller.run(operation?, body.len()).await)
     };
+    let answered = answering.await;
+    let (outcome, room) = answered.unwrap_or_else(|error| (Err(error), None));
     let result = outcome.as_ref().map_or_else(Error::code, |_| "ok");
     METRICS.count_event(envelope.kind, result);
     let elapsed = started.elapsed();
@@ -59,6 +77,26 @@ pub async fn answer_event(call: Call, login: Login) -> Result<Answer, HttpError>
         None => body,
     };
     Ok(reply(&outcome, body))
+}
+
+/// Whom a program acts for: a user who may log in.
+async fn find_user(services: &Services, username: &str) -> Result<Login, Error> {
+    let account = services.accounts.find_account(username).await?;
+    match account {
+        Some(account) if account.is_banned => {
+            Err(Error::Forbidden(format!("'{username}' is banned")))
+        }
+        Some(account) => Ok(Login {
+            user_id: account.user_id,
+            username: username.into(),
+            id: LoginId::of_token(None),
+        }),
+        None => Err(Error::NotFound(format!("no such user '{username}' exists"))),
+    }
+}
+
+fn acting_as(body: &[u8]) -> Result<Option<String>, Error> {
+    std::str::from_utf8(body).map_or(Ok(None), handler::acting_as)
 }
 
 fn parse(body: &[u8]) -> Event {

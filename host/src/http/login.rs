@@ -23,6 +23,11 @@ use crate::logins::{Login, Token};
 
 pub async fn register(call: Call) -> Result<Answer, HttpError> {
     let services = call.services;
+    if !services.has_registration {
+        let closed = Err(Error::Forbidden("registration is closed".into()));
+        audit::attempted(Attempt::Registration, &closed, call.address, None);
+        closed?;
+    }
     let body = read_whole(call.request.into_body(), services.body_timeout).await?;
     let registration = Registration::parse(&body)?;
     let accounts = &services.accounts;

@@ -11,11 +11,16 @@ mod events;
 mod health;
 mod login;
 mod login_token;
+pub mod operator;
 mod page;
 mod plain_http;
+mod program;
 mod route;
 pub mod routes;
 pub mod scrape;
 pub mod services;
 mod table;
 mod upgrade;
+mod users;
+
+pub use cors::is_loopback;

@@ -2,10 +2,12 @@
 
 use std::pin::Pin;
 
+use handler::account::api_key::Scope;
 use hyper::Method;
 
 use crate::http::answers::{Answer, ErrorFormat, HttpError};
 use crate::http::call::Call;
+use crate::http::program::{Program, Sender};
 use crate::limits::account_guesses::Attempt;
 use crate::logins::Login;
 
@@ -37,6 +39,11 @@ pub enum Handler {
     /// Logged-in users may. The handler gets the login of the request's token, which holds; without
     /// one, the answer is 401.
     LoggedIn(Box<dyn Fn(Call, Login) -> Answering + Send + Sync>),
+    /// Logged-in users may, and programs whose API key has this scope, for a user whom they name.
+    Sending(Scope, Box<dyn Fn(Call, Sender) -> Answering + Send + Sync>),
+    /// Programs whose API key has this scope may. Without a key that holds, the answer is 401; with
+    /// one of another scope it is 403.
+    Program(Scope, Box<dyn Fn(Call, Program) -> Answering + Send + Sync>),
 }
 
 /// A handler for anyone.
@@ -53,6 +60,30 @@ where
     F: Future<Output = Result<Answer, HttpError>> + Send + 'static,
 {
     Handler::LoggedIn(Box::new(move |call, login| Box::pin(handler(call, login))))
+}
+
+/// A handler for logged-in users, and for programs that act for them.
+pub fn sending<F>(
+    scope: Scope,
+    handler: impl Fn(Call, Sender) -> F + Send + Sync + 'static,
+) -> Handler
+where
+    F: Future<Output = Result<Answer, HttpError>> + Send + 'static,
+{
+    let handler = move |call, sender| -> Answering { Box::pin(handler(call, sender)) };
+    Handler::Sending(scope, Box::new(handler))
+}
+
+/// A handler for programs.
+pub fn program<F>(
+    scope: Scope,
+    handler: impl Fn(Call, Program) -> F + Send + Sync + 'static,
+) -> Handler
+where
+    F: Future<Output = Result<Answer, HttpError>> + Send + 'static,
+{
+    let handler = move |call, program| -> Answering { Box::pin(handler(call, program)) };
+    Handler::Program(scope, Box::new(handler))
 }
 
 impl Route {

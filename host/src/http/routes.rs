@@ -1,5 +1,6 @@
 //! The table of routes.
 
+use handler::account::api_key::Scope::{Events, Users};
 use hyper::Method;
 use once_cell::sync::Lazy;
 
@@ -13,13 +14,15 @@ use crate::http::login::{
 };
 use crate::http::page;
 use crate::http::route::Effect::{ChangesState, Reads};
-use crate::http::route::{Handler, Route, logged_in, open};
+use crate::http::route::{Handler, Route, logged_in, open, program, sending};
 use crate::http::table::Table;
 use crate::http::upgrade::open_socket;
+use crate::http::users;
 use crate::limits::account_guesses::Attempt::{Login, Registration, Session};
 
 const GET: Method = Method::GET;
 const POST: Method = Method::POST;
+const PUT: Method = Method::PUT;
 const DELETE: Method = Method::DELETE;
 
 pub static ROUTES: Lazy<Table> = Lazy::new(|| Table::new(rows()));
@@ -30,6 +33,8 @@ pub struct ListedRoute {
     pub method: String,
     pub path: &'static str,
     pub is_for_logged_in: bool,
+    /// The scope of the API keys that are let in.
+    pub scope: Option<&'static str>,
     pub changes_state: bool,
     /// Errors are JSON, not text.
     pub has_json_errors: bool,
@@ -40,7 +45,11 @@ pub fn listed_routes() -> Vec<ListedRoute> {
     let listed = |route: Route| ListedRoute {
         method: route.method.to_string(),
         path: route.path,
-        is_for_logged_in: matches!(route.handler, Handler::LoggedIn(_)),
+        is_for_logged_in: matches!(route.handler, Handler::LoggedIn(_) | Handler::Sending(..)),
+        scope: match route.handler {
+            Handler::Sending(scope, _) | Handler::Program(scope, _) => Some(scope.name()),
+            Handler::Open(_) | Handler::LoggedIn(_) => None,
+        },
         changes_state: route.effect == ChangesState,
         has_json_errors: route.errors == Json,
     };
@@ -74,10 +83,14 @@ fn rows() -> Vec<Route> {
         Route::new(GET,    "/auth/sessions",      Reads,        None,               Json, logged_in(list_sessions)),
         Route::new(DELETE, "/auth/sessions/{id}", ChangesState, Some(Session),      Json, logged_in(end_session)),
         Route::new(POST,   "/auth/password",      ChangesState, Some(Login),        Json, logged_in(change_password)),
-        Route::new(POST,   "/events",             ChangesState, None,               Json, logged_in(answer_event)),
+        Route::new(POST,   "/events",             ChangesState, None,               Json, sending(Events, answer_event)),
         // It costs as much as a change. So HEAD does not run it, nor does a page of another site.
         Route::new(GET,    "/account/export",     ChangesState, Some(Session),      Json, logged_in(export)),
         Route::new(DELETE, "/account",            ChangesState, Some(Login),        Json, logged_in(delete)),
+        Route::new(GET,    "/users",              Reads,        None,               Json, program(Users, users::list)),
+        Route::new(GET,    "/users/{username}",   Reads,        None,               Json, program(Users, users::get)),
+        Route::new(PUT,    "/users/{username}",   ChangesState, None,               Json, program(Users, users::put)),
+        Route::new(DELETE, "/users/{username}",   ChangesState, None,               Json, program(Users, users::delete)),
         // What is done on the socket changes state.
         Route::new(GET,    "/ws",                 ChangesState, None,               Text, open(open_socket)),
     ]

@@ -1,23 +1,28 @@
 //! The services that requests use.
 
 use std::hash::RandomState;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use handler::Error;
+use handler::account::token::Claim;
 use hyper::header::HeaderValue;
 use ipnet::IpNet;
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
 use crate::accounts::Accounts;
+use crate::audit;
 use crate::cluster::bus::BusStatus;
 use crate::config::{Config, SameSite};
+use crate::limits::account_guesses::Attempt;
 use crate::limits::client_address::ClientNetwork;
 use crate::limits::exports::Exports;
 use crate::limits::places::{Places, SocketPlaces};
 use crate::limits::user_rates::UserRates;
-use crate::logins::Logins;
+use crate::logins::{Login, Logins};
 use crate::readiness::Readiness;
 use crate::socket::presence::Presence;
 use crate::store::Store;
@@ -35,6 +40,10 @@ pub struct Services {
     pub origins: Vec<HeaderValue>,
     pub trusted_proxies: Vec<IpNet>,
     pub same_site: SameSite,
+    /// Whether people may register.
+    pub has_registration: bool,
+    /// Whether a valid token creates its user.
+    creates_unknown_users: bool,
     /// Whether browsers get the page.
     pub has_page: bool,
     pub user_rates: UserRates,
@@ -74,6 +83,8 @@ impl Services {
             origins: config.origins.clone(),
             trusted_proxies: config.trusted_proxies.clone(),
             same_site: config.same_site,
+            has_registration: config.has_registration,
+            creates_unknown_users: config.creates_unknown_users,
             has_page: config.has_page,
             user_rates: UserRates::new(&config.limits),
             request_places: Places::new(REQUESTS_PER_ADDRESS).into(),
@@ -87,5 +98,29 @@ impl Services {
             next_request: AtomicU64::new(0),
             request_ids: RandomState::new(),
         }
+    }
+
+    /// The login of a token. If its user does not exist yet, this may create the user.
+    pub async fn find_login(&self, claim: Claim, address: IpAddr) -> Result<Login, Error> {
+        match self.logins.find(claim.clone()).await {
+            Err(Error::Unauthorized(_)) if self.create_unknown(&claim, address).await => {
+                self.logins.find(claim).await
+            }
+            found => found,
+        }
+    }
+
+    /// Creates the user of a token that another program has signed, if there is none and the operator
+    /// wants that. Returns whether it has.
+    pub async fn create_unknown(&self, claim: &Claim, address: IpAddr) -> bool {
+        if !self.creates_unknown_users || claim.login.session().is_some() {
+            return false;
+        }
+        let (username, fullname) = (&claim.username, claim.fullname.clone());
+        let created = self.accounts.create_unknown(username, fullname).await;
+        if !matches!(created, Ok(false)) {
+            audit::attempted(Attempt::FirstLogin, &created, address, Some(username));
+        }
+        created.unwrap_or(false)
     }
 }

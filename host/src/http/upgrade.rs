@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use handler::account::login_id::LoginId;
 use handler::account::token::Claim;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::upgrade::{OnUpgrade, Parts, Upgraded};
@@ -57,12 +56,15 @@ pub async fn open_socket(call: Call) -> Result<Answer, HttpError> {
     let admitted = admit(&services, headers, address);
     let names_subprotocol = login_token::names_subprotocol(headers);
     let id = services.next_socket_id.fetch_add(1, Ordering::Relaxed);
-    let presence = services.presence.clone();
+    let (presence, sockets) = (services.presence.clone(), services.sockets.clone());
     let opening = Box::pin(async move {
         let (stream, unread) = raw_stream(upgrade).await?;
         let socket = Arc::new(Socket::new(id, stream));
         match admitted {
-            Ok((username, login, admission)) => {
+            Ok((claim, admission)) => {
+                let address = admission.address;
+                services.create_unknown(&claim, address).await;
+                let (username, login) = (claim.username.into(), claim.login);
                 // The socket has a place of its own.
                 drop(place);
                 let opening = Connection::open(socket, (username, login), admission, presence);
@@ -78,7 +80,7 @@ pub async fn open_socket(call: Call) -> Result<Answer, HttpError> {
             }
         }
     });
-    services.sockets.spawn(async move {
+    sockets.spawn(async move {
         if let Some((mut connection, unread)) = opening.await {
             connection.serve(unread).await;
         }
@@ -94,19 +96,18 @@ pub async fn open_socket(call: Call) -> Result<Answer, HttpError> {
     })
 }
 
-/// Returns the user of the new socket and the login, which may have ended, or the reason to close the
-/// socket.
+/// Returns whose the new socket is, by a login that may have ended, or the reason to close it.
 fn admit(
     services: &Services,
     headers: &HeaderMap,
     address: IpAddr,
-) -> Result<(Arc<str>, LoginId, Box<Admission>), CloseReason> {
+) -> Result<(Claim, Box<Admission>), CloseReason> {
     let claim = login_token::claim_of_handshake(&services.logins, headers);
-    let Claim { username, login } = claim.map_err(|error| {
+    let claim = claim.map_err(|error| {
         audit::refused(Refusal::Token, address, None);
         CloseReason::refused(error.to_string())
     })?;
-    let username: Arc<str> = username.into();
+    let username: Arc<str> = claim.username.as_str().into();
     let place = services.socket_places.take(&username, address);
     let place = place.map_err(|full| {
         let (reason, refusal) = match full {
@@ -128,7 +129,7 @@ fn admit(
         message_milliseconds: services.message_timeout.as_millis() as u32,
         _place: place,
     };
-    Ok((username, login, Box::new(admission)))
+    Ok((claim, Box::new(admission)))
 }
 
 /// RFC 6455 section 4.2.1: the key is 16 bytes in base64. The library only checks that it exists.

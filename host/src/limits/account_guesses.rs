@@ -26,6 +26,9 @@ const PASSWORD_PERIOD_UNDER_ATTACK: Duration = Duration::from_secs(60);
 pub enum Attempt {
     Login,
     Registration,
+    /// The first login of a user whom another program knows, which creates the user. The token is
+    /// valid, so there is no limit.
+    FirstLogin,
     /// A change of sessions: a new token, or an end.
     Session,
 }
@@ -35,7 +38,7 @@ impl Attempt {
     pub fn refusal(self) -> Refusal {
         match self {
             Attempt::Login => Refusal::Login,
-            Attempt::Registration => Refusal::Registration,
+            Attempt::Registration | Attempt::FirstLogin => Refusal::Registration,
             Attempt::Session => Refusal::Session,
         }
     }
@@ -82,6 +85,7 @@ impl AccountGuesses {
             Attempt::Login => &self.logins,
             Attempt::Registration => &self.registrations,
             Attempt::Session => &self.sessions,
+            Attempt::FirstLogin => return Ok(()),
         };
         rates.check(address.into()).map_err(rate_limited)
     }

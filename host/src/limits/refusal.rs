@@ -23,6 +23,7 @@ macro_rules! refusals {
 
 refusals! {
     Token "token",
+    Key "key",
     RequestsOfAddress "requests_of_address",
     Origin "origin",
     Login "login",

@@ -17,6 +17,7 @@ use handler::{Access, Rows, Statement, is_left_out};
 use libsql::{Builder, Connection, OpenFlags};
 use tokio::runtime::Runtime;
 
+use crate::store::location::beside;
 use crate::threads::spawn;
 
 /// Calls take no mutex of the connection (sqlite.org/c3ref/open.html): it belongs to one thread.
@@ -552,16 +553,6 @@ pub fn check_format(path: &Path) -> anyhow::Result<()> {
     let is_database = header.is_empty() || header == b"SQLite format 3\0";
     ensure!(is_database, "it is not a data file of chatapp");
     Ok(())
-}
-
-/// SQLite's name for a file beside the database, for which it follows symbolic links.
-pub fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path
-        .canonicalize()
-        .unwrap_or_else(|_| path.to_owned())
-        .into_os_string();
-    name.push(suffix);
-    PathBuf::from(name)
 }
 
 /// Locks a database and the file beside it; `None` if another process has locked one of them. SQLite

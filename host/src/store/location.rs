@@ -1,7 +1,7 @@
 //! Where the data is.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::ensure;
 use hyper::Uri;
@@ -40,6 +40,16 @@ impl fmt::Debug for RemoteUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
+}
+
+/// SQLite's name for a file beside the database, for which it follows symbolic links.
+pub fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path
+        .canonicalize()
+        .unwrap_or_else(|_| path.to_owned())
+        .into_os_string();
+    name.push(suffix);
+    PathBuf::from(name)
 }
 
 impl Database {
@@ -86,6 +96,14 @@ impl Database {
             address: path,
             token,
         }))
+    }
+
+    /// The socket of its server beside a file, for the operator.
+    pub fn operator_socket(&self) -> Option<PathBuf> {
+        match self {
+            Database::File(path) => Some(beside(path, "-socket")),
+            Database::Remote(_) => None,
+        }
     }
 
     /// Whether several hosts may serve this database.

@@ -66,7 +66,7 @@ impl SingleConnection {
         Ok(db)
     }
 
-    /// Takes the schema back by one version; returns the version it has then.
+    /// Takes the schema back to that before the latest migrations; returns the version it has then.
     pub async fn downgrade(&self) -> Result<i64, SchemaError> {
         match self.is_remote {
             true => schema::downgrade_remote(&self.db).await,

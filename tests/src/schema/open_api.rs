@@ -1,5 +1,6 @@
 //! OpenAPI 3.1: the HTTP routes.
 
+use handler::account::provision::USERS_LISTED_MAX;
 use serde_json::{Map, Value, json};
 
 use super::events;
@@ -27,6 +28,7 @@ pub fn document(schema: &Value) -> Value {
             "securitySchemes": {
                 "cookie": { "type": "apiKey", "in": "cookie", "name": "login-token" },
                 "bearer": { "type": "http", "scheme": "bearer", "bearerFormat": "JWT" },
+                "key": { "type": "http", "scheme": "bearer", "description": "An API key." },
             },
         },
     })
@@ -69,8 +71,15 @@ fn operation(route: &Route) -> Value {
             "content": { "application/json": { "schema": { "$ref": reference(name) } } },
         });
     }
+    let mut security = Vec::new();
     if row.is_for_logged_in {
-        operation["security"] = json!([{ "cookie": [] }, { "bearer": [] }]);
+        security.extend([json!({ "cookie": [] }), json!({ "bearer": [] })]);
+    }
+    if row.scope.is_some() {
+        security.push(json!({ "key": [] }));
+    }
+    if !security.is_empty() {
+        operation["security"] = security.into();
     }
     let names = route
         .path
@@ -80,7 +89,13 @@ fn operation(route: &Route) -> Value {
         let name = name.trim_end_matches('}');
         json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } })
     });
-    let parameters: Vec<_> = parameters.collect();
+    let mut parameters: Vec<_> = parameters.collect();
+    if route.path == "/users" {
+        let limit = json!({ "type": "integer", "minimum": 1, "maximum": USERS_LISTED_MAX });
+        for (name, schema) in [("after", json!({ "type": "string" })), ("limit", limit)] {
+            parameters.push(json!({ "name": name, "in": "query", "schema": schema }));
+        }
+    }
     if !parameters.is_empty() {
         operation["parameters"] = parameters.into();
     }

@@ -2,6 +2,7 @@
 
 use handler::Error;
 use handler::account::export::Export;
+use handler::account::provision::{ListedUser, ListedUsers};
 use handler::account::register::{FULLNAME_CHARS_MAX, PASSWORD_BYTES_MAX, USERNAME_CHARS_MAX};
 use handler::account::session::Session;
 use host::ListedRoute;
@@ -82,12 +83,17 @@ pub const ROUTES: &[Route] = &[
     route("GET",    "/auth/sessions",      None,                   &[(200, Json("Sessions"))], "The caller's sessions, the one used last first."),
     route("DELETE", "/auth/sessions/{id}", None,                   &[(204, Empty("The session has ended.")), (404, Text("The caller has no such session."))], "Ends a session, and closes its sockets."),
     route("POST",   "/auth/password",      Some("PasswordChange"), &[(204, Empty("All other logins have ended.")), (403, Text("The old password is wrong, or a page of another site has sent it.")), (409, Text("The password was changed at the same time."))], "Changes the password, and ends all other logins."),
-    route("POST",   "/events",             Some("Request"),        &[(200, Json("Reply")), (404, Text("It does not exist, or the caller may not see it.")), (409, Text("It contradicts what is there already."))], "One event, without a socket."),
+    route("POST",   "/events",             Some("Request"),        &[(200, Json("Reply")), (404, Text("It does not exist, or the caller may not see it.")), (409, Text("It contradicts what is there already."))], "One event, without a socket. A program with an API key of the scope `events` names the user in the field `as`."),
     route("GET",    "/account/export",     None,                   &[(200, Json("Export")), (503, Text("Too many exports are under way: try again after `Retry-After`."))], "Everything that is stored about the caller."),
     route("DELETE", "/account",            Some("Farewell"),       &[(204, Empty("The account is deleted.")), (403, Text("The password is wrong, or a page of another site has sent it."))], "Deletes the account."),
+    route("GET",    "/users",              None,                   &[(200, Json("ListedUsers"))], "Users, in the order of their names: at most `limit`, behind `after`."),
+    route("GET",    "/users/{username}",   None,                   &[(200, Json("ListedUser")), (404, Text(NO_USER))], "A user."),
+    route("PUT",    "/users/{username}",   Some("UserChange"),     &[(200, Json("ListedUser")), (201, Json("ListedUser")), (409, Text("The username belongs to a deleted account, or looks like one that exists."))], "Creates or changes a user."),
+    route("DELETE", "/users/{username}",   None,                   &[(204, Empty("The account is deleted.")), (404, Text(NO_USER))], "Deletes a user."),
     route("GET",    "/ws",                 None,                   &[(101, Empty("The socket is open.")), (426, Text("It is not a WebSocket handshake."))], "Opens the socket. asyncapi.json describes what passes through it."),
 ];
 
+const NO_USER: &str = "There is no such user.";
 const WRONG: &str = "The username or the password is wrong.";
 const BANNED: &str = "The account is banned, or a page of another site has sent it.";
 
@@ -112,6 +118,12 @@ impl Route {
         let has_body = self.takes.is_some();
         add(true, 400, "The request is not valid.");
         add(row.is_for_logged_in, 401, "There is no valid login token.");
+        add(row.scope.is_some(), 401, "There is no valid API key.");
+        add(
+            row.scope.is_some(),
+            403,
+            "The API key may not do this, or a page of another site has sent it.",
+        );
         add(
             row.changes_state,
             403,
@@ -160,6 +172,8 @@ pub fn definitions() -> Definitions {
     let mut generator = events::generator();
     generator.subschema_for::<Session>();
     generator.subschema_for::<Export>();
+    generator.subschema_for::<ListedUser>();
+    generator.subschema_for::<ListedUsers>();
     let mut described = generator.take_definitions(true);
     described.values_mut().for_each(events::tidy);
     let mut credentials = object(
@@ -170,6 +184,17 @@ pub fn definitions() -> Definitions {
         "type": ["boolean", "null"],
         "description": "The login lasts for 30 days instead of an hour.",
     });
+    let mut optional = password.clone();
+    optional["type"] = json!(["string", "null"]);
+    let mut user_change = object(
+        "What a user is to be. What is missing stays as it is.",
+        json!({
+            "fullname": { "type": ["string", "null"], "minLength": 1, "maxLength": FULLNAME_CHARS_MAX },
+            "password": optional,
+            "banned": { "type": ["boolean", "null"] },
+        }),
+    );
+    user_change["required"] = json!([]);
     let definitions = [
         (
             "Registration",
@@ -183,6 +208,7 @@ pub fn definitions() -> Definitions {
             ),
         ),
         ("Credentials", credentials),
+        ("UserChange", user_change),
         (
             "PasswordChange",
             object(

@@ -1,6 +1,7 @@
 //! Every event behaves as it declares, and every operation keeps the rules for all operations. The
 //! tests walk the list of events.
 
+use handler::account::api_key::{CreateKey, FindKey, ListKeys, RevokeKey, Scope, UseKey};
 use handler::account::change_password::ChangePassword;
 use handler::account::delete::DeleteAccount;
 use handler::account::erase::{ErasePiece, FindConversationsToLeave, FindUnerased};
@@ -10,6 +11,7 @@ use handler::account::login_id::{LoginId, SessionId};
 use handler::account::open_login::{
     CheckLogins, FindExpired, FindLogin, OpenLogin, SeeSessions, SweepSessions,
 };
+use handler::account::provision::{FindUser, ListUsers, SetPassword};
 use handler::account::register::Register;
 use handler::account::session::{EndSession, ListSessions, RefreshSession, StartSession};
 use handler::account::skeleton::{FindUnseen, StoreSkeletons, Unseen};
@@ -132,6 +134,22 @@ macro_rules! for_each_operation {
             fullname: "".into(),
             password_hash: "of eve".into(),
         });
+        each!(create_key("bot", 6));
+        each!(ListKeys);
+        each!(FindKey { hash: [7; 32] });
+        each!(UseKey { hash: [7; 32] });
+        each!(RevokeKey { name: "app".into() });
+        each!(FindUser {
+            username: "bob".into()
+        });
+        each!(ListUsers {
+            after: "alice".into(),
+            limit: 2
+        });
+        each!(SetPassword {
+            username: "bob".into(),
+            password_hash: "new".into(),
+        });
         each!(FindUnseen);
         each!(StoreSkeletons {
             of: vec![Unseen {
@@ -182,6 +200,7 @@ macro_rules! for_each_operation {
                 claim: Claim {
                     username: "alice".into(),
                     login,
+                    fullname: None,
                 }
             });
             each!(CheckLogins {
@@ -276,6 +295,14 @@ macro_rules! for_each_operation {
     }};
 }
 
+fn create_key(name: &str, number: u8) -> CreateKey {
+    CreateKey {
+        name: name.into(),
+        hash: [number; 32],
+        scopes: Scope::ALL.into(),
+    }
+}
+
 fn find_unindexed() -> FindUnindexed {
     FindUnindexed {
         host_id: HOST.into(),
@@ -345,6 +372,8 @@ where
         user_agent: "".into(),
     };
     world.run("", &session).await.0.expect("a session");
+    let key = create_key("app", 7);
+    world.run("", &key).await.0.expect("a key");
     let connected = Connected {
         username: username.into(),
         login: LoginId::of_token(None),

@@ -9,6 +9,7 @@ mod declarations;
 mod deletions;
 mod exports;
 mod history;
+mod keys;
 mod messages;
 mod moderation;
 mod names;

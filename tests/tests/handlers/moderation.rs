@@ -1,14 +1,14 @@
 //! Reports and bans.
 
-use handler::Error;
 use handler::account::login::FindAccount;
-use handler::account::login_id::LoginId;
+use handler::account::login_id::{EndedLogins, LoginId};
 use handler::account::open_login::{CheckLogins, OpenLogin};
 use handler::moderation::ban::{BanUser, UnbanUser};
 use handler::moderation::erase::EraseMessage;
 use handler::moderation::reports::{CloseReports, FindReport, ListReports, Report};
 use handler::presence::Connected;
 use handler::user::words::{FindWordless, StoreWords};
+use handler::{Error, Output};
 use serde_json::{Value, json};
 use tests::{Place, World};
 
@@ -153,7 +153,14 @@ async fn a_banned_user_cannot_log_in_and_is_found_again_when_the_ban_is_lifted()
             let ban = BanUser {
                 username: username(),
             };
-            assert_eq!(world.run("", &ban).await, (Ok(true), vec![]));
+            // All sockets are to close, also those of tokens without a session.
+            let ended = EndedLogins {
+                user_id: 1,
+                sessions: vec![],
+                tokens_until: Some(i64::MAX),
+            };
+            let told = vec![Output::EndLogins(ended)];
+            assert_eq!(world.run("", &ban).await, (Ok(true), told));
         }
         assert_eq!(
             (is_banned().await, ended().await, found().await),

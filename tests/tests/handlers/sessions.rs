@@ -33,7 +33,11 @@ fn start(number: u8) -> StartSession {
 fn claim(username: &str, login: LoginId) -> FindLogin {
     let username = username.into();
     FindLogin {
-        claim: Claim { username, login },
+        claim: Claim {
+            username,
+            login,
+            fullname: None,
+        },
     }
 }
 

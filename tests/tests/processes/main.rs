@@ -13,3 +13,4 @@ mod process;
 mod schemathesis;
 mod search;
 mod smoke;
+mod users;

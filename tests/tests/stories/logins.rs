@@ -289,7 +289,7 @@ async fn ask(host: &Host, route: &ListedRoute, id: &str, headers: &[(&str, &str)
         "/events" => json!({ "type": "self" }),
         _ => json!({}),
     };
-    let path = route.path.replace("{id}", id);
+    let path = route.path.replace("{id}", id).replace("{username}", "zoe");
     host.http(&route.method, &path, headers, body.to_string())
         .await
 }

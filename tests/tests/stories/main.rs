@@ -1,6 +1,7 @@
 //! Clients of hosts that run in the test's own process, and what a client's frames decode to.
 
 mod account;
+mod embed;
 mod frames;
 mod http;
 mod limits;

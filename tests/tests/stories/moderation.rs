@@ -4,7 +4,9 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use host::Config;
-use host::commands::{ban, report};
+use host::commands::reach::Place;
+use host::commands::report;
+use host::commands::user;
 use serde_json::json;
 use tests::host::{Form, PASSWORD};
 use tests::{Client, Host};
@@ -90,7 +92,9 @@ async fn a_report_is_settled_beside_a_running_server() {
     let output = String::from_utf8(output).expect("UTF-8");
     assert!(output.ends_with(" [deleted,banned]\n"), "{output}");
 
-    ban::unban(&config, "mallory").await.expect("done");
+    user::unban(&config, &Place::default(), "mallory")
+        .await
+        .expect("done");
     assert_eq!(login().await, 202);
     let mut mallory: Client = host.connect("mallory").await;
     let found = alice
@@ -98,7 +102,13 @@ async fn a_report_is_settled_beside_a_running_server() {
         .await;
     assert_eq!(found["users"][0]["username"], "mallory");
     mallory.send(conversation, "sorry").await;
-    ban::ban(&config, "mallory").await.expect("done");
+    user::ban(&config, &Place::default(), "mallory")
+        .await
+        .expect("done");
     assert_eq!(mallory.closed().await, (1008, "session ended".into()));
-    assert!(ban::ban(&config, "nobody").await.is_err());
+    assert!(
+        user::ban(&config, &Place::default(), "nobody")
+            .await
+            .is_err()
+    );
 }

@@ -26,8 +26,8 @@ export interface PageOptions {
   auth?: "cookieAuth" | "keptTokenAuth" | "browserAuth";
 }
 
-const CHROMIUM = process.env["CHROMIUM"] ?? "/usr/bin/chromium";
-const ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
+export const CHROMIUM = process.env["CHROMIUM"] ?? "/usr/bin/chromium";
+export const ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
 
 export async function startStage(): Promise<Stage> {
   const { outputFiles } = await build({

@@ -14,8 +14,8 @@ export interface RealServer {
   start(): Promise<void>;
   /** SIGKILL. */
   kill(): Promise<void>;
-  /** Runs a command of the program on the data. */
-  command(...words: string[]): void;
+  /** Runs a command of the program on the data; returns what it prints. */
+  command(...words: string[]): string;
   file(name: string): string;
   register(...usernames: string[]): Promise<void>;
   end(): Promise<void>;
@@ -58,7 +58,7 @@ export async function startServer(variables: Record<string, string> = {}): Promi
       await ended;
     },
     command(...words) {
-      execFileSync(PROGRAM, words, { env: environment(), stdio: "pipe" });
+      return execFileSync(PROGRAM, words, { env: environment(), stdio: "pipe", encoding: "utf8" });
     },
     file: (name) => join(folder, name),
     async register(...usernames) {

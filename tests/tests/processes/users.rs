@@ -1,0 +1,262 @@
+//! `chatapp user` and `chatapp key`: beside a running server, without one, and over HTTP.
+
+use std::os::unix::fs::PermissionsExt;
+
+use serde_json::json;
+use tests::host::{Form, PASSWORD, SECRET, login, request, run};
+use tests::servers::shared_sqld;
+use tests::tokens::foreign_token;
+use tests::{Client, Data, Gateway, Host, Process};
+use tokio::io::AsyncWriteExt;
+
+/// Runs the program with these arguments; returns whether it succeeded, and what it said.
+async fn chatapp(database: &str, arguments: &[&str]) -> (bool, String) {
+    let (status, output, errors) =
+        run(arguments, &[("DBPATH", database), ("LOG_LEVEL", "warn")]).await;
+    (status.success(), output + &errors)
+}
+
+/// The same, if it has to succeed.
+async fn done(database: &str, arguments: &[&str]) -> String {
+    let (is_done, said) = chatapp(database, arguments).await;
+    assert!(is_done, "{arguments:?}: {said}");
+    said
+}
+
+/// Runs the program with a password on its standard input.
+async fn with_password(database: &str, arguments: &[&str], password: &str) -> (bool, String) {
+    let mut child = tokio::process::Command::new(tests::host::program())
+        .args(arguments)
+        .env("DBPATH", database)
+        .env("LOG_LEVEL", "warn")
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let mut input = child.stdin.take().expect("piped");
+    input.write_all(password.as_bytes()).await.expect("written");
+    drop(input);
+    let output = child.wait_with_output().await.expect("it ends");
+    let said = [output.stdout, output.stderr].concat();
+    (
+        output.status.success(),
+        String::from_utf8(said).expect("text"),
+    )
+}
+
+/// What the operator does with users, whether a server runs on the database or not. `listed` are the
+/// lines of the users who are there already.
+async fn manage(database: &str) {
+    let said = done(
+        database,
+        &["user", "add", "user-1", "--fullname", "Ann \u{1b}[2J"],
+    )
+    .await;
+    assert_eq!(said, "\"user-1\" is added\n");
+    let (is_done, said) =
+        with_password(database, &["user", "add", "bob", "--password"], "xyz\n").await;
+    assert!(is_done, "{said}");
+    let (is_done, said) = chatapp(database, &["user", "add", "bob"]).await;
+    assert!(
+        !is_done && said.contains("there is a user \"bob\" already"),
+        "{said}"
+    );
+    done(database, &["user", "ban", "bob"]).await;
+    let listed = done(database, &["user", "list"]).await;
+    let lines = "bob  bob  [banned]\nuser-1  Ann \\u{1b}[2J  [no password]\n";
+    assert!(listed.ends_with(lines), "{listed}");
+    done(database, &["user", "unban", "bob"]).await;
+    let (is_done, said) = with_password(database, &["user", "password", "user-1"], PASSWORD).await;
+    assert!(is_done, "{said}");
+    let (is_done, said) = with_password(database, &["user", "password", "user-1"], "").await;
+    assert!(
+        !is_done && said.contains("no password on standard input"),
+        "{said}"
+    );
+    for action in ["ban", "unban", "delete"] {
+        let (is_done, said) = chatapp(database, &["user", action, "nobody"]).await;
+        assert!(
+            !is_done && said.contains("no such user \"nobody\""),
+            "{said}"
+        );
+    }
+    done(database, &["user", "delete", "bob"]).await;
+    let listed = done(database, &["user", "list"]).await;
+    assert!(listed.ends_with("user-1  Ann \\u{1b}[2J\n"), "{listed}");
+    assert!(!listed.contains("bob"), "{listed}");
+    let (is_done, said) = chatapp(database, &["user", "add", "bob"]).await;
+    assert!(
+        !is_done && said.contains("username already exists"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn users_are_managed_without_a_server() {
+    let data = Data::create();
+    let file = data.file();
+    let database = file.to_str().expect("text");
+    let (is_done, said) = chatapp(database, &["user", "list"]).await;
+    assert!(!is_done && said.contains("there is no database"), "{said}");
+    data.start().await.stop().await;
+    manage(database).await;
+    // The server finds it all.
+    let host = data.start().await;
+    let mut ann = host.connect("user-1").await;
+    assert_eq!(
+        ann.ok(json!({ "type": "self" })).await["fullname"],
+        "Ann \u{1b}[2J"
+    );
+    drop(ann);
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn users_are_managed_beside_a_running_server() {
+    let data = Data::create();
+    let host = data.start_logging().await;
+    let file = data.file();
+    let database = file.to_str().expect("text");
+    let socket = data.beside("chat.db-socket");
+    let mode = socket.metadata().expect("a socket").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let mut aaron = host.join("aaron").await;
+    manage(database).await;
+    // It takes effect at once.
+    done(database, &["user", "ban", "aaron"]).await;
+    assert_eq!(aaron.closed().await, (1008, "session ended".into()));
+    for line in [
+        "creation of a user result=\"ok\" address=127.0.0.1 program=\"the operator\" username=\"user-1\"",
+        "ban of a user result=\"ok\" address=127.0.0.1 program=\"the operator\" username=\"aaron\"",
+        "new password of a user result=\"ok\" address=127.0.0.1 program=\"the operator\" username=\"user-1\"",
+        "deletion of a user result=\"ok\" address=127.0.0.1 program=\"the operator\" username=\"bob\"",
+    ] {
+        assert_eq!(data.logged(line), 1, "{line}");
+    }
+    // The socket is for this and nothing else: not even for a login.
+    for (path, status) in [
+        ("/users", "200"),
+        ("/auth/verify", "404"),
+        ("/ws", "404"),
+        ("/", "404"),
+    ] {
+        let curl = tokio::process::Command::new("curl")
+            .args([
+                "-s",
+                "-o",
+                "/dev/null",
+                "-w",
+                "%{http_code}",
+                "--unix-socket",
+            ])
+            .arg(&socket)
+            .arg(format!("http://localhost{path}"))
+            .output();
+        let output = curl.await.expect("curl runs");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), status, "{path}");
+    }
+    // A server that is killed leaves its socket; the next one takes its place, and removes it.
+    host.kill().await;
+    assert!(socket.exists());
+    done(database, &["user", "unban", "aaron"]).await;
+    let host = data.start().await;
+    done(database, &["user", "list"]).await;
+    host.stop().await;
+    assert!(!socket.exists());
+}
+
+#[tokio::test]
+async fn users_are_managed_over_http() {
+    let data = Data::create();
+    let host = data.start_logging().await;
+    let file = data.file();
+    let database = file.to_str().expect("text");
+    let key = done(database, &["key", "create", "laptop", "--scope", "users"]).await;
+    let key = key.trim_end();
+    let other = done(database, &["key", "create", "bot", "--scope", "events"]).await;
+    let server = format!("http://{}", host.address);
+    let remote = async |key: &str, server: &str, action: &[&str]| {
+        let arguments = [&["user", "--server", server][..], action].concat();
+        let (status, output, errors) = run(&arguments, &[("API_KEY", key)]).await;
+        (status.success(), output + &errors)
+    };
+    let (is_done, said) = remote(key, &server, &["add", "ann"]).await;
+    assert!(is_done, "{said}");
+    let (_, said) = remote(key, &server, &["list"]).await;
+    assert_eq!(said, "ann  ann  [no password]\n");
+    let line = "program=\"laptop\" username=\"ann\"";
+    assert_eq!(data.logged(line), 1);
+    for (key, server, expected) in [
+        ("", server.as_str(), "API_KEY is not set"),
+        (other.trim_end(), &server, "this API key has no scope users"),
+        ("chatapp_0", &server, "invalid API key"),
+        (key, "http://chat.example", "a key goes over TLS only"),
+        (key, "ftp://localhost", "expected http"),
+        (key, "http://127.0.0.1:1", "http://127.0.0.1:1: "),
+    ] {
+        let (is_done, said) = remote(key, server, &["list"]).await;
+        assert!(!is_done && said.contains(expected), "{server}: {said}");
+    }
+    let listed = done(database, &["key", "list"]).await;
+    let lines: Vec<_> = listed.lines().collect();
+    assert!(lines[0].starts_with("bot  events  created "), "{listed}");
+    assert!(
+        lines[1].starts_with("laptop  users  created ") && lines[1].contains(", last used "),
+        "{listed}"
+    );
+    done(database, &["key", "revoke", "laptop"]).await;
+    let (is_done, said) = remote(key, &server, &["list"]).await;
+    assert!(!is_done && said.contains("invalid API key"), "{said}");
+    let (is_done, said) = chatapp(database, &["key", "revoke", "laptop"]).await;
+    assert!(
+        !is_done && said.contains("there is no key \"laptop\""),
+        "{said}"
+    );
+    let (is_done, said) = chatapp(database, &["key", "create", "x", "--scope", "all"]).await;
+    assert!(
+        !is_done && said.contains("expected users or events"),
+        "{said}"
+    );
+    // No key is in the log.
+    assert_eq!(data.logged(key), 0);
+    host.stop().await;
+}
+
+/// Beside hosts over a remote database, the command is one more host for a moment.
+#[tokio::test]
+async fn users_are_managed_on_a_remote_database() {
+    let gateway = Gateway::start(shared_sqld().await).await;
+    let database = gateway.url();
+    let host = Process::start_on(&gateway, None, 30).await;
+    manage(&database).await;
+    let cookie = login(host.address, "user-1").await;
+    Client::connect(host.address, &cookie).await.close().await;
+    host.stop().await;
+    done(&database, &["user", "ban", "user-1"]).await;
+    // It has left: the database counts no host any more.
+    let db = tests::data::open_remote(gateway.url()).await;
+    let mut rows = db
+        .query("select count(*) from hosts", ())
+        .await
+        .expect("rows");
+    let row = rows.next().await.expect("a row").expect("a row");
+    assert_eq!(row.get::<i64>(0).expect("a count"), 0);
+}
+
+/// With a bus, the other hosts close the sockets at once.
+#[tokio::test]
+async fn a_ban_on_a_remote_database_reaches_the_hosts_over_the_bus() {
+    let host = Host::start_as(Form::Cluster).await;
+    let mut mallory = host.join("mallory").await;
+    let nats = tests::servers::shared_nats().await.url();
+    let url = host.gateway().url();
+    let variables = [("DBPATH", url.as_str()), ("NATS_URL", &nats)];
+    let (status, output, errors) = run(&["user", "ban", "mallory"], &variables).await;
+    assert!(status.success(), "{output}{errors}");
+    assert_eq!(mallory.closed().await, (1008, "session ended".into()));
+    let bearer = format!("Bearer {}", foreign_token(SECRET, "mallory"));
+    let headers = [("authorization", bearer.as_str())];
+    let answer = request(host.address, "GET", "/auth/verify", &headers, "").await;
+    assert_eq!(answer.status, 401);
+}
