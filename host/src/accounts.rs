@@ -164,11 +164,16 @@ impl Accounts {
 
     /// Stores a new account.
     pub(crate) async fn store_new(&self, register: Register) -> Result<(), Error> {
+        self.complete_accounts().await?;
+        self.store.run_now(register).await
+    }
+
+    /// Completes accounts that others have stored, before a new one.
+    pub(crate) async fn complete_accounts(&self) -> Result<(), Error> {
         // If there are more, the registration is refused until a host has done them all.
         add_skeletons(&self.store).await?;
         // Another program may have stored accounts; those of this one have their words.
-        add_words(&self.store).await?;
-        self.store.run_now(register).await
+        add_words(&self.store).await.map(drop)
     }
 
     /// The hash of a new password. `Invalid` if the policy does not allow the password: the error

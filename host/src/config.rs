@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail, ensure};
+use hyper::Uri;
 use hyper::header::HeaderValue;
 use ipnet::IpNet;
 
-use crate::exposure;
+use crate::exposure::{self, is_loopback};
 use crate::limits::Limits;
 use crate::store::location::Database;
 use crate::variables::{self, DEMO_JWT_SECRET};
@@ -45,6 +46,8 @@ pub struct Config {
     pub has_registration: bool,
     /// UNKNOWN_USERS: whether a token that another program has signed creates its user.
     pub creates_unknown_users: bool,
+    /// AUTH_ISSUERS, AUTH_AUDIENCE and AUTH_USERNAME_CLAIM.
+    pub auth: AuthConfig,
     /// CORS_ALLOW_ORIGIN: exact origins.
     pub origins: Vec<HeaderValue>,
     /// HOST and PORT. Port 0 lets the system choose.
@@ -80,6 +83,17 @@ pub struct Config {
     pub lease: Duration,
     /// SEARCH: whether the words of messages are indexed, and `search_messages` is answered.
     pub search: bool,
+}
+
+/// The identity providers whose tokens log users in.
+#[derive(Debug, Clone, Default)]
+pub struct AuthConfig {
+    /// As their tokens name them in `iss`.
+    pub issuers: Vec<String>,
+    /// The programs that their tokens have to be for: one of these is in `aud`.
+    pub audiences: Vec<String>,
+    /// The claim with the username of a new user.
+    pub username_claim: String,
 }
 
 /// With which requests from other sites a browser sends the login cookie.
@@ -176,6 +190,11 @@ impl Config {
             session_days: number("SESSION_DAYS", 1, SESSION_DAYS_MAX)?,
             password_chars_min: number("PASSWORD_CHARS_MIN", 1, PASSWORD_CHARS_MIN_MAX)?,
             api_key: secret("API_KEY")?,
+            auth: auth(
+                &text("AUTH_ISSUERS")?,
+                &text("AUTH_AUDIENCE")?,
+                text("AUTH_USERNAME_CLAIM")?,
+            )?,
             has_registration: match word("REGISTRATION")?.as_str() {
                 "open" => true,
                 "closed" => false,
@@ -357,6 +376,44 @@ fn networks(list: &str) -> anyhow::Result<Vec<IpNet>> {
         })
     });
     networks.collect()
+}
+
+fn auth(issuers: &str, audiences: &str, username_claim: String) -> anyhow::Result<AuthConfig> {
+    let list = |list: &str| -> Vec<String> {
+        let items = list.split(',').map(str::trim);
+        items
+            .filter(|item| !item.is_empty())
+            .map(str::to_owned)
+            .collect()
+    };
+    let (issuers, audiences) = (list(issuers), list(audiences));
+    for issuer in &issuers {
+        let url: Option<Uri> = issuer.parse().ok();
+        let is_fine = url.is_some_and(|url| match url.scheme_str() {
+            Some("https") => url.host().is_some_and(|host| !host.is_empty()),
+            Some("http") => url.host().is_some_and(is_loopback),
+            _ => false,
+        });
+        ensure!(
+            is_fine && !issuer.contains(['@', '?', '#']),
+            "AUTH_ISSUERS has {issuer:?}: expected URLs of OpenID Connect issuers, exactly as they call themselves, \
+             separated by commas, such as https://id.example; http only on a loopback address"
+        );
+    }
+    ensure!(
+        issuers.is_empty() == audiences.is_empty(),
+        "AUTH_ISSUERS and AUTH_AUDIENCE: expected both or neither. The audience is the client id that your issuer \
+         knows your app by"
+    );
+    ensure!(
+        !username_claim.is_empty(),
+        "AUTH_USERNAME_CLAIM is empty: expected the name of a claim, such as preferred_username"
+    );
+    Ok(AuthConfig {
+        issuers,
+        audiences,
+        username_claim,
+    })
 }
 
 fn metrics_address(text: &str) -> anyhow::Result<Option<SocketAddr>> {

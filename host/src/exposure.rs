@@ -1,4 +1,4 @@
-//! Whether the server may be reached without TLS.
+//! Whether the server may be reached without TLS, and which hosts are this machine.
 
 use std::net::IpAddr;
 
@@ -17,6 +17,17 @@ pub fn warning(ip: IpAddr, trusted_proxies: &[IpNet]) -> Option<String> {
          login cookie. Put a proxy with TLS in front, and set HOST to 127.0.0.1 if it is on this machine, or name it in \
          TRUSTED_PROXIES"
     ))
+}
+
+/// Whether a host, which may have a port, is the browser's own machine.
+pub fn is_loopback(authority: &str) -> bool {
+    let host = match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => authority,
+    };
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    let is_loopback = |address: IpAddr| address.is_loopback();
+    host.eq_ignore_ascii_case("localhost") || address.parse().is_ok_and(is_loopback)
 }
 
 #[cfg(test)]

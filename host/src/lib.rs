@@ -11,7 +11,8 @@
 //! - `http`: HTTP connections. `routes` is the table of routes, `dispatch` enforces what the table
 //!   says about a route, and the handlers are files beside them; `page` has the page to chat in.
 //!   `accounts` has registration and the check of passwords, which are hashed on the threads of
-//!   `hashing`. `logins` has sessions and tokens. `provisioning` is what the operator's programs do
+//!   `hashing`. `logins` has sessions and tokens. `issuers` are identity
+//!   providers, whose tokens log users in. `provisioning` is what the operator's programs do
 //!   with accounts, and `api_keys` lets them in.
 //! - `socket`: `handle` is a WebSocket as other modules see it, `connection` is its life, and
 //!   `presence` counts it in the database.
@@ -48,6 +49,7 @@ mod exposure;
 mod hashing;
 mod http;
 mod http_client;
+mod issuers;
 mod limits;
 mod listeners;
 pub mod log;
@@ -64,7 +66,7 @@ mod store;
 mod threads;
 pub mod variables;
 
-pub use config::{BusUrl, Config, LogFormat, SameSite};
+pub use config::{AuthConfig, BusUrl, Config, LogFormat, SameSite};
 /// For the schema of the protocol, and the tests of what every route does.
 pub use http::routes::{ListedRoute, listed_routes};
 pub use limits::Limits;

@@ -1,6 +1,7 @@
 //! What the operator, and programs of the operator, do with accounts. They need no password of theirs.
 
 use handler::account::delete::DeleteAccount;
+use handler::account::identity::{CreateIdentified, FindIdentity};
 use handler::account::login::{Account, FindAccount};
 use handler::account::password::NO_PASSWORD;
 use handler::account::provision::{
@@ -13,6 +14,8 @@ use handler::{Context, Error};
 
 use crate::accounts::{Accounts, add_words};
 use crate::clock;
+use crate::issuers::Identity;
+use crate::random::random_bytes;
 
 impl Accounts {
     /// Creates the user, or changes one that exists. Each step may be repeated, so if one fails, the
@@ -136,6 +139,45 @@ impl Accounts {
                 Some(_) => Ok(false),
                 None => Err(error),
             },
+        }
+    }
+
+    /// The username of an identity, and whether its user was created by this. A username that exists is
+    /// given to nobody: `Conflict`.
+    pub async fn identify(&self, identity: Identity) -> Result<(String, bool), Error> {
+        let Identity {
+            issuer,
+            subject,
+            username,
+            fullname,
+            ..
+        } = identity;
+        let find = || {
+            let (issuer, subject) = (issuer.clone(), subject.clone());
+            self.store.run_now(FindIdentity { issuer, subject })
+        };
+        if let Some(username) = find().await? {
+            return Ok((username, false));
+        }
+        let username = username.filter(|username| !username.is_empty());
+        let text = "the token names no user";
+        let username = username.ok_or_else(|| Error::Invalid(text.into()))?;
+        check_username(&username)?;
+        let register = Register {
+            username: username.clone(),
+            fullname: fullname.unwrap_or_else(|| username.clone()),
+            password_hash: CreateIdentified::no_password(random_bytes()?),
+        };
+        let create = CreateIdentified {
+            issuer: issuer.clone(),
+            subject: subject.clone(),
+            register,
+        };
+        self.complete_accounts().await?;
+        match self.store.run_now(create).await {
+            Ok(()) => Ok((username, true)),
+            // Another request has created it at the same moment.
+            Err(error) => find().await?.map(|name| (name, false)).ok_or(error),
         }
     }
 

@@ -24,7 +24,7 @@ pub use host::{Form, Host, Http, Process};
 pub use proxy::Proxy;
 pub use reference_client::ReferenceClient;
 pub use sdk_clients::SdkClients;
-pub use servers::{Nats, Sqld};
+pub use servers::{IdentityProvider, Nats, Sqld};
 pub use tls::TlsProxy;
 pub use world::{Place, World};
 

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use once_cell::sync::OnceCell;
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::time::{Duration, sleep};
@@ -157,6 +158,66 @@ impl Drop for Nats {
 pub async fn shared_nats() -> &'static Nats {
     static SHARED: tokio::sync::OnceCell<Nats> = tokio::sync::OnceCell::const_new();
     SHARED.get_or_init(Nats::start).await
+}
+
+/// An identity provider: the npm package oidc-provider.
+pub struct IdentityProvider {
+    pub address: SocketAddr,
+    child: Option<Child>,
+}
+
+impl IdentityProvider {
+    pub async fn start() -> Self {
+        let address = free_address();
+        let mut command = Command::new(installed("node"));
+        command
+            .arg(installed("oidc-provider.mjs"))
+            .arg(address.port().to_string());
+        let child = Some(spawn(command));
+        listening(address).await;
+        IdentityProvider { address, child }
+    }
+
+    /// As its tokens name it.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Logs somebody in at an app; returns the ID token. The name of the app is that of the algorithm
+    /// that signs its tokens.
+    pub async fn id_token(&self, username: &str, app: &str) -> String {
+        let path = format!("/id-token?user={username}&alg={app}");
+        self.ask("GET", &path, String::new()).await
+    }
+
+    /// A token with any header and claims, signed by its present RS256 key, or by a key of somebody
+    /// else.
+    pub async fn sign(&self, header: Value, claims: Value, is_forged: bool) -> String {
+        let body = json!({ "header": header, "claims": claims, "forged": is_forged });
+        self.ask("POST", "/sign", body.to_string()).await
+    }
+
+    /// From now on it has other keys.
+    pub async fn rotate(&self) {
+        self.ask("POST", "/rotate", String::new()).await;
+    }
+
+    async fn ask(&self, method: &str, path: &str, body: String) -> String {
+        let answer = request(self.address, method, path, &[], body).await;
+        assert_eq!(answer.status, 200, "{path}: {answer:?}");
+        answer.body
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        end(&mut self.child);
+    }
+}
+
+impl Drop for IdentityProvider {
+    fn drop(&mut self) {
+        self.kill();
+    }
 }
 
 /// A port that was free a moment ago. It is below the range from which the system picks ports for

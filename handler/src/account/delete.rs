@@ -106,14 +106,19 @@ impl Operation for DeleteAccount {
             ),
             // Without the row in users they are worth nothing. They are erased with the rest.
             Statement::new("select id from sessions where user_id = ?1", [user_id()]),
+            Statement::new(
+                "delete from identities where user_id = ?1
+                     and exists (select 1 from deleted_accounts where user_id = ?1)",
+                [user_id()],
+            ),
         ]
     }
 
     /// Fails with `Unauthorized` if there is no such account, and with `Unavailable` if its
     /// password was changed meanwhile.
     fn conclude(&self, ctx: &Context, rows: &[Rows], out: &mut Outbox) -> Result<(), Error> {
-        let [deleted, _, _, there, contacts, presence, sessions] = rows else {
-            return Err(Error::Internal("seven statements, seven results".into()));
+        let [deleted, _, _, there, contacts, presence, sessions, _] = rows else {
+            return Err(Error::Internal("eight statements, eight results".into()));
         };
         if deleted.is_empty() {
             return Err(match there.is_empty() {

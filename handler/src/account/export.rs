@@ -91,6 +91,9 @@ pub struct Export<'a> {
     /// Unix seconds.
     exported_at: i64,
     profile: OwnProfile,
+    /// How an identity provider knows the user. Left out if none does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    identity: Option<OwnIdentity<'a>>,
     /// The logins that have not ended.
     sessions: Vec<OwnSession<'a>>,
     contacts: Vec<Person<'a>>,
@@ -113,6 +116,15 @@ struct OwnSession<'a> {
     created_at: i64,
     last_seen: i64,
     user_agent: &'a str,
+}
+
+/// The claims `iss` and `sub` of the user's tokens.
+#[cfg(feature = "schema")]
+#[derive(schemars::JsonSchema)]
+#[expect(dead_code, reason = "only described")]
+struct OwnIdentity<'a> {
+    issuer: &'a str,
+    subject: &'a str,
 }
 
 /// A contact, or somebody whom the caller has blocked.
@@ -177,7 +189,8 @@ impl Operation for BeginExport {
                 "select u.id, (select coalesce(max(id), 0) from messages),
                      (select coalesce(max(rowid), 0) from reactions), (select coalesce(max(id), 0) from reports), ",
                 profile_columns!("0"),
-                ", u.reachable_by from users u where u.username = ?1"
+                ", u.reachable_by, (select cast(json_object('issuer', issuer, 'subject', subject) as blob)
+                     from identities where user_id = u.id) from users u where u.username = ?1"
             ),
             [self.username.as_str().into()],
         )]
@@ -197,9 +210,14 @@ impl Operation for BeginExport {
             is_first: true,
         };
         let profile = json(&OwnProfile::read(&mut columns));
+        let identity = columns.optional_str();
+        let identity = identity.map(|identity| format!("\"identity\":{identity},\n"));
+        let identity = identity.unwrap_or_default();
         let (now, name) = (ctx.now, SECTIONS[0].0);
         Ok(Exported {
-            text: format!("{{\"exported_at\":{now},\n\"profile\":{profile},\n\"{name}\":["),
+            text: format!(
+                "{{\"exported_at\":{now},\n\"profile\":{profile},\n{identity}\"{name}\":["
+            ),
             next: Some(next),
         })
     }

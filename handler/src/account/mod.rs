@@ -6,6 +6,7 @@ pub mod change_password;
 pub mod delete;
 pub mod erase;
 pub mod export;
+pub mod identity;
 pub mod login;
 pub mod login_id;
 pub mod open_login;

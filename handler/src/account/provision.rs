@@ -4,7 +4,6 @@
 use serde::Serialize;
 
 use crate::account::body::{at_most, fields};
-use crate::account::password::NO_PASSWORD;
 use crate::account::register::{PASSWORD_BYTES_MAX, check_fullname};
 use crate::account::session::{session_ids, tell_ended};
 use crate::error::Error;
@@ -15,6 +14,9 @@ use crate::user::no_such_user;
 
 /// The most users in one list.
 pub const USERS_LISTED_MAX: usize = 100;
+
+/// Begins every PHC string. What else there is in the place of a hash, no password matches.
+const PHC: &str = "$";
 
 /// The body of `PUT /users/{username}`: what the user is to be. What is missing stays as it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -72,10 +74,10 @@ pub struct ListedUser {
     pub created_at: i64,
 }
 
-/// The columns of a `ListedUser`, of the table `users`. ?1 is `NO_PASSWORD`.
+/// The columns of a `ListedUser`, of the table `users`. ?1 begins every password hash.
 macro_rules! listed_columns {
     () => {
-        "cast(username as blob), cast(fullname as blob), banned_at is not null, password <> ?1,
+        "cast(username as blob), cast(fullname as blob), banned_at is not null, substr(password, 1, 1) = ?1,
          cast(is_online as integer), cast(last_online as integer), cast(created_at as integer)"
     };
 }
@@ -113,7 +115,7 @@ impl Operation for FindUser {
                 listed_columns!(),
                 " from users where username = ?2"
             ),
-            [NO_PASSWORD.into(), self.username.as_str().into()],
+            [PHC.into(), self.username.as_str().into()],
         )]
     }
 
@@ -157,7 +159,7 @@ impl Operation for ListUsers {
                 listed_columns!(),
                 " from users where username > ?2 order by username limit +?3"
             ),
-            [NO_PASSWORD.into(), self.after.as_str().into(), limit.into()],
+            [PHC.into(), self.after.as_str().into(), limit.into()],
         )]
     }
 

@@ -14,8 +14,9 @@ use tokio::task::JoinHandle;
 use crate::clock;
 use crate::config::Config;
 use crate::engine::Engine;
+use crate::exposure::is_loopback;
 use crate::http::operator::serve_one;
-use crate::http_client::HttpClient;
+use crate::http_client::{Addresses, HttpClient};
 use crate::store::single_connection::SingleConnection;
 
 /// Time for a connection, and for an answer: a password waits for its turn.
@@ -106,12 +107,12 @@ async fn connect(config: &Config, server: &str) -> anyhow::Result<(HttpClient, S
     let url: Uri = server
         .parse()
         .with_context(|| format!("--server is {server:?}: {EXPECTED}"))?;
-    let is_local = url.host().is_some_and(crate::http::is_loopback);
+    let is_local = url.host().is_some_and(is_loopback);
     ensure!(
         url.scheme_str() == Some("https") || is_local,
         "--server is {server:?}: a key goes over TLS only, so {EXPECTED}"
     );
-    let client = HttpClient::connect(&url, TIME).await;
+    let client = HttpClient::connect(&url, Addresses::Any, TIME).await;
     Ok((client.with_context(|| server.to_owned())?, key))
 }
 

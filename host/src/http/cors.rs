@@ -6,6 +6,7 @@ use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Response, StatusCode};
 
 use crate::audit;
+use crate::exposure::is_loopback;
 use crate::http::answers::{Answer, whole_body};
 
 /// How long a browser may remember a preflight.
@@ -47,17 +48,6 @@ fn foreign_origin<'a>(
     };
     let is_trusted = origins.contains(origin) || is_own() == Some(true);
     (!is_trusted).then_some(origin)
-}
-
-/// Whether a host, which may have a port, is the browser's own machine.
-pub fn is_loopback(authority: &str) -> bool {
-    let host = match authority.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
-        _ => authority,
-    };
-    let address = host.trim_start_matches('[').trim_end_matches(']');
-    let is_loopback = |address: IpAddr| address.is_loopback();
-    host.eq_ignore_ascii_case("localhost") || address.parse().is_ok_and(is_loopback)
 }
 
 /// The configured origin that the request comes from.

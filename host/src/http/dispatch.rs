@@ -181,7 +181,7 @@ async fn answer_as(route: &Route, call: Call) -> Result<Answer, HttpError> {
 /// The login of a request's token.
 async fn log_in(call: &Call) -> Result<Login, Error> {
     let (services, address) = (&call.services, call.address);
-    let claim = login_token::claim(&services.logins, call.request.headers())?;
+    let claim = login_token::claim(services, call.request.headers(), address).await?;
     let username = claim.username.clone();
     services
         .find_login(claim, address)

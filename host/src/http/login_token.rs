@@ -1,11 +1,14 @@
 //! The login token of a request.
 
+use std::net::IpAddr;
+
 use handler::Error;
 use handler::account::token::Claim;
 use hyper::header::{self, HeaderMap, HeaderValue};
 
 use crate::http::answers::Answer;
-use crate::logins::{Logins, Token};
+use crate::http::services::Services;
+use crate::logins::Token;
 
 const COOKIE: &str = "login-token";
 /// The same token under a name that browsers accept only from this very host, never from a sibling
@@ -19,31 +22,39 @@ pub const SUBPROTOCOL: &str = "chat";
 /// Begins the name of a protocol that is no protocol, but a token.
 const BEARER_SUBPROTOCOL: &str = "bearer.";
 
-/// What the request's login token claims: the first one that this server's secret signed and that is
+/// What the request's login token claims: the first one that this server's secret or a trusted issuer signed and that is
 /// valid now. One that the client puts into the request counts before the cookies, which a browser
 /// adds by itself. If there is a `__Host-` cookie, other cookies do not count: another site may have
 /// set them.
-pub fn claim(logins: &Logins, headers: &HeaderMap) -> Result<Claim, Error> {
-    first_valid(
-        logins,
-        bearer(headers).into_iter().chain(of_cookies(headers)),
-    )
+pub async fn claim(
+    services: &Services,
+    headers: &HeaderMap,
+    address: IpAddr,
+) -> Result<Claim, Error> {
+    let tokens = bearer(headers).into_iter().chain(of_cookies(headers));
+    first_valid(services, tokens, address).await
 }
 
 /// Like `claim`, for a WebSocket handshake. A page cannot give it a header of its own, but
 /// protocols.
-pub fn claim_of_handshake(logins: &Logins, headers: &HeaderMap) -> Result<Claim, Error> {
+pub async fn claim_of_handshake(
+    services: &Services,
+    headers: &HeaderMap,
+    address: IpAddr,
+) -> Result<Claim, Error> {
     let named = subprotocols(headers).filter_map(|name| name.strip_prefix(BEARER_SUBPROTOCOL));
-    first_valid(
-        logins,
-        named.chain(bearer(headers)).chain(of_cookies(headers)),
-    )
+    let tokens = named.chain(bearer(headers)).chain(of_cookies(headers));
+    first_valid(services, tokens, address).await
 }
 
-fn first_valid<'a>(logins: &Logins, tokens: impl Iterator<Item = &'a str>) -> Result<Claim, Error> {
+async fn first_valid<'a>(
+    services: &Services,
+    tokens: impl Iterator<Item = &'a str>,
+    address: IpAddr,
+) -> Result<Claim, Error> {
     let mut text = "login-token required";
     for token in tokens {
-        match logins.verify(token) {
+        match services.verify(token, address).await {
             Some(claim) => return Ok(claim),
             None => text = "invalid login-token",
         }

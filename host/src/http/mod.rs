@@ -22,5 +22,3 @@ pub mod services;
 mod table;
 mod upgrade;
 mod users;
-
-pub use cors::is_loopback;

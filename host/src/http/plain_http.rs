@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use hyper::header::{self, HeaderMap};
 
-use crate::http::cors::is_loopback;
+use crate::exposure::is_loopback;
 
 /// Logs the first login from such a page.
 pub fn note_login(headers: &HeaderMap) {

@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use handler::Error;
+use handler::account::login_id::LoginId;
 use handler::account::token::Claim;
 use hyper::header::HeaderValue;
 use ipnet::IpNet;
@@ -17,6 +18,7 @@ use crate::accounts::Accounts;
 use crate::audit;
 use crate::cluster::bus::BusStatus;
 use crate::config::{Config, SameSite};
+use crate::issuers::Issuers;
 use crate::limits::account_guesses::Attempt;
 use crate::limits::client_address::ClientNetwork;
 use crate::limits::exports::Exports;
@@ -36,6 +38,7 @@ pub struct Services {
     pub readiness: Readiness,
     pub accounts: Accounts,
     pub logins: Logins,
+    pub issuers: Issuers,
     /// Origins of other sites whose pages may use this server with the user's cookie.
     pub origins: Vec<HeaderValue>,
     pub trusted_proxies: Vec<IpNet>,
@@ -79,6 +82,7 @@ impl Services {
             readiness: Readiness::new(store.clone(), bus),
             accounts: Accounts::new(config, store.clone(), deleted),
             logins: Logins::new(config, store.clone()),
+            issuers: Issuers::new(&config.auth),
             store,
             origins: config.origins.clone(),
             trusted_proxies: config.trusted_proxies.clone(),
@@ -98,6 +102,28 @@ impl Services {
             next_request: AtomicU64::new(0),
             request_ids: RandomState::new(),
         }
+    }
+
+    /// What a token claims, if this server or a trusted issuer has signed it and it is valid now. The
+    /// first token of an identity creates its user.
+    pub async fn verify(&self, token: &str, address: IpAddr) -> Option<Claim> {
+        if let Some(claim) = self.logins.verify(token) {
+            return Some(claim);
+        }
+        let identity = self.issuers.verify(token).await?;
+        let login = LoginId::of_token(identity.made_at);
+        let suggested = identity.username.clone();
+        let identified = self.accounts.identify(identity).await;
+        if !matches!(identified, Ok((_, false))) {
+            let attempt = Attempt::FirstLogin;
+            audit::attempted(attempt, &identified, address, suggested.as_deref());
+        }
+        let (username, _) = identified.ok()?;
+        Some(Claim {
+            username,
+            login,
+            fullname: None,
+        })
     }
 
     /// The login of a token. If its user does not exist yet, this may create the user.

@@ -53,7 +53,7 @@ pub async fn open_socket(call: Call) -> Result<Answer, HttpError> {
         return Ok(with(answer, header::SEC_WEBSOCKET_VERSION, version));
     };
     let headers = request.headers();
-    let admitted = admit(&services, headers, address);
+    let admitted = admit(&services, headers, address).await;
     let names_subprotocol = login_token::names_subprotocol(headers);
     let id = services.next_socket_id.fetch_add(1, Ordering::Relaxed);
     let (presence, sockets) = (services.presence.clone(), services.sockets.clone());
@@ -97,12 +97,12 @@ pub async fn open_socket(call: Call) -> Result<Answer, HttpError> {
 }
 
 /// Returns whose the new socket is, by a login that may have ended, or the reason to close it.
-fn admit(
+async fn admit(
     services: &Services,
     headers: &HeaderMap,
     address: IpAddr,
 ) -> Result<(Claim, Box<Admission>), CloseReason> {
-    let claim = login_token::claim_of_handshake(&services.logins, headers);
+    let claim = login_token::claim_of_handshake(services, headers, address).await;
     let claim = claim.map_err(|error| {
         audit::refused(Refusal::Token, address, None);
         CloseReason::refused(error.to_string())

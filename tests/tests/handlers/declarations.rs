@@ -6,6 +6,7 @@ use handler::account::change_password::ChangePassword;
 use handler::account::delete::DeleteAccount;
 use handler::account::erase::{ErasePiece, FindConversationsToLeave, FindUnerased};
 use handler::account::export::BeginExport;
+use handler::account::identity::{CreateIdentified, FindIdentity};
 use handler::account::login::{FindAccount, ReplacePasswordHash};
 use handler::account::login_id::{LoginId, SessionId};
 use handler::account::open_login::{
@@ -139,6 +140,19 @@ macro_rules! for_each_operation {
         each!(FindKey { hash: [7; 32] });
         each!(UseKey { hash: [7; 32] });
         each!(RevokeKey { name: "app".into() });
+        each!(FindIdentity {
+            issuer: "https://id.example".into(),
+            subject: "7".into(),
+        });
+        each!(CreateIdentified {
+            issuer: "https://id.example".into(),
+            subject: "7".into(),
+            register: Register {
+                username: "zoe".into(),
+                fullname: "".into(),
+                password_hash: CreateIdentified::no_password([7; 16]),
+            },
+        });
         each!(FindUser {
             username: "bob".into()
         });
@@ -440,7 +454,7 @@ fn has_bare_limit(sql: &str) -> bool {
 /// Common table expressions, lists and constants may be scanned. Tables may not, except small ones:
 /// `hosts` has a row for each host, `community` one row.
 fn is_scan(step: &str) -> bool {
-    const TABLES: [&str; 15] = [
+    const TABLES: [&str; 16] = [
         "users",
         "contacts",
         "conversations",
@@ -456,6 +470,7 @@ fn is_scan(step: &str) -> bool {
         "user_words",
         "blocks",
         "reports",
+        "identities",
     ];
     const ALIASES: [&str; 11] = ["u", "c", "mb", "m", "mn", "r", "ch", "b", "rp", "d", "o"];
     let scanned = step.strip_prefix("SCAN ");

@@ -3,6 +3,9 @@
 use handler::account::api_key::{
     CreateKey, FindKey, FoundKey, KEYS_MAX, ListKeys, RevokeKey, Scope, UseKey,
 };
+use handler::account::delete::DeleteAccount;
+use handler::account::export::BeginExport;
+use handler::account::identity::{CreateIdentified, FindIdentity};
 use handler::account::password::NO_PASSWORD;
 use handler::account::provision::{FindUser, ListUsers, SetPassword, UserChange};
 use handler::account::register::Register;
@@ -130,6 +133,64 @@ fn changes_of_users_are_read_strictly() {
     }
 }
 
+/// Whoever comes second, with another identity or another name, gets nothing of it.
+#[tokio::test]
+async fn an_identity_has_one_user_and_takes_nobody_elses() {
+    for place in [Place::Memory, Place::Remote] {
+        let world = World::new_at(place).await;
+        let create = |subject: &str, username: &str, random: u8| CreateIdentified {
+            issuer: "https://id.example".into(),
+            subject: subject.into(),
+            register: Register {
+                username: username.into(),
+                fullname: "Zoe".into(),
+                password_hash: CreateIdentified::no_password([random; 16]),
+            },
+        };
+        let find = async |issuer: &str, subject: &str| {
+            let (issuer, subject) = (issuer.into(), subject.into());
+            let find = FindIdentity { issuer, subject };
+            world.run("", &find).await.0.expect("looked for")
+        };
+        world.run("", &create("7", "zoe", 1)).await.0.expect("made");
+        for (subject, username) in [
+            ("8", "zoe"),
+            ("8", "alice"),
+            ("8", "deleted"),
+            ("8", "zoe "),
+        ] {
+            let refused = world.run("", &create(subject, username, 2)).await.0;
+            assert!(matches!(refused, Err(Error::Conflict(_))), "{refused:?}");
+        }
+        let zoe = Some("zoe".to_owned());
+        assert_eq!(find("https://id.example", "7").await, zoe);
+        assert_eq!(find("https://id.example", "8").await, None);
+        assert_eq!(find("https://id.example/", "7").await, None);
+        assert_eq!(world.integer("select count(*) from identities").await, 1);
+        let user = FindUser {
+            username: "zoe".into(),
+        };
+        let user = world.run("", &user).await.0.expect("found");
+        assert!(!user.has_password);
+
+        // It is a part of the export, and goes with the account.
+        let export = BeginExport {
+            username: "zoe".into(),
+        };
+        let export = world.run("", &export).await.0.expect("begun").text;
+        let identity = r#""identity":{"issuer":"https://id.example","subject":"7"},"#;
+        assert!(export.contains(identity), "{export}");
+        let delete = DeleteAccount {
+            password_hash: CreateIdentified::no_password([1; 16]),
+        };
+        world.run("zoe", &delete).await.0.expect("deleted");
+        assert_eq!(find("https://id.example", "7").await, None);
+        assert_eq!(world.integer("select count(*) from identities").await, 0);
+        let again = world.run("", &create("7", "zoe", 3)).await.0;
+        assert!(matches!(again, Err(Error::Conflict(_))), "{again:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_user_without_a_password_gets_one() {
     for place in [Place::Memory, Place::Remote] {
@@ -147,7 +208,7 @@ async fn a_user_without_a_password_gets_one() {
         assert_eq!((found.has_password, found.created_at), (false, NOW));
         let set = SetPassword {
             username: "zoe".into(),
-            password_hash: "of zoe".into(),
+            password_hash: "$of zoe".into(),
         };
         let (set, told) = world.run("", &set).await;
         set.expect("set");

@@ -341,6 +341,32 @@ async fn configuration_mistakes_name_the_variable() {
             "NATS_URL joins hosts over a libSQL server",
         ),
         ("LOG_LEVEL", "a=b=c", "LOG_LEVEL"),
+        (
+            "REGISTRATION",
+            "off",
+            "REGISTRATION is \"off\": expected open or closed",
+        ),
+        (
+            "UNKNOWN_USERS",
+            "yes",
+            "UNKNOWN_USERS is \"yes\": expected refuse or create",
+        ),
+        (
+            "AUTH_ISSUERS",
+            "http://id.example",
+            "AUTH_ISSUERS has \"http://id.example\": expected URLs",
+        ),
+        (
+            "AUTH_ISSUERS",
+            "https://id.example",
+            "AUTH_ISSUERS and AUTH_AUDIENCE: expected both or neither",
+        ),
+        (
+            "AUTH_AUDIENCE",
+            "my-app",
+            "AUTH_ISSUERS and AUTH_AUDIENCE: expected both or neither",
+        ),
+        ("AUTH_USERNAME_CLAIM", "", "AUTH_USERNAME_CLAIM is empty"),
     ] {
         let (status, _, errors): (ExitStatus, _, _) = run(&[], &[(variable, value)]).await;
         assert_eq!(status.code(), Some(1), "{variable}");

@@ -198,6 +198,9 @@ async fn users_are_managed_over_http() {
         let (is_done, said) = remote(key, server, &["list"]).await;
         assert!(!is_done && said.contains(expected), "{server}: {said}");
     }
+    // Both that came so far are in the log, the one by its name.
+    assert_eq!(data.logged("reason=\"key\""), 2);
+    assert_eq!(data.logged("program=\"bot\""), 1);
     let listed = done(database, &["key", "list"]).await;
     let lines: Vec<_> = listed.lines().collect();
     assert!(lines[0].starts_with("bot  events  created "), "{listed}");

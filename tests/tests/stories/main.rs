@@ -4,6 +4,7 @@ mod account;
 mod embed;
 mod frames;
 mod http;
+mod issuers;
 mod limits;
 mod logins;
 mod moderation;
