@@ -26,7 +26,7 @@ pub use reference_client::ReferenceClient;
 pub use sdk_clients::SdkClients;
 pub use servers::{Nats, Sqld};
 pub use tls::TlsProxy;
-pub use world::{Place, World};
+pub use world::{Place, SavedWorld, World, places};
 
 use std::time::Duration;
 

@@ -12,6 +12,7 @@
 //! | | measures | the floor |
 //! |---|---|---|
 //! | `sends` | durable sends a second; each sender of a pair keeps `--in-flight` messages unanswered | the same statements in bare commits of 64 |
+//! | `edits` | edits a second, one unanswered by each sender | sends of the same pairs |
 //! | `latency` | sends at a steady `--rate`: the time from when a message was due to its reply | fdatasync of 4 KiB on the same disk |
 //! | `latency --logins 4` | the p99 of that time while this many users log in | the p99 without logins |
 //! | `fan-out` | deliveries a second to `--groups` of `--members`, each message after the reply to the last; with `--burst`, each burst after the last has arrived everywhere | a write to each of as many sockets |
@@ -36,6 +37,7 @@
 mod attackers;
 mod attacks;
 mod connects;
+mod edits;
 mod fan_out;
 mod floor;
 mod floor_servers;
@@ -89,6 +91,8 @@ enum Arguments {
 enum Scenario {
     /// Durable sends a second, in pairs.
     Sends(sends::Sends),
+    /// Edits a second, beside sends.
+    Edits(edits::Edits),
     /// How long a send takes, at a steady rate.
     Latency(sends::Latencies),
     /// Deliveries a second, to groups.
@@ -141,6 +145,7 @@ async fn main() -> Result<()> {
 async fn run(scenario: Scenario) -> Result<Vec<Measurement>> {
     match scenario {
         Scenario::Sends(arguments) => sends::sends(arguments).await,
+        Scenario::Edits(arguments) => edits::edits(arguments).await,
         Scenario::Latency(arguments) => sends::latency(arguments).await,
         Scenario::FanOut(arguments) => fan_out::fan_out(arguments).await,
         Scenario::Pings(arguments) => pings::pings(arguments).await,
