@@ -257,7 +257,11 @@ async fn sockets_of_an_ended_login_close_within_a_second(form: Form) {
             for _ in &host.addresses {
                 sockets.push(ended.connect(&host).await);
             }
-            let by = if path == "/auth/logout" { &ended } else { &other };
+            let by = if path == "/auth/logout" {
+                &ended
+            } else {
+                &other
+            };
             let route = path.replace("{id}", &ended.id(&host).await);
             let body = json!({
                 "password": PASSWORD, "old_password": PASSWORD, "new_password": PASSWORD,
