@@ -406,8 +406,11 @@ impl Process {
             .spawn()
             .expect("the program starts");
         let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
+        let mut begun = String::new();
         let listening = async {
             while let Some(line) = lines.next_line().await.expect("text") {
+                begun += &line;
+                begun += "\n";
                 if let Some((_, rest)) = line.split_once("listens on http://") {
                     let address = rest.split(',').next().expect("an address");
                     return address.parse().expect("an address");
@@ -426,11 +429,11 @@ impl Process {
                     }
                 });
             }
-            Log::File(path) => drop(tokio::spawn(write_to(path, lines))),
+            Log::File(path) => drop(tokio::spawn(write_to(path, begun, lines))),
             Log::FileAfter(path, notice) => {
                 tokio::spawn(async move {
                     notice.notified().await;
-                    write_to(path, lines).await;
+                    write_to(path, begun, lines).await;
                 });
             }
         }
@@ -480,8 +483,9 @@ impl Process {
     }
 }
 
-async fn write_to(path: PathBuf, mut lines: Lines<BufReader<ChildStderr>>) {
+async fn write_to(path: PathBuf, begun: String, mut lines: Lines<BufReader<ChildStderr>>) {
     let mut file = std::fs::File::create(path).expect("a file");
+    file.write_all(begun.as_bytes()).expect("written");
     while let Ok(Some(line)) = lines.next_line().await {
         writeln!(file, "{line}").expect("written");
     }
