@@ -104,6 +104,7 @@ in_every_form! {
     a_new_password_ends_all_other_logins
     sockets_of_an_ended_login_close_within_a_second
     a_session_in_use_does_not_end
+    one_event_is_answered_without_a_socket
 }
 
 async fn a_logout_ends_one_session_at_once(form: Form) {
@@ -699,9 +700,8 @@ async fn a_short_or_common_password_is_refused_if_the_operator_wants_it() {
     }
 }
 
-#[tokio::test]
-async fn one_event_is_answered_without_a_socket() {
-    let host = Host::start_with(Form::File, |config| config.limits.events_per_second = 2).await;
+async fn one_event_is_answered_without_a_socket(form: Form) {
+    let host = Host::start_as(form).await;
     for name in ["alice", "bob"] {
         host.register(name).await;
     }
@@ -745,7 +745,15 @@ async fn one_event_is_answered_without_a_socket() {
         .ask(&host, "POST", "/events", &" ".repeat(65 * 1024))
         .await;
     assert_eq!(json_of(&large, 413)["code"], "too_large");
-    // The rate is that of all sockets of the user.
+}
+
+#[tokio::test]
+async fn events_without_a_socket_have_the_rate_of_their_user() {
+    let host = Host::start_with(Form::File, |config| config.limits.events_per_second = 2).await;
+    for name in ["alice", "bob"] {
+        host.register(name).await;
+    }
+    let alice = Device::log_in(&host, "alice", json!({})).await;
     let mut refused = None;
     for _ in 0..200 {
         let answer = alice
