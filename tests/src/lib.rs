@@ -7,6 +7,7 @@ pub mod data;
 pub mod example;
 pub mod gateway;
 pub mod host;
+pub mod memory;
 pub mod proxy;
 pub mod reference_client;
 pub mod schema;

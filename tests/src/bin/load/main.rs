@@ -26,6 +26,7 @@
 //! | `growth` | each operation in a database of `--large` messages | the same with `--small` messages |
 //! | `search` | first pages of searches in a database of `--messages`, and the size of the index | |
 //! | `indexing` | durable sends a second while the index of the search is filled | the same without an index |
+//! | `export` | the seconds and the memory of an export of `--messages` of one user | |
 //! | `report` | all scenarios with a target: a table, `--json FILE`, `--svg FILE` | |
 //! | `remote` | sends over a libSQL server, with `--hosts` joined by a bus; it starts all of them; `--delay-ms` before each request | bare batches of 64, one request each, through the same delay |
 //!
@@ -38,6 +39,7 @@ mod attackers;
 mod attacks;
 mod connects;
 mod edits;
+mod export;
 mod fan_out;
 mod floor;
 mod floor_servers;
@@ -117,6 +119,8 @@ enum Scenario {
     Search(search::Search),
     /// Sends while the index of the search is filled.
     Indexing(search::Indexing),
+    /// Time and memory of the export of an account.
+    Export(export::Export),
     /// Durable sends a second over a libSQL server.
     Remote(remote::Remote),
 }
@@ -158,6 +162,7 @@ async fn run(scenario: Scenario) -> Result<Vec<Measurement>> {
         Scenario::Growth(arguments) => growth::growth(arguments).await,
         Scenario::Search(arguments) => search::search(arguments).await,
         Scenario::Indexing(arguments) => search::indexing(arguments).await,
+        Scenario::Export(arguments) => export::export(arguments).await,
         Scenario::Remote(arguments) => remote::remote(arguments).await,
     }
 }
