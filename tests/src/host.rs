@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
@@ -197,6 +198,9 @@ impl Host {
             _ => None,
         })
         .expect("a configuration");
+        // Some clients here read nothing for long, or are in the middle of a frame, where a pong
+        // would become a part of it. A test that is about pings sets this itself.
+        config.ping_interval = Duration::from_secs(3600);
         change(&mut config);
         let (mut addresses, mut running) = (Vec::new(), Vec::new());
         let hosts = if form == Form::Cluster { 2 } else { 1 };
@@ -406,8 +410,11 @@ impl Process {
             .spawn()
             .expect("the program starts");
         let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
+        let mut begun = String::new();
         let listening = async {
             while let Some(line) = lines.next_line().await.expect("text") {
+                begun += &line;
+                begun += "\n";
                 if let Some((_, rest)) = line.split_once("listens on http://") {
                     let address = rest.split(',').next().expect("an address");
                     return address.parse().expect("an address");
@@ -426,11 +433,11 @@ impl Process {
                     }
                 });
             }
-            Log::File(path) => drop(tokio::spawn(write_to(path, lines))),
+            Log::File(path) => drop(tokio::spawn(write_to(path, begun, lines))),
             Log::FileAfter(path, notice) => {
                 tokio::spawn(async move {
                     notice.notified().await;
-                    write_to(path, lines).await;
+                    write_to(path, begun, lines).await;
                 });
             }
         }
@@ -480,8 +487,9 @@ impl Process {
     }
 }
 
-async fn write_to(path: PathBuf, mut lines: Lines<BufReader<ChildStderr>>) {
+async fn write_to(path: PathBuf, begun: String, mut lines: Lines<BufReader<ChildStderr>>) {
     let mut file = std::fs::File::create(path).expect("a file");
+    file.write_all(begun.as_bytes()).expect("written");
     while let Ok(Some(line)) = lines.next_line().await {
         writeln!(file, "{line}").expect("written");
     }

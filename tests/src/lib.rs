@@ -7,6 +7,7 @@ pub mod data;
 pub mod example;
 pub mod gateway;
 pub mod host;
+pub mod memory;
 pub mod proxy;
 pub mod reference_client;
 pub mod schema;
@@ -26,7 +27,7 @@ pub use reference_client::ReferenceClient;
 pub use sdk_clients::SdkClients;
 pub use servers::{IdentityProvider, Nats, Sqld};
 pub use tls::TlsProxy;
-pub use world::{Place, World};
+pub use world::{Place, SavedWorld, World, places};
 
 use std::time::Duration;
 

@@ -1,6 +1,7 @@
 //! A small chat for scripts and tables that test the handlers, without a host or a clock.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use handler::account::register::Register;
 use handler::{
@@ -8,6 +9,8 @@ use handler::{
     handle_remote, run_batch, schema,
 };
 use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::sync::OnceCell;
 
 use crate::servers::shared_sqld;
 use crate::{Gateway, schema as protocol};
@@ -18,9 +21,20 @@ pub const NOW: i64 = 1_000_000;
 /// Where a world's database is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
-    Memory,
+    /// In a file, which need not survive the machine.
+    File,
     /// On a libSQL server.
     Remote,
+}
+
+/// Where tests of the handlers have their worlds: at each place, or at the one that the variable
+/// `PLACE` names, as tests/quick does it.
+pub fn places() -> &'static [Place] {
+    match std::env::var("PLACE").as_deref() {
+        Err(_) => &[Place::File, Place::Remote],
+        Ok("file") => &[Place::File],
+        Ok(other) => panic!("PLACE is {other:?}: expected file"),
+    }
 }
 
 /// Users alice (1), bob (2), carol (3), dave (4). alice and bob are contacts. Conversation 1,
@@ -30,46 +44,87 @@ pub struct World {
     pub db: libsql::Connection,
     /// Counts requests to a remote database.
     pub gateway: Option<Gateway>,
-    /// Keeps the in-memory database alive.
     _database: libsql::Database,
+    folder: Option<TempDir>,
 }
+
+/// The file of a world, from which more of the same are made in less time than by events.
+#[derive(Clone)]
+pub struct SavedWorld(Vec<u8>);
 
 impl World {
     /// A database with only its schema.
     pub async fn empty() -> Self {
-        Self::empty_at(Place::Memory).await
+        Self::empty_at(Place::File).await
     }
 
     pub async fn empty_at(place: Place) -> Self {
-        let gateway = match place {
-            Place::Memory => None,
-            Place::Remote => Some(Gateway::start(shared_sqld().await).await),
-        };
-        let database = match &gateway {
-            None => libsql::Builder::new_local(":memory:").build().await,
-            Some(gateway) => {
-                let remote = libsql::Builder::new_remote(gateway.url(), String::new());
-                remote.build().await
+        match place {
+            Place::File => {
+                let world = Self::of(&SavedWorld(Vec::new())).await;
+                schema::migrate(&world.db, NOW).await.expect("a schema");
+                world
             }
-        };
+            Place::Remote => {
+                let gateway = Gateway::start(shared_sqld().await).await;
+                let database = libsql::Builder::new_remote(gateway.url(), String::new());
+                let database = database.build().await.expect("a database");
+                let db = database.connect().expect("a connection");
+                schema::migrate_remote(&db, NOW).await.expect("a schema");
+                World {
+                    db,
+                    gateway: Some(gateway),
+                    _database: database,
+                    folder: None,
+                }
+            }
+        }
+    }
+
+    /// Another world as it was saved.
+    pub async fn of(saved: &SavedWorld) -> Self {
+        let folder = TempDir::new().expect("a folder");
+        let file = Self::file(&folder);
+        std::fs::write(&file, &saved.0).expect("written");
+        let database = libsql::Builder::new_local(file).build().await;
         let database = database.expect("a database");
         let db = database.connect().expect("a connection");
-        match place {
-            Place::Memory => schema::migrate(&db, NOW).await.expect("a schema"),
-            Place::Remote => schema::migrate_remote(&db, NOW).await.expect("a schema"),
-        }
+        let quick = "pragma journal_mode = memory; pragma synchronous = off";
+        db.execute_batch(quick).await.expect("set");
         World {
             db,
-            gateway,
+            gateway: None,
             _database: database,
+            folder: Some(folder),
         }
+    }
+
+    /// Saves a world that is in a file.
+    pub fn save(&self) -> SavedWorld {
+        let folder = self.folder.as_ref().expect("a world in a file");
+        SavedWorld(std::fs::read(Self::file(folder)).expect("read"))
+    }
+
+    fn file(folder: &TempDir) -> PathBuf {
+        folder.path().join("chat.db")
     }
 
     pub async fn new() -> Self {
-        Self::new_at(Place::Memory).await
+        Self::new_at(Place::File).await
     }
 
     pub async fn new_at(place: Place) -> Self {
+        static NEW: OnceCell<SavedWorld> = OnceCell::const_new();
+        match place {
+            Place::File => {
+                let new = NEW.get_or_init(async || Self::make(place).await.save());
+                Self::of(new.await).await
+            }
+            Place::Remote => Self::make(place).await,
+        }
+    }
+
+    async fn make(place: Place) -> Self {
         let world = Self::empty_at(place).await;
         for username in ["alice", "bob", "carol", "dave"] {
             let register = Register {

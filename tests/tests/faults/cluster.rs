@@ -1,14 +1,17 @@
 //! Two hosts over one database, and the faults of the hosts and of the bus between them.
 
 use std::ffi::OsStr;
+use std::time::Duration;
 
+use host::BusUrl;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tests::data::open_remote;
-use tests::host::{Log, PASSWORD, login, ready, register, request, run};
+use tests::host::{Log, PASSWORD, SECRET, login, ready, register, request, run};
 use tests::servers::shared_sqld;
-use tests::{Client, Gateway, Nats, Process, soon, until};
+use tests::tokens::foreign_token;
+use tests::{Client, Form, Gateway, Host, Nats, Process, Proxy, soon, until};
 
 /// Two processes of the real program, with a bus and a database of their own.
 struct Cluster {
@@ -274,6 +277,64 @@ async fn a_lost_bus_is_told_and_made_good() {
         (&heard["type"], &heard["data"]["id"]),
         (&json!("send_message"), &json!(second))
     );
+}
+
+#[tokio::test]
+async fn an_end_of_a_login_that_the_bus_loses_is_known_at_once_and_closes_its_socket() {
+    let nats = Nats::start().await;
+    let link = Proxy::start(nats.address, 0).await;
+    link.calm();
+    let bus = |address| BusUrl {
+        addresses: vec![format!("nats://{address}")],
+        login: None,
+        credentials_file: None,
+    };
+    let near = Host::start_with(Form::Remote, |config| {
+        config.bus = Some(bus(nats.address));
+    });
+    let near = near.await;
+    let far = Host::listen_beside(near.gateway(), |config| {
+        config.bus = Some(bus(link.address));
+        // Instead of a minute.
+        config.account_interval = Duration::from_secs(2);
+    });
+    let far = far.await;
+    ready(far.address).await;
+    let mut alice = near.join("alice").await;
+    let (ending, ended) = (login(near.address, "alice").await, "session ended".into());
+    let logins = [
+        login(near.address, "alice").await,
+        format!("login-token={}", foreign_token(SECRET, "alice")),
+    ];
+    let mut sockets = Vec::new();
+    for cookie in &logins {
+        let mut socket = Client::connect(far.address, cookie).await;
+        socket.ok(json!({ "type": "ping" })).await;
+        sockets.push(socket);
+    }
+    near.register("bob").await;
+    let mut bob = far.connect("bob").await;
+    let conversation = alice.converse(&["bob"]).await;
+    assert_eq!(bob.push().await["data"]["id"], conversation, "it is heard");
+    link.swallow();
+    let change = json!({ "old_password": PASSWORD, "new_password": PASSWORD }).to_string();
+    let headers = [("cookie", ending.as_str())];
+    let answer = near.http("POST", "/auth/password", &headers, change).await;
+    assert_eq!(answer.status, 204, "{answer:?}");
+    for cookie in &logins {
+        let headers = [("cookie", cookie.as_str())];
+        let answer = far.http("GET", "/auth/verify", &headers, "").await;
+        assert_eq!((answer.status, &*answer.body), (401, "invalid login-token"));
+    }
+    for socket in &mut sockets {
+        assert_eq!(socket.closed().await, (1008, String::clone(&ended)));
+    }
+    let headers = [("cookie", ending.as_str())];
+    let answer = far.http("GET", "/auth/verify", &headers, "").await;
+    assert_eq!(answer.status, 200, "the login that changed the password");
+    // The bus keeps the order of its packets: it has not brought this either.
+    near.connect("alice").await.send(conversation, "lost").await;
+    assert_eq!(bob.pushes_so_far().await, [] as [Value; 0]);
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use futures_util::StreamExt;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 use tests::host::{ids, login, register};
+use tests::memory::resident_kib;
 use tests::{Client, Data, Form, Host, LOOK, Process, Proxy, soon, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -230,14 +231,6 @@ async fn requests_that_trickle_are_ended_and_others_are_served() {
     assert!(served > 1, "{served}");
 }
 
-/// The resident memory of a process.
-fn memory_bytes(process: &Process) -> i64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", process.id())).expect("it runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.expect("a line").trim().trim_end_matches(" kB");
-    kib.parse::<i64>().expect("a number") * 1024
-}
-
 #[tokio::test]
 async fn a_client_that_never_reads_costs_little_and_catches_up() {
     let data = Data::create();
@@ -262,22 +255,20 @@ async fn a_client_that_never_reads_costs_little_and_catches_up() {
     }
     let mut sloth = Client::connect(host.address, &cookie).await;
     assert_eq!(alice.push().await["data"]["is_online"], true);
-    let before = memory_bytes(&host);
+    let memory = || resident_kib(host.id()).expect("it runs");
+    let before = memory();
     let mut most = before;
     let mut last = 0;
     let mut told = Vec::new();
     // 60 MB: far more than may wait for one socket.
     for _ in 0..100 {
         last = send(&mut alice, &mut bob).await;
-        most = most.max(memory_bytes(&host));
+        most = most.max(memory());
         told.extend(alice.pushes_so_far().await);
     }
     assert_eq!(told.len(), 1, "{told:?}");
     assert_eq!(told[0]["data"]["is_online"], false);
-    assert!(
-        most - before < 20 * 1024 * 1024,
-        "from {before} to {most} bytes"
-    );
+    assert!(most - before < 20.0 * 1024.0, "from {before} to {most} KiB");
     // If the client still does not read, the connection is cut.
     loop {
         match soon("a frame or the end", sloth.socket.next()).await {

@@ -487,7 +487,7 @@ async fn parameters_compare_as_on_a_local_database() {
             Ok(rows[0].integers())
         }
     }
-    for place in [Place::Memory, Place::Remote] {
+    for place in [Place::File, Place::Remote] {
         let world = World::empty_at(place).await;
         assert_eq!(
             world.run("", &Compare).await.0,

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -27,6 +28,8 @@ const CONVERSATIONS: usize = 10;
 const ROUNDS: usize = 4;
 /// The number of messages that each client sends in each round.
 const MESSAGES: usize = 12;
+/// The number of messages that the archive gets in each round, all at once.
+const ARCHIVED: usize = 2_000;
 /// What an edit adds to a content.
 const EDITED: &str = ", edited";
 const SEED: u64 = 20_250_213;
@@ -89,8 +92,9 @@ impl Stage {
     }
 
     /// Kills a host, a different one each round, and starts it again. Before that, if there are
-    /// servers, it kills and restarts the bus or the database.
-    async fn disaster(&mut self, round: usize) {
+    /// servers, it kills and restarts the bus or the database. Returns the last message in the index
+    /// of the search when the host was dead.
+    async fn disaster(&mut self, round: usize) -> i64 {
         if let Place::Servers(servers) = &mut self.place {
             // For a while, the rest of the system runs without the server.
             let outage = Duration::from_millis(700);
@@ -106,8 +110,48 @@ impl Stage {
         }
         let index = round % self.hosts.len();
         self.hosts.remove(index).kill().await;
+        let indexed = self.last_indexed().await;
         let host = self.start_host().await;
         self.hosts.insert(index, host);
+        indexed
+    }
+
+    async fn execute(&self, sql: &str) {
+        match &self.place {
+            Place::File(data) => {
+                let sql = format!("pragma busy_timeout = 60000; begin immediate; {sql}; commit");
+                let done = data.open().await.execute_batch(&sql).await;
+                drop(done.expect("executed"));
+            }
+            Place::Servers(servers) => {
+                let db = open_remote(servers.gateway.url()).await;
+                let done = db.execute_transactional_batch(sql).await;
+                drop(done.expect("executed"));
+            }
+        }
+    }
+
+    /// Adds messages of the keeper to the archive behind the hosts' backs; returns their ids.
+    async fn archive(&self, archive: i64) -> RangeInclusive<i64> {
+        let add = format!(
+            "with recursive n(n) as (select 1 union all select n + 1 from n where n < {ARCHIVED})
+             insert into messages (sender_id, conversation_id, sent_at, content, rev)
+             select u.id, c.id, 0, 'archive ' || n || ' user' || n % 5, c.rev + n
+             from conversations c cross join users u cross join n
+             where c.id = {archive} and u.username = 'keeper' order by n;
+             update conversations set rev = rev + {ARCHIVED} where id = {archive}"
+        );
+        self.execute(&add).await;
+        let last = "select max(m.id) from messages m join users u on u.id = m.sender_id where u.username = 'keeper'";
+        let rows = self.rows(last).await;
+        let last = rows[0].columns().integer();
+        last + 1 - ARCHIVED as i64..=last
+    }
+
+    /// The last of the messages that the index of the search holds.
+    async fn last_indexed(&self) -> i64 {
+        let rows = self.rows("select high from search_state").await;
+        rows[0].columns().integer()
     }
 
     async fn rows(&self, select: &'static str) -> Vec<handler::Row> {
@@ -212,6 +256,45 @@ async fn plain(
     }
 }
 
+/// Edits and deletes messages of the archive until its connection ends.
+async fn change_archive(
+    mut client: Client,
+    ids: RangeInclusive<i64>,
+    mut random: Rng,
+    changed: Arc<AtomicUsize>,
+) {
+    loop {
+        let id = random.i64(ids.clone());
+        let event = match random.u8(..4) {
+            0 => json!({ "type": "delete_message", "message_id": id }),
+            _ => json!({
+                "type": "edit_message", "message_id": id, "content": format!("archive {id}{EDITED}"),
+            }),
+        };
+        let sent = client.socket.send(Message::text(event.to_string())).await;
+        if sent.is_err() {
+            return;
+        }
+        loop {
+            let Some(Ok(frame)) = soon("a frame or the end", client.socket.next()).await else {
+                return;
+            };
+            let Message::Text(text) = frame else {
+                continue;
+            };
+            let reply: Value = serde_json::from_str(&text).expect("JSON");
+            if reply["type"] == event["type"] {
+                let code = reply["code"].as_str().unwrap_or_default();
+                // It may have been deleted.
+                assert!(["", "conflict", "unavailable"].contains(&code), "{reply}");
+                changed.fetch_add(1, Ordering::Relaxed);
+                break;
+            }
+        }
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_and_nothing_comes_twice() {
     torture(Form::File, Library::Reference).await;
@@ -279,6 +362,25 @@ fn has(content: &str, query: &str) -> bool {
     let (last, others) = wanted.split_last().expect("a word");
     content.iter().any(|word| word.starts_with(last))
         && others.iter().all(|other| content.contains(other))
+}
+
+/// Searches for many things. It must find what a scan of the user's messages finds.
+async fn find_all(mut client: Client, user: &str, own: &BTreeMap<i64, (i64, String)>) {
+    for query in [
+        "edited",
+        "user1",
+        "\"user1\"",
+        "user2 edited",
+        "\"user3 1\"",
+        "club 2",
+        "10",
+        "archive 77",
+    ] {
+        let hits = own.iter().filter(|(_, (_, content))| has(content, query));
+        let expected: Vec<_> = hits.map(|(id, _)| *id).rev().collect();
+        let found = client.search(query).await;
+        assert_eq!(found, expected, "{user} searches for {query}");
+    }
 }
 
 /// What a client knows about its conversations, in the form of `Stage::stored`.
@@ -374,6 +476,12 @@ async fn torture(form: Form, library: Library) {
     let mut plain_founder = Client::connect(stage.address(0), &plain_cookie).await;
     let plain_conversation = plain_founder.converse(&["plain1"]).await;
     plain_founder.close().await;
+    // It has so many messages that its hosts die while they fill the index of the search.
+    register(stage.address(0), "keeper").await;
+    let keeper_cookie = login(stage.address(0), "keeper").await;
+    let mut keeper = Client::connect(stage.address(0), &keeper_cookie).await;
+    let archive = keeper.converse(&[]).await;
+    keeper.close().await;
 
     let mut proxies = Vec::new();
     for (index, host) in stage.hosts.iter().enumerate() {
@@ -404,6 +512,7 @@ async fn torture(form: Form, library: Library) {
     let mut plain_heard = Vec::new();
     let mut deleted = vec![BTreeSet::new(); CLIENTS];
     let mut changes: BTreeMap<String, usize> = BTreeMap::new();
+    let mut interrupted = 0;
     for round in 0..ROUNDS {
         let answered: [Arc<AtomicUsize>; 2] = Default::default();
         let talking = [0, 1].map(|index| {
@@ -457,7 +566,18 @@ async fn torture(form: Form, library: Library) {
             counts.all(|count| count > 20)
         })
         .await;
-        stage.disaster(round).await;
+        let backlog = stage.archive(archive).await;
+        let changed = Arc::new(AtomicUsize::new(0));
+        let keeper = Client::connect(stage.address(round), &keeper_cookie).await;
+        let changing = change_archive(keeper, backlog.clone(), random.fork(), changed.clone());
+        let changing = tokio::spawn(changing);
+        until("the archive is changed", async || {
+            changed.load(Ordering::Relaxed) > 10
+        })
+        .await;
+        let indexed = stage.disaster(round).await;
+        interrupted += usize::from(indexed < *backlog.end());
+        changing.await.expect("no panic");
         for talk in talking {
             plain_heard.push(talk.await.expect("no panic"));
         }
@@ -470,7 +590,8 @@ async fn torture(form: Form, library: Library) {
     for client in &clients {
         soon("sending all", client.settle()).await;
     }
-    let all = stage.stored().await;
+    let mut all = stage.stored().await;
+    let archived = all.remove(&archive).expect("an archive");
     let in_club = stage.members(club).await;
     let (mut connections, mut gaps, mut duplicates) = (0, 0, 0);
     for (index, client) in clients.iter().enumerate() {
@@ -510,27 +631,12 @@ async fn torture(form: Form, library: Library) {
             .filter(|(_, members)| members.contains(&index));
         let own = own.map(|(id, _)| *id);
         let own = own.chain(in_club.contains(&names[index]).then_some(club));
-        let own: Vec<_> = own.flat_map(|id| &all[&id]).collect();
-        let mut client = Client::connect(stage.address(index), cookie).await;
-        for query in [
-            "edited",
-            "user1",
-            "\"user1\"",
-            "user2 edited",
-            "\"user3 1\"",
-            "club 2",
-            "10",
-        ] {
-            let mut expected: Vec<_> = own
-                .iter()
-                .filter(|(_, (_, content))| has(content, query))
-                .map(|(id, _)| **id)
-                .collect();
-            expected.sort_unstable_by(|a, b| b.cmp(a));
-            let found = client.search(query).await;
-            assert_eq!(found, expected, "user{index} searches for {query}");
-        }
+        let own: BTreeMap<_, _> = own.flat_map(|id| all[&id].clone()).collect();
+        let client = Client::connect(stage.address(index), cookie).await;
+        find_all(client, &names[index], &own).await;
     }
+    let keeper = Client::connect(stage.address(0), &keeper_cookie).await;
+    find_all(keeper, "keeper", &archived).await;
     for (id, contents) in &expected {
         let stored = &all[id];
         let count = stored.len();
@@ -574,8 +680,10 @@ async fn torture(form: Form, library: Library) {
     }
     // Check that the test did cause faults.
     println!(
-        "{connections} connections, {gaps} gaps, {duplicates} messages sent again after they were stored, {changes:?}"
+        "{connections} connections, {gaps} gaps, {duplicates} messages sent again after they were stored, {changes:?}, \
+         {interrupted} hosts killed before the index was filled"
     );
+    assert!(interrupted > 0, "no host died while the index was filled");
     assert!(
         connections > 2 * CLIENTS && duplicates > 0,
         "{connections} connections, {duplicates} duplicates"

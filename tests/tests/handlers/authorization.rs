@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use handler::{Field, Kind, Outbox, Role, Who};
 use serde_json::{Value, json};
 use tests::example::value;
-use tests::{Example, Place, World};
+use tests::{Example, Place, World, places};
 
 /// Every event as alice may send it, with as many fields as it takes.
 fn examples() -> Vec<Example> {
@@ -123,7 +123,7 @@ async fn a_message_of_another_conversation_or_of_another_sender_does_not_exist()
 /// For each event, each role of the caller, and each way that the members can have roles.
 #[tokio::test]
 async fn each_event_is_for_those_whose_role_is_high_enough() {
-    for place in [Place::Memory, Place::Remote] {
+    for &place in places() {
         for asked in examples() {
             let Who::Member(least) = asked.declaration.who else {
                 continue;
@@ -163,7 +163,7 @@ async fn each_event_is_for_those_whose_role_is_high_enough() {
     }
 }
 
-/// Each event has the same outcome whether or not the deleted things exist, in memory and on a
+/// Each event has the same outcome whether or not the deleted things exist, in a file and on a
 /// server. A foreign event is refused; a refused event changes nothing and tells nobody.
 async fn check(caller: &str, deletion: &str, mut asked: Vec<Example>) {
     // Events that may change something run after those that must not, and those that end a
@@ -173,7 +173,7 @@ async fn check(caller: &str, deletion: &str, mut asked: Vec<Example>) {
         ["remove_member", "leave_conversation"].contains(&kind)
     };
     asked.sort_by_key(|asked| (!is_foreign(asked, caller), ends(asked)));
-    for place in [Place::Memory, Place::Remote] {
+    for &place in places() {
         let mut with = State::new(world(place, "").await).await;
         let mut without = State::new(world(place, deletion).await).await;
         for asked in &asked {

@@ -34,7 +34,7 @@ use handler::user::words::{FindWordless, StoreWords, Wordless};
 use handler::{Access, Error, Event, Kind, Operation, Outbox, Presence, Who};
 use serde_json::Value;
 use tests::example::{bounds, value, wrong_values};
-use tests::{Example, Place, World};
+use tests::{Example, Place, World, places};
 
 #[tokio::test]
 async fn every_choice_of_fields_is_taken() {
@@ -100,7 +100,7 @@ async fn no_event_scans_a_table() {
 
 #[tokio::test]
 async fn an_event_whose_answer_was_lost_is_found_again() {
-    for place in [Place::Memory, Place::Remote] {
+    for &place in places() {
         for example in Example::all(value) {
             let event = example.event().to_string();
             let operation = Event::parse(&event).operation.expect("an operation");
@@ -357,7 +357,7 @@ async fn no_other_operation_scans_a_table() {
 
 #[tokio::test]
 async fn another_operation_whose_answer_was_lost_is_found_again() {
-    for place in [Place::Memory, Place::Remote] {
+    for &place in places() {
         for_each_operation!(|operation| {
             if operation.access() == Access::Write {
                 let name = std::any::type_name_of_val(&operation);

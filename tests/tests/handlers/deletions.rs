@@ -1,4 +1,4 @@
-//! What is left of a deleted account, and what others see of it, in memory and on a libSQL server.
+//! What is left of a deleted account, and what others see of it, in a file and on a libSQL server.
 
 use handler::account::delete::{DeleteAccount, Farewell};
 use handler::account::erase::{
@@ -14,9 +14,7 @@ use handler::presence::Connected;
 use handler::{Context, Error, Outbox, Output, schema};
 use serde_json::{Value, json};
 use tests::world::NOW;
-use tests::{Place, World};
-
-const PLACES: [Place; 2] = [Place::Memory, Place::Remote];
+use tests::{Place, World, places};
 
 fn delete() -> DeleteAccount {
     DeleteAccount {
@@ -141,7 +139,7 @@ async fn before(place: Place) -> World {
         "insert into sessions (id, user_id, lifetime, created_at, last_seen, ends_at, user_agent)
         values (7, 1, 3600, 5, 6, 7, 'a device')";
     match place {
-        Place::Memory => drop(world.db.execute_batch(session).await.expect("a session")),
+        Place::File => drop(world.db.execute_batch(session).await.expect("a session")),
         Place::Remote => {
             let stored = world.db.execute_transactional_batch(session).await;
             drop(stored.expect("a session"));
@@ -152,7 +150,7 @@ async fn before(place: Place) -> World {
 
 #[tokio::test]
 async fn nobody_is_left_of_a_deleted_account() {
-    for place in PLACES {
+    for &place in places() {
         let world = before(place).await;
         let connected = Connected {
             username: "alice".into(),
@@ -289,7 +287,7 @@ async fn sees_nobody(world: &World, place: Place) {
 
 #[tokio::test]
 async fn a_deletion_needs_the_present_password_and_happens_once() {
-    let world = before(Place::Memory).await;
+    let world = before(Place::File).await;
     let ctx = world.context("alice").await;
     let wrong = DeleteAccount {
         password_hash: "another".into(),
@@ -304,7 +302,7 @@ async fn a_deletion_needs_the_present_password_and_happens_once() {
 
 #[tokio::test]
 async fn the_name_and_the_id_of_a_deleted_account_stay_taken() {
-    for place in PLACES {
+    for &place in places() {
         let world = World::new_at(place).await;
         let register = |name: &str| Register {
             username: name.into(),
@@ -340,7 +338,7 @@ async fn the_name_and_the_id_of_a_deleted_account_stay_taken() {
             "insert into users (id, username, fullname, password) values (99, 'eve', '', '')",
         ] {
             let refused = match place {
-                Place::Memory => world.db.execute_batch(sql).await,
+                Place::File => world.db.execute_batch(sql).await,
                 Place::Remote => world.db.execute_transactional_batch(sql).await,
             };
             let error = refused.map(drop).expect_err("refused").to_string();
@@ -352,7 +350,7 @@ async fn the_name_and_the_id_of_a_deleted_account_stay_taken() {
 /// A large account: more than one piece of everything.
 #[tokio::test]
 async fn much_is_erased_in_pieces() {
-    for place in PLACES {
+    for &place in places() {
         let world = World::new_at(place).await;
         let many = ROWS_AT_ONCE + 1;
         let conversations = CONVERSATIONS_AT_ONCE + 1;
@@ -370,7 +368,7 @@ async fn much_is_erased_in_pieces() {
              insert into members (conversation_id, user_id) select id, 3 from conversations where id >= 1000"
         );
         match place {
-            Place::Memory => drop(world.db.execute_batch(&sql).await.expect("filled")),
+            Place::File => drop(world.db.execute_batch(&sql).await.expect("filled")),
             Place::Remote => {
                 let filled = world.db.execute_transactional_batch(&sql).await;
                 drop(filled.expect("filled"));
@@ -413,7 +411,7 @@ async fn much_is_erased_in_pieces() {
 /// An account that is not deleted loses nothing, whatever is asked.
 #[tokio::test]
 async fn only_deleted_accounts_are_erased() {
-    let world = before(Place::Memory).await;
+    let world = before(Place::File).await;
     let rows = world.dump().await;
     let ctx = world.context("alice").await;
     let erased = world.run("", &ErasePiece { user_id: 1 }).await.0;
@@ -426,7 +424,7 @@ async fn only_deleted_accounts_are_erased() {
 /// The answer to a step may get lost, and the step is sent again.
 #[tokio::test]
 async fn a_step_that_is_repeated_does_nothing_more() {
-    for place in PLACES {
+    for &place in places() {
         let world = before(place).await;
         let mut ctx = world.context("alice").await;
         ctx.request_id = Some([7; 8]);
@@ -452,7 +450,7 @@ async fn a_step_that_is_repeated_does_nothing_more() {
 
 #[tokio::test]
 async fn a_deleted_account_stays_deleted_over_a_downgrade_and_an_upgrade() {
-    let world = before(Place::Memory).await;
+    let world = before(Place::File).await;
     let alice = world.context("alice").await;
     world.run_as(&alice, &delete()).await.0.expect("deleted");
     erase(&world, &alice).await;
@@ -470,13 +468,13 @@ async fn a_deleted_account_stays_deleted_over_a_downgrade_and_an_upgrade() {
     assert_eq!(world.integer(left).await, 1005);
     assert_eq!(world.integer("select count(*) from users").await, 3);
     erase(&world, &alice).await;
-    sees_nobody(&world, Place::Memory).await;
+    sees_nobody(&world, Place::File).await;
 }
 
 /// What README.md says of a restore.
 #[tokio::test]
 async fn an_account_that_a_restore_has_brought_back_is_deleted_again() {
-    let world = before(Place::Memory).await;
+    let world = before(Place::File).await;
     let old = "attach ':memory:' as old;
         create table old.deleted_accounts as select * from main.deleted_accounts;
         insert into old.deleted_accounts values (1, 'alice', 'alice', 5, null, 9, 9), (2, 'another', 'another', 5, null, 9, 9)";
@@ -492,5 +490,5 @@ async fn an_account_that_a_restore_has_brought_back_is_deleted_again() {
     assert_eq!(found.map(|found| found.user_id), Some(1));
     let ctx = Context::new(1, "alice".into(), NOW);
     assert_eq!(erase(&world, &ctx).await.len(), 3);
-    sees_nobody(&world, Place::Memory).await;
+    sees_nobody(&world, Place::File).await;
 }

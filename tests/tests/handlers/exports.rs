@@ -1,4 +1,4 @@
-//! The export of an account, in memory and on a libSQL server.
+//! The export of an account, in a file and on a libSQL server.
 
 use handler::account::delete::DeleteAccount;
 use handler::account::export::{
@@ -6,7 +6,7 @@ use handler::account::export::{
 };
 use serde_json::{Value, json};
 use tests::world::NOW;
-use tests::{Place, World};
+use tests::{World, places};
 
 use crate::declarations::check_statements;
 
@@ -48,7 +48,7 @@ async fn fill(world: &World, sql: &str) {
 
 #[tokio::test]
 async fn all_that_is_stored_about_the_caller_is_exported() {
-    for place in [Place::Memory, Place::Remote] {
+    for &place in places() {
         let world = World::new_at(place).await;
         for (user, event) in [
             (
@@ -135,7 +135,7 @@ async fn all_that_is_stored_about_the_caller_is_exported() {
 /// More of everything than fits a page; messages of others between, and long ones.
 #[tokio::test]
 async fn much_is_exported_in_pages() {
-    for place in [Place::Memory, Place::Remote] {
+    for &place in places() {
         let world = World::new_at(place).await;
         let many = PAGE_ROWS_MAX + 1;
         let messages = 2 * LOOKED_AT_MAX + 3;

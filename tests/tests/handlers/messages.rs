@@ -2,7 +2,7 @@
 
 use handler::Event;
 use serde_json::{Value, json};
-use tests::{Place, World};
+use tests::{World, places};
 
 /// A world in which conversation 1 has `count` more messages from bob, with ids and revs from 4.
 async fn world(count: usize) -> World {
@@ -139,7 +139,7 @@ async fn reactions_count_in_the_size_of_a_list_of_conversations() {
 /// Names in JSON are whole, whatever is in them.
 #[tokio::test]
 async fn any_username_reacts_and_is_mentioned() {
-    for place in [Place::Memory, Place::Remote] {
+    for &place in places() {
         let world = World::new_at(place).await;
         for name in ["\"\\", "é\u{1}😀", " ", "{\"a\": ["] {
             let sql = format!("update users set username = '{name}' where id = 2");

@@ -10,7 +10,7 @@ use handler::presence::Connected;
 use handler::user::words::{FindWordless, StoreWords};
 use handler::{Error, Output};
 use serde_json::{Value, json};
-use tests::{Place, World};
+use tests::{World, places};
 
 async fn ask(world: &World, user: &str, event: Value) -> Value {
     let (mut reply, _) = world.event(user, &event.to_string()).await;
@@ -35,7 +35,7 @@ async fn list(world: &World, is_of_all: bool) -> Vec<i64> {
 /// An edit after the report does not hide what was said; closing it erases what it has kept.
 #[tokio::test]
 async fn a_report_keeps_the_message_until_it_is_closed() {
-    for place in [Place::Memory, Place::Remote] {
+    for &place in places() {
         let world = World::new_at(place).await;
         for (user, id) in [("bob", 1), ("alice", 1), ("alice", 2)] {
             let event = json!({ "type": "report_message", "message_id": id, "reason": "r\0ude" });
@@ -87,7 +87,7 @@ async fn a_report_keeps_the_message_until_it_is_closed() {
 /// A deletion by the operator is a deletion like any other: clients that sync find it.
 #[tokio::test]
 async fn a_message_that_the_operator_deletes_is_found_by_sync() {
-    for place in [Place::Memory, Place::Remote] {
+    for &place in places() {
         let world = World::new_at(place).await;
         let send = json!({ "type": "send_message", "conversation_id": 1, "content": "@bob" });
         assert_eq!(ask(&world, "alice", send).await["id"], 4);
@@ -114,7 +114,7 @@ async fn a_message_that_the_operator_deletes_is_found_by_sync() {
 
 #[tokio::test]
 async fn a_banned_user_cannot_log_in_and_is_found_again_when_the_ban_is_lifted() {
-    for place in [Place::Memory, Place::Remote] {
+    for &place in places() {
         let world = World::new_at(place).await;
         let username = || "alice".to_owned();
         let find = FindAccount {

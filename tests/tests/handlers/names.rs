@@ -2,7 +2,7 @@
 
 use handler::account::register::Register;
 use serde_json::json;
-use tests::{Place, World};
+use tests::{World, places};
 
 #[tokio::test]
 async fn names_are_any_characters() {
@@ -23,7 +23,7 @@ async fn names_are_any_characters() {
         "\u{feff}z",
         "\u{10ffff}",
     ];
-    for place in [Place::Memory, Place::Remote] {
+    for &place in places() {
         let world = World::new_at(place).await;
         for name in names {
             let register = Register {

@@ -3,7 +3,7 @@
 use handler::account::register::Register;
 use handler::user::words::{FindWordless, StoreWords, WORDLESS_AT_ONCE, Wordless};
 use serde_json::{Value, json};
-use tests::{Place, World};
+use tests::{World, places};
 
 async fn found(world: &World, query: &str) -> Vec<String> {
     let search = json!({ "type": "search_users", "query": query }).to_string();
@@ -15,7 +15,7 @@ async fn found(world: &World, query: &str) -> Vec<String> {
 
 #[tokio::test]
 async fn accounts_of_other_programs_and_earlier_releases_are_found() {
-    for place in [Place::Memory, Place::Remote] {
+    for &place in places() {
         let world = World::new_at(place).await;
         let others = "insert into users (username, fullname, password) values
             ('Zoë', 'Van Zandt', 'x'), ('' || char(1114111), '', 'x')";
@@ -74,7 +74,7 @@ async fn no_more_accounts_than_take_a_moment_get_words_at_once() {
 /// Names may hold any characters; so may the words in the lists that statements take.
 #[tokio::test]
 async fn names_of_any_characters_are_found() {
-    for place in [Place::Memory, Place::Remote] {
+    for &place in places() {
         let world = World::new_at(place).await;
         for name in ["b\0b", "\"\\", "' --", "%_", "\u{1}x", "\u{10ffff}"] {
             let register = Register {

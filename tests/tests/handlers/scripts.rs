@@ -1,4 +1,4 @@
-//! Scripts of the events: what is sent and everything that happens then, in memory and on a libSQL
+//! Scripts of the events: what is sent and everything that happens then, in a file and on a libSQL
 //! server.
 //!
 //! `scripts/` has a file for each event. Blank lines divide a script into blocks. Each block starts
@@ -31,7 +31,7 @@ use std::path::{Path, PathBuf};
 
 use handler::{Audience, MembersChange, Output};
 use serde_json::{Map, Value, json};
-use tests::{Place, World};
+use tests::{World, places};
 use tokio::task::JoinSet;
 
 /// Scripts that are not about one event.
@@ -60,11 +60,11 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/handlers/scripts")
 }
 
-/// Runs a script in memory and on a server; returns every difference.
+/// Runs a script in a file and on a server; returns every difference.
 async fn failures(name: &'static str) -> String {
     let script = Script::read(name);
     let mut failures = String::new();
-    for place in [Place::Memory, Place::Remote] {
+    for &place in places() {
         for block in script.blocks.iter().filter(|block| !block.is_empty()) {
             let world = World::new_at(place).await;
             for Step { line, action } in block {

@@ -7,7 +7,7 @@ use fastrand::Rng;
 use handler::search::clear::{ClearIndex, SwitchSearch};
 use handler::search::index::{Batch, FindUnindexed, IndexWork};
 use serde_json::{Value, json};
-use tests::{Place, World};
+use tests::{Place, World, places};
 
 /// Does the next part of the index's work; returns whether there was any.
 async fn index_once(world: &World) -> bool {
@@ -212,14 +212,16 @@ async fn check(place: Place, seed: u64, changes: usize, queries: usize) {
 
 #[tokio::test]
 async fn the_index_finds_what_a_scan_finds() {
-    for seed in 0..4 {
-        check(Place::Memory, seed, 300, 80).await;
+    for &place in places() {
+        match place {
+            Place::File => {
+                for seed in 0..4 {
+                    check(place, seed, 300, 80).await;
+                }
+            }
+            Place::Remote => check(place, 100, 120, 40).await,
+        }
     }
-}
-
-#[tokio::test]
-async fn the_index_on_a_server_finds_what_a_scan_finds() {
-    check(Place::Remote, 100, 120, 40).await;
 }
 
 #[tokio::test]
@@ -411,7 +413,7 @@ async fn an_index_is_removed_in_parts() {
 /// An edit between the two steps of the index is not lost.
 #[tokio::test]
 async fn what_changes_while_it_is_indexed_is_indexed_as_it_is_then() {
-    for place in [Place::Memory, Place::Remote] {
+    for &place in places() {
         let world = World::new_at(place).await;
         let find = FindUnindexed {
             host_id: "local".into(),

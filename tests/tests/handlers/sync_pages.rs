@@ -3,11 +3,11 @@
 
 use handler::sync::SYNC_REVS_MAX;
 use serde_json::{Map, json};
-use tests::{Place, World};
+use tests::{World, places};
 
 #[tokio::test]
 async fn revs_have_a_bound() {
-    for place in [Place::Memory, Place::Remote] {
+    for &place in places() {
         let world = World::new_at(place).await;
         // Only one of these conversations is alice's, and nothing in it is new.
         let known = async |count: usize| {

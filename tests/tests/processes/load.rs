@@ -84,6 +84,7 @@ scenarios! {
     logins: "logins --concurrent 2 --seconds 0.2 --rounds 1";
     mix: "mix --groups 2 --members 3 --rate 300 --seconds 0.3 --rounds 1";
     start: "start --messages 1000 --rounds 1";
+    export: "export --messages 1000 --rounds 1";
     growth: "growth --small 100 --large 1000 --rounds 2";
     search: "search --messages 6000 --searches 20 --rounds 1";
     indexing: "indexing --pairs 3 --messages 2000 --seconds 0.2 --rounds 1";

@@ -7,6 +7,7 @@ mod compose;
 mod copy;
 mod dashboards;
 mod demo;
+mod exports;
 mod load;
 mod metrics;
 mod process;

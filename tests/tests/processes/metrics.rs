@@ -320,12 +320,14 @@ async fn what_users_do_with_their_logins_is_logged() {
         ("POST", "/auth/refresh", "", 200),
         ("DELETE", missing, "", 404),
         ("POST", "/auth/password", &change, 403),
+        ("GET", "/account/export", "", 200),
+        ("DELETE", "/account", r#"{"password": "wrong"}"#, 403),
         ("POST", "/auth/logout", "", 204),
     ] {
         let answer = request(host.address, method, path, &headers, body.to_owned()).await;
         assert_eq!(answer.status, status, "{path}");
     }
-    let lines = logged(&log, r#""target":"security","span""#, 6).await;
+    let lines = logged(&log, r#""target":"security","span""#, 8).await;
     let told = lines[2..].iter().map(|line| {
         let line: Value = serde_json::from_str(line).expect("JSON");
         assert_eq!(
@@ -338,6 +340,8 @@ async fn what_users_do_with_their_logins_is_logged() {
         ["refresh", "ok"],
         ["end of a session", "not_found"],
         ["change of the password", "forbidden"],
+        ["export of the account", "ok"],
+        ["deletion of the account", "forbidden"],
         ["logout", "ok"],
     ];
     assert_eq!(told.collect::<Vec<_>>(), expected);

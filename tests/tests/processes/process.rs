@@ -12,7 +12,9 @@ use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tests::data::open;
-use tests::host::{Log, PASSWORD, SECRET, ids, login, refuse, register, request, run, run_in};
+use tests::host::{
+    Log, ORIGIN, PASSWORD, SECRET, ids, login, refuse, register, request, run, run_in,
+};
 use tests::{Client, Data, Process, soon, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixDatagram};
@@ -407,6 +409,48 @@ async fn a_mistyped_variable_is_warned_of() {
     let (status, output, _) = run(&["check"], &[("JWT_SECRET", "x"), ("DBPATH", path)]).await;
     assert_eq!(status.code(), Some(0), "{output}");
     assert!(output.contains(hint), "{output}");
+}
+
+#[tokio::test]
+async fn without_tls_it_warns_at_the_start_and_of_the_first_login() {
+    const PAGE: &str = "http://192.168.1.5:8000";
+    let origins = format!("{ORIGIN},{PAGE}");
+    for (ip, proxies, warnings) in [
+        ("0.0.0.0", "127.0.0.0/8,::1", 1),
+        ("0.0.0.0", "172.31.245.0/28", 0),
+        ("127.0.0.1", "127.0.0.0/8,::1", 0),
+    ] {
+        let data = Data::create();
+        let file = data.file();
+        let variables = [
+            ("DBPATH", file.as_os_str()),
+            ("HOST", OsStr::new(ip)),
+            ("TRUSTED_PROXIES", OsStr::new(proxies)),
+            ("CORS_ALLOW_ORIGIN", OsStr::new(&origins)),
+        ];
+        let host = Process::start_with(&variables, Log::File(data.log())).await;
+        register(host.address, "alice").await;
+        let body = json!({ "username": "alice", "password": PASSWORD }).to_string();
+        for (origin, path) in [
+            (ORIGIN, "/auth/login"),
+            ("https://192.168.1.5:8000", "/auth/login"),
+            (PAGE, "/auth/login"),
+            (PAGE, "/auth/token"),
+        ] {
+            let headers = [("host", "192.168.1.5:8000"), ("origin", origin)];
+            let answer = request(host.address, "POST", path, &headers, body.clone()).await;
+            assert!(matches!(answer.status, 200 | 202), "{answer:?}");
+        }
+        host.stop().await;
+        until("the last line", async || data.logged("stopped") > 0).await;
+        assert_eq!(
+            data.logged("without TLS: anyone in between"),
+            warnings,
+            "{ip}"
+        );
+        assert_eq!(data.logged("from a page without TLS"), 1);
+        assert_eq!(data.logged(&format!("from a page without TLS ({PAGE})")), 1);
+    }
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use clap::{Args, ValueEnum};
 use handler::account::password;
 use serde_json::{Value, json};
 use tests::host::{LIMITS, Log, PASSWORD, SECRET, request};
+use tests::memory::peak_resident_kib;
 use tests::tokens::foreign_token;
 use tests::{Process, soon};
 use tokio::process::Command;
@@ -18,7 +19,7 @@ use tokio::time::{Instant, interval_at, sleep, sleep_until, timeout};
 
 use crate::attackers::Attack;
 use crate::floor::Floor;
-use crate::machine::{cpu_seconds, peak_resident_kib};
+use crate::machine::cpu_seconds;
 use crate::measurement::{Latency, median};
 use crate::order::Place;
 use crate::socket::Socket;

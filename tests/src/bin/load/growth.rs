@@ -39,6 +39,9 @@ const LONG: i64 = 17;
 const CONTENT: &str = "a message of a usual length, of some sixty bytes in all.....";
 /// The database grows in sessions too: a million in the large one.
 const MESSAGES_PER_SESSION: i64 = 10;
+/// And in users whom nobody knows: a million in the large one.
+const MESSAGES_PER_PERSON: i64 = 10;
+const FIRST_PERSON: i64 = 1_000_000;
 /// The number of users who are nobody's contact yet.
 const STRANGERS: usize = 1000;
 
@@ -183,6 +186,8 @@ pub async fn growth(arguments: Growth) -> Result<Vec<Measurement>> {
         populate(&file, messages).await?;
         let db = Floor::open_file(&file).await?;
         db.execute_batch(&crowd(members, messages / 10)).await?;
+        db.execute_batch(&people(messages / MESSAGES_PER_PERSON))
+            .await?;
         // The time of a disk sync does not depend on the size of the database, and would hide what
         // does.
         db.execute_batch("pragma synchronous = off").await?;
@@ -218,6 +223,8 @@ enum Step {
     Again(Example),
     /// `add_members` of all strangers.
     AddMany,
+    /// `search_users` for many people: their usernames or words of their fullnames begin so.
+    Search(&'static str),
     /// `sync` with the revs that the user has, for each of the databases.
     Sync([Value; 2]),
     Connect,
@@ -260,6 +267,11 @@ impl Step {
             let missed = Step::Sync(missed);
             steps.insert(0, ("sync, what is missed of some".into(), missed));
             steps.push(("add_members, 1000 at once".into(), Step::AddMany));
+            // So that the search meets as many words as it reads at most, in the small one too.
+            for (what, query) in [("a username", "person"), ("a fullname's word", "family")] {
+                let name = format!("search_users, the beginning of {what}");
+                steps.push((name, Step::Search(query)));
+            }
         }
         steps.push(("connect".into(), Step::Connect));
         steps.push(("disconnect".into(), Step::Disconnect));
@@ -285,6 +297,7 @@ impl Step {
                 let strangers: Vec<_> = (0..STRANGERS).map(|number| format!("s{number}")).collect();
                 json!({ "type": "add_members", "conversation_id": caller.conversation, "members": strangers })
             }
+            Step::Search(query) => json!({ "type": "search_users", "query": query }),
             Step::Login => {
                 let start = StartSession {
                     id: SessionId::new((1_000 * caller.id + 1 + round as i64).to_be_bytes()),
@@ -381,6 +394,21 @@ fn crowd(members: i64, messages: i64) -> String {
          with recursive n(i) as (select 0 union all select i + 1 from n where i < {messages})
              insert into messages (id, sender_id, conversation_id, content, rev)
              select {CROWD_MESSAGE} + i, {CROWD_USER}, {CROWDED}, '{CONTENT}', 2 + i from n;
+         commit;"
+    )
+}
+
+/// Makes people with the words by which they are found.
+fn people(count: i64) -> String {
+    format!(
+        "begin;
+         with recursive n(i) as (select 1 union all select i + 1 from n where i < {count})
+             insert into users (id, username, fullname, password, skeleton, has_words)
+             select {FIRST_PERSON} + i, 'person' || i, 'Given' || i || ' Family' || i, '', 'person' || i, 1 from n;
+         insert into user_words (user_id, word)
+             select id, username from users where id > {FIRST_PERSON}
+             union all select id, lower(fullname) from users where id > {FIRST_PERSON}
+             union all select id, 'family' || (id - {FIRST_PERSON}) from users where id > {FIRST_PERSON};
          commit;"
     )
 }

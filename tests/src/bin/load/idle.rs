@@ -4,9 +4,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
+use tests::memory::{anonymous_kib, resident_kib};
 
 use crate::frame::text;
-use crate::machine::{anonymous_kib, ensure_files, resident_kib};
+use crate::machine::ensure_files;
 use crate::measurement::{Goal, Measurement, Meter};
 use crate::order::Order;
 use crate::site::{Common, Crowd, Site, message};

@@ -1,4 +1,4 @@
-//! Figures of the system: CPU time and memory of processes, the disk, the limit of open files.
+//! Figures of the system: CPU time of processes, the disk, the limit of open files.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -33,29 +33,6 @@ pub fn machine_cpu_seconds() -> Result<f64> {
         anyhow::bail!("/proc/stat: {line}");
     };
     Ok((user + nice + system + irq + softirq + steal) / 100.0)
-}
-
-/// The resident memory of a process.
-pub fn resident_kib(id: u32) -> Result<f64> {
-    memory_kib(id, "VmRSS:")
-}
-
-/// The most resident memory that a process has had.
-pub fn peak_resident_kib(id: u32) -> Result<f64> {
-    memory_kib(id, "VmHWM:")
-}
-
-/// The part of the resident memory that does not belong to files.
-pub fn anonymous_kib(id: u32) -> Result<f64> {
-    memory_kib(id, "RssAnon:")
-}
-
-/// The value of a line of proc_pid_status(5).
-fn memory_kib(id: u32, name: &str) -> Result<f64> {
-    let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix(name));
-    let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
-    Ok(kib.with_context(|| format!("no {name}"))?.parse()?)
 }
 
 /// The median seconds of an fdatasync after appending 4 KiB, measured over this time on the disk of

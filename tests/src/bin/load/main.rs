@@ -12,6 +12,7 @@
 //! | | measures | the floor |
 //! |---|---|---|
 //! | `sends` | durable sends a second; each sender of a pair keeps `--in-flight` messages unanswered | the same statements in bare commits of 64 |
+//! | `edits` | edits a second, one unanswered by each sender | sends of the same pairs |
 //! | `latency` | sends at a steady `--rate`: the time from when a message was due to its reply | fdatasync of 4 KiB on the same disk |
 //! | `latency --logins 4` | the p99 of that time while this many users log in | the p99 without logins |
 //! | `fan-out` | deliveries a second to `--groups` of `--members`, each message after the reply to the last; with `--burst`, each burst after the last has arrived everywhere | a write to each of as many sockets |
@@ -25,6 +26,7 @@
 //! | `growth` | each operation in a database of `--large` messages | the same with `--small` messages |
 //! | `search` | first pages of searches in a database of `--messages`, and the size of the index | |
 //! | `indexing` | durable sends a second while the index of the search is filled | the same without an index |
+//! | `export` | the seconds and the memory of an export of `--messages` of one user | |
 //! | `report` | all scenarios with a target: a table, `--json FILE`, `--svg FILE` | |
 //! | `remote` | sends over a libSQL server, with `--hosts` joined by a bus; it starts all of them; `--delay-ms` before each request | bare batches of 64, one request each, through the same delay |
 //!
@@ -36,6 +38,8 @@
 mod attackers;
 mod attacks;
 mod connects;
+mod edits;
+mod export;
 mod fan_out;
 mod floor;
 mod floor_servers;
@@ -89,6 +93,8 @@ enum Arguments {
 enum Scenario {
     /// Durable sends a second, in pairs.
     Sends(sends::Sends),
+    /// Edits a second, beside sends.
+    Edits(edits::Edits),
     /// How long a send takes, at a steady rate.
     Latency(sends::Latencies),
     /// Deliveries a second, to groups.
@@ -113,6 +119,8 @@ enum Scenario {
     Search(search::Search),
     /// Sends while the index of the search is filled.
     Indexing(search::Indexing),
+    /// Time and memory of the export of an account.
+    Export(export::Export),
     /// Durable sends a second over a libSQL server.
     Remote(remote::Remote),
 }
@@ -141,6 +149,7 @@ async fn main() -> Result<()> {
 async fn run(scenario: Scenario) -> Result<Vec<Measurement>> {
     match scenario {
         Scenario::Sends(arguments) => sends::sends(arguments).await,
+        Scenario::Edits(arguments) => edits::edits(arguments).await,
         Scenario::Latency(arguments) => sends::latency(arguments).await,
         Scenario::FanOut(arguments) => fan_out::fan_out(arguments).await,
         Scenario::Pings(arguments) => pings::pings(arguments).await,
@@ -153,6 +162,7 @@ async fn run(scenario: Scenario) -> Result<Vec<Measurement>> {
         Scenario::Growth(arguments) => growth::growth(arguments).await,
         Scenario::Search(arguments) => search::search(arguments).await,
         Scenario::Indexing(arguments) => search::indexing(arguments).await,
+        Scenario::Export(arguments) => export::export(arguments).await,
         Scenario::Remote(arguments) => remote::remote(arguments).await,
     }
 }

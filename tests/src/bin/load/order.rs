@@ -87,7 +87,19 @@ impl Order {
             "a message of conversation {conversation_id} on a socket for conversation {}",
             self.conversation_id
         );
-        let (last, last_id) = (self.rev, self.id);
+        let last_id = self.id;
+        self.take_change(rev)?;
+        ensure!(
+            id > last_id,
+            "out of order: id {id} after {last_id} in conversation {conversation_id}"
+        );
+        self.id = id;
+        Ok(())
+    }
+
+    /// Takes any change, which must have the next rev.
+    pub fn take_change(&mut self, rev: i64) -> Result<()> {
+        let (last, conversation_id) = (self.rev, self.conversation_id);
         ensure!(
             rev > last,
             "twice or out of order: rev {rev} after {last} in conversation {conversation_id}"
@@ -96,11 +108,7 @@ impl Order {
             rev == last + 1,
             "lost: rev {rev} follows {last} in conversation {conversation_id}"
         );
-        ensure!(
-            id > last_id,
-            "out of order: id {id} after {last_id} in conversation {conversation_id}"
-        );
-        (self.rev, self.id) = (rev, id);
+        self.rev = rev;
         Ok(())
     }
 

@@ -165,7 +165,7 @@ pub async fn latency(arguments: Latencies) -> Result<Vec<Measurement>> {
 
 /// Pairs with their sockets: the sender's and the receiver's sockets have consecutive numbers.
 pub struct Pairs {
-    swarm: Swarm,
+    pub swarm: Swarm,
     pairs: Vec<Pair>,
 }
 
@@ -195,6 +195,16 @@ impl Pairs {
             swarm,
             pairs: pairs.collect(),
         }
+    }
+
+    /// The id of each sender's latest message.
+    pub fn latest_ids(&self) -> impl Iterator<Item = i64> {
+        self.pairs.iter().map(|pair| pair.orders[0].id())
+    }
+
+    /// Takes the rev of a changed message that has arrived at a socket.
+    pub fn take_change(&mut self, index: usize, rev: i64) -> Result<()> {
+        self.pairs[index / 2].orders[index % 2].take_change(rev)
     }
 
     /// Each sender keeps this many messages in flight.

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use rustix::fs::{Advice, fadvise};
+use tests::memory::resident_kib;
 
 use crate::growth::populate;
-use crate::machine::resident_kib;
 use crate::measurement::{Goal, Measurement};
 use crate::site::{http, start_host};
 
