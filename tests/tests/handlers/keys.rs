@@ -11,7 +11,7 @@ use handler::account::provision::{FindUser, ListUsers, SetPassword, UserChange};
 use handler::account::register::Register;
 use handler::{Error, Output};
 use tests::world::NOW;
-use tests::{Place, World};
+use tests::{World, places};
 
 fn create(name: &str, number: u8, scopes: &[Scope]) -> CreateKey {
     CreateKey {
@@ -23,7 +23,7 @@ fn create(name: &str, number: u8, scopes: &[Scope]) -> CreateKey {
 
 #[tokio::test]
 async fn a_key_is_made_found_used_and_revoked() {
-    for place in [Place::Memory, Place::Remote] {
+    for &place in places() {
         let world = World::empty_at(place).await;
         let app = create("the app", 1, &[Scope::Events]);
         world.run("", &app).await.0.expect("made");
@@ -136,7 +136,7 @@ fn changes_of_users_are_read_strictly() {
 /// Whoever comes second, with another identity or another name, gets nothing of it.
 #[tokio::test]
 async fn an_identity_has_one_user_and_takes_nobody_elses() {
-    for place in [Place::Memory, Place::Remote] {
+    for &place in places() {
         let world = World::new_at(place).await;
         let create = |subject: &str, username: &str, random: u8| CreateIdentified {
             issuer: "https://id.example".into(),
@@ -193,7 +193,7 @@ async fn an_identity_has_one_user_and_takes_nobody_elses() {
 
 #[tokio::test]
 async fn a_user_without_a_password_gets_one() {
-    for place in [Place::Memory, Place::Remote] {
+    for &place in places() {
         let world = World::new_at(place).await;
         let register = Register {
             username: "zoe".into(),
