@@ -110,13 +110,19 @@ pub async fn close(
         db.run(&ctx, &erase, &mut Vec::new()).await?;
         writeln!(output, "message {message_id} is deleted")?;
     }
+    let mut is_banned = false;
     if measures.bans_sender {
         let username = report.sender.clone();
-        let is_there = db.run(&ctx, &BanUser { username }, &mut Vec::new()).await?;
-        anyhow::ensure!(is_there, "the sender of message {message_id} is gone");
-        writeln!(output, "{} is banned", shown(&report.sender))?;
+        is_banned = db.run(&ctx, &BanUser { username }, &mut Vec::new()).await?;
+        match is_banned {
+            true => writeln!(output, "{} is banned", shown(&report.sender))?,
+            false => writeln!(
+                output,
+                "the account of its sender is deleted, so nobody is banned"
+            )?,
+        }
     }
-    let outcome = match (measures.deletes_message, measures.bans_sender) {
+    let outcome = match (measures.deletes_message, is_banned) {
         (false, false) => "closed",
         (true, false) => "deleted",
         (false, true) => "banned",
