@@ -1,7 +1,8 @@
-// Contacts, blocking, profiles, and logins on other devices.
+// Contacts, blocking, reports, profiles, accounts, and logins on other devices.
 
+import assert from "node:assert/strict";
 import test from "node:test";
-import { message, open, said, say, story } from "./world.mjs";
+import { choose, message, open, PASSWORD, said, say, story } from "./world.mjs";
 
 story(test, "a contact comes and goes, and is blocked", async (world) => {
   await world.register("bob", "Bob");
@@ -75,4 +76,121 @@ story(test, "an account is exported and deleted", async (world) => {
   await dialog.getByLabel("Password").fill("a password");
   await dialog.getByRole("button", { name: "Delete account" }).click();
   await alice.getByRole("heading", { name: "Log in" }).waitFor();
+});
+
+story(test, "a message is reported, and the operator reads it", async (world) => {
+  await world.register("bob", "Bob");
+  const alice = await world.person("alice", "Alice");
+  const program = await world.program("bob");
+  const { id } = await program.ask("create_conversation", { members: ["alice"], direct: true });
+  await program.ask("send_message", { conversation_id: id, content: "send me your password" });
+  await open(alice, /Bob/);
+  await choose(alice, "send me your password", "Report");
+  const dialog = alice.getByRole("dialog", { name: "Report this message?" });
+  await dialog.getByLabel("Reason").fill("he wants passwords");
+  await dialog.getByRole("button", { name: "Report" }).click();
+  await alice.getByText("Thank you. The message was reported.").waitFor();
+  const list = await world.command("report", "list");
+  for (const part of ["bob", "alice", "he wants passwords"]) assert.ok(list.includes(part), list);
+  // One's own messages cannot be reported.
+  await say(alice, "no");
+  await said(alice, "no").hover();
+  await said(alice, "no").getByRole("button", { name: "More" }).click();
+  await alice.getByRole("menuitem", { name: "Edit" }).waitFor();
+  assert.equal(await alice.getByRole("menuitem", { name: "Report" }).count(), 0);
+});
+
+story(test, "a password is changed, and all other devices are logged out", async (world) => {
+  world.expected.push(/Failed to load resource|WebSocket connection/);
+  const desk = await world.person("alice", "Alice");
+  const other = await world.logIn(await world.window(), "alice");
+  await desk.getByRole("link", { name: /settings/ }).click();
+  const section = desk.getByRole("region", { name: "Password" });
+  const change = async (old, next) => {
+    await section.getByLabel("Current password").fill(old);
+    await section.getByLabel("New password").fill(next);
+    await section.getByRole("button", { name: "Change password" }).click();
+  };
+  await change("not it", "another password");
+  await section.getByRole("alert").getByText("wrong password").waitFor();
+  await change(PASSWORD, "another password");
+  await desk.getByText("The password is changed. All other devices are logged out.").waitFor();
+  await other.getByText("Your login has ended. Log in again to go on as alice.").waitFor();
+  // Only the new one lets the other device in again; the desk has stayed logged in.
+  await other.getByLabel("Username").fill("alice");
+  await other.getByLabel("Password").fill(PASSWORD);
+  await other.getByRole("button", { name: "Log in" }).click();
+  await other.getByRole("alert").getByText("mismatch username and password").waitFor();
+  await other.getByLabel("Password").fill("another password");
+  await other.getByRole("button", { name: "Log in" }).click();
+  await other.getByRole("navigation", { name: "Conversations" }).waitFor();
+  await desk.reload();
+  await desk.getByRole("heading", { name: "Password" }).waitFor();
+});
+
+story(test, "whoever takes contacts only is not reached by others", async (world) => {
+  world.expected.push(/Failed to load resource/);
+  await world.register("bob", "Bob");
+  const alice = await world.person("alice", "Alice");
+  await alice.getByRole("link", { name: /settings/ }).click();
+  await alice.getByLabel("Who can start a conversation with you").selectOption("Contacts only");
+  await alice.getByRole("button", { name: "Save" }).click();
+  await alice.getByText("Saved.").waitFor();
+  await alice.reload();
+  await alice.getByRole("heading", { name: "Profile" }).waitFor();
+  assert.equal(await alice.getByLabel("Who can start a conversation with you").inputValue(), "contacts");
+
+  const bob = await world.logIn(await world.window(), "bob");
+  const start = async () => {
+    await bob.getByRole("button", { name: "New conversation" }).click();
+    await bob.getByLabel("Find people").fill("alice");
+    await bob.getByRole("list", { name: "People found" }).getByRole("button", { name: /Alice/ }).click();
+    await bob.getByRole("button", { name: "Start chat" }).click();
+  };
+  await start();
+  await bob.getByRole("alert").getByText("'alice' does not allow this").waitFor();
+  // In a group neither.
+  // The box goes away with it.
+  await bob.getByLabel("Make it a group").click();
+  await bob.getByRole("button", { name: "Create group" }).click();
+  await bob.getByRole("alert").getByText("'alice' does not allow this").waitFor();
+  // Nor as a contact, from the profile.
+  await bob.goto("/#/u/alice");
+  await bob.getByRole("button", { name: "Add contact" }).click();
+  await bob.getByText("'alice' does not allow this").last().waitFor();
+
+  // Alice adds Bob: so he is a contact.
+  await alice.goto("/#/u/bob");
+  await alice.getByRole("button", { name: "Add contact" }).click();
+  await alice.getByRole("button", { name: "Remove contact" }).waitFor();
+  await bob.getByRole("button", { name: "Remove contact" }).waitFor();
+  await start();
+  await say(bob, "may I?");
+  await open(alice, /Bob/);
+  await said(alice, "may I?").waitFor();
+});
+
+story(test, "whoever deletes the account is shown as deleted", async (world) => {
+  world.expected.push(/Failed to load resource|WebSocket connection/);
+  await world.register("carol", "Carol");
+  const alice = await world.person("alice", "Alice");
+  const bob = await world.person("bob", "Bob");
+  const program = await world.program("bob");
+  const { id: group } = await program.ask("create_conversation", { members: ["alice", "carol"], name: "Lunch" });
+  await program.ask("send_message", { conversation_id: group, content: "pizza?" });
+  const { id } = await program.ask("create_conversation", { members: ["alice"], direct: true });
+  await program.ask("send_message", { conversation_id: id, content: "my last words" });
+  await open(alice, "Lunch");
+  await said(alice, "pizza?").getByText("Bob").waitFor();
+  await bob.getByRole("link", { name: /settings/ }).click();
+  await bob.getByRole("button", { name: "Delete my account" }).click();
+  await bob.getByRole("dialog").getByLabel("Password").fill(PASSWORD);
+  await bob.getByRole("dialog").getByRole("button", { name: "Delete account" }).click();
+  await said(alice, "pizza?").getByText("Deleted account").waitFor();
+  await alice.getByRole("heading", { name: "Lunch" }).waitFor();
+  await alice.getByText("2 members").waitFor();
+  await open(alice, /^Deleted account/);
+  await said(alice, "my last words").waitFor();
+  await alice.getByText("This person has deleted the account.").waitFor();
+  assert.equal(await message(alice).count(), 0);
 });

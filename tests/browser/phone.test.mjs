@@ -44,3 +44,31 @@ story(test, "on a phone", async (world) => {
   }
   await say(await world.logIn(await world.window(), "bob").then(async (page) => (await open(page, /Alice/), page)), "bye");
 });
+
+story(test, "long names and words fit on a phone", async (world) => {
+  const long = "Maximiliana Dudelsackpfeifenmachergesellenvereinsvorsitzende von und zu Hohenlohe-Waldenburg";
+  await world.register("bob", long);
+  const alice = await world.person("alice", "Alice", PHONE);
+  const bob = await world.program("bob");
+  const { id } = await bob.ask("create_conversation", { members: ["alice"], name: long });
+  await bob.ask("send_message", { conversation_id: id, content: `@alice, see https://example.com/${"x".repeat(200)}` });
+  const fits = async () => {
+    const [shown, whole] = await alice.locator(".page-body").evaluate((body) => [body.clientWidth, body.scrollWidth]);
+    assert.ok(whole <= shown, `${alice.url()}: ${whole} > ${shown}`);
+  };
+  await alice.goto("/#/search");
+  await alice.getByRole("searchbox", { name: "Search" }).fill("see");
+  await alice.getByRole("list", { name: "Messages found" }).getByRole("link").waitFor();
+  await fits();
+  await alice.goto("/#/mentions");
+  await alice.getByRole("list", { name: "Messages found" }).getByRole("link").waitFor();
+  await fits();
+  await alice.goto("/#/new");
+  await alice.getByLabel("Find people").fill("bob");
+  await alice.getByRole("list", { name: "People found" }).getByRole("button", { name: /Maxi/ }).click();
+  await alice.getByRole("button", { name: `Remove ${long}` }).waitFor();
+  await fits();
+  await alice.goto(`/#/c/${id}/details`);
+  await alice.getByRole("heading", { name: "Members" }).waitFor();
+  await fits();
+});

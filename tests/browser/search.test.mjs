@@ -1,7 +1,7 @@
-// Searching, and jumping to what was found.
+// Searching and mentions, and jumping to what was found.
 
 import test from "node:test";
-import { open, said, story } from "./world.mjs";
+import { message, open, said, say, story } from "./world.mjs";
 
 story(test, "a search leads to the message", async (world) => {
   await world.register("bob", "Bob");
@@ -23,4 +23,33 @@ story(test, "a search leads to the message", async (world) => {
   await alice.getByRole("list", { name: "Messages found" }).getByRole("link").first().click();
   await said(alice, "filler 149").waitFor();
   await open(alice, /Bob/);
+});
+
+story(test, "the list of mentions leads to the message", async (world) => {
+  for (const name of ["bob", "carol"]) await world.register(name, name === "bob" ? "Bob" : "Carol");
+  const alice = await world.person("alice", "Alice");
+  await alice.getByRole("button", { name: "Mentions" }).click();
+  await alice.getByText("Nobody has mentioned you yet").waitFor();
+
+  const bob = await world.program("bob");
+  const { id } = await bob.ask("create_conversation", { members: ["alice", "carol"], name: "Lunch" });
+  await bob.ask("send_message", { conversation_id: id, content: "@alice, who brings the plates?" });
+  for (let count = 0; count < 150; count++) await bob.ask("send_message", { conversation_id: id, content: `filler ${count}` });
+  const carol = await world.logIn(await world.window(), "carol");
+  await open(carol, "Lunch");
+  await message(carol).fill("@all, it is at one");
+  await message(carol).press("Enter");
+  await said(carol, "it is at one").waitFor();
+
+  // The list is as it was; opened again, it has both, the newest first.
+  await alice.goto("/#/");
+  await alice.getByRole("button", { name: "Mentions" }).click();
+  const hits = alice.getByRole("list", { name: "Messages found" }).getByRole("link");
+  await hits.nth(1).waitFor();
+  await hits.nth(0).filter({ hasText: /Carol.*Lunch.*it is at one/ }).waitFor();
+  await hits.nth(1).filter({ hasText: /Bob.*Lunch.*the plates/ }).click();
+  await said(alice, "who brings the plates?").waitFor();
+  await alice.getByRole("heading", { name: "Lunch" }).waitFor();
+  await say(alice, "I do");
+  await said(carol, "I do").waitFor();
 });

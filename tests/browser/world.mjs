@@ -1,7 +1,7 @@
 // A chat server of its own for each story, and people with browsers who use its page.
 
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { mkdtemp, rm } from "node:fs/promises";
 import http from "node:http";
 import net from "node:net";
@@ -9,6 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
 import { chromium } from "playwright-core";
 import { WebSocket } from "ws";
 
@@ -82,6 +83,13 @@ export class World {
   async kill() {
     this.server.kill("SIGKILL");
     await this.server.exited;
+  }
+
+  /** What the program says to a command of its operator, such as `report`. */
+  async command(...words) {
+    const env = { PATH: process.env.PATH, DBPATH: join(this.folder, "chat.db"), ...this.environment };
+    const { stdout } = await promisify(execFile)(PROGRAM, words, { env });
+    return stdout;
   }
 
   /** Opens a browser window of somebody who is not logged in. */

@@ -112,15 +112,21 @@ pub async fn close(
         db.run(&ctx, &erase, &mut Vec::new()).await?;
         writeln!(output, "message {message_id} is deleted")?;
     }
+    let mut is_banned = false;
     if measures.bans_sender {
         // Only one part of this process may have the file open.
         drop(db);
-        let banned = user::ban(config, &Place::default(), &report.sender).await;
-        banned.with_context(|| format!("the sender of message {message_id}"))?;
-        writeln!(output, "{} is banned", shown(&report.sender))?;
+        is_banned = user::ban_if_there(config, &Place::default(), &report.sender).await?;
+        match is_banned {
+            true => writeln!(output, "{} is banned", shown(&report.sender))?,
+            false => writeln!(
+                output,
+                "the account of its sender is deleted, so nobody is banned"
+            )?,
+        }
         db = SingleConnection::open_current(&config.database, clock::now()).await?;
     }
-    let outcome = match (measures.deletes_message, measures.bans_sender) {
+    let outcome = match (measures.deletes_message, is_banned) {
         (false, false) => "closed",
         (true, false) => "deleted",
         (false, true) => "banned",

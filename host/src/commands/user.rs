@@ -66,7 +66,8 @@ pub async fn set_password(
     username: &str,
     password: String,
 ) -> anyhow::Result<String> {
-    change(config, place, username, json!({ "password": password })).await?;
+    let set = change(config, place, username, json!({ "password": password }));
+    ensure!(set.await?, no_such(username));
     Ok(format!(
         "{username:?} has a new password; all logins have ended"
     ))
@@ -74,13 +75,20 @@ pub async fn set_password(
 
 /// Bans a user, who may be banned already. Returns a line that says so.
 pub async fn ban(config: &Config, place: &Place, username: &str) -> anyhow::Result<String> {
-    change(config, place, username, json!({ "banned": true })).await?;
+    let is_there = ban_if_there(config, place, username).await?;
+    ensure!(is_there, no_such(username));
     Ok(format!("{username:?} is banned"))
+}
+
+/// Bans a user. Returns whether there is one of this name.
+pub async fn ban_if_there(config: &Config, place: &Place, username: &str) -> anyhow::Result<bool> {
+    change(config, place, username, json!({ "banned": true })).await
 }
 
 /// Lifts a ban, if there is one. Returns a line that says so.
 pub async fn unban(config: &Config, place: &Place, username: &str) -> anyhow::Result<String> {
-    change(config, place, username, json!({ "banned": false })).await?;
+    let is_there = change(config, place, username, json!({ "banned": false })).await?;
+    ensure!(is_there, no_such(username));
     Ok(format!("{username:?} is not banned"))
 }
 
@@ -95,23 +103,25 @@ pub async fn delete(config: &Config, place: &Place, username: &str) -> anyhow::R
     ))
 }
 
-/// Changes a user who exists.
+/// Changes a user. Returns whether there is one of this name: otherwise a mistyped name would make one.
 async fn change(
     config: &Config,
     place: &Place,
     username: &str,
     change: Value,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<bool> {
     let mut reach = Reach::open(config, place).await?;
     let changed = async {
-        // Otherwise a mistyped name would make a user.
         let found = reach.ask(Method::GET, &path(username), None).await?;
-        found.with_context(|| no_such(username))?;
-        reach.ask(Method::PUT, &path(username), Some(change)).await
+        if found.is_none() {
+            return Ok(false);
+        }
+        let put = reach.ask(Method::PUT, &path(username), Some(change)).await;
+        put.map(|_| true)
     };
     let changed = changed.await;
     reach.close().await;
-    changed.map(drop)
+    changed
 }
 
 fn no_such(username: &str) -> String {

@@ -2,8 +2,8 @@
 // measured is the work of the library alone. With centrifuge installed (`npm install --no-save centrifuge`), that is measured
 // beside it, where the work is comparable. Run it on a quiet machine, with --expose-gc for memory.
 import { gzipSync } from "node:zlib";
-import { readFileSync } from "node:fs";
 
+import { build } from "esbuild";
 import "fake-indexeddb/auto";
 
 import { createChat, tokenAuth } from "./dist/index.js";
@@ -78,10 +78,24 @@ const milliseconds = async (work) => {
   return performance.now() - begin;
 };
 
+/** Bytes of what an app would load, minified, gzip -9. */
+async function bytesOf(entry) {
+  const { outputFiles } = await build({
+    stdin: { contents: `export * from ${JSON.stringify(entry)}`, resolveDir: import.meta.dirname },
+    bundle: true,
+    minify: true,
+    write: false,
+    format: "esm",
+    external: ["react", "node:*"],
+    logLevel: "error",
+  });
+  return gzipSync(outputFiles[0].text, { level: 9 }).length;
+}
+
 const report = (what, value, unit) => console.log(`${what.padEnd(78)} ${value.toFixed(value < 10 ? 2 : 0).padStart(8)} ${unit}`);
 
-for (const name of ["index", "account", "indexeddb", "react"]) {
-  report(`${name}.js alone, gzip -9`, gzipSync(readFileSync(`dist/${name}.js`), { level: 9 }).length, "bytes");
+for (const name of ["index", "account", "contacts", "indexeddb", "storage", "files", "react"]) {
+  report(`${name}.js with all that it needs, minified, gzip -9`, await bytesOf(`./dist/${name}.js`), "bytes");
 }
 
 {
@@ -149,6 +163,7 @@ report(
 const { Centrifuge } = await import("centrifuge").catch(() => ({}));
 if (Centrifuge === undefined) console.log("centrifuge is not installed: npm install --no-save centrifuge");
 else {
+  report("centrifuge with all that it needs, minified, gzip -9", await bytesOf("centrifuge"), "bytes");
   /** The same with the protocol of Centrifugo: one channel instead of one conversation. */
   const sockets = [];
   class Socket {

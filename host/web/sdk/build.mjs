@@ -13,13 +13,13 @@ const ENTRIES = ["index", "account", "contacts", "indexeddb", "storage", "files"
 // Properties that only the modules of this library see. They get short names, the same in all files. Nothing that is stored,
 // sent, given by or to an app, or known to browsers may be here: `node test.mjs package` runs all tests with them.
 const INTERNAL = `
-  answer answered arrived beforeRound below calls caughtUp cell derived early emit ended endsWithSocket forgetAll
-  forgotten hide infoChanged isInFlight isKnown isLive isReading isRepeatable isStored isUrgent isWaiting isWatched
-  isWhole kept known land landed load loaded messagesChanged missing need opened outboxChanged own owner
-  ownerChanged peopleChanged place profileChanged rank readOutbox ready received refusal renew restart room rooms run
-  scope setRound setWindow shelf show shown signOut stale start stopAllTyping switched tail take takeChange takeCounts
-  takeInfo takeListed takePage takeRead takeSynced takeTyping timeoutMs told toldId top touched turn view window
-  windowRead
+  again answer answered arrived beforeRound below calls caughtUp cell changed count derived emit ended endsWithSocket
+  failed forgetAll forgotten hide infoChanged isInFlight isKnown isLive isReading isRepeatable isSent isStored
+  isUrgent isWaiting isWatched isWhole kept known land landed load loaded messagesChanged need opened openSocket
+  outboxChanged own owner ownerChanged peopleChanged place profileChanged rank readOutbox ready received refresh
+  refusal release renew restart restore room rooms run scope setRound setWindow shelf show signOut stale stopAllTyping
+  switched tail take takeChange takeCounts takeDeleted takeInfo takeListed takePage takeRead takeSynced takeTyping
+  timeoutMs told toldId top touched turn view window windowRead
 `;
 
 process.chdir(dirname(fileURLToPath(import.meta.url)));
@@ -44,7 +44,16 @@ for (const name of readdirSync("dist").filter((name) => name.endsWith(".js"))) {
   const { code, map } = await minify(readFileSync(file, "utf8"), {
     module: true,
     ecma: 2020,
-    compress: { passes: 3, unsafe_arrows: true, keep_fargs: false, pure_getters: true },
+    // Functions that are not inlined compress better.
+    compress: {
+      passes: 3,
+      reduce_funcs: false,
+      hoist_funs: true,
+      keep_fargs: false,
+      pure_getters: true,
+      unsafe_arrows: true,
+      unsafe_comps: true,
+    },
     sourceMap: { content: readFileSync(`${file}.map`, "utf8"), url: `${name}.map` },
   });
   writeFileSync(file, code);

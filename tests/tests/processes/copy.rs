@@ -126,6 +126,8 @@ const NASTY: &str = "
     insert into reactions values (11, '👍', 2);
     insert into members_changes values (1, 3, 1);
     insert into blocks values (1, 77), (77, 'text');
+    insert into api_keys (name, hash, scopes, created_at) values ('app', x'00ff', 'users', 1700000000);
+    insert into identities values ('https://id.example', '7', 77);
     insert into deleted_accounts (user_id, username, skeleton, deleted_at) values (78, 'eve', 'eve', 1700000000);
     insert into reports (message_id, reporter_id, reason, content, reported_at) values (12, 2, char(0), x'00', 1700000000);
     insert into conversations (id, name, request_id) values (50, '\u{1f44b} \r\n', x'00112233');

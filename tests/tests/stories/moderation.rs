@@ -112,3 +112,34 @@ async fn a_report_is_settled_beside_a_running_server() {
             .is_err()
     );
 }
+
+#[tokio::test]
+async fn a_report_of_a_deleted_account_is_settled() {
+    let host = Host::start().await;
+    let (mut alice, mut mallory) = (host.join("alice").await, host.join("mallory").await);
+    let conversation = alice.converse(&["mallory"]).await;
+    mallory.push().await;
+    let id = mallory.send(conversation, "buy").await;
+    let reason = json!({ "type": "report_message", "message_id": id, "reason": "spam" });
+    alice.push().await;
+    alice.ok(reason).await;
+    let cookie = tests::host::login(host.address, "mallory").await;
+    let body = json!({ "password": PASSWORD }).to_string();
+    let headers = [("cookie", cookie.as_str())];
+    let deleted = host.http("DELETE", "/account", &headers, body).await;
+    assert_eq!(deleted.status, 204, "{deleted:?}");
+    let config = config(&host);
+    let measures = report::Measures {
+        deletes_message: true,
+        bans_sender: true,
+    };
+    let mut output = Vec::new();
+    let closed = report::close(&config, 1, measures, &mut output).await;
+    closed.expect("closed");
+    report::list(&config, None, true, &mut output)
+        .await
+        .expect("listed");
+    let output = String::from_utf8(output).expect("UTF-8");
+    assert!(output.contains("nobody is banned"), "{output}");
+    assert!(output.ends_with(" [deleted]\n"), "{output}");
+}

@@ -47,10 +47,14 @@ export const useConversation = (id: number): ConversationView | null => useLive(
 export const usePeople = () => useLive(chat.people);
 export const usePerson = (username: string): Profile | undefined => useLive(chat.people).get(username);
 
+/** The server's name for all whose accounts are deleted; nobody else can have it. */
+const DELETED: Profile = { ...NOBODY, username: "deleted", fullname: "Deleted account" };
+
 const unknown = new Map<string, Profile>();
 
 /** Somebody who was not heard of yet, or whose name cannot be seen, goes by the username. */
 export function personOf(username: string): Profile {
+  if (username === DELETED.username) return DELETED;
   const known = chat.people.get().get(username);
   if (known && !isBlank(known.fullname)) return known;
   if (!known) lookUp(username);
@@ -69,8 +73,14 @@ function lookUp(username: string): void {
 }
 
 /** What a conversation is called. */
-export const titleOf = ({ title, profile, id }: ConversationView): string =>
-  isBlank(title) ? (profile?.username ?? `Conversation ${id}`) : title;
+export const titleOf = (conversation: ConversationView): string => {
+  const { title, profile, id } = conversation;
+  if (isAbandoned(conversation)) return DELETED.fullname;
+  return isBlank(title) ? (profile?.username ?? `Conversation ${id}`) : title;
+};
+
+/** Whether it is one of two, and the other one has deleted the account. */
+export const isAbandoned = ({ direct, members }: ConversationView): boolean => direct && members?.includes(DELETED.username) === true;
 
 export const fullnameOf = (username: string) => personOf(username).fullname;
 

@@ -17,7 +17,7 @@ export interface CallOptions {
   /** Whether it may be sent again if its answer was lost. */
   isRepeatable?: boolean;
   /** Whether it fails when the socket ends, even if it may be repeated. Urgent ones do. */
-  endsWithSocket?: boolean;
+  endsWithSocket?: boolean | undefined;
   /** Gives up after this time. Without it, never. */
   timeoutMs?: number;
 }
@@ -32,13 +32,11 @@ export interface Frame {
   retry_after?: number;
 }
 
-interface Call {
-  /** Also its place in the order. */
+interface Call extends CallOptions {
   ref: number;
   text: string;
-  isUrgent: boolean;
-  isRepeatable: boolean;
-  endsWithSocket: boolean;
+  /** Whether the server owes an answer. */
+  isSent: boolean;
   resolve(data: unknown): void;
   reject(error: ChatError): void;
   /** What the server said the last time, if it is to be sent again. */
@@ -63,9 +61,8 @@ export interface Calls {
 
 export function createCalls(clock: Clock, random: () => number): Calls {
   let lastRef = 0;
-  /** In the order of `ref`. */
-  let queue: Call[] = [];
-  const inFlight = new Map<number, Call>();
+  /** Those without an answer, by `ref`, in the order in which they were made. */
+  const calls = new Map<number, Call>();
   let send: ((text: string) => void) | null = null;
   let isReady = false;
   let pausedUntil = 0;
@@ -73,28 +70,23 @@ export function createCalls(clock: Clock, random: () => number): Calls {
   let closed: ChatError | null = null;
 
   function pump(): void {
-    if (send === null || queue.length === 0) return;
+    if (send === null) return;
+    cancelPause();
     const pause = pausedUntil - clock.now();
     if (pause > 0) {
-      cancelPause();
       cancelPause = clock.after(pause, pump);
       return;
     }
-    const due = queue.filter((call) => isReady || call.isUrgent);
-    queue = queue.filter((call) => !isReady && !call.isUrgent);
-    for (const call of due) {
-      inFlight.set(call.ref, call);
+    for (const call of calls.values()) {
+      if (call.isSent || !(isReady || call.isUrgent)) continue;
+      call.isSent = true;
       send(call.text);
     }
   }
 
-  function requeue(calls: Call[]): void {
-    queue = [...queue, ...calls].sort((a, b) => a.ref - b.ref);
-  }
-
-  function drop(call: Call): void {
-    inFlight.delete(call.ref);
-    queue = queue.filter((other) => other !== call);
+  function fail(call: Call, error: ChatError): void {
+    calls.delete(call.ref);
+    call.reject(error);
   }
 
   function request(type: string, fields: object, options: CallOptions = {}): Promise<unknown> {
@@ -105,66 +97,50 @@ export function createCalls(clock: Clock, random: () => number): Calls {
     if (text.length * 3 > FRAME_BYTES_MAX && new TextEncoder().encode(text).length > FRAME_BYTES_MAX) {
       return Promise.reject(new ChatError("too_large", "a request has at most 1 MiB"));
     }
-    return new Promise((resolve, reject) => {
-      let cancel = () => {};
-      const call: Call = {
-        ref,
-        text,
-        isUrgent: options.isUrgent ?? false,
-        isRepeatable: options.isRepeatable ?? false,
-        endsWithSocket: options.endsWithSocket ?? options.isUrgent ?? false,
-        resolve(data) {
-          cancel();
-          resolve(data);
-        },
-        reject(error) {
-          cancel();
-          reject(error);
-        },
-      };
-      const { timeoutMs } = options;
-      if (timeoutMs !== undefined) {
-        cancel = clock.after(timeoutMs, () => {
-          drop(call);
-          const seconds = Math.round(timeoutMs / 1000);
-          reject(call.refusal ?? new ChatError("timeout", `no answer to ${type} within ${seconds} s`));
-        });
-      }
-      queue.push(call);
-      pump();
-    });
+    const call = { endsWithSocket: options.isUrgent, ...options, ref, text } as Call;
+    const done = new Promise((resolve, reject) => Object.assign(call, { resolve, reject }));
+    calls.set(ref, call);
+    const { timeoutMs } = options;
+    if (timeoutMs !== undefined) {
+      const cancel = clock.after(timeoutMs, () =>
+        fail(call, call.refusal ?? new ChatError("timeout", `no answer to ${type} within ${timeoutMs / 1000} s`)),
+      );
+      done.then(cancel, cancel);
+    }
+    pump();
+    return done;
   }
 
   function answer(frame: Frame): void {
-    const call = inFlight.get(Number(frame.ref));
+    const call = calls.get(Number(frame.ref));
     // One that was given up.
     if (call === undefined) return;
-    inFlight.delete(call.ref);
-    if (frame.success === true) return call.resolve(frame.data);
-    const { code = "internal", error = "no reason given", retry_after } = frame;
+    if (frame.success === true) {
+      calls.delete(call.ref);
+      return call.resolve(frame.data);
+    }
+    const { code = "internal", error = code, retry_after } = frame;
     const refusal = new ChatError(code, error, retry_after);
     // What is refused for its rate was not done; what is unavailable may have been.
     if (code === "rate_limited" || (code === "unavailable" && (call.isRepeatable || call.isUrgent))) {
       call.refusal = refusal;
+      call.isSent = false;
       const pause = retry_after === undefined ? PAUSE_DEFAULT_MS : retry_after * 1000;
       pausedUntil = Math.max(pausedUntil, clock.now() + pause + random() * PAUSE_JITTER_MS);
-      requeue([call]);
       return pump();
     }
-    call.reject(refusal);
+    fail(call, refusal);
   }
 
   function ended(): void {
     send = null;
     isReady = false;
     cancelPause();
-    const sent = [...inFlight.values()];
-    inFlight.clear();
-    const lost = [...sent.filter((call) => !call.isRepeatable || call.endsWithSocket), ...queue.filter((call) => call.endsWithSocket)];
-    queue = queue.filter((call) => !call.endsWithSocket);
-    requeue(sent.filter((call) => !lost.includes(call)));
     const error = new ChatError("disconnected", "the connection ended before the answer: it may have been done");
-    for (const call of lost) call.reject(error);
+    for (const call of calls.values()) {
+      if (call.endsWithSocket || (call.isSent && !call.isRepeatable)) fail(call, error);
+      call.isSent = false;
+    }
   }
 
   return {
@@ -181,10 +157,9 @@ export function createCalls(clock: Clock, random: () => number): Calls {
     close(error) {
       ended();
       closed = error;
-      for (const call of queue) call.reject(error);
-      queue = [];
+      for (const call of calls.values()) fail(call, error);
     },
     answer,
-    isWaiting: () => inFlight.size > 0,
+    isWaiting: () => [...calls.values()].some((call) => call.isSent),
   };
 }

@@ -15,7 +15,6 @@ import { type ConversationHandle, type OwnHandle, createHandle } from "./room.ts
 import type { ConversationView, Room } from "./room_state.ts";
 import { createRooms } from "./rooms.ts";
 import { createSync } from "./sync.ts";
-import { latest } from "./window.ts";
 
 export interface ChatOptions<Extra extends object = object> extends EnvironmentOptions {
   /** The server, such as `https://chat.example`. In a browser, the page's own without it. */
@@ -50,7 +49,8 @@ export interface Chat {
   conversation(id: number): ConversationHandle;
   /** Sends any event, as soon as the client is live. Rejects with `ChatError`. */
   request<T extends keyof Events>(type: T, ...fields: RequestFields<T>): Promise<Events[T]["data"]>;
-  request(type: string, fields?: object): Promise<unknown>;
+  /** Also events that this library does not know. */
+  request<T extends string>(type: T extends keyof Events ? never : T, fields?: object): Promise<unknown>;
   /**
    * `message`: once for each new message, after it is stored; also for those of the time when the
    * client was away. Messages from before a device was first used are history, and not told.
@@ -75,12 +75,12 @@ const AWAY_MS = 3_000;
 const IDLE_MESSAGES_MAX = 100;
 /** What may be sent again if the answer was lost: doing it twice is doing it once. */
 const REPEATABLE =
-  /^(ping|self|sync|get_.*|search_.*|mark_read|rename_conversation|set_role|update_profile|(un)?block_user|edit_message|delete_message|react)$/;
+  /^(ping|self|sync|(get|search)_.*|mark_read|rename_conversation|set_role|update_profile|(un)?block_user|(edit|delete)_message|react)$/;
 
 export function createChat<Extra extends object = object>(options: ChatOptions<Extra>): Chat & Extra {
   const environment = createEnvironment(options);
   const { clock, random } = environment;
-  const report = options.report ?? ((error: unknown) => console.error(error));
+  const report = options.report ?? console.error;
   const url = (options.url ?? location.origin).replace(/\/+$/, "");
   const scope = createScope(report);
   const listeners = new Map<string, Set<(data: never) => void>>();
@@ -130,7 +130,7 @@ export function createChat<Extra extends object = object>(options: ChatOptions<E
     arrived: (message) => emit("message", message),
     landed: (message) => outbox.landed(message),
     isReading: (room) => outbox.of(room.id).some((item) => item.kept.type === "mark_read"),
-    missing: (room) => void shelf.need(room),
+    need: (room) => shelf.need(room),
   });
   const pending = scope.cell(0);
   const outbox = createOutbox({
@@ -175,8 +175,8 @@ export function createChat<Extra extends object = object>(options: ChatOptions<E
       outbox.ended();
     },
     received: (frame: Frame) => scope.run(() => sync.received(frame)),
-    hidden: shelf.hide,
-    shown: shelf.show,
+    hide: shelf.hide,
+    show: shelf.show,
   });
   let cancelAway: (() => void) | null = null;
   const stopAway = state.subscribe(() => {
@@ -189,7 +189,7 @@ export function createChat<Extra extends object = object>(options: ChatOptions<E
   });
 
   const loaded = load();
-  connection.start();
+  connection.renew();
 
   async function load(): Promise<void> {
     const kept = await shelf.load();
@@ -229,8 +229,9 @@ export function createChat<Extra extends object = object>(options: ChatOptions<E
 
   /** What nobody looks at does not grow for ever. */
   function bound(room: Room): void {
-    if (room.window === null || room.window.items.length <= 2 * IDLE_MESSAGES_MAX) return;
-    if (handles.get(room.id)?.isWatched() !== true) room.window = latest(room.window, IDLE_MESSAGES_MAX, Infinity);
+    if (room.window === null || room.window.items.length <= 2 * IDLE_MESSAGES_MAX || handles.get(room.id)?.isWatched() === true) return;
+    const items = room.window.items.slice(-IDLE_MESSAGES_MAX);
+    room.window = { floor: items[0]?.id ?? 0, items };
   }
 
   function emit(event: string, data: unknown): void {
@@ -283,10 +284,11 @@ export function createChat<Extra extends object = object>(options: ChatOptions<E
     connect: connection.connect,
     flush: shelf.flush,
     async close() {
-      connection.close("closed by the app");
-      calls.close(new ChatError("closed", "the client is closed"));
+      const error = new ChatError("closed", "the client was closed");
+      connection.close(error.message);
+      calls.close(error);
       outbox.ended();
-      outbox.close();
+      outbox.close(error);
       cancelAway?.();
       stopAway();
       await shelf.close();

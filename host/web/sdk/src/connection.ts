@@ -35,15 +35,14 @@ export interface ConnectionOptions {
   /** Any frame, before a call gets its answer. */
   received(frame: Frame): void;
   /** The page goes away, or is back. */
-  hidden(): void;
-  shown(): void;
+  hide(): void;
+  show(): void;
 }
 
 export interface Connection {
-  start(): void;
   /** Connects now, if it does not already. */
   connect(): void;
-  /** Somebody has logged in: connects anew. */
+  /** Connects anew: the client begins, or somebody has logged in. */
   renew(): void;
   /** The client has caught up. */
   caughtUp(): void;
@@ -84,27 +83,21 @@ export function createConnection(options: ConnectionOptions): Connection {
     state.set({ state: "connecting" });
     timer(OPEN_MS, () => lost("no connection in time"));
     const asked = reason;
-    let token: string | null | undefined;
     try {
-      token = await auth.token(asked);
+      const token = await auth.token(asked);
+      if (own !== attempt) return;
+      if (token === null) return needsAuth(asked === "expired" ? "the login has ended" : "nobody is logged in");
+      const opening = environment.openSocket(options.url, token === undefined ? [] : [SUBPROTOCOL, `bearer.${token}`]);
+      socket = opening;
+      opening.onopen = () => opened(opening);
+      opening.onmessage = ({ data }) => heard(data);
+      opening.onclose = (event) => closedBy(event.code, event.reason, token === undefined);
+      // `onclose` follows.
+      opening.onerror = () => {};
     } catch (error) {
-      if (own === attempt) lost(`no token: ${String(error)}`);
-      return;
+      // No token, or no such address.
+      if (own === attempt) lost(String(error));
     }
-    if (own !== attempt) return;
-    if (token === null) return needsAuth(asked === "expired" ? "the login has ended" : "nobody is logged in");
-    let opening: Socket;
-    try {
-      opening = environment.openSocket(options.url, token === undefined ? [] : [SUBPROTOCOL, `bearer.${token}`]);
-    } catch (error) {
-      return lost(String(error));
-    }
-    socket = opening;
-    opening.onopen = () => opened(opening);
-    opening.onmessage = ({ data }) => heard(data);
-    opening.onclose = (event) => closedBy(event.code, event.reason, token === undefined);
-    // `onclose` follows.
-    opening.onerror = () => {};
   }
 
   function opened(from: Socket): void {
@@ -121,13 +114,13 @@ export function createConnection(options: ConnectionOptions): Connection {
   function heard(data: unknown): void {
     heardAt = clock.now();
     framesHeard += 1;
-    let frame: Frame;
+    let frame: Frame | null;
     try {
-      frame = JSON.parse(String(data)) as Frame;
+      frame = JSON.parse(String(data)) as Frame | null;
     } catch {
       return;
     }
-    if (typeof frame !== "object" || frame === null || typeof frame.type !== "string") return;
+    if (typeof frame?.type !== "string") return;
     options.received(frame);
     if (frame.ref !== undefined) calls.answer(frame);
   }
@@ -148,19 +141,16 @@ export function createConnection(options: ConnectionOptions): Connection {
   }
 
   function closedBy(code: number, why: string, isCookie: boolean): void {
-    const text = why === "" ? `closed with ${code}` : why;
-    if (code === 1000 && /login-token|doesn't exists/.test(why)) {
-      // A new token may help, once.
-      if (reason === "expired" || isCookie) return needsAuth(text);
-      reason = "expired";
-      return lost(text, 0);
-    }
-    if (code === 1008 && why === "session ended") {
+    const text = why || `closed with ${code}`;
+    const isRefused = code === 1000 && /login-token|doesn't exists/.test(why);
+    // A new token may help, once.
+    if (isRefused && (reason === "expired" || isCookie)) return needsAuth(text);
+    if (isRefused || why === "session ended") {
       reason = "expired";
       return lost(text, 0);
     }
     if (code === 1001 || code === 1011) return lost(text, random() * BACKOFF_FIRST_MS);
-    lost(text, code === 1008 ? PENALTY_MS + backoff() : backoff());
+    lost(text, backoff() + (code === 1008 ? PENALTY_MS : 0));
   }
 
   /** Full jitter: clients that lost the same server do not all come back at the same moment. */
@@ -174,8 +164,8 @@ export function createConnection(options: ConnectionOptions): Connection {
     const old = socket;
     socket = null;
     if (old === null) return;
+    // `onerror` stays: without it, `ws` would throw.
     old.onopen = old.onmessage = old.onclose = null;
-    old.onerror = () => {};
     try {
       old.close(1000);
     } catch {
@@ -204,12 +194,12 @@ export function createConnection(options: ConnectionOptions): Connection {
     if (signal === "hide") {
       // An open socket or a held lock would keep the page out of the back/forward cache.
       isHidden = true;
-      options.hidden();
+      options.hide();
       drop();
       if (now !== "needs-auth") state.set({ state: "waiting", until: Infinity, reason: "the page is hidden" });
       return;
     }
-    if (isHidden) options.shown();
+    if (isHidden) options.show();
     isHidden = false;
     if (now === "live" || now === "syncing") ask(WAKE_ANSWER_MS);
     // If somebody has to log in, another tab may have done so.
@@ -217,7 +207,6 @@ export function createConnection(options: ConnectionOptions): Connection {
   }
 
   return {
-    start: () => void begin(),
     connect,
     renew() {
       drop();
@@ -229,7 +218,7 @@ export function createConnection(options: ConnectionOptions): Connection {
       reason = "connect";
       state.set({ state: "live" });
     },
-    restart: (why) => lost(why),
+    restart: lost,
     signOut: needsAuth,
     close(why) {
       drop();

@@ -81,7 +81,7 @@ export function createContacts(chat: Chat): Contacts {
       changed(list);
     },
     async remove(username) {
-      await chat.request("remove_contact", { username });
+      await chat.request("remove_contact", { contact_username: username });
       names = names.filter((name) => name !== username);
       changed(list);
     },

@@ -54,8 +54,7 @@ const systemClock = (): Clock => ({
 
 /** Random, 128 bits. `crypto.randomUUID` is missing in pages of `http://` addresses. */
 function uniqueId(): string {
-  const bytes = crypto.getRandomValues(new Uint8Array(16));
-  return [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  return [...crypto.getRandomValues(new Uint32Array(4))].map((part) => part.toString(36)).join("");
 }
 
 /** Events of the page, if this is one. */
@@ -64,18 +63,16 @@ function pageLifecycle(): Lifecycle {
     listen(told) {
       if (typeof document === "undefined") return () => {};
       const end = new AbortController();
-      const hear = (target: EventTarget | undefined, names: string, signal: (event: Event) => Signal | null) => {
-        const heard = (event: Event) => {
-          const now = signal(event);
-          if (now !== null) told(now);
-        };
-        for (const name of names.split(" ")) target?.addEventListener(name, heard, { signal: end.signal });
+      const heard = (event: Event) => {
+        if (event.type === "visibilitychange" && document.hidden) return;
+        told(event.type === "pagehide" ? "hide" : (event as PageTransitionEvent).persisted ? "show" : "wake");
       };
-      hear(window, "pagehide", () => "hide");
-      hear(window, "pageshow", (event) => ((event as PageTransitionEvent).persisted ? "show" : "wake"));
-      hear(window, "online offline", () => "wake");
-      hear(document, "visibilitychange resume", () => (document.hidden ? null : "wake"));
-      hear((navigator as { connection?: EventTarget }).connection, "change", () => "wake");
+      const hear = (target: EventTarget | undefined, ...names: string[]) => {
+        for (const name of names) target?.addEventListener(name, heard, { signal: end.signal });
+      };
+      hear(window, "pagehide", "pageshow", "online", "offline");
+      hear(document, "visibilitychange", "resume");
+      hear((navigator as { connection?: EventTarget }).connection, "change");
       return () => end.abort();
     },
   };
@@ -92,7 +89,7 @@ export interface EnvironmentOptions extends Partial<Omit<Environment, "openSocke
 export function createEnvironment(options: EnvironmentOptions): Environment {
   const Socket = options.WebSocket ?? (globalThis as { WebSocket?: SocketConstructor }).WebSocket;
   if (Socket === undefined) {
-    throw new TypeError("no WebSocket here: pass one, such as that of the package ws, as createChat({ WebSocket })");
+    throw new TypeError("no WebSocket here: pass one, such as that of `ws`, to createChat");
   }
   return {
     clock: options.clock ?? systemClock(),

@@ -81,27 +81,20 @@ export type Keeper = (options: ShelfOptions) => Shelf;
 /** The keys of the outbox begin so. */
 export const OUTBOX = "o|";
 
-/** Keeps everything until the page or the program ends. */
+/** Keeps nothing: all there is, the outbox too, is in the memory of the client. */
 export function memory(): Keeper {
   return () => {
-    const entries = new Map<string, Entry>();
     const nothing = () => {};
     const done = async () => {};
     return {
       load: async () => ({ owner: { username: "", epoch: "" }, rooms: [], profiles: [] }),
-      // It never leaves the memory of the client.
       need: done,
       touched: nothing,
       forgotten: nothing,
       peopleChanged: nothing,
       own: done,
-      readOutbox: async () => [...entries.values()],
-      put(changes) {
-        for (const change of changes) {
-          if (change.value === undefined) entries.delete(change.key);
-          else entries.set(change.key, change);
-        }
-      },
+      readOutbox: async () => [],
+      put: nothing,
       turn: async () => nothing,
       flush: done,
       hide: nothing,

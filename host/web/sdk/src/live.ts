@@ -40,31 +40,30 @@ export function createScope(failed: (error: unknown) => void): Scope {
   }
 
   function tell(): void {
-    // A subscriber may change something again.
-    while (due.size > 0) {
-      const lists = [...due];
-      due.clear();
-      for (const list of lists) {
-        for (const changed of [...list]) {
-          try {
-            changed();
-          } catch (error) {
-            failed(error);
-          }
+    // A subscriber may change something again: that is added at the end.
+    for (const list of due) {
+      due.delete(list);
+      for (const changed of [...list]) {
+        try {
+          changed();
+        } catch (error) {
+          failed(error);
         }
       }
     }
   }
 
-  function subscription(watched?: (isWatched: boolean) => void) {
+  function derived<T>(make: () => T, watched?: (isWatched: boolean) => void): Derived<T> {
     const list = new Set<() => void>();
+    let made: { value: T } | null = null;
     return {
-      touch(): void {
-        if (list.size === 0) return;
-        due.add(list);
-        if (depth === 0) tell();
+      get: () => (made ??= { value: make() }).value,
+      stale() {
+        made = null;
+        // Told at the end of the outermost `run`.
+        run(() => due.add(list));
       },
-      subscribe(changed: () => void): () => void {
+      subscribe(changed) {
         // The same function may subscribe twice.
         const own = () => changed();
         list.add(own);
@@ -78,26 +77,15 @@ export function createScope(failed: (error: unknown) => void): Scope {
 
   return {
     run,
+    derived,
     cell(value) {
-      const { touch, subscribe } = subscription();
+      const { get, stale, subscribe } = derived(() => value);
       return {
-        get: () => value,
+        get,
         set(next) {
-          if (Object.is(next, value)) return;
+          if (next === value) return;
           value = next;
-          touch();
-        },
-        subscribe,
-      };
-    },
-    derived<T>(make: () => T, watched?: (isWatched: boolean) => void) {
-      const { touch, subscribe } = subscription(watched);
-      let made: { value: T } | null = null;
-      return {
-        get: () => (made ??= { value: make() }).value,
-        stale() {
-          made = null;
-          touch();
+          stale();
         },
         subscribe,
       };

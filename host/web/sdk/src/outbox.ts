@@ -63,7 +63,7 @@ export interface Outbox {
   /** Somebody else has logged in. */
   clear(): void;
   /** What is pending is left to the next client of this storage. */
-  close(): void;
+  close(error: ChatError): void;
 }
 
 export interface OutboxOptions {
@@ -90,17 +90,14 @@ export function createOutbox(options: OutboxOptions): Outbox {
   let items: Item[] = [];
   let lastTime = 0;
   let isReady = false;
-  /** Ends the turn of this client to send. */
-  let release: (() => void) | null = null;
-  /** Counts the turns that were asked for, so that one that comes too late is given back. */
-  let turns = 0;
-  let isWaiting = false;
+  /** The turn of this client to send, and what ends it; without that, it is waited for. */
+  let turn: { release?: () => void } | null = null;
   let inFlight = 0;
 
   function makeItem(place: string, kept: Kept, isStored: boolean): Item {
     const { fields, error } = kept;
     const sent = {
-      key: isMessage(kept) ? `c${String(fields["client_id"])}` : place,
+      key: isMessage(kept) ? `c${fields["client_id"] as string}` : place,
       state: "pending",
       error: null,
       retry: () => retry(item),
@@ -179,8 +176,9 @@ export function createOutbox(options: OutboxOptions): Outbox {
   function pump(): void {
     const due = items.filter(isPending);
     if (due.length === 0 && inFlight === 0) giveUpTurn();
-    if (due.length === 0 || !isReady || isWaiting) return;
-    if (release === null) return void takeTurn();
+    if (due.length === 0 || !isReady) return;
+    if (turn === null) return void takeTurn();
+    if (turn.release === undefined) return;
     const busy = new Set<number>();
     for (const item of due) {
       const { conversation_id: lane } = item.kept;
@@ -190,21 +188,18 @@ export function createOutbox(options: OutboxOptions): Outbox {
   }
 
   async function takeTurn(): Promise<void> {
-    const own = (turns += 1);
-    isWaiting = true;
-    const free = await shelf.turn();
-    if (own !== turns) return free();
-    isWaiting = false;
-    release = free;
+    const own: NonNullable<typeof turn> = (turn = {});
+    const release = await shelf.turn();
+    // It comes too late.
+    if (turn !== own) return release();
+    own.release = release;
     // Another tab may have sent, or written, something meanwhile.
     await refresh();
   }
 
   function giveUpTurn(): void {
-    turns += 1;
-    isWaiting = false;
-    release?.();
-    release = null;
+    turn?.release?.();
+    turn = null;
   }
 
   async function send(item: Item): Promise<void> {
@@ -235,7 +230,7 @@ export function createOutbox(options: OutboxOptions): Outbox {
       const known = items.find((item) => item.place === place);
       if (kept.isDiscarded === true) {
         put(place, undefined);
-        if (known !== undefined) end(known, "discarded", new ChatError("discarded", "it was discarded in another tab"));
+        if (known !== undefined) end(known, "discarded", new ChatError("discarded", "it was discarded"));
       } else if (known === undefined) makeItem(place, kept, true);
       else if (kept.error !== undefined && isPending(known) && !known.isInFlight) {
         fail(known, new ChatError(kept.error.code, kept.error.message));
@@ -254,8 +249,10 @@ export function createOutbox(options: OutboxOptions): Outbox {
     of: (conversationId) => items.filter((item) => item.kept.conversation_id === conversationId),
     landed(message) {
       const { client_id, conversation_id } = message;
-      const isIt = ({ kept }: Item) => isMessage(kept) && kept.fields["client_id"] === client_id && kept.conversation_id === conversation_id;
-      for (const item of items.filter(isIt)) end(item, "stored", message);
+      for (const item of items) {
+        const { fields, conversation_id: id } = item.kept;
+        if (fields["client_id"] === client_id && id === conversation_id) end(item, "stored", message);
+      }
     },
     // Nobody waits for a read mark.
     count: () => items.filter((item) => isPending(item) && item.kept.type !== "mark_read").length,
@@ -271,8 +268,7 @@ export function createOutbox(options: OutboxOptions): Outbox {
     clear() {
       for (const item of items) end(item, "discarded", new ChatError("closed", "somebody else has logged in"));
     },
-    close() {
-      const error = new ChatError("closed", "the client was closed: the next one with the same storage sends it");
+    close(error) {
       for (const item of items) item.reject(error);
     },
   };

@@ -8,6 +8,7 @@ export interface People {
   all: Live<ReadonlyMap<string, Profile>>;
   get(username: string): Profile | undefined;
   take(profile: Partial<Profile> & { username: string }): void;
+  remove(username: string): void;
   list(): Profile[];
   forget(): void;
 }
@@ -30,6 +31,11 @@ export function createPeople(scope: Scope, changed: (username: string) => void):
       profiles.set(profile.username, next);
       all.stale();
       changed(profile.username);
+    },
+    remove(username) {
+      if (!profiles.delete(username)) return;
+      all.stale();
+      changed(username);
     },
     list: () => [...profiles.values()],
     forget() {

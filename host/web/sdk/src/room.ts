@@ -6,7 +6,7 @@ import type { Item, Outbox, Sending } from "./outbox.ts";
 import type { Events, History, Message } from "./protocol.ts";
 import type { ConversationView, Room } from "./room_state.ts";
 import type { Rooms } from "./rooms.ts";
-import { type StoredMessage, find } from "./window.ts";
+import { type StoredMessage, find, withReaction } from "./window.ts";
 
 /** A message that is not stored yet. */
 export interface PendingMessage extends Omit<Message, "id" | "rev" | "client_id"> {
@@ -132,7 +132,7 @@ export function createHandle(options: HandleOptions): OwnHandle {
     const stored: readonly StoredMessage[] = window?.items ?? [];
     const own = outbox.of(id);
     const changes = own.filter(({ kept }) => kept.type !== "send_message" && kept.type !== "mark_read");
-    const held = new Set(landed.length > 0 || own.length > 0 ? stored.slice(-PAGE).map((item) => item.key) : []);
+    const held = new Set(stored.slice(-PAGE).map((item) => item.key));
     const pending = own.filter(({ kept, sent }) => kept.type === "send_message" && !held.has(sent.key)).map(pendingOf);
     const items: readonly RoomMessage[] = changes.length === 0 ? stored : withChanges(stored, changes);
     const extra = [...landed.filter((message) => !held.has(message.key)), ...pending];
@@ -147,7 +147,8 @@ export function createHandle(options: HandleOptions): OwnHandle {
 
   /** The same object as long as it says the same. */
   function pendingOf(item: Item): PendingMessage {
-    const state = item.sent.state === "failed" ? "failed" : "pending";
+    // What is stored or discarded is not in the outbox any more.
+    const state = item.sent.state as PendingMessage["state"];
     const old = pendings.get(item);
     if (old?.state === state) return old;
     const { fields, at } = item.kept;
@@ -156,10 +157,10 @@ export function createHandle(options: HandleOptions): OwnHandle {
       rev: null,
       conversation_id: id,
       sender_username: me(),
-      content: String(fields["content"]),
-      reply_id: (fields["reply_id"] as number | undefined) ?? null,
+      content: fields["content"] as string,
+      reply_id: fields["reply_id"] as number | null,
       sent_at: at,
-      client_id: String(fields["client_id"]),
+      client_id: fields["client_id"] as string,
       key: item.sent.key,
       state,
       sent: item.sent,
@@ -170,30 +171,22 @@ export function createHandle(options: HandleOptions): OwnHandle {
 
   /** Shows changes as if they were stored. */
   function withChanges(stored: readonly StoredMessage[], changes: readonly Item[]): readonly RoomMessage[] {
-    const items: RoomMessage[] = [...stored];
+    const items: (StoredMessage & { change?: Sending })[] = [...stored];
     for (const { kept, sent } of changes) {
       const index = items.findIndex((item) => item.id === kept.fields["message_id"]);
       const item = items[index];
-      if (item === undefined || item.state !== "stored") continue;
-      items[index] = { ...changed(item, kept.type, kept.fields), change: sent };
+      if (item !== undefined) items[index] = { ...changed(item, kept.type, kept.fields), change: sent };
     }
     return items;
   }
 
   function changed(item: StoredMessage, type: string, fields: Record<string, unknown>): StoredMessage {
-    if (type === "edit_message") return { ...item, content: String(fields["content"]) };
+    if (type === "edit_message") return { ...item, content: fields["content"] as string };
     if (type === "delete_message") {
       const { reactions: _reactions, mentions: _mentions, ...rest } = item;
       return { ...rest, content: "", deleted: true };
     }
-    const emoji = String(fields["emoji"]);
-    const { [emoji]: before = [], ...others } = item.reactions ?? {};
-    const names = before.filter((name) => name !== me());
-    if (fields["on"] === true) names.push(me());
-    // Those who are there keep their places.
-    const same = before.includes(me()) === (fields["on"] === true) ? before : names;
-    const reactions = { ...item.reactions, [emoji]: same };
-    return { ...item, reactions: same.length === 0 ? others : reactions };
+    return withReaction(item, fields["emoji"] as string, me(), fields["on"] === true);
   }
 
   function change(type: string, fields: Record<string, unknown>): Sending {
@@ -261,8 +254,7 @@ export function createHandle(options: HandleOptions): OwnHandle {
     scope.run(() => {
       // It was left, or forgotten, meanwhile.
       if (room.window === null || room.window.floor !== window.floor) return;
-      const oldest = page.messages.at(-1);
-      rooms.takePage(room, page.messages, page.has_more && oldest !== undefined ? oldest.id : 0);
+      rooms.takePage(room, page.messages, page.has_more ? (page.messages.at(-1)?.id ?? 0) : 0);
     });
   }
 
@@ -270,7 +262,7 @@ export function createHandle(options: HandleOptions): OwnHandle {
     await options.need(room);
     for (;;) {
       const { window } = room;
-      if (window !== null && (window.floor === 0 || window.floor <= messageId)) return find(window, messageId) !== undefined;
+      if (window !== null && window.floor <= messageId) return find(window, messageId) !== undefined;
       const before = window?.floor;
       await loadOlder();
       if (room.window === null || room.window.floor === before) return false;

@@ -1,6 +1,5 @@
 // What a client knows of one conversation, and how lists show it.
 
-import type { Frame } from "./calls.ts";
 import type { Conversation, ConversationInfo, ListedConversation, Message, Profile } from "./protocol.ts";
 import type { StoredMessage, Window } from "./window.ts";
 
@@ -20,7 +19,7 @@ export interface ConversationView {
   /** Up to which message each has read. */
   read?: Readonly<Record<string, number>>;
   /** The other one of a direct conversation. */
-  profile?: Profile;
+  profile: Profile | undefined;
   read_id: number;
   /** 100 stands for 100 or more. */
   unread: number;
@@ -52,8 +51,6 @@ export interface Room {
   window: Window | null;
   /** What was taken in while the window was in the storage only. */
   tail: Message[];
-  /** Pushes that came before the ones that precede them, by rev. */
-  early: Map<number, Frame>;
   /** Older messages that changed while a page of older messages was on its way. */
   below: Message[] | null;
   /** Own messages that are stored, but whose place is not known yet. */
@@ -81,7 +78,6 @@ export function emptyRoom(id: number): Room {
     toldId: 0,
     window: null,
     tail: [],
-    early: new Map(),
     below: null,
     landed: [],
     typing: new Map(),
@@ -102,12 +98,12 @@ export function makeView(room: Room, me: string, profileOf: (username: string) =
   const { id, fields, rev, readId, unread, mentions, last } = room;
   const { name = "", direct = false, member_count = 0 } = fields;
   const other = otherOf(room, me);
-  const profile = other === undefined ? undefined : (profileOf(other) ?? fields.profile);
+  const profile = profileOf(other ?? "") ?? fields.profile;
   return {
     ...fields,
     id,
     name,
-    title: profile?.fullname ?? other ?? name,
+    title: profile?.fullname || other || name,
     direct,
     rev,
     member_count,
@@ -116,7 +112,7 @@ export function makeView(room: Room, me: string, profileOf: (username: string) =
     mentions,
     last_message: last,
     typing: [...room.typing.keys()],
-    ...(profile === undefined ? {} : { profile }),
+    profile,
   };
 }
 
@@ -129,12 +125,14 @@ export function merge(room: Room, said: object): void {
   for (const key of ELSEWHERE) delete fields[key];
   const { members } = said as Partial<Conversation>;
   if (members !== undefined && !("member_count" in said)) fields["member_count"] = members.length;
+  // The account of the other one may be deleted.
+  if (members?.includes((fields["profile"] as Profile | undefined)?.username ?? "") === false) delete fields["profile"];
   room.fields = fields;
   if (room.last === null) room.at = room.fields.created_at ?? room.at;
 }
 
 /** Changes of large conversations say only who came or went. */
-export function changeMembers(room: Room, added: readonly string[], gone: string | undefined): void {
+export function changeMembers(room: Room, added: readonly string[], gone?: string): void {
   const { members, member_count = 0 } = room.fields;
   const count = member_count + added.length - (gone === undefined ? 0 : 1);
   room.fields = { ...room.fields, member_count: count };
@@ -152,7 +150,7 @@ export function count(room: Room, message: Message, by: 1 | -1, me: string): voi
 /** Counts what is not read, if all of it is here. */
 export function recount(room: Room, me: string): void {
   const { window, readId } = room;
-  if (window === null || (window.floor > readId && window.floor > 0)) return;
+  if (window === null || window.floor > readId) return;
   room.unread = room.mentions = 0;
   for (let index = window.items.length - 1; index >= 0 && room.unread < UNREAD_MAX; index -= 1) {
     const message = window.items[index] as StoredMessage;

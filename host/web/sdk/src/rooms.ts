@@ -17,7 +17,7 @@ import {
   otherOf,
   recount,
 } from "./room_state.ts";
-import { type Window, extend, find, storedMessage, takeIn } from "./window.ts";
+import { type Window, extend, find, storedMessage, takeIn, withoutUser } from "./window.ts";
 
 /** Somebody who types says so again within this time. */
 const TYPING_MS = 6_000;
@@ -43,8 +43,8 @@ export interface RoomsOptions {
   landed(message: Message): void;
   /** Whether an own read mark is on its way. */
   isReading(room: Room): boolean;
-  /** The window of a room is to be read from the storage. */
-  missing(room: Room): void;
+  /** Reads the window of a room, if it is in the storage only. */
+  need(room: Room): Promise<void>;
 }
 
 export type Taken = "taken" | "known" | "gap";
@@ -72,6 +72,8 @@ export interface Rooms {
   setWindow(room: Room, window: Window): void;
   /** Somebody's profile is another. */
   profileChanged(username: string): void;
+  /** Somebody's account is deleted, as was heard in that conversation or in none. */
+  takeDeleted(username: string, id: number | undefined): void;
   forget(room: Room): void;
   forgetAll(): void;
   /** An own message is stored, and its place may not be known yet. */
@@ -140,7 +142,7 @@ export function createRooms(options: RoomsOptions): Rooms {
     const { window } = room;
     if (window === null) {
       room.tail.push(...messages);
-      if (messages.length > 0) options.missing(room);
+      if (messages.length > 0) void options.need(room);
       return;
     }
     room.below?.push(...messages.filter((message) => message.id < window.floor));
@@ -165,15 +167,11 @@ export function createRooms(options: RoomsOptions): Rooms {
         takeMessage(room, type, data as Message);
         break;
       case "create_conversation":
-        room.window = { floor: 0, items: [] };
-        merge(room, data);
-        break;
-      case "add_members":
-        changeMembers(room, data.added ?? [], undefined);
-        merge(room, data);
-        break;
       case "rename_conversation":
       case "set_role":
+      case "add_members":
+        if (type === "create_conversation") room.window = { floor: 0, items: [] };
+        changeMembers(room, data.added ?? []);
         merge(room, data);
         break;
       case "remove_member":
@@ -183,7 +181,7 @@ export function createRooms(options: RoomsOptions): Rooms {
           return "taken";
         }
         changeMembers(room, [], data.username);
-        merge(room, data.roles === undefined ? {} : { roles: data.roles });
+        merge(room, { roles: data.roles });
         stopTyping(room, data.username ?? "");
         break;
       default:
@@ -262,8 +260,7 @@ export function createRooms(options: RoomsOptions): Rooms {
     room.at = last?.sent_at ?? order.at(-1)?.at ?? clock.now() / 1000;
     merge(room, listed);
     room.window = { floor: last?.id ?? 0, items: last === null ? [] : [storedMessage(last, options.me())] };
-    room.isKnown || order.push(room);
-    room.isKnown = true;
+    update(room);
     takeCounts(listed);
   }
 
@@ -360,6 +357,20 @@ export function createRooms(options: RoomsOptions): Rooms {
     },
     profileChanged(username) {
       for (const room of order) if (otherOf(room, options.me()) === username) changed(room);
+    },
+    takeDeleted(username, id) {
+      for (const room of order) {
+        // Of those in the storage only, where the user was.
+        if (room.window === null && room.id !== id && room.fields.members?.includes(username) !== true) continue;
+        void options.need(room).then(() => {
+          const { window, last } = room;
+          if (window === null || !room.isKnown) return;
+          room.last = last && withoutUser(last, username);
+          room.window = { floor: window.floor, items: window.items.map((item) => withoutUser(item, username)) };
+          scope.run(() => update(room));
+          options.messagesChanged(room);
+        });
+      }
     },
     forget,
     forgetAll() {

@@ -2,10 +2,9 @@
 
 import type { Calls, Frame } from "./calls.ts";
 import type { Clock } from "./environment.ts";
-import { ChatError } from "./error.ts";
 import type { Scope } from "./live.ts";
 import type { People } from "./people.ts";
-import type { ConversationInfo, ListedConversation, Profile, ReadMark, Synced, TypingNotice } from "./protocol.ts";
+import type { ListedConversation, MemberLeft, Profile, ReadMark, Synced, TypingNotice } from "./protocol.ts";
 import type { Room } from "./room_state.ts";
 import type { Rooms } from "./rooms.ts";
 import type { Owner } from "./keeper.ts";
@@ -34,17 +33,14 @@ export interface SyncOptions {
 
 /** A push that is missing may be a few milliseconds behind, if the server has several hosts. */
 const HOLD_MS = 100;
-const HELD_MAX = 50;
+/** So many pushes are held. */
+const HELD_MAX = 500;
 const LISTED = 1_000;
 const COUNTED = 100;
 /** Of those, after a new conversation, which is one of the first. */
 const COUNTED_NEW = 5;
 /** Counts of another moment than what is known are asked for once more, after this time. */
 const COUNT_AGAIN_MS = 2_000;
-
-const OF_MESSAGES = new Set(["send_message", "edit_message", "delete_message", "react"]);
-const OF_MEMBERS = new Set(["remove_member", "leave_conversation"]);
-const OF_CONVERSATIONS = new Set(["create_conversation", "rename_conversation", "add_members", "set_role"]);
 
 export function createSync(options: SyncOptions): Sync {
   const { calls, clock, scope, rooms, people, owner } = options;
@@ -54,8 +50,8 @@ export function createSync(options: SyncOptions): Sync {
   let isSyncing = false;
   /** Something was dropped that only another sync brings. */
   let again = false;
-  /** Those with pushes that wait for the ones before them. */
-  const holding = new Set<Room>();
+  /** Pushes that came before the ones that precede them, by rev. */
+  let early: { room: Room; rev: number; frame: Frame }[] = [];
   let cancelHold: (() => void) | null = null;
   let cancelCount: (() => void) | null = null;
 
@@ -84,14 +80,15 @@ export function createSync(options: SyncOptions): Sync {
       // Without it, the counts are those of the sync.
       await count().catch(() => {});
     } catch (error) {
-      if (own === connection) lost(error);
+      lost(own, error);
     }
   }
 
-  function lost(error: unknown): void {
+  function lost(own: number, error: unknown): void {
+    // If the connection has ended, nothing is to be given up.
+    if (own !== connection) return;
     isSyncing = false;
-    const isGone = error instanceof ChatError && (error.code === "disconnected" || error.code === "closed");
-    if (!isGone) options.failed(error);
+    options.failed(error);
   }
 
   function ask(): Promise<Synced> {
@@ -115,7 +112,10 @@ export function createSync(options: SyncOptions): Sync {
       }
       if (isFirst && answer.more) {
         // It would bring the latest messages of every conversation. The list is much shorter.
-        await list(own);
+        await list(LISTED, (page) => {
+          page.forEach(rooms.takeListed);
+          return true;
+        });
         isFirst = false;
       } else {
         take(answer, isFirst);
@@ -140,40 +140,30 @@ export function createSync(options: SyncOptions): Sync {
     });
   }
 
-  /** Learns of all conversations with their latest messages. */
-  async function list(own: number): Promise<void> {
+  /** Reads the list of conversations page by page, as long as `take` wants more. */
+  async function list(limit: number, take: (page: ListedConversation[]) => boolean): Promise<void> {
+    const own = connection;
     let before: number | undefined;
     for (;;) {
-      const page = await listed(LISTED, before);
-      if (own !== connection || page.length === 0) return;
-      scope.run(() => page.forEach(rooms.takeListed));
+      const page = (await calls.request("get_conversations", { limit, before }, { isUrgent: true })) as ListedConversation[];
+      if (own !== connection || page.length === 0 || !scope.run(() => take(page))) return;
       before = page.at(-1)?.id;
     }
-  }
-
-  async function listed(limit: number, before: number | undefined): Promise<ListedConversation[]> {
-    const fields = before === undefined ? { limit } : { limit, before };
-    return (await calls.request("get_conversations", fields, { isUrgent: true })) as ListedConversation[];
   }
 
   /** Reading changes no rev: asks what is unread, as far as it may be another. */
   async function count(limit = COUNTED): Promise<void> {
     const own = connection;
     const due = new Set(limit < COUNTED ? [] : rooms.known().filter((room) => room.unread > 0).map((room) => room.id));
-    let before: number | undefined;
     let isOff = false;
-    do {
-      const page = await listed(limit, before);
-      if (own !== connection || page.length === 0) break;
-      scope.run(() => {
-        for (const conversation of page) {
-          if (conversation.profile !== undefined) people.take(conversation.profile);
-          if (!rooms.takeCounts(conversation)) isOff = true;
-          due.delete(conversation.id);
-        }
-      });
-      before = page.at(-1)?.id;
-    } while (due.size > 0);
+    await list(limit, (page) => {
+      for (const conversation of page) {
+        if (conversation.profile !== undefined) people.take(conversation.profile);
+        if (!rooms.takeCounts(conversation)) isOff = true;
+        due.delete(conversation.id);
+      }
+      return due.size > 0;
+    });
     if (isOff && own === connection) cancelCount = clock.after(COUNT_AGAIN_MS, () => void count().catch(() => {}));
   }
 
@@ -187,19 +177,21 @@ export function createSync(options: SyncOptions): Sync {
       await round(own, null);
       if (alsoCounts) await count().catch(() => {});
     } catch (error) {
-      if (own === connection) lost(error);
+      lost(own, error);
     }
   }
 
   function received(frame: Frame): void {
     const isReply = frame.ref !== undefined;
     if (frame.success !== true || typeof frame.data !== "object" || frame.data === null) return;
-    const data = frame.data as { rev?: unknown };
-    const { type } = frame;
-    const isChange = isReply
-      ? OF_MESSAGES.has(type) || OF_MEMBERS.has(type) || OF_CONVERSATIONS.has(type)
-      : typeof data.rev === "number";
-    if (isChange) change(frame, isReply);
+    const data = frame.data as Partial<MemberLeft>;
+    const { username } = data;
+    if (username !== undefined && (data.deleted === true || frame.type === "account_deleted")) {
+      people.remove(username);
+      rooms.takeDeleted(username, data.conversation_id);
+    }
+    // What is asked for is of any rev.
+    if (typeof data.rev === "number" && !frame.type.startsWith("get_")) change(frame, isReply);
     else learn(frame, isReply);
     if (!isReply) options.emit(frame);
   }
@@ -209,8 +201,8 @@ export function createSync(options: SyncOptions): Sync {
     // Nobody knows yet whose change it is.
     if (owner.username === "") return void syncAgain();
     const room = rooms.get(data.conversation_id ?? data.id ?? 0);
-    // A reply may say how it is, of whatever rev: then nothing has changed, or something else has.
-    const isUnclear = isReply && OF_CONVERSATIONS.has(frame.type) && data.rev > 1;
+    // A reply may say how the conversation is, of whatever rev: then nothing has changed, or something else has.
+    const isUnclear = isReply && data.conversation_id === undefined && data.rev > 1;
     const taken = isUnclear && data.rev > room.rev ? "gap" : rooms.takeChange(frame);
     if (taken === "taken") {
       takeEarly(room);
@@ -222,9 +214,9 @@ export function createSync(options: SyncOptions): Sync {
   /** Waits a moment for what is missing before it asks. */
   function hold(room: Room, frame: Frame, isAtOnce: boolean): void {
     const { rev } = frame.data as { rev: number };
-    if (!isAtOnce && room.early.size < HELD_MAX) {
-      room.early.set(rev, frame);
-      holding.add(room);
+    if (!isAtOnce && early.length < HELD_MAX) {
+      early.push({ room, rev, frame });
+      early.sort((a, b) => a.rev - b.rev);
       cancelHold ??= clock.after(HOLD_MS, () => {
         cancelHold = null;
         if (dropEarly()) void syncAgain();
@@ -234,56 +226,32 @@ export function createSync(options: SyncOptions): Sync {
 
   /** Returns whether there were any that a sync has to bring. */
   function dropEarly(): boolean {
-    const isAny = [...holding].some((room) => room.early.size > 0);
-    for (const room of holding) room.early.clear();
-    holding.clear();
+    const isAny = early.some(({ room, rev }) => rev > room.rev);
+    early = [];
     return isAny;
   }
 
   function takeEarly(room: Room): void {
-    for (;;) {
-      const next = room.early.get(room.rev + 1);
-      if (next === undefined || rooms.takeChange(next) !== "taken") break;
-    }
-    for (const rev of room.early.keys()) if (rev <= room.rev) room.early.delete(rev);
+    for (const held of early) if (held.room === room) rooms.takeChange(held.frame);
   }
 
   /** What changes no rev. */
   function learn(frame: Frame, isReply: boolean): void {
     const { type } = frame;
-    const data = frame.data as object;
-    switch (type) {
-      case "sync":
-        if (!isReply && (data as Synced).more) void syncAgain(true);
-        break;
-      case "typing": {
-        const { conversation_id, username, on } = data as TypingNotice;
-        rooms.takeTyping(rooms.get(conversation_id), username, on);
-        break;
+    if (type === "sync") {
+      if (!isReply && (frame.data as Synced).more) void syncAgain(true);
+    } else if (type === "typing") {
+      const { conversation_id, username, on } = frame.data as TypingNotice;
+      rooms.takeTyping(rooms.get(conversation_id), username, on);
+    } else if (type === "mark_read") {
+      const { conversation_id, username, message_id } = frame.data as ReadMark;
+      rooms.takeRead(rooms.get(conversation_id), username, message_id);
+    } else {
+      // Whatever it is: the profiles in it say how somebody is now.
+      const data = frame.data as Partial<Profile & { contact: Profile; profiles: Profile[]; users: Profile[] }>;
+      for (const profile of [data, data.contact, data.profiles, data.users].flat()) {
+        if (profile?.username !== undefined && profile.is_online !== undefined) people.take(profile as Profile);
       }
-      case "mark_read": {
-        const { conversation_id, username, message_id } = data as ReadMark;
-        rooms.takeRead(rooms.get(conversation_id), username, message_id);
-        break;
-      }
-      case "add_contact":
-        people.take((data as { contact: Profile }).contact);
-        break;
-      case "user_status":
-      case "contact_added":
-      case "profile_updated":
-      case "update_profile":
-      case "get_user":
-      case "self":
-        people.take(data as Profile);
-        break;
-      case "get_contacts":
-      case "get_conversation_info":
-        for (const profile of (data as ConversationInfo).profiles ?? []) people.take(profile);
-        break;
-      case "search_users":
-        for (const profile of (data as { users: Profile[] }).users) people.take(profile);
-        break;
     }
   }
 

@@ -19,19 +19,27 @@ export interface Window {
 export function storedMessage(message: Message, me: string): StoredMessage {
   const isOwn = message.client_id !== undefined && message.sender_username === me;
   // What others call their messages may be anything.
-  return { ...message, key: isOwn ? ownKey(message.client_id as string) : `m${message.id}`, state: "stored" };
+  return { ...message, key: isOwn ? `c${message.client_id}` : `m${message.id}`, state: "stored" };
 }
 
-export function ownKey(clientId: string): string {
-  return `c${clientId}`;
+/** The message with this reaction, or without it. */
+export function withReaction<M extends Message>(message: M, emoji: string, username: string, on: boolean): M {
+  const { [emoji]: before = [], ...others } = message.reactions ?? {};
+  if (before.includes(username) === on) return message;
+  const names = on ? [...before, username] : before.filter((name) => name !== username);
+  // The others keep their places.
+  return { ...message, reactions: names.length === 0 ? others : { ...message.reactions, [emoji]: names } };
+}
+
+/** The message once that account is deleted. */
+export function withoutUser<M extends Message>(message: M, username: string): M {
+  for (const emoji in message.reactions) message = withReaction(message, emoji, username, false);
+  return message.sender_username === username ? { ...message, sender_username: "deleted" } : message;
 }
 
 /** The place of `id`, or the one where it belongs. */
 export function indexOf(items: readonly { id: number }[], id: number): number {
   let [low, high] = [0, items.length];
-  // Most are new.
-  const last = items.at(-1);
-  if (last === undefined || last.id < id) return high;
   while (low < high) {
     const middle = (low + high) >> 1;
     if ((items[middle] as { id: number }).id < id) low = middle + 1;
@@ -56,7 +64,7 @@ export function takeIn(window: Window, messages: readonly StoredMessage[]): Wind
     const held = items ?? window.items;
     const index = indexOf(held, message.id);
     const old = held[index];
-    const isHeld = old !== undefined && old.id === message.id;
+    const isHeld = old?.id === message.id;
     if (isHeld && old.rev > message.rev) continue;
     items ??= [...window.items];
     items.splice(index, isHeld ? 1 : 0, message);

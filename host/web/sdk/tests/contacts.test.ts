@@ -20,7 +20,7 @@ test("contacts are loaded while they are watched, and follow what happens", asyn
       contacts = [...contacts, String(contact_username)];
       return { message: "", contact: profile(String(contact_username)) };
     },
-    remove_contact: ({ username }) => {
+    remove_contact: ({ contact_username: username }) => {
       contacts = contacts.filter((name) => name !== username);
       return { username };
     },

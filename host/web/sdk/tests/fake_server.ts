@@ -65,10 +65,25 @@ export interface FakeServer {
   /** Carries an event out, as if it came by a socket of somebody else. */
   act(username: string, type: string, fields: object): { data: never };
   push(username: string, type: string, data: object): void;
+  /** The account is gone: everybody here is a contact, and hears of it. */
+  deleteAccount(username: string): void;
   conversation(id: number): StoredConversation;
 }
 
 const UNREAD_MAX = 100;
+
+/** The message as it is once that account is deleted. */
+function withoutUser(message: Message, username: string): Message {
+  const { reactions = {}, mentions = [], ...rest } = message;
+  const others = (names: string[]) => names.filter((name) => name !== username);
+  const left = Object.entries(reactions).map(([emoji, names]) => [emoji, others(names)] as const).filter(([, names]) => names.length > 0);
+  return {
+    ...rest,
+    sender_username: message.sender_username === username ? "deleted" : message.sender_username,
+    ...(left.length === 0 ? {} : { reactions: Object.fromEntries(left) }),
+    ...(others(mentions).length === 0 ? {} : { mentions: others(mentions) }),
+  };
+}
 
 export function createServer(clock: Clock): FakeServer {
   const conversations = new Map<number, StoredConversation>();
@@ -80,7 +95,7 @@ export function createServer(clock: Clock): FakeServer {
   const now = () => Math.floor(clock.now() / 1000);
   const profile = (username: string): Profile => ({
     username,
-    fullname: username.toUpperCase(),
+    fullname: username === "deleted" ? "" : username.toUpperCase(),
     is_online: [...lines].some((line) => line.username === username),
     last_online: 0,
     created_at: 0,
@@ -421,6 +436,27 @@ export function createServer(clock: Clock): FakeServer {
       return { data: data as never };
     },
     push: (username, type, data) => tell([username], null, type, data),
+    deleteAccount(username) {
+      const others = [...lines].map((line) => line.username).filter((name) => name !== username);
+      tell(others, null, "account_deleted", { username });
+      for (const conversation of conversations.values()) {
+        conversation.messages = conversation.messages.map((message) => withoutUser(message, username));
+        const { id, members, roles, direct } = conversation;
+        if (!members.includes(username)) continue;
+        conversation.rev += 1;
+        const { rev } = conversation;
+        if (direct) {
+          conversation.members = members.map((name) => (name === username ? "deleted" : name));
+          conversation.name = conversation.members.join(", ");
+          tell(conversation.members, null, "account_deleted", { conversation_id: id, username, rev });
+        } else {
+          conversation.members = members.filter((name) => name !== username);
+          delete roles[username];
+          const data = { conversation_id: id, username, rev, roles: { ...roles }, deleted: true };
+          tell(conversation.members, null, "leave_conversation", data);
+        }
+      }
+    },
     conversation: (id) => conversations.get(id) as StoredConversation,
   };
   return server;

@@ -33,6 +33,42 @@ test("a push is shown, counted, and told once", async () => {
   assert.deepEqual(told, ["hi @alice"]);
 });
 
+test("whoever has deleted the account is shown as deleted, without reactions", async () => {
+  const { alice, server, say, clock, world } = await talk();
+  server.act("bob", "create_conversation", { members: ["alice"], direct: true });
+  server.act("bob", "send_message", { conversation_id: 2, content: "to you alone" });
+  server.act("carol", "create_conversation", { members: ["alice", "bob"], name: "seldom watched" });
+  server.act("bob", "send_message", { conversation_id: 3, content: "to all" });
+  say("gone soon");
+  const { id } = server.act("alice", "send_message", { conversation_id: 1, content: "hi @bob" }).data as Message;
+  for (const name of ["bob", "alice"]) server.act(name, "react", { message_id: id, emoji: "👍", on: true });
+  server.act("bob", "react", { message_id: id, emoji: "👎", on: true });
+  await clock.pass(100);
+  assert.equal(alice.conversation(2).info.get()?.title, "BOB");
+
+  server.deleteAccount("bob");
+  await clock.pass(500);
+  const [first, second] = alice.conversation(1).messages.get().items;
+  assert.equal(first?.sender_username, "deleted");
+  assert.deepEqual(second?.reactions, { "👍": ["alice"] });
+  for (const room of [2, 3]) {
+    assert.equal(alice.conversation(room).messages.get().items[0]?.sender_username, "deleted");
+    assert.equal(alice.conversation(room).info.get()?.last_message?.sender_username, "deleted");
+  }
+  const direct = alice.conversation(2).info.get();
+  assert.equal(direct?.title, "deleted");
+  assert.deepEqual(direct?.members, ["deleted", "alice"]);
+  assert.deepEqual(alice.conversation(3).info.get()?.members, ["carol", "alice"]);
+  assert.equal(alice.people.get().get("bob"), undefined);
+  // All of it is what a new device gets.
+  const other = await world.live("alice");
+  for (const room of [1, 2, 3]) {
+    await other.conversation(room).loadOlder();
+    const shown = (chat: typeof other) => chat.conversation(room).messages.get().items.map(({ mentions: _, ...message }) => message);
+    assert.deepEqual(shown(other), shown(alice));
+  }
+});
+
 test("pushes that arrive in another order are put right without a sync", async () => {
   const { alice, server, clock } = await talk();
   const [line] = [...server.lines];

@@ -1,7 +1,7 @@
 // An open conversation.
 
 import { useEffect, useMemo, useReducer, useRef, useState } from "preact/hooks";
-import { chat, personOf, request, titleOf, unblock, useBlocked, useLive, useMe, type ConversationView, type Item, type StoredItem } from "../chat";
+import { chat, isAbandoned, personOf, request, titleOf, unblock, useBlocked, useLive, useMe, type ConversationView, type Item, type StoredItem } from "../chat";
 import { Avatar } from "../parts/Avatar";
 import { ask } from "../parts/Dialog";
 import { Empty } from "../parts/Empty";
@@ -191,7 +191,7 @@ function OpenRoom(props: {
               ) : other ? (
                 presence(other)
               ) : (
-                count(conversation.member_count, "member")
+                !direct && count(conversation.member_count, "member")
               )}
             </span>
           </span>
@@ -228,7 +228,9 @@ function OpenRoom(props: {
           start={<p class="history-start">{direct ? "This is where your conversation begins." : "This is where the conversation begins."}</p>}
         />
       )}
-      {isBlocked ? (
+      {isAbandoned(conversation) ? (
+        <div class="blocked-note">This person has deleted the account.</div>
+      ) : isBlocked ? (
         <div class="blocked-note">
           You have blocked this person.{" "}
           <button type="button" class="link-button" onClick={() => void unblock(other.username).catch(toastError)}>

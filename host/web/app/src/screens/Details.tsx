@@ -1,7 +1,7 @@
 // What a conversation is: its members, their roles, its name.
 
 import { useState } from "preact/hooks";
-import { personOf, request, titleOf, useConversation, useMe, usePerson, type ConversationView, type Role } from "../chat";
+import { isAbandoned, personOf, request, titleOf, useConversation, useMe, usePerson, type ConversationView, type Role } from "../chat";
 import { Avatar } from "../parts/Avatar";
 import { ask } from "../parts/Dialog";
 import { Field, Form } from "../parts/Field";
@@ -33,7 +33,11 @@ export function Details({ id }: { id: number }) {
 function DirectDetails({ conversation }: { conversation: ConversationView }) {
   const known = usePerson(conversation.profile?.username ?? "");
   const profile = known ?? conversation.profile;
-  return <Page title="Details">{profile && <PersonCard profile={profile} />}</Page>;
+  return (
+    <Page title="Details">
+      {isAbandoned(conversation) ? <p class="quiet">This person has deleted the account. The messages stay.</p> : profile && <PersonCard profile={profile} />}
+    </Page>
+  );
 }
 
 function GroupDetails({ conversation }: { conversation: ConversationView }) {

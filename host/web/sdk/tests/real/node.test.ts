@@ -17,7 +17,7 @@ import { PASSWORD, type RealServer, startServer } from "./server.ts";
 let server: RealServer;
 before(async () => {
   server = await startServer();
-  await server.register("alice", "bob", "carol", "dave");
+  await server.register("alice", "bob", "carol", "dave", "eve");
 });
 after(() => server.end());
 
@@ -205,5 +205,30 @@ test("people are found, added and blocked, and messages are searched", async () 
     failed.sent.retry();
     assert.equal((await failed.sent.done).content, "hello?");
   }
+  await contacts.remove("carol");
+  assert.deepEqual(contacts.list.get(), []);
+  assert.deepEqual((await carol.request("get_contacts")).contacts, []);
   for (const end of ends) end();
+});
+
+test("whoever deletes the account is shown as deleted", async () => {
+  const [alice, eve] = await Promise.all([client("alice"), client("eve")]);
+  await alice.request("add_contact", { contact_username: "eve" });
+  const { id: group } = await alice.request("create_conversation", { members: ["eve", "bob"], name: "with eve" });
+  const { id: direct } = await alice.request("create_conversation", { members: ["eve"], direct: true });
+  const asked = await alice.conversation(group).send("who is here?").done;
+  await until(eve.conversation(group).info, (info) => info?.last_message?.id === asked.id);
+  await eve.conversation(group).react(asked.id, "👋", true).done;
+  await eve.conversation(group).send("me").done;
+  await eve.conversation(direct).send("bye").done;
+  await until(alice.conversation(direct).info, (info) => info?.title === "EVE" && info.last_message !== null);
+  await eve.deleteAccount(PASSWORD);
+  await until(alice.conversation(group).info, (info) => info?.members?.includes("eve") === false);
+  await until(alice.conversation(direct).info, (info) => info?.title === "deleted");
+  for (const id of [group, direct]) {
+    const { items } = alice.conversation(id).messages.get();
+    assert.equal(items.at(-1)?.sender_username, "deleted");
+    assert.deepEqual(items[0]?.reactions ?? {}, {});
+  }
+  assert.equal(alice.people.get().has("eve"), false);
 });
