@@ -24,13 +24,19 @@ after(async () => {
   for (const end of ends.reverse()) await end();
 });
 
-/** A port that was free a moment ago. */
+/** A port that was free a moment ago, below those that the system gives to connections. */
 async function freePort(): Promise<number> {
-  const probe = createServer().listen(0, "127.0.0.1");
-  await new Promise((listening) => probe.once("listening", listening));
-  const { port } = probe.address() as AddressInfo;
-  await new Promise((closed) => probe.close(closed));
-  return port;
+  for (;;) {
+    const port = 10_000 + Math.floor(Math.random() * 20_000);
+    const probe = createServer();
+    const isFree = await new Promise<boolean>((found) => {
+      probe.once("error", () => found(false));
+      probe.listen(port, () => found(true));
+    });
+    if (!isFree) continue;
+    await new Promise((closed) => probe.close(closed));
+    return port;
+  }
 }
 
 function node(file: string, code: string, env: Record<string, string>): ChildProcess {
