@@ -21,13 +21,15 @@ pub fn tell(deliveries: &mpsc::Sender<Vec<Delivery>>, told: Vec<Delivery>) {
 /// Runs operations in one transaction and concludes them; adds their deliveries to `told` in commit
 /// order. If a statement fails, each operation gets a transaction of its own, so that one that
 /// cannot be stored harms no other. If the database is locked, full, or gone, all operations fail
-/// at once. Returns the last of the jobs if they have to wait for the next transaction.
+/// at once. Returns the last of the jobs if they have to wait for the next transaction. `ends`: see
+/// `Transactor::transact`.
 pub fn run_group(
     database: &mut Transactor,
     access: Access,
     mut jobs: Vec<Job>,
     timeout: Duration,
     told: &mut Vec<Delivery>,
+    ends: &mut Vec<Duration>,
 ) -> Vec<Job> {
     let Some(oldest) = jobs.iter().map(|job| job.submitted_at).min() else {
         return Vec::new();
@@ -35,7 +37,7 @@ pub fn run_group(
     // All jobs share the deadline of the oldest one, but have a quarter of the timeout at least.
     let left = timeout.saturating_sub(oldest.elapsed());
     let deadline = Instant::now() + left.max(timeout / 4);
-    let failure = match transact(database, access, &mut jobs, deadline) {
+    let failure = match transact(database, access, &mut jobs, deadline, ends) {
         Ok(results) => {
             // The counts under the previous lease are lost, but not those of this group.
             told.extend(new_lease(database));
@@ -46,7 +48,7 @@ pub fn run_group(
         Err(failure) => failure,
     };
     match failure {
-        Failure::AnswerLost => repeat(database, access, jobs, timeout, told),
+        Failure::AnswerLost => repeat(database, access, jobs, timeout, told, ends),
         Failure::Statement(_) | Failure::TooLarge(_) if jobs.len() > 1 => {
             tracing::debug!(events = jobs.len(), "a group failed: retrying in parts");
             let size = match failure {
@@ -56,7 +58,7 @@ pub fn run_group(
             let mut rest = jobs;
             while !rest.is_empty() {
                 let later = rest.split_off(size.min(rest.len()));
-                rest = run_group(database, access, rest, timeout, told);
+                rest = run_group(database, access, rest, timeout, told, ends);
                 rest.extend(later);
             }
         }
@@ -78,6 +80,7 @@ fn repeat(
     mut jobs: Vec<Job>,
     timeout: Duration,
     told: &mut Vec<Delivery>,
+    ends: &mut Vec<Duration>,
 ) {
     tracing::warn!(
         events = jobs.len(),
@@ -86,7 +89,8 @@ fn repeat(
     for job in &mut jobs {
         job.work.repeat();
     }
-    match transact(database, access, &mut jobs, Instant::now() + timeout / 2) {
+    let deadline = Instant::now() + timeout / 2;
+    match transact(database, access, &mut jobs, deadline, ends) {
         Ok(results) => {
             finish(jobs, results.into_iter().map(Ok), told);
             // If the lease was lost meanwhile, the counts of this group are lost too.
@@ -106,10 +110,11 @@ fn transact(
     access: Access,
     jobs: &mut [Job],
     deadline: Instant,
+    ends: &mut Vec<Duration>,
 ) -> Result<Vec<Vec<Rows>>, Failure> {
     let group = jobs.iter_mut().map(Job::take_statements).collect();
     let started = Instant::now();
-    let result = database.transact(access, group, deadline);
+    let result = database.transact(access, group, deadline, ends);
     if access == Access::Write {
         let metrics = &*METRICS;
         let elapsed = started.elapsed();

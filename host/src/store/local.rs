@@ -161,8 +161,8 @@ impl LocalDatabase {
         self.transact_while(access, operations, |_| true)
     }
 
-    /// Like `transact`, but may commit only the first of the operations: the next one begins only if
-    /// `goes_on` says so of the number of rows that those before it have returned. Returns the rows of
+    /// Like `transact`, but may commit only the first of the operations: after each one, the next begins
+    /// only if `goes_on` says so of the number of rows that those before it have returned. Returns the rows of
     /// those that were committed.
     pub fn transact_while(
         &mut self,
@@ -342,9 +342,6 @@ async fn run_operations(
     let mut results: Vec<Vec<Rows>> = Vec::with_capacity(operations.len());
     let mut row_count = 0;
     for statements in operations {
-        if !results.is_empty() && !goes_on(row_count) {
-            break;
-        }
         let mut rows = Vec::with_capacity(statements.len());
         for statement in statements {
             rows.push(match is_left_out(&statement, &rows) {
@@ -354,6 +351,9 @@ async fn run_operations(
         }
         row_count += rows.iter().map(|rows| rows.0.len()).sum::<usize>();
         results.push(rows);
+        if !goes_on(row_count) {
+            break;
+        }
     }
     run_prepared(connection, prepared, Statement::new("commit", [])).await?;
     Ok(results)

@@ -25,7 +25,14 @@ pub fn read_all(
         let (source, started) = (job.room.address, Instant::now());
         let mut told = Vec::new();
         let jobs = refuse_late(vec![job], timeout, &mut told);
-        run_group(&mut database, Access::Read, jobs, timeout, &mut told);
+        run_group(
+            &mut database,
+            Access::Read,
+            jobs,
+            timeout,
+            &mut told,
+            &mut Vec::new(),
+        );
         tell(deliveries, told);
         // A thread that waits for jobs holds the lock, and takes this in too.
         reports.ran(source, started.elapsed());

@@ -1,5 +1,6 @@
 //! A connection to a local or remote database: groups of operations, each group in one transaction.
 
+use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
@@ -22,14 +23,18 @@ pub enum Transactor {
 
 impl Transactor {
     /// Runs operations in one transaction; returns the rows of each. On a file, those after the first
-    /// may be left out if they took long: then there are rows of fewer. libsql panics on some values
-    /// that a file may hold, for example text that is not UTF-8.
+    /// may be left out if they took long: then there are rows of fewer. `ends` gets the times at which
+    /// each of them had run, if that is known, from the beginning. libsql panics on some values that a
+    /// file may hold, for example text that is not UTF-8.
     pub fn transact(
         &mut self,
         access: Access,
         operations: Vec<Vec<Statement>>,
         deadline: Instant,
+        ends: &mut Vec<Duration>,
     ) -> Result<Vec<Vec<Rows>>, Failure> {
+        ends.clear();
+        let ends = RefCell::new(ends);
         let transact = || match self {
             Transactor::Local(database) => {
                 // A look before is enough: a file that goes during the commit may as well go after it.
@@ -37,7 +42,11 @@ impl Transactor {
                     return Err(Failure::Unavailable(lost));
                 }
                 let started = Instant::now();
-                let goes_on = |rows| rows < COMMIT_ROWS && started.elapsed() < COMMIT_TIME;
+                let goes_on = |rows| {
+                    let end = started.elapsed();
+                    ends.borrow_mut().push(end);
+                    rows < COMMIT_ROWS && end < COMMIT_TIME
+                };
                 database
                     .transact_while(access, operations, goes_on)
                     .map_err(|error| Failure::of_local(&error))

@@ -30,6 +30,7 @@ pub fn write_groups(
     let is_remote = !matches!(database, Transactor::Local(_));
     // The size of the last group, and how long it took.
     let (mut last_size, mut last_time) = (0, Duration::ZERO);
+    let mut ends = Vec::new();
     while queue.wait() > 0 {
         if is_remote {
             gather(&mut queue, last_size, last_time);
@@ -50,12 +51,13 @@ pub fn write_groups(
                 jobs_in_time,
                 timeout,
                 &mut told,
+                &mut ends,
             );
             tell(deliveries, told);
             let done = sources.len() - undone.len();
-            let cost = began.elapsed() / done.max(1) as u32;
-            for source in &sources[..done] {
-                queue.charge(*source, cost);
+            let costs = costs(done, &ends, began.elapsed());
+            for (source, cost) in sources.into_iter().zip(costs) {
+                queue.charge(source, cost);
             }
             if undone.is_empty() {
                 jobs = rest;
@@ -86,6 +88,22 @@ fn gather(queue: &mut Receiver, last_size: usize, last_time: Duration) {
     }
 }
 
+/// What each of the operations of a group has cost: its own time, and its share of the commit. If
+/// their times are not known: the mean. Without their own times, a cheap operation would pay for the
+/// dear ones that it meets in a commit.
+fn costs(done: usize, ends: &[Duration], total: Duration) -> Vec<Duration> {
+    let count = done.max(1) as u32;
+    let Some(last) = ends.last().filter(|_| ends.len() == done) else {
+        return vec![total / count; done];
+    };
+    let share = total.saturating_sub(*last) / count;
+    let starts = std::iter::once(&Duration::ZERO).chain(ends);
+    let costs = ends.iter().zip(starts);
+    costs
+        .map(|(end, start)| end.saturating_sub(*start) + share)
+        .collect()
+}
+
 /// How many of these make a group: at least one.
 fn fitting(jobs: &[Job]) -> usize {
     let mut bytes = 0;
@@ -94,4 +112,22 @@ fn fitting(jobs: &[Job]) -> usize {
         bytes <= GROUP_BYTES_MAX
     };
     jobs.iter().take_while(fits).count().max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn operations_pay_for_themselves() {
+        let ms = |numbers: &[u64]| -> Vec<_> {
+            let numbers = numbers.iter();
+            numbers.map(|ms| Duration::from_millis(*ms)).collect()
+        };
+        let total = Duration::from_millis(18);
+        assert_eq!(costs(3, &ms(&[1, 11, 12]), total), ms(&[3, 12, 3]));
+        assert_eq!(costs(3, &ms(&[]), total), ms(&[6, 6, 6]));
+        assert_eq!(costs(2, &ms(&[1, 11, 12]), total), ms(&[9, 9]));
+        assert_eq!(costs(0, &ms(&[]), total), ms(&[]));
+    }
 }
