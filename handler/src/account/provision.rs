@@ -1,5 +1,5 @@
-//! What the operator, or a program of the operator, does with accounts: it needs no password of
-//! theirs.
+//! What the operator, or a program of the operator, does with accounts. It does not need the users'
+//! passwords.
 
 use serde::Serialize;
 
