@@ -347,6 +347,7 @@ export function createRooms(options: RoomsOptions): Rooms {
       for (const room of stored) {
         room.isKnown = true;
         options.infoChanged(room);
+        options.messagesChanged(room);
       }
       saw();
       list.stale();

@@ -83,6 +83,27 @@ for (const [name, place] of Object.entries(places)) {
   });
 }
 
+test("a conversation that is watched before the storage was read is shown when it was, without the network", async () => {
+  const open = places["IndexedDB"]?.() as () => Keeper;
+  const world = createWorld();
+  const { server, clock } = world;
+  server.act("alice", "create_conversation", { members: ["bob"] });
+  const first = await live(world, open());
+  first.conversation(1).messages.subscribe(() => {});
+  server.act("bob", "send_message", { conversation_id: 1, content: "hi" });
+  await clock.pass(100);
+  await first.close();
+
+  server.admit = () => "refuse";
+  const second = world.client("alice", { storage: open() });
+  let shown = contents(second, 1);
+  assert.deepEqual(shown, []);
+  second.conversation(1).messages.subscribe(() => (shown = contents(second, 1)));
+  await real(() => shown.length > 0);
+  assert.deepEqual(shown, ["hi"]);
+  await second.close();
+});
+
 test("an older state never replaces a newer one in IndexedDB", async () => {
   const open = places["IndexedDB"]?.() as () => Keeper;
   const world = createWorld();
