@@ -1,9 +1,9 @@
 //! `GET /account/export`: everything that is stored about the caller, as one JSON document.
 //!
-//! The document is made of pages, each a short read of its own: a snapshot that stays open as long
-//! as a client reads would keep the write-ahead log of a file growing, and a libSQL server has none
-//! to offer. What was stored after the export had begun is left out. What was changed meanwhile may
-//! be as before or as after.
+//! The document is made of pages. On a file, the host reads all of them in one transaction, so that the
+//! document is of one moment. On a libSQL server each is a read of its own: what was stored after the
+//! export had begun is left out, what was changed meanwhile may be as before or as after, and a
+//! message that was changed, which gets a new rev, may come twice.
 
 use libsql::Value;
 use serde::Serialize;

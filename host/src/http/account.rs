@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::stream::{self, BoxStream};
+use futures_util::{Stream, StreamExt};
 use handler::account::delete::Farewell;
 use handler::account::export::{BeginExport, ExportPage, Exported};
 use handler::{Context, Error};
@@ -14,17 +15,18 @@ use hyper::body::Frame;
 use hyper::header::{self, HeaderValue};
 use hyper::{Response, StatusCode};
 use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
 
 use crate::audit::{self, Action};
 use crate::awake;
 use crate::clock;
 use crate::http::answers::{Answer, AnswerBody, HttpError, whole_body, with};
 use crate::http::call::{Call, read_whole};
-use crate::http::services::Services;
 use crate::limits::exports::ExportPlace;
 use crate::limits::refusal::Refusal;
 use crate::logins::Login;
 use crate::store::Store;
+use crate::store::snapshot::{Document, Snapshot, Snapshots};
 use crate::store::source::Source;
 
 /// How often a page is tried while the database is busy, and the pause between.
@@ -57,17 +59,23 @@ pub async fn export(call: Call, login: Login) -> Result<Answer, HttpError> {
         let place = services.exports.begin(&login.username).inspect_err(|_| {
             audit::refused(Refusal::Export, address, Some(&login.username));
         })?;
-        let source = services.store.source(address);
         let begin = BeginExport {
             username: login.username.to_string(),
         };
-        let first = run(&services.store, &source, begin).await?;
-        Ok((place, source, first))
+        let pieces = match services.store.snapshots() {
+            Some(snapshots) => written(write(snapshots, begin).await?).boxed(),
+            None => {
+                let source = services.store.source(address);
+                let first = run(&services.store, &source, begin).await?;
+                pages(services.store.clone(), source, first).boxed()
+            }
+        };
+        Ok((place, pieces))
     };
     let begun = begun.await;
     audit::done(Action::Export, &begun, address, &login.username);
-    let (place, source, first) = begun?;
-    let answer = Response::new(body(&services, source, place, first));
+    let (place, pieces) = begun?;
+    let answer = Response::new(body(services.export_page_timeout, place, pieces));
     let json = HeaderValue::from_static("application/json");
     let answer = with(answer, header::CONTENT_TYPE, json);
     // A username may have characters that are none of a file name.
@@ -77,45 +85,76 @@ pub async fn export(call: Call, login: Login) -> Result<Answer, HttpError> {
     Ok(with(answer, header::CACHE_CONTROL, no_store))
 }
 
-/// The pages, each read when the client has taken the one before. If one cannot be read, or the
-/// client does not take it in time, the body is cut short, which the client sees.
-fn body(
-    services: &Services,
-    source: Arc<Source>,
-    place: ExportPlace,
-    first: Exported,
-) -> AnswerBody {
-    let (store, time) = (services.store.clone(), services.export_page_timeout);
-    let (pages, taken) = mpsc::channel(1);
-    tokio::spawn(async move {
-        let _place = place;
-        let mut page = Ok(first);
+/// Writes the whole export, as the account is at one moment.
+async fn write(snapshots: &Snapshots, begin: BeginExport) -> Result<Document, Error> {
+    let write = move |snapshot: &mut Snapshot, document: &mut Document| {
+        let ctx = Context::anonymous(clock::now());
+        let mut page = snapshot.run(&ctx, &begin)?;
         loop {
-            let (text, next) = match page {
-                Ok(Exported { text, next }) => (Ok(text), next),
-                Err(error) => (Err(error), None),
-            };
-            let is_last = next.is_none();
-            let sent = awake::timeout(time, pages.send((text, is_last))).await;
-            // Without a receiver, the client has gone.
-            let (Some(next), Some(Ok(()))) = (next, sent) else {
-                return;
-            };
-            page = read(&store, &source, next).await;
+            document.write(&page.text)?;
+            match page.next {
+                Some(next) => page = snapshot.run(&ctx, &next)?,
+                None => return Ok(()),
+            }
         }
-    });
-    let frames = stream::try_unfold(Some(taken), |taken| async {
-        let Some(mut taken) = taken else {
+    };
+    snapshots.write(write).await
+}
+
+/// The pieces of a document, each read when the client has taken the one before.
+fn written(document: Document) -> impl Stream<Item = Result<Bytes, Error>> {
+    stream::try_unfold(document, async |mut document| {
+        let reading = spawn_blocking(move || document.read().map(|piece| (piece, document)));
+        let read = reading.await;
+        let read = read.map_err(|error| Error::Internal(error.to_string()))??;
+        Ok(Some(read).filter(|(piece, _)| !piece.is_empty()))
+    })
+}
+
+/// The pages of an export from a remote database, each read when the client has taken the one before.
+fn pages(
+    store: Store,
+    source: Arc<Source>,
+    first: Exported,
+) -> impl Stream<Item = Result<Bytes, Error>> {
+    let next = first.next.map(|next| (store, source, next));
+    let rest = stream::try_unfold(next, async |rest| {
+        let Some((store, source, page)) = rest else {
             return Ok(None);
         };
-        match taken.recv().await {
-            Some((Ok(text), is_last)) => {
-                let rest = (!is_last).then_some(taken);
-                Ok(Some((Frame::data(Bytes::from(text)), rest)))
+        let Exported { text, next } = read(&store, &source, page).await?;
+        let rest = next.map(|next| (store, source, next));
+        Ok(Some((Bytes::from(text), rest)))
+    });
+    stream::once(async { Ok(Bytes::from(first.text)) }).chain(rest)
+}
+
+/// Sends the pieces. If one cannot be read, or the client does not take it in time, the body is cut
+/// short, which the client sees.
+fn body(
+    time: Duration,
+    place: ExportPlace,
+    mut pieces: BoxStream<'static, Result<Bytes, Error>>,
+) -> AnswerBody {
+    let (sender, receiver) = mpsc::channel(1);
+    tokio::spawn(async move {
+        // Without a receiver, the client has gone.
+        while let Some(piece) = pieces.next().await {
+            let is_error = piece.is_err();
+            let sent = awake::timeout(time, sender.send(piece.map(Some))).await;
+            if is_error || !matches!(sent, Some(Ok(()))) {
+                return;
             }
-            Some((Err(error), _)) => Err(io::Error::other(error)),
-            None => Err(io::Error::from(io::ErrorKind::TimedOut)),
         }
+        // At the end, the user may begin the next one.
+        drop((pieces, place));
+        let _ = awake::timeout(time, sender.send(Ok(None))).await;
+    });
+    let frames = stream::try_unfold(receiver, async |mut receiver| match receiver.recv().await {
+        Some(Ok(Some(piece))) => Ok(Some((Frame::data(piece), receiver))),
+        Some(Ok(None)) => Ok(None),
+        Some(Err(error)) => Err(io::Error::other(error)),
+        None => Err(io::Error::from(io::ErrorKind::TimedOut)),
     });
     StreamBody::new(frames).boxed_unsync()
 }

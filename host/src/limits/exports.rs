@@ -10,7 +10,7 @@ use handler::Error;
 use crate::limits::places::{Place, Places};
 use crate::limits::rates::{Quota, Rates, rate_limited};
 
-/// Exports under way on this host.
+/// Exports under way on this host. On a file, each has a temporary file.
 const EXPORTS_AT_ONCE: u32 = 4;
 /// Exports that a user may begin at once, and the period in which one more becomes free.
 const BEGUN_AT_ONCE: u32 = 5;

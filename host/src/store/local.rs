@@ -179,26 +179,34 @@ impl LocalDatabase {
         } = self;
         log.commits += 1;
         runtime.block_on(async {
-            if !connection.is_autocommit() {
-                // A panic has left a transaction behind.
-                run_prepared(connection, prepared, Statement::new("rollback", [])).await?;
-            }
-            // "immediate": a transaction that begins with a read may be unable to write beside
-            // other writers.
-            let begin = match access {
-                Access::Write => "begin immediate",
-                Access::Read | Access::None => "begin",
-            };
-            run_prepared(connection, prepared, Statement::new(begin, [])).await?;
+            begin(connection, prepared, access).await?;
             let result = run_operations(connection, prepared, operations, goes_on).await;
-            if result.is_err() && !connection.is_autocommit() {
-                let rollback = Statement::new("rollback", []);
-                if let Err(error) = run_prepared(connection, prepared, rollback).await {
-                    tracing::error!(%error, "a rollback failed");
-                }
+            if result.is_err() {
+                roll_back(connection, prepared).await;
             }
             result
         })
+    }
+
+    /// Begins a transaction for `read`. It sees the file as it is at the first statement.
+    pub fn begin_reading(&mut self) -> Result<(), libsql::Error> {
+        let begin = begin(&self.connection, &mut self.prepared, Access::Read);
+        self.runtime.block_on(begin)
+    }
+
+    /// Runs statements in the transaction that `begin_reading` has begun.
+    pub fn read(&mut self, statements: Vec<Statement>) -> Result<Vec<Rows>, libsql::Error> {
+        let run = run_statements(&self.connection, &mut self.prepared, statements);
+        self.runtime.block_on(run)
+    }
+
+    /// Ends the transaction, if there is one, and frees the page cache.
+    pub fn end_reading(&mut self) {
+        self.runtime.block_on(async {
+            roll_back(&self.connection, &mut self.prepared).await;
+            let shrink = Statement::new("pragma shrink_memory", []);
+            let _ = run_prepared(&self.connection, &mut self.prepared, shrink).await;
+        });
     }
 
     /// Why nothing can be stored: a file that SQLite has open no longer has its name, so that it goes
@@ -258,7 +266,7 @@ impl LocalDatabase {
     }
 
     /// Returns whether the log is empty: a reader may prevent it.
-    fn empty_log(&mut self) -> Result<bool, libsql::Error> {
+    pub fn empty_log(&mut self) -> Result<bool, libsql::Error> {
         self.connection.busy_timeout(READERS_TIMEOUT)?;
         let pragma = Statement::new("pragma wal_checkpoint(truncate)", []);
         let run = run_prepared(&self.connection, &mut self.prepared, pragma);
@@ -333,6 +341,35 @@ async fn checkpoint(connection: &Connection) -> Result<i64, libsql::Error> {
     }))
 }
 
+async fn begin(
+    connection: &Connection,
+    prepared: &mut HashMap<usize, libsql::Statement>,
+    access: Access,
+) -> Result<(), libsql::Error> {
+    if !connection.is_autocommit() {
+        // A panic has left a transaction behind.
+        run_prepared(connection, prepared, Statement::new("rollback", [])).await?;
+    }
+    // "immediate": a transaction that begins with a read may be unable to write beside other writers.
+    let begin = match access {
+        Access::Write => "begin immediate",
+        Access::Read | Access::None => "begin",
+    };
+    run_prepared(connection, prepared, Statement::new(begin, [])).await?;
+    Ok(())
+}
+
+/// Ends a transaction, if there is one.
+async fn roll_back(connection: &Connection, prepared: &mut HashMap<usize, libsql::Statement>) {
+    if connection.is_autocommit() {
+        return;
+    }
+    let rollback = Statement::new("rollback", []);
+    if let Err(error) = run_prepared(connection, prepared, rollback).await {
+        tracing::error!(%error, "a rollback failed");
+    }
+}
+
 async fn run_operations(
     connection: &Connection,
     prepared: &mut HashMap<usize, libsql::Statement>,
@@ -342,13 +379,7 @@ async fn run_operations(
     let mut results: Vec<Vec<Rows>> = Vec::with_capacity(operations.len());
     let mut row_count = 0;
     for statements in operations {
-        let mut rows = Vec::with_capacity(statements.len());
-        for statement in statements {
-            rows.push(match is_left_out(&statement, &rows) {
-                true => Rows::default(),
-                false => run_prepared(connection, prepared, statement).await?,
-            });
-        }
+        let rows = run_statements(connection, prepared, statements).await?;
         row_count += rows.iter().map(|rows| rows.0.len()).sum::<usize>();
         results.push(rows);
         if !goes_on(row_count) {
@@ -357,6 +388,22 @@ async fn run_operations(
     }
     run_prepared(connection, prepared, Statement::new("commit", [])).await?;
     Ok(results)
+}
+
+/// Runs the statements of one operation.
+async fn run_statements(
+    connection: &Connection,
+    prepared: &mut HashMap<usize, libsql::Statement>,
+    statements: Vec<Statement>,
+) -> Result<Vec<Rows>, libsql::Error> {
+    let mut rows = Vec::with_capacity(statements.len());
+    for statement in statements {
+        rows.push(match is_left_out(&statement, &rows) {
+            true => Rows::default(),
+            false => run_prepared(connection, prepared, statement).await?,
+        });
+    }
+    Ok(rows)
 }
 
 async fn run_prepared(

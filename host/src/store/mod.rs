@@ -11,6 +11,7 @@ pub mod offline_database;
 mod readers;
 mod remote;
 pub mod single_connection;
+pub mod snapshot;
 pub mod source;
 mod transactor;
 mod writer;
@@ -37,6 +38,7 @@ use crate::store::local::LocalDatabase;
 use crate::store::location::Database;
 use crate::store::readers::read_all;
 use crate::store::remote::{RemoteReader, RemoteWriter};
+use crate::store::snapshot::Snapshots;
 use crate::store::source::Source;
 use crate::store::transactor::Transactor;
 use crate::store::writer::write_groups;
@@ -65,6 +67,8 @@ pub struct Store {
     is_shared: bool,
     /// The path of the data file, unless the database is on a server.
     file: Option<PathBuf>,
+    /// `None` for a remote database.
+    snapshots: Option<Arc<Snapshots>>,
     next_request_id: Arc<AtomicU64>,
 }
 
@@ -72,6 +76,7 @@ pub struct Store {
 pub struct StoreThreads {
     writer: JoinHandle<()>,
     readers: Vec<JoinHandle<()>>,
+    exporter: Option<JoinHandle<()>>,
     store: Store,
 }
 
@@ -86,6 +91,10 @@ impl StoreThreads {
         // write-ahead log of a file when its last connection closes while no other one is closing.
         for reader in self.readers {
             let _ = reader.join();
+        }
+        if let (Some(snapshots), Some(exporter)) = (&self.store.snapshots, self.exporter) {
+            snapshots.stop();
+            let _ = exporter.join();
         }
         let _ = self.store.writes.send(Entry::Stop);
         let _ = self.writer.join();
@@ -135,6 +144,8 @@ impl Store {
             Database::File(path) => Some(path.canonicalize()?),
             Database::Remote(_) => None,
         };
+        let snapshots = file.as_deref().map(Snapshots::open).transpose()?;
+        let (snapshots, exporter) = snapshots.unzip();
 
         let (writes, queued) = queue(WRITES_QUEUED_MAX, None);
         let commits = deliveries.clone();
@@ -162,11 +173,13 @@ impl Store {
             host_id,
             is_shared: database.is_shared(),
             file,
+            snapshots: snapshots.map(Arc::new),
             next_request_id: Arc::new(AtomicU64::new(random as u64)),
         };
         let threads = StoreThreads {
             writer,
             readers,
+            exporter,
             store: store.clone(),
         };
         Ok((store, threads))
@@ -181,6 +194,12 @@ impl Store {
     /// Whether other hosts may use the same database.
     pub fn is_shared(&self) -> bool {
         self.is_shared
+    }
+
+    /// Writes documents of one moment; `None` for a remote database. Its transactions end with their
+    /// request: one that stays open would keep the log of the server from being moved, for all hosts.
+    pub fn snapshots(&self) -> Option<&Snapshots> {
+        self.snapshots.as_deref()
     }
 
     /// The source of operations that come from this address.

@@ -6,11 +6,14 @@ use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::time::Instant;
 
+use rustix::fs::{FallocateFlags, fallocate, statvfs};
 use rustix::process::Signal;
 use serde_json::json;
 use tests::host::{Log, login, ready, refuse_in, register, request, run, run_in};
 use tests::servers::shared_sqld;
 use tests::{Client, Data, Gateway, Process, until};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::stored::{check, heard};
 
@@ -131,6 +134,62 @@ async fn a_full_disk_makes_sends_unavailable_until_there_is_room() {
         "refused messages are not stored"
     );
     host.signal(Signal::CONT);
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn exports_leave_room_on_a_disk() {
+    /// Bytes that exports leave free, deploy/limits.md.
+    const LEFT: u64 = 128 << 20;
+    let data = Data::create();
+    let (file, folder) = (data.file(), data.folder());
+    let Some(script) = mounted(r#"mount -t tmpfs -o size=320m tmpfs "$DIR""#, folder) else {
+        return;
+    };
+    let variables = [("DBPATH", file.as_os_str()), ("DIR", folder.as_os_str())];
+    let host = Process::start_in(&script, &variables, Log::File(data.log())).await;
+    let inside = format!("/proc/{}/root{}", host.id(), folder.display());
+    let inside = Path::new(&inside);
+    register(host.address, "alice").await;
+    let mut alice = host.connect("alice").await;
+    let conversation = alice.converse(&[]).await;
+    // More than the buffers of a connection hold.
+    for _ in 0..20 {
+        alice.send_many(conversation, &"x".repeat(60_000), 20).await;
+    }
+    let cookie = login(host.address, "alice").await;
+    let mut stream = TcpStream::connect(host.address).await.expect("connected");
+    let head = format!("GET /account/export HTTP/1.1\r\nhost: x\r\ncookie: {cookie}\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.expect("sent");
+    let mut answer = vec![0; 12];
+    stream.read_exact(&mut answer).await.expect("a status");
+    assert_eq!(answer, b"HTTP/1.1 200");
+
+    let ballast = File::create(inside.join("ballast")).expect("a file");
+    let disk = statvfs(inside).expect("a disk");
+    let taken = disk.f_bavail * disk.f_frsize - LEFT + 1;
+    fallocate(&ballast, FallocateFlags::empty(), 0, taken).expect("room");
+    // What others store counts for more than the rest of this export.
+    let _ = stream.read_to_end(&mut answer).await;
+    assert!(!answer.ends_with(b"0\r\n\r\n") && answer.len() < 400 * 60_000);
+    let cookie = [("cookie", cookie.as_str())];
+    let export = async || request(host.address, "GET", "/account/export", &cookie, "").await;
+    // The first one gives its room back.
+    let refused = export().await;
+    assert_eq!(refused.status, 503, "{}", refused.body);
+    assert!(refused.header("retry-after").is_some());
+    assert!(refused.body.contains(r#""code":"unavailable""#));
+    assert!(data.logged("leaves 134 MB of the disk free") > 0);
+    let names = fs::read_dir(inside).expect("a folder").flatten();
+    let names = names.map(|file| file.file_name().into_string().expect("text"));
+    let others: Vec<_> = names.filter(|name| !name.starts_with("chat.db")).collect();
+    assert_eq!(others, ["ballast"]);
+    alice
+        .send_many(conversation, "there is room for this", 20)
+        .await;
+
+    ballast.set_len(0).expect("emptied");
+    assert_eq!(export().await.status, 200);
     host.stop().await;
 }
 

@@ -1,6 +1,9 @@
 //! Users who take their data, and who delete their accounts.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -281,10 +284,14 @@ async fn with_messages(host: &Host, count: usize) -> String {
 
 /// Asks for an export and reads only the status.
 async fn ask(host: &Host, cookie: &str) -> (TcpStream, u16) {
+    ask_in(host, cookie, "HTTP/1.1").await
+}
+
+async fn ask_in(host: &Host, cookie: &str, version: &str) -> (TcpStream, u16) {
     let mut stream = TcpStream::connect(host.address)
         .await
         .expect("a connection");
-    let head = format!("GET {EXPORT} HTTP/1.1\r\nhost: x\r\ncookie: {cookie}\r\n\r\n");
+    let head = format!("GET {EXPORT} {version}\r\nhost: x\r\ncookie: {cookie}\r\n\r\n");
     stream.write_all(head.as_bytes()).await.expect("sent");
     let mut status = [0; 12];
     stream.read_exact(&mut status).await.expect("a status");
@@ -347,4 +354,144 @@ async fn an_export_that_is_not_read_ends() {
     let mut text = Vec::new();
     let _ = stalled.read_to_end(&mut text).await;
     assert!(!text.ends_with(b"0\r\n\r\n") && text.len() < 1000 * 60_000);
+}
+
+/// Asks for an export without chunks, and reads only the status.
+async fn ask_for_document(host: &Host, cookie: &str) -> TcpStream {
+    let (stream, status) = ask_in(host, cookie, "HTTP/1.0").await;
+    assert_eq!(status, 200);
+    stream
+}
+
+async fn document(mut stream: TcpStream) -> Value {
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.expect("an answer");
+    let head = answer.windows(4).position(|end| end == b"\r\n\r\n");
+    let head = head.expect("a head");
+    serde_json::from_slice(&answer[head + 4..]).expect("a whole document")
+}
+
+/// The one item of a list that has this value.
+fn item<'a>(document: &'a Value, list: &str, key: &str, value: &Value) -> &'a Value {
+    let items = document[list].as_array().expect("a list").iter();
+    let mut found = items.filter(|item| item[key] == *value);
+    let item = found.next().unwrap_or_else(|| panic!("no {key} {value}"));
+    assert!(found.next().is_none(), "{key} {value} comes twice");
+    item
+}
+
+/// Changes to the beginning and the end of the document, while the host writes it.
+#[tokio::test]
+async fn an_export_is_of_one_moment() {
+    let host = Host::start().await;
+    let cookie = with_messages(&host, 500).await;
+    let mut alice = host.connect("alice").await;
+    let group = alice.converse(&[]).await;
+    let edited = json!(alice.send(group, "0").await);
+    alice.send(group, "0").await;
+    let mut round = 0;
+    for _ in 0..4 {
+        let is_done = Cell::new(false);
+        let changing = async {
+            while !is_done.get() {
+                round += 1;
+                let text = round.to_string();
+                for event in [
+                    json!({ "type": "update_profile", "fullname": text }),
+                    json!({ "type": "rename_conversation", "conversation_id": group, "name": text }),
+                    json!({ "type": "edit_message", "message_id": edited, "content": text }),
+                    json!({ "type": "send_message", "conversation_id": group, "content": text }),
+                ] {
+                    alice.ok(event).await;
+                }
+            }
+        };
+        let reading = async {
+            let read = document(ask_for_document(&host, &cookie).await).await;
+            is_done.set(true);
+            read
+        };
+        let ((), read) = tokio::join!(changing, reading);
+        let number = |text: &Value| -> i64 {
+            let text = text.as_str().expect("a text");
+            text.parse().unwrap_or_default()
+        };
+        let conversation = item(&read, "conversations", "id", &json!(group));
+        let messages = read["messages"].as_array().expect("messages").iter();
+        let of_group = messages.filter(|message| message["conversation_id"] == group);
+        let mut sent = of_group.filter(|message| message["id"] != edited);
+        let steps = [
+            number(&read["profile"]["fullname"]),
+            number(&conversation["name"]),
+            number(&item(&read, "messages", "id", &edited)["content"]),
+            number(&sent.next_back().expect("a message")["content"]),
+        ];
+        let in_order = steps.is_sorted_by(|early, late| early >= late);
+        assert!(in_order && steps[0] <= steps[3] + 1, "{steps:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_happens_while_a_client_reads_its_export_is_not_in_it() {
+    // More than the buffers of a connection hold.
+    const MESSAGES: i64 = 500;
+    let host = Host::start().await;
+    let cookie = with_messages(&host, MESSAGES as usize).await;
+    let mut alice = host.connect("alice").await;
+    let group = alice.converse(&[]).await;
+    let edited = json!(alice.send(group, "first").await);
+    let stream = ask_for_document(&host, &cookie).await;
+    for event in [
+        json!({ "type": "update_profile", "fullname": "later" }),
+        json!({ "type": "rename_conversation", "conversation_id": group, "name": "later" }),
+        json!({ "type": "edit_message", "message_id": edited, "content": "later" }),
+        json!({ "type": "delete_message", "message_id": MESSAGES }),
+        json!({ "type": "react", "message_id": edited, "emoji": "later", "on": true }),
+        json!({ "type": "send_message", "conversation_id": group, "content": "@alice later" }),
+    ] {
+        alice.ok(event).await;
+    }
+    let read = document(stream).await;
+    assert!(!read.to_string().contains("later"));
+    let message = |id: &Value| item(&read, "messages", "id", id);
+    assert_eq!(message(&edited)["content"], "first");
+    let deleted = &message(&json!(MESSAGES))["content"];
+    assert_eq!(deleted.as_str().map(str::len), Some(60_000));
+    let count = read["messages"].as_array().expect("messages").len();
+    assert_eq!(count as i64, MESSAGES + 1);
+}
+
+/// The files beside the data file that the host has open, and that have no name any more.
+fn nameless_files(host: &Host) -> usize {
+    let database = host.database();
+    let folder = database.parent().expect("a folder");
+    let open = fs::read_dir("/proc/self/fd").expect("files").flatten();
+    let open = open.filter_map(|file| fs::read_link(file.path()).ok());
+    let is_nameless = |file: &PathBuf| file.to_string_lossy().ends_with(" (deleted)");
+    open.filter(|file| file.starts_with(folder) && is_nameless(file))
+        .count()
+}
+
+#[tokio::test]
+async fn nothing_is_left_of_an_export_whose_client_goes() {
+    let host = Host::start().await;
+    let cookie = with_messages(&host, 1000).await;
+    let (stalled, status) = ask(&host, &cookie).await;
+    assert_eq!((status, nameless_files(&host)), (200, 1));
+    let database = host.database();
+    let folder = fs::read_dir(database.parent().expect("a folder")).expect("a folder");
+    for file in folder.flatten() {
+        let name = file.file_name().into_string().expect("a text");
+        assert!(name.starts_with("chat.db"), "{name}");
+    }
+    drop(stalled);
+    until("the end", async || nameless_files(&host) == 0).await;
+    // This one goes while its export is written, or before.
+    let mut hasty = TcpStream::connect(host.address).await.expect("connected");
+    let head = format!("GET {EXPORT} HTTP/1.1\r\nhost: x\r\ncookie: {cookie}\r\n\r\n");
+    hasty.write_all(head.as_bytes()).await.expect("sent");
+    until("a file", async || nameless_files(&host) == 1).await;
+    drop(hasty);
+    until("the end", async || nameless_files(&host) == 0).await;
+    until("a place", async || ask(&host, &cookie).await.1 == 200).await;
 }
