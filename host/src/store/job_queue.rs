@@ -358,7 +358,7 @@ mod tests {
         Source::of(IpAddr::from([192, 0, 2, last]).into(), memory())
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn bytes_have_a_limit_in_all_and_for_each_source() {
         let (sender, _receiver) = queue(JOBS_MAX, None);
         let sources: Vec<_> = (0..33).map(source).collect();
