@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -15,6 +16,7 @@ use tests::host::{Form, SECRET, request};
 use tests::tokens::{foreign_token, unix_now};
 use tests::{Client, Host, IdentityProvider, until};
 use tokio::net::TcpListener;
+use tokio::time::Instant;
 
 use crate::stories::in_every_form;
 
@@ -104,6 +106,62 @@ async fn users_of_an_identity_provider_come_by_themselves(form: Form) {
     let mut grace = connect(&host, &ready).await;
     assert_eq!(grace.ok(json!({ "type": "ping" })).await, "pong");
     assert_eq!(who(&host, &old).await, None);
+}
+
+/// Moves the clock of the host, and of all else in this process, which then goes on.
+async fn pass(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
+}
+
+#[tokio::test]
+async fn an_issuer_that_is_down_for_an_hour_keeps_out_only_unknown_keys() {
+    let mut provider = IdentityProvider::start().await;
+    let host = start(Form::File, vec![provider.url()]).await;
+    let known = provider.id_token("ann", "RS256").await;
+    let first_time = provider.id_token("bob", "ES256").await;
+    assert_eq!(who(&host, &known).await.as_deref(), Some("ann"));
+    provider.rotate().await;
+    let unknown = provider.id_token("carol", "RS256").await;
+    provider.kill();
+
+    // In its place, somebody counts who connects, and answers nothing.
+    let down = TcpListener::bind(provider.address).await.expect("bound");
+    let tries = Arc::new(AtomicUsize::new(0));
+    let counted = tries.clone();
+    let down = tokio::spawn(async move {
+        while down.accept().await.is_ok() {
+            counted.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    for _ in 0..12 {
+        pass(Duration::from_secs(600)).await;
+        let (since, before) = (Instant::now(), tries.load(Ordering::Relaxed));
+        for _ in 0..10 {
+            assert_eq!(who(&host, &unknown).await, None);
+            assert_eq!(who(&host, &known).await.as_deref(), Some("ann"));
+        }
+        let mut refused = connect(&host, &unknown).await;
+        assert_eq!(refused.closed().await, (1000, "invalid login-token".into()));
+        let mut ann = connect(&host, &known).await;
+        assert_eq!(ann.ok(json!({ "type": "ping" })).await, "pong");
+        // The issuer is asked once, and again after ten seconds: not for each token.
+        let tries = tries.load(Ordering::Relaxed) - before;
+        let tries_max = 1 + since.elapsed().as_secs() as usize / 10;
+        assert!((1..=tries_max).contains(&tries), "{tries} of {tries_max}");
+    }
+    // The first token of another user comes after two hours.
+    assert_eq!(who(&host, &first_time).await.as_deref(), Some("bob"));
+
+    // It is back, with other keys.
+    down.abort();
+    assert!(down.await.is_err_and(|error| error.is_cancelled()));
+    provider.restart().await;
+    let new = provider.id_token("dave", "EdDSA").await;
+    pass(Duration::from_secs(10)).await;
+    assert_eq!(who(&host, &new).await.as_deref(), Some("dave"));
+    assert_eq!(who(&host, &known).await, None);
 }
 
 #[tokio::test]
