@@ -210,6 +210,12 @@ impl IdentityProvider {
         self.ask("POST", "/rotate", String::new()).await;
     }
 
+    /// From now on it has other keys, with this in their ids.
+    pub async fn rotate_to(&self, kid: &str) {
+        let path = format!("/rotate?kid={kid}");
+        self.ask("POST", &path, String::new()).await;
+    }
+
     async fn ask(&self, method: &str, path: &str, body: String) -> String {
         let answer = request(self.address, method, path, &[], body).await;
         assert_eq!(answer.status, 200, "{path}: {answer:?}");

@@ -410,6 +410,57 @@ async fn tokens_of_attackers_are_refused() {
     assert_eq!(row.get::<i64>(0).expect("a count"), 2);
 }
 
+/// Two issuers that are trusted, and name their keys alike.
+#[tokio::test]
+async fn an_issuer_cannot_speak_for_another() {
+    let providers = [
+        IdentityProvider::start().await,
+        IdentityProvider::start().await,
+    ];
+    for provider in &providers {
+        provider.rotate_to("key").await;
+    }
+    let [ours, theirs] = &providers;
+    let host = start(
+        Form::File,
+        providers.iter().map(IdentityProvider::url).collect(),
+    )
+    .await;
+    let claims = |issuer: &IdentityProvider, username: &str| {
+        json!({
+            "iss": issuer.url(), "aud": "RS256", "sub": "1", "preferred_username": username,
+            "exp": unix_now() + 300,
+        })
+    };
+    let sign = async |signer: &IdentityProvider, issuer: &IdentityProvider, username: &str| {
+        signer
+            .sign(json!({}), claims(issuer, username), false)
+            .await
+    };
+    let [ann, bob] = [
+        sign(ours, ours, "ann").await,
+        sign(theirs, theirs, "bob").await,
+    ];
+    let forged = [
+        sign(theirs, ours, "ann").await,
+        sign(ours, theirs, "bob").await,
+    ];
+    // Before the keys are known, and after.
+    for _ in 0..2 {
+        for token in &forged {
+            assert_eq!(who(&host, token).await, None);
+        }
+        // The same subject of two issuers is two users.
+        assert_eq!(who(&host, &ann).await.as_deref(), Some("ann"));
+        assert_eq!(who(&host, &bob).await.as_deref(), Some("bob"));
+    }
+    // Neither gets the name of the other's user by claiming it.
+    let mut takes = claims(theirs, "ann");
+    takes["sub"] = json!("2");
+    let takes = theirs.sign(json!({}), takes, false).await;
+    assert_eq!(who(&host, &takes).await, None);
+}
+
 /// Issuers that do not do what they should, each under a path of its own. `inside` counts who connects to
 /// what is not to be reached through them.
 struct Liars {
