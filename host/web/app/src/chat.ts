@@ -56,7 +56,7 @@ export const usePeople = () => useLive(chat.people);
 export const usePerson = (username: string): Profile | undefined => useLive(chat.people).get(username);
 
 /** The server's name for all whose accounts are deleted; nobody else can have it. */
-const DELETED: Profile = { ...NOBODY, username: "deleted", fullname: "Deleted account" };
+export const DELETED: Profile = { ...NOBODY, username: "deleted", fullname: "Deleted account" };
 
 const unknown = new Map<string, Profile>();
 
