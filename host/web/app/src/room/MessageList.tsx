@@ -206,6 +206,13 @@ export function MessageList(props: Props) {
     see();
   }, [stored?.id]);
 
+  // A keyboard on the screen, and a text of several lines, take space from below.
+  useEffect(() => {
+    const observer = new ResizeObserver(() => follows.current && list.scrollToEnd());
+    observer.observe(scroller.current!);
+    return () => observer.disconnect();
+  }, []);
+
   useEffect(() => {
     document.addEventListener("visibilitychange", see);
     return () => document.removeEventListener("visibilitychange", see);
@@ -252,6 +259,7 @@ export function MessageList(props: Props) {
   const activeKey = active !== null && items.some((item) => item.key === active) ? active : last?.key;
   const rows = list.getVirtualItems();
   const unseen = isAtEnd || newAfter === null ? 0 : countAfter(items, newAfter, me);
+  const firstNew = firstNewIndex(items, newAfter, me);
   const firstRow = rows[0];
   return (
     <div class="list-frame">
@@ -272,8 +280,6 @@ export function MessageList(props: Props) {
                 if (!item) return null;
                 const before = items[index - 1];
                 const after = items[index + 1];
-                const isFirstNew = isNew(item, newAfter, me) && !(before && isNew(before, newAfter, me));
-                const isNextNew = after !== undefined && isNew(after, newAfter, me) && !isNew(item, newAfter, me);
                 return (
                   <div
                     key={key}
@@ -288,10 +294,10 @@ export function MessageList(props: Props) {
                       item={item}
                       me={me}
                       isDirect={props.isDirect}
-                      starts={isFirstNew || !isGroup(before, item)}
-                      ends={isNextNew || !isGroup(item, after)}
+                      starts={index === firstNew || !isGroup(before, item)}
+                      ends={index + 1 === firstNew || !isGroup(item, after)}
                       isNewDay={!before || dayOf(before.sent_at) !== dayOf(item.sent_at)}
-                      isFirstNew={isFirstNew}
+                      isFirstNew={index === firstNew}
                       isFound={found === item.id && item.state === "stored"}
                       isActive={item.key === activeKey}
                       sender={props.senderOf(item.sender_username)}
