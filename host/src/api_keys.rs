@@ -62,4 +62,19 @@ mod tests {
         assert_eq!(hash(&key), stored);
         assert_ne!(new_key().expect("another").0, key);
     }
+
+    /// The database compares hashes. A guess that begins as a key does would take longer only if its
+    /// hash began as that of the key.
+    #[test]
+    fn what_a_guess_shares_with_a_key_does_not_show_in_its_hash() {
+        let (key, stored) = new_key().expect("a key");
+        for place in PREFIX.len()..key.len() {
+            let other = if &key[place..=place] == "0" { "1" } else { "0" };
+            let mut guess = key.clone();
+            guess.replace_range(place..=place, other);
+            let hash = hash(&guess);
+            let shared = hash.iter().zip(&stored).take_while(|(a, b)| a == b);
+            assert!(shared.count() < 4, "{place}");
+        }
+    }
 }

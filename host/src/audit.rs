@@ -1,6 +1,5 @@
-//! Counts logins, registrations and refusals, and logs them, and what users do with their
-//! accounts,
-//! under the target `security`.
+//! Counts logins, registrations and refusals, and logs them, what users do with their accounts, and
+//! what programs do with users, under the target `security`.
 
 use std::net::IpAddr;
 
@@ -118,18 +117,20 @@ pub fn refused_program(address: IpAddr, program: Option<&str>) {
 /// What a program of the operator does with a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Deed {
+    Read,
+    List,
     Create,
     Change,
     Password,
     Ban,
     Unban,
     Delete,
-    /// It sends an event for the user.
-    Act,
+    /// It sends an event of this type for the user.
+    Act(&'static str),
 }
 
 impl Deed {
-    /// What a change does to a user.
+    /// What a change does to a user who exists.
     pub fn of(change: &UserChange) -> Vec<Deed> {
         let UserChange {
             fullname,
@@ -147,26 +148,57 @@ impl Deed {
     /// Its name in the log.
     fn name(self) -> &'static str {
         match self {
+            Deed::Read => "reading of a user",
+            Deed::List => "list of users",
             Deed::Create => "creation of a user",
             Deed::Change => "change of a user",
             Deed::Password => "new password of a user",
             Deed::Ban => "ban of a user",
             Deed::Unban => "end of a ban",
             Deed::Delete => "deletion of a user",
-            Deed::Act => "event for a user",
+            Deed::Act(_) => "event for a user",
         }
     }
 }
 
-/// Logs the outcome of what a program does with a user.
-pub fn provisioned<T>(
-    deed: Deed,
-    outcome: &Result<T, Error>,
+/// What a program asks for. It is logged when this is dropped: if the client has gone before the answer,
+/// which may be too late to undo it, with the result `unknown`.
+pub struct Provisioning {
+    pub deeds: Vec<Deed>,
     address: IpAddr,
-    program: &str,
-    username: &str,
-) {
-    let result = outcome.as_ref().map_or_else(Error::code, |_| "ok");
-    let username = short_username(username);
-    tracing::info!(target: "security", result, %address, program, username, "{}", deed.name());
+    program: String,
+    /// As the program says; nobody may have it.
+    username: Option<String>,
+    result: &'static str,
+}
+
+impl Provisioning {
+    pub fn begin(deed: Deed, address: IpAddr, program: &str, username: Option<String>) -> Self {
+        Provisioning {
+            deeds: vec![deed],
+            address,
+            program: program.to_owned(),
+            username,
+            result: "unknown",
+        }
+    }
+
+    /// `result` is `ok`, or the code of an error.
+    pub fn end(mut self, result: &'static str) {
+        self.result = result;
+    }
+}
+
+impl Drop for Provisioning {
+    fn drop(&mut self) {
+        let (result, address, program) = (self.result, self.address, &*self.program);
+        let username = self.username.as_deref().map(short_username);
+        for deed in &self.deeds {
+            let event = match deed {
+                Deed::Act(kind) => Some(kind),
+                _ => None,
+            };
+            tracing::info!(target: "security", result, %address, program, username, event, "{}", deed.name());
+        }
+    }
 }

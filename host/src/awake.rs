@@ -76,7 +76,7 @@ mod tests {
     /// Blocking the only thread of the test is what a pause is for the program.
     #[tokio::test]
     async fn a_pause_does_not_count() {
-        let time = Duration::from_secs(2);
+        let time = Duration::from_millis(500);
         let (give, given) = tokio::sync::oneshot::channel();
         let giving = async {
             tokio::task::yield_now().await;

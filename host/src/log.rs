@@ -130,10 +130,11 @@ fn report(bound: &Bound, dropped: &[ErrorCounter; 2], known: &mut usize) {
 #[derive(Clone, Default)]
 struct Bound(Arc<Mutex<HashMap<(Identifier, String), Kind>>>);
 
-/// The lines of one place in the code; of those about security, only those with the same result or
-/// reason, so that thousands of failures do not hide a success.
+/// The lines of one place in the code; of those about security, only those with the same message and
+/// the same result or reason, so that thousands of failures do not hide a success, and thousands of
+/// events of a program do not hide a ban.
 struct Kind {
-    /// The message of its first line, with the result or the reason.
+    /// The message of its first line, about security with the result or the reason.
     name: String,
     rate: Rate,
     left_out: u64,
@@ -166,18 +167,25 @@ impl<S: Subscriber> Layer<S> for Bound {
         if *metadata.level() > Level::INFO {
             return true;
         }
-        let mut label = Text::of(&["result", "reason"]);
-        if metadata.target() == SECURITY {
-            event.record(&mut label);
-        }
+        let text = |fields| {
+            let mut text = Text::of(fields);
+            event.record(&mut text);
+            text.text
+        };
+        let label = match metadata.target() {
+            SECURITY => format!("{} {}", text(&["message"]), text(&["result", "reason"])),
+            _ => String::new(),
+        };
         let mut kinds = self.kinds();
         let kind = kinds
-            .entry((metadata.callsite(), label.text))
-            .or_insert_with_key(|key| {
-                let mut message = Text::of(&["message"]);
-                event.record(&mut message);
+            .entry((metadata.callsite(), label))
+            .or_insert_with_key(|(_, label)| {
+                let name = match label.as_str() {
+                    "" => text(&["message"]),
+                    label => label.trim().to_owned(),
+                };
                 Kind {
-                    name: format!("{} {}", message.text, key.1).trim().to_owned(),
+                    name,
                     rate: Rate::new(Quota::per_second(LINES_PER_SECOND, LINES_AT_ONCE)),
                     left_out: 0,
                 }
@@ -242,6 +250,8 @@ mod tests {
             for count in 0..10_000 {
                 let result = if count == 9_999 { "ok" } else { "unauthorized" };
                 tracing::info!(target: "security", result, "login");
+                let deed = if count == 9_999 { "ban" } else { "event" };
+                tracing::info!(target: "security", result = "ok", "{deed}");
                 tracing::error!("the disk");
                 tracing::debug!("a detail");
             }
@@ -255,6 +265,7 @@ mod tests {
             all("unauthorizedlogin", "login unauthorized") + count("loginunauthorized") as u64,
             9_999
         );
+        assert_eq!(count("okban") + count("banok"), 1, "{lines:?}");
         assert_eq!(all("the disk", "the disk"), 10_000);
         assert_eq!(count("a detail"), 10_000);
         // More would need minutes.

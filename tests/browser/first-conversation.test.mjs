@@ -1,5 +1,6 @@
 // From an empty server: two people register in two windows, find each other, and talk.
 
+import assert from "node:assert/strict";
 import test from "node:test";
 import { message, open, PASSWORD, said, say, story } from "./world.mjs";
 
@@ -40,3 +41,18 @@ story(test, "two people register and talk", async (world) => {
   await said(alice, "Hello Alice!").waitFor();
   await said(alice, "Hello Bob!").waitFor();
 });
+
+story(
+  test,
+  "where registration is closed, people only log in",
+  async (world) => {
+    const alice = await world.window();
+    for (const path of ["/", "/#/register"]) {
+      await alice.goto(path);
+      await alice.getByRole("heading", { name: "Log in" }).waitFor();
+      await alice.getByText("An administrator makes the accounts here.").waitFor();
+      assert.equal(await alice.getByText("Register").count(), 0);
+    }
+  },
+  { REGISTRATION: "closed" },
+);

@@ -70,6 +70,9 @@ story(test, "an account is exported and deleted", async (world) => {
   await download;
   await alice.getByRole("button", { name: "Delete my account" }).click();
   const dialog = alice.getByRole("dialog");
+  for (const told of [/logged out everywhere/, /messages stay, under the name “Deleted account”/, /restores a backup .* your account comes back/]) {
+    await dialog.getByText(told).waitFor();
+  }
   await dialog.getByLabel("Password").fill("wrong");
   await dialog.getByRole("button", { name: "Delete account" }).click();
   await dialog.getByRole("alert").waitFor();

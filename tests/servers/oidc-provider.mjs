@@ -1,6 +1,6 @@
 // The identity provider of the tests: the package oidc-provider, which is a real one. Three routes more are for the tests:
 // `/id-token?user=…` logs somebody in, as a browser and an app would do it, and answers with the ID token; `/sign` signs what it
-// is told to; `/rotate` replaces the keys.
+// is told to; `/rotate` replaces the keys, with `?kid=…` by ones that have this in their ids.
 //
 //     node oidc-provider.mjs PORT
 import { createHash, createPrivateKey, generateKeyPairSync, randomBytes, sign } from "node:crypto";
@@ -13,12 +13,12 @@ const kinds = {
   ES256: () => generateKeyPairSync("ec", { namedCurve: "P-256" }),
   EdDSA: () => generateKeyPairSync("ed25519"),
 };
-const newKeys = () =>
+const newKeys = (kid = randomBytes(8).toString("hex")) =>
   Object.entries(kinds).map(([alg, make]) => ({
     ...make().privateKey.export({ format: "jwk" }),
     alg,
     use: "sig",
-    kid: `${alg} ${randomBytes(8).toString("hex")}`,
+    kid: `${alg} ${kid}`,
   }));
 
 const server = createServer();
@@ -36,8 +36,8 @@ const clients = Object.keys(kinds).map((alg) => ({
 
 let provider;
 let keys;
-function start() {
-  keys = newKeys();
+function start(kid) {
+  keys = newKeys(kid);
   provider = new Provider(issuer, {
     clients,
     jwks: { keys },
@@ -106,7 +106,7 @@ server.on("request", async (request, response) => {
     const key = forged ? kinds.RS256().privateKey : createPrivateKey({ key: own, format: "jwk" });
     response.end(`${text}.${sign("sha256", Buffer.from(text), key).toString("base64url")}`);
   } else if (url.pathname === "/rotate") {
-    start();
+    start(url.searchParams.get("kid") ?? undefined);
     response.end();
   } else {
     provider.callback()(request, response);

@@ -168,14 +168,22 @@ pub struct IdentityProvider {
 
 impl IdentityProvider {
     pub async fn start() -> Self {
-        let address = free_address();
+        let mut provider = IdentityProvider {
+            address: free_address(),
+            child: None,
+        };
+        provider.restart().await;
+        provider
+    }
+
+    /// Starts it again on the same address, with other keys.
+    pub async fn restart(&mut self) {
         let mut command = Command::new(installed("node"));
         command
             .arg(installed("oidc-provider.mjs"))
-            .arg(address.port().to_string());
-        let child = Some(spawn(command));
-        listening(address).await;
-        IdentityProvider { address, child }
+            .arg(self.address.port().to_string());
+        self.child = Some(spawn(command));
+        listening(self.address).await;
     }
 
     /// As its tokens name it.
@@ -200,6 +208,12 @@ impl IdentityProvider {
     /// From now on it has other keys.
     pub async fn rotate(&self) {
         self.ask("POST", "/rotate", String::new()).await;
+    }
+
+    /// From now on it has other keys, with this in their ids.
+    pub async fn rotate_to(&self, kid: &str) {
+        let path = format!("/rotate?kid={kid}");
+        self.ask("POST", &path, String::new()).await;
     }
 
     async fn ask(&self, method: &str, path: &str, body: String) -> String {

@@ -4,6 +4,7 @@ use std::io::Write;
 
 use handler::Context;
 use handler::account::api_key::{CreateKey, ListKeys, RevokeKey, Scope};
+use rustix::process::getuid;
 
 use crate::api_keys::new_key;
 use crate::clock;
@@ -26,7 +27,9 @@ pub async fn create(
         scopes,
     };
     db.run(&now(), &create, &mut Vec::new()).await?;
-    tracing::info!(target: "security", key = name, "creation of a key");
+    let scopes = create.scopes.iter().map(Scope::to_string);
+    let scopes = scopes.collect::<Vec<_>>().join(",");
+    tracing::info!(target: "security", uid = uid(), key = name, scopes, "creation of a key");
     writeln!(output, "{key}")?;
     Ok(())
 }
@@ -56,13 +59,18 @@ pub async fn revoke(config: &Config, name: &str, output: &mut impl Write) -> any
         name: name.to_owned(),
     };
     db.run(&now(), &revoke, &mut Vec::new()).await?;
-    tracing::info!(target: "security", key = name, "revocation of a key");
+    tracing::info!(target: "security", uid = uid(), key = name, "revocation of a key");
     writeln!(output, "{name:?} is revoked")?;
     Ok(())
 }
 
 async fn open(config: &Config) -> anyhow::Result<SingleConnection> {
     SingleConnection::open_current(&config.database, clock::now()).await
+}
+
+/// The user of this machine who runs the command.
+fn uid() -> u32 {
+    getuid().as_raw()
 }
 
 fn now() -> Context {

@@ -50,6 +50,11 @@ impl HttpError {
         }
     }
 
+    /// A stable word for programs.
+    pub fn code(&self) -> &'static str {
+        self.code
+    }
+
     pub fn answer(self, format: ErrorFormat) -> Answer {
         #[derive(Serialize)]
         struct Body<'a> {

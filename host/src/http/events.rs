@@ -7,7 +7,7 @@ use bytes::Bytes;
 use handler::account::login_id::LoginId;
 use handler::{Access, Error, Event, EventOperation, Outbox, Reply};
 
-use crate::audit::{self, Deed};
+use crate::audit::{self, Deed, Provisioning};
 use crate::http::answers::{Answer, HttpError, reply};
 use crate::http::call::{Call, read_whole};
 use crate::http::program::Sender;
@@ -33,21 +33,31 @@ pub async fn answer_event(call: Call, sender: Sender) -> Result<Answer, HttpErro
         operation,
         users,
     } = parse(&body);
+    let named = acting_as(&body);
+    let audited = match &sender {
+        Sender::User(_) => None,
+        Sender::Program(program) => {
+            let (deed, username) = (Deed::Act(envelope.kind), named.clone().unwrap_or_default());
+            Some(Provisioning::begin(
+                deed,
+                call.address,
+                program.name(),
+                username,
+            ))
+        }
+    };
     let answering = async {
         let login = match &sender {
-            Sender::User(login) if acting_as(&body)?.is_none() => login.clone(),
+            Sender::User(login) if named.clone()?.is_none() => login.clone(),
             Sender::User(_) => {
                 return Err(Error::Forbidden(
                     "as is for programs with an API key".into(),
                 ));
             }
-            Sender::Program(program) => {
-                let username = acting_as(&body)?;
+            Sender::Program(_) => {
+                let username = named.clone()?;
                 let username = username.ok_or_else(|| Error::Invalid("as required".into()))?;
-                let found = find_user(&services, &username).await;
-                let (address, program) = (call.address, program.name());
-                audit::provisioned(Deed::Act, &found, address, program, &username);
-                found?
+                find_user(&services, &username).await?
             }
         };
         let rates = services.user_rates.request(&login.username);
@@ -65,6 +75,9 @@ pub async fn answer_event(call: Call, sender: Sender) -> Result<Answer, HttpErro
     let answered = answering.await;
     let (outcome, room) = answered.unwrap_or_else(|error| (Err(error), None));
     let result = outcome.as_ref().map_or_else(Error::code, |_| "ok");
+    if let Some(audited) = audited {
+        audited.end(result);
+    }
     METRICS.count_event(envelope.kind, result);
     let elapsed = started.elapsed();
     METRICS.event_seconds.observe(elapsed.as_secs_f64());

@@ -25,7 +25,7 @@ use crate::http::services::Services;
 use crate::limits::places::ConnectionPlace;
 use crate::store::location::Database;
 
-/// Connections at once; more wait.
+/// Connections at once, of root and the server's user; more wait.
 const CONNECTIONS_MAX: usize = 16;
 /// The pause after an accept that failed.
 const ACCEPT_RETRY: Duration = Duration::from_secs(1);
@@ -78,13 +78,15 @@ impl OperatorSocket {
         let mut connections = JoinSet::new();
         while let Ok(permit) = permits.clone().acquire_owned().await {
             match self.listener.accept().await {
-                Ok((stream, _)) if is_of_owner(&stream) => {
-                    let serving = serve_one(stream, services.clone(), permit, head_timeout);
-                    connections.spawn(serving);
-                }
-                Ok(_) => {
-                    tracing::warn!(target: "security", "the operator's socket was opened by another user of this machine")
-                }
+                Ok((stream, _)) => match peer(&stream) {
+                    Some(uid) if uid == 0 || uid == geteuid().as_raw() => {
+                        let serving = serve_one(stream, services.clone(), permit, head_timeout);
+                        connections.spawn(serving);
+                    }
+                    uid => {
+                        tracing::warn!(target: "security", uid, "the operator's socket was opened by another user of this machine")
+                    }
+                },
                 Err(error) => {
                     tracing::warn!(%error, "the operator's socket: accept failed");
                     sleep(ACCEPT_RETRY).await;
@@ -95,10 +97,9 @@ impl OperatorSocket {
     }
 }
 
-/// Whether root or the user of this program has connected.
-fn is_of_owner(stream: &UnixStream) -> bool {
-    let peer = stream.peer_cred();
-    peer.is_ok_and(|peer| peer.uid() == 0 || peer.uid() == geteuid().as_raw())
+/// The user of this machine who has connected.
+fn peer(stream: &UnixStream) -> Option<u32> {
+    Some(stream.peer_cred().ok()?.uid())
 }
 
 /// Serves a connection of the operator.

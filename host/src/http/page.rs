@@ -85,6 +85,14 @@ pub static FILES: Lazy<[PageFile; 11]> = Lazy::new(|| {
     ]
 });
 
+/// The page of a server with `REGISTRATION=closed`, which offers only to log in.
+static WITHOUT_REGISTRATION: Lazy<PageFile> = Lazy::new(|| {
+    let page = &FILES[0];
+    let html = str::from_utf8(page.bytes).expect("the build writes UTF-8");
+    let html = html.replacen("<html ", "<html data-registration=\"closed\" ", 1);
+    PageFile::new(page.path, page.content_type, html.leak().as_bytes())
+});
+
 impl PageFile {
     fn new(path: &'static str, content_type: &'static str, bytes: &'static [u8]) -> Self {
         let digest = Sha256::digest(bytes);
@@ -140,7 +148,10 @@ pub async fn file(call: Call) -> Result<Answer, HttpError> {
         };
     }
     let file = FILES.iter().find(|file| file.path == path);
-    let file = file.ok_or(HttpError::NOT_FOUND)?;
+    let mut file = file.ok_or(HttpError::NOT_FOUND)?;
+    if path == "/" && !call.services.has_registration {
+        file = &WITHOUT_REGISTRATION;
+    }
     file.answer(call.request.headers(), call.request.uri().query())
 }
 

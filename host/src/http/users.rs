@@ -3,30 +3,37 @@
 use std::borrow::Cow;
 
 use handler::Error;
-use handler::account::provision::{USERS_LISTED_MAX, UserChange};
+use handler::account::provision::{ListedUsers, USERS_LISTED_MAX, UserChange};
 use hyper::StatusCode;
 use percent_encoding::percent_decode_str;
 
-use crate::audit::{self, Deed};
+use crate::audit::{Deed, Provisioning};
 use crate::http::answers::{Answer, HttpError, json, nothing};
 use crate::http::call::{Call, read_whole};
 use crate::http::program::Program;
 
 /// `PUT /users/{username}`
 pub async fn put(call: Call, program: Program) -> Result<Answer, HttpError> {
-    let username = username(&call)?;
-    let services = call.services;
-    let body = read_whole(call.request.into_body(), services.body_timeout).await?;
-    let change = UserChange::parse(&body)?;
-    let mut deeds = Deed::of(&change);
-    let put = services.accounts.put_user(&username, change).await;
+    let mut audited = begin(Deed::Change, &call, &program);
+    let putting = async {
+        let username = username(&call)?;
+        let services = call.services;
+        let body = read_whole(call.request.into_body(), services.body_timeout).await?;
+        let change = UserChange::parse(&body)?;
+        let deeds = Deed::of(&change);
+        if !deeds.is_empty() {
+            audited.deeds = deeds;
+        }
+        Ok(services.accounts.put_user(&username, change).await?)
+    };
+    let put = putting.await;
     let is_new = matches!(put, Ok((_, true)));
     if is_new {
-        deeds.insert(0, Deed::Create);
+        // The rest of the change is part of it.
+        audited.deeds.retain(|deed| *deed != Deed::Change);
+        audited.deeds.insert(0, Deed::Create);
     }
-    for deed in deeds {
-        audit::provisioned(deed, &put, call.address, program.name(), &username);
-    }
+    audited.end(result(&put));
     let (user, _) = put?;
     let status = match is_new {
         true => StatusCode::CREATED,
@@ -36,24 +43,34 @@ pub async fn put(call: Call, program: Program) -> Result<Answer, HttpError> {
 }
 
 /// `GET /users/{username}`
-pub async fn get(call: Call, _: Program) -> Result<Answer, HttpError> {
-    let username = username(&call)?;
-    let user = call.services.accounts.find_user(&username).await?;
-    Ok(json(StatusCode::OK, &user))
+pub async fn get(call: Call, program: Program) -> Result<Answer, HttpError> {
+    let audited = begin(Deed::Read, &call, &program);
+    let finding = async { Ok(call.services.accounts.find_user(&username(&call)?).await?) };
+    let user = finding.await;
+    audited.end(result(&user));
+    Ok(json(StatusCode::OK, &user?))
 }
 
 /// `DELETE /users/{username}`
 pub async fn delete(call: Call, program: Program) -> Result<Answer, HttpError> {
-    let username = username(&call)?;
-    let deleted = call.services.accounts.delete_user(&username).await;
-    let (address, program) = (call.address, program.name());
-    audit::provisioned(Deed::Delete, &deleted, address, program, &username);
+    let audited = begin(Deed::Delete, &call, &program);
+    let accounts = &call.services.accounts;
+    let deleting = async { Ok(accounts.delete_user(&username(&call)?).await?) };
+    let deleted = deleting.await;
+    audited.end(result(&deleted));
     deleted?;
     Ok(nothing())
 }
 
 /// `GET /users?after=…&limit=…`
-pub async fn list(call: Call, _: Program) -> Result<Answer, HttpError> {
+pub async fn list(call: Call, program: Program) -> Result<Answer, HttpError> {
+    let audited = begin(Deed::List, &call, &program);
+    let listed = page(&call).await;
+    audited.end(result(&listed));
+    Ok(json(StatusCode::OK, &listed?))
+}
+
+async fn page(call: &Call) -> Result<ListedUsers, HttpError> {
     let query = call.request.uri().query().unwrap_or_default();
     let (mut after, mut limit) = (String::new(), USERS_LISTED_MAX);
     for (name, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
@@ -70,8 +87,18 @@ pub async fn list(call: Call, _: Program) -> Result<Answer, HttpError> {
             _ => {}
         }
     }
-    let users = call.services.accounts.list_users(after, limit).await?;
-    Ok(json(StatusCode::OK, &users))
+    Ok(call.services.accounts.list_users(after, limit).await?)
+}
+
+fn begin(deed: Deed, call: &Call, program: &Program) -> Provisioning {
+    let name = call.parameters.get("username");
+    let name = percent_decode_str(name).decode_utf8_lossy();
+    let username = (!name.is_empty()).then(|| name.into_owned());
+    Provisioning::begin(deed, call.address, program.name(), username)
+}
+
+fn result<T>(outcome: &Result<T, HttpError>) -> &'static str {
+    outcome.as_ref().map_or_else(HttpError::code, |_| "ok")
 }
 
 /// The username in the path.

@@ -19,6 +19,8 @@ use crate::store::source::{QUEUE_BYTES_MAX, Room, SOURCE_BYTES_MAX, Source};
 const QUEUE_WAIT: Duration = Duration::from_secs(2);
 /// What a job costs its source until its real cost is known.
 const COST_MIN: Duration = Duration::from_micros(50);
+/// A source that uses less than its part may use so much at once before it has to wait for its turn.
+const CREDIT: Duration = Duration::from_millis(5);
 /// A source whose last job took longer is heavy.
 const HEAVY_COST: Duration = Duration::from_millis(5);
 /// Sources whose costs are remembered. If there are more, those without an effect are forgotten, or,
@@ -213,18 +215,43 @@ impl Receiver {
         !self.heavy.contains(source) || heavy.map(|(_, jobs)| jobs).sum::<usize>() < max
     }
 
-    /// Puts jobs that were taken back to the beginnings of their lines.
+    /// Puts jobs that were taken, but have not run, back to the beginnings of their lines.
     pub fn put_back(&mut self, jobs: Vec<Job>) {
         self.length += jobs.len();
         for job in jobs.into_iter().rev() {
-            self.line(job.room.address).jobs.push_front(job);
+            let source = job.room.address;
+            let used = self.used.entry(source).or_default();
+            *used = used.saturating_sub(COST_MIN);
+            let used = *used;
+            self.line(source).jobs.push_front(job);
+            self.set_turn(source, used);
         }
+        // It went as far as the last one that was taken.
+        if let Some(((first, _), _)) = self.turns.first_key_value() {
+            self.now = self.now.min(*first);
+        }
+    }
+
+    /// Changes the turn of a source, if any of its jobs wait.
+    fn set_turn(&mut self, source: SourceAddress, at: Duration) {
+        if let Some(line) = self.lines.get_mut(&source) {
+            self.turns.remove(&line.turn);
+            line.turn.0 = at;
+            self.turns.insert(line.turn, source);
+        }
+    }
+
+    fn earliest(&self) -> Duration {
+        self.now.saturating_sub(CREDIT)
     }
 
     /// The line of a source; a new one gets its turn.
     fn line(&mut self, source: SourceAddress) -> &mut Line {
         let at = self.used.get(&source).copied();
-        let turn = (at.unwrap_or_default().max(self.now), self.next_number);
+        let turn = (
+            at.unwrap_or_default().max(self.earliest()),
+            self.next_number,
+        );
         self.lines.entry(source).or_insert_with(|| {
             self.next_number += 1;
             self.turns.insert(turn, source);
@@ -258,7 +285,8 @@ impl Receiver {
         }
         self.length -= 1;
         if self.used.len() > COSTS_MAX {
-            self.used.retain(|_, used| *used > self.now);
+            let earliest = self.earliest();
+            self.used.retain(|_, used| *used > earliest);
             if self.used.len() > COSTS_MAX / 2 {
                 self.used.clear();
             }
@@ -278,12 +306,9 @@ impl Receiver {
             return;
         }
         let used = self.used.entry(source).or_default();
-        *used = cost + (*used).max(self.now);
-        if let Some(line) = self.lines.get_mut(&source) {
-            self.turns.remove(&line.turn);
-            line.turn.0 = *used;
-            self.turns.insert(line.turn, source);
-        }
+        *used += cost;
+        let used = *used;
+        self.set_turn(source, used);
     }
 }
 
@@ -333,7 +358,7 @@ mod tests {
         Source::of(IpAddr::from([192, 0, 2, last]).into(), memory())
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn bytes_have_a_limit_in_all_and_for_each_source() {
         let (sender, _receiver) = queue(JOBS_MAX, None);
         let sources: Vec<_> = (0..33).map(source).collect();
@@ -474,6 +499,81 @@ mod tests {
             .map(|job| job.bytes)
             .partition(|number| number % 2 == 0);
         assert_eq!((even, odd), (vec![0, 2, 4], vec![1, 3]));
+    }
+
+    /// A commit takes more jobs than it has time for: those that are put back have cost nothing.
+    #[tokio::test]
+    async fn only_what_has_run_is_paid_for() {
+        const LIGHT: usize = 20;
+        let (sender, mut receiver) = queue(JOBS_MAX, None);
+        let sources: Vec<_> = (0..=LIGHT as u8).map(source).collect();
+        let send = async |from: usize| {
+            let room = sender.room(&sources[from], sources[from].reads(), 1).await;
+            let entry = Entry::Job(job(from, room.expect("room")));
+            sender.send(entry).expect("sent");
+        };
+        let cost = |from: usize| Duration::from_micros(if from == LIGHT { 100 } else { 500 });
+        for _ in 0..20 {
+            for heavy in 0..LIGHT {
+                send(heavy).await;
+            }
+        }
+        let mut waiting = 0;
+        for round in 0..100 {
+            // Less than its share of a commit, which would be five.
+            for _ in 0..3 {
+                send(LIGHT).await;
+            }
+            waiting += 3;
+            receiver.receive();
+            let mut jobs: Vec<_> = std::iter::from_fn(|| receiver.take()).take(256).collect();
+            let mut used = Duration::ZERO;
+            let run = jobs.iter().position(|job| {
+                used += cost(job.bytes);
+                used > Duration::from_millis(10)
+            });
+            let rest = jobs.split_off(run.unwrap_or(jobs.len()));
+            for job in &jobs {
+                receiver.charge(sources[job.bytes].address(), cost(job.bytes));
+            }
+            waiting -= jobs.iter().filter(|job| job.bytes == LIGHT).count();
+            receiver.put_back(rest);
+            for job in jobs.iter().filter(|job| job.bytes != LIGHT) {
+                send(job.bytes).await;
+            }
+            assert!(waiting <= 3, "{waiting} wait after {round} rounds");
+        }
+    }
+
+    /// Who has used little has its next jobs at once, up to its credit.
+    #[tokio::test]
+    async fn a_source_that_uses_little_goes_first() {
+        let (sender, mut receiver) = queue(JOBS_MAX, None);
+        let sources = [source(1), source(2)];
+        let send = async |from: usize| {
+            let room = sender.room(&sources[from], sources[from].reads(), 1).await;
+            let entry = Entry::Job(job(from, room.expect("room")));
+            sender.send(entry).expect("sent");
+        };
+        let ms = Duration::from_millis(1);
+        for _ in 0..25 {
+            send(0).await;
+        }
+        receiver.receive();
+        for _ in 0..15 {
+            receiver.take().expect("a job");
+            receiver.charge(sources[0].address(), ms);
+        }
+        for _ in 0..9 {
+            send(1).await;
+        }
+        receiver.receive();
+        let taken = (0..8).map(|_| {
+            let from = receiver.take().expect("a job").bytes;
+            receiver.charge(sources[from].address(), ms);
+            from
+        });
+        assert_eq!(taken.collect::<Vec<_>>(), [1, 1, 1, 1, 1, 1, 0, 1]);
     }
 
     #[tokio::test]

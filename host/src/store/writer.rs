@@ -53,9 +53,10 @@ pub fn write_groups(
                 &mut told,
                 &mut ends,
             );
+            let total = began.elapsed();
             tell(deliveries, told);
             let done = sources.len() - undone.len();
-            let costs = costs(done, &ends, began.elapsed());
+            let costs = costs(done, &ends, total);
             for (source, cost) in sources.into_iter().zip(costs) {
                 queue.charge(source, cost);
             }

@@ -4,11 +4,12 @@
 
 use handler::Error;
 use handler::account::login::Credentials;
+use handler::account::provision::UserChange;
 use handler::account::register::{
     FULLNAME_CHARS_MAX, PASSWORD_BYTES_MAX, Registration, USERNAME_CHARS_MAX,
 };
 use libfuzzer_sys::fuzz_target;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 const NAMES: [&str; 3] = ["username", "password", "fullname"];
 
@@ -17,24 +18,84 @@ fuzz_target!(|body: &[u8]| {
     check(body, &NAMES, true, found);
     let found = Credentials::parse(body).map(|it| vec![it.username, it.password]);
     check(body, &NAMES[..2], false, found);
+    if let Some(expected) = expected_change(body) {
+        assert_eq!(UserChange::parse(body).map_err(text), expected);
+    }
 });
 
 fn check(body: &[u8], names: &[&str], has_limits: bool, found: Result<Vec<String>, Error>) {
-    let found = found.map_err(|error| match error {
+    if let Some(expected) = expected(body, names, has_limits) {
+        assert_eq!(found.map_err(text), expected);
+    }
+}
+
+fn text(error: Error) -> String {
+    match error {
         Error::Invalid(text) => text,
         error => panic!("{error:?}"),
-    });
-    if let Some(expected) = expected(body, names, has_limits) {
-        assert_eq!(found, expected);
     }
 }
 
 /// `None` if the body exceeds a limit that serde_json has and our reader does not.
+fn object(body: &[u8]) -> Option<Result<Map<String, Value>, String>> {
+    match serde_json::from_slice(body) {
+        Ok(Value::Object(object)) => Some(Ok(object)),
+        Err(error) if fuzz::is_value_limit(&error) => None,
+        _ => Some(Err("not a valid json".into())),
+    }
+}
+
+fn longer(name: &str, text: &str) -> Option<String> {
+    let (length, max, unit) = match name {
+        "username" => (text.chars().count(), USERNAME_CHARS_MAX, "characters"),
+        "password" => (text.len(), PASSWORD_BYTES_MAX, "bytes"),
+        _ => (text.chars().count(), FULLNAME_CHARS_MAX, "characters"),
+    };
+    (length > max).then(|| format!("{name} should be at most {max} {unit}"))
+}
+
+/// A change of a user: what is missing or `null` stays as it is.
+fn expected_change(body: &[u8]) -> Option<Result<UserChange, String>> {
+    let object = match body {
+        b"" => Map::new(),
+        body => match object(body)? {
+            Ok(object) => object,
+            Err(error) => return Some(Err(error)),
+        },
+    };
+    let value = |name: &str| object.get(name).filter(|value| !value.is_null());
+    let read = |name: &str| match value(name) {
+        None => Ok(None),
+        Some(Value::String(text)) if text.is_empty() => Err(format!("{name} should not be empty")),
+        Some(Value::String(text)) => Ok(Some(text.clone())),
+        Some(_) => Err(format!("{name} should be a string")),
+    };
+    let change = || {
+        let (fullname, password) = (read("fullname")?, read("password")?);
+        let banned = match value("banned") {
+            None => None,
+            Some(Value::Bool(banned)) => Some(*banned),
+            Some(_) => return Err("banned should be true or false".into()),
+        };
+        for (name, text) in [("fullname", &fullname), ("password", &password)] {
+            if let Some(error) = text.as_ref().and_then(|text| longer(name, text)) {
+                return Err(error);
+            }
+        }
+        Ok(UserChange {
+            fullname,
+            password,
+            banned,
+        })
+    };
+    Some(change())
+}
+
+/// `None` as of `object`.
 fn expected(body: &[u8], names: &[&str], has_limits: bool) -> Option<Result<Vec<String>, String>> {
-    let object = match serde_json::from_slice(body) {
-        Ok(Value::Object(object)) => object,
-        Err(error) if fuzz::is_value_limit(&error) => return None,
-        _ => return Some(Err("not a valid json".into())),
+    let object = match object(body)? {
+        Ok(object) => object,
+        Err(error) => return Some(Err(error)),
     };
     let value = |name: &str| object.get(name).unwrap_or(&Value::Null);
     let fault = |is_faulty: fn(&Value) -> bool, text| {
@@ -46,14 +107,8 @@ fn expected(body: &[u8], names: &[&str], has_limits: bool) -> Option<Result<Vec<
         .filter_map(|name| Some(value(name).as_str()?.into()))
         .collect();
     let limit = || {
-        names.iter().zip(&texts).find_map(|(name, text)| {
-            let (length, max, unit) = match *name {
-                "username" => (text.chars().count(), USERNAME_CHARS_MAX, "characters"),
-                "password" => (text.len(), PASSWORD_BYTES_MAX, "bytes"),
-                _ => (text.chars().count(), FULLNAME_CHARS_MAX, "characters"),
-            };
-            (length > max).then(|| format!("{name} should be at most {max} {unit}"))
-        })
+        let mut named = names.iter().zip(&texts);
+        named.find_map(|(name, text)| longer(name, text))
     };
     let missing = names.iter().find(|name| !object.contains_key(**name));
     let error = missing

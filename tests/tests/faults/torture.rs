@@ -32,6 +32,7 @@ const MESSAGES: usize = 12;
 const ARCHIVED: usize = 2_000;
 /// What an edit adds to a content.
 const EDITED: &str = ", edited";
+/// The variable SEED chooses another one.
 const SEED: u64 = 20_250_213;
 
 /// The hosts and their data: one host on a file, or two on a libSQL server with a bus.
@@ -438,7 +439,8 @@ enum Library {
 }
 
 async fn torture(form: Form, library: Library) {
-    let mut random = Rng::with_seed(SEED);
+    let seed = std::env::var("SEED").map_or(SEED, |seed| seed.parse().expect("SEED is a number"));
+    let mut random = Rng::with_seed(seed);
     let mut stage = Stage::start(form).await;
     let names: Vec<String> = (0..CLIENTS).map(|index| format!("user{index}")).collect();
     let mut cookies = Vec::new();
@@ -485,7 +487,7 @@ async fn torture(form: Form, library: Library) {
 
     let mut proxies = Vec::new();
     for (index, host) in stage.hosts.iter().enumerate() {
-        proxies.push(Proxy::start(host.address, SEED + index as u64).await);
+        proxies.push(Proxy::start(host.address, seed + index as u64).await);
     }
     let mut sdk = match library {
         Library::Reference => None,
@@ -496,7 +498,7 @@ async fn torture(form: Form, library: Library) {
         .enumerate()
         .map(|(index, cookie)| {
             let proxy = &proxies[index % proxies.len()];
-            let seed = SEED + index as u64;
+            let seed = seed + index as u64;
             match &mut sdk {
                 None => ReferenceClient::start(proxy.address, cookie.clone(), seed),
                 Some(sdk) => sdk.client(proxy.address, cookie, seed),

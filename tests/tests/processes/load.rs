@@ -80,6 +80,7 @@ scenarios! {
     pings: "pings --sockets 3 --in-flight 4 --seconds 0.2 --rounds 1";
     history: "history --sockets 3 --messages 20 --seconds 0.2 --rounds 1";
     connects: "connects --concurrent 4 --users 20 --seconds 0.2 --rounds 1";
+    first_connects: "first-connects --users 30 --concurrent 4 --rounds 2";
     idle: "idle --sockets 25 --members 10 --pings 2 --settle-seconds 0.1";
     logins: "logins --concurrent 2 --seconds 0.2 --rounds 1";
     mix: "mix --groups 2 --members 3 --rate 300 --seconds 0.3 --rounds 1";

@@ -1,13 +1,18 @@
 //! `chatapp user` and `chatapp key`: beside a running server, without one, and over HTTP.
 
+use std::ffi::OsStr;
+use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
 
 use serde_json::json;
-use tests::host::{Form, PASSWORD, SECRET, login, request, run};
+use tests::host::{Form, Log, PASSWORD, SECRET, login, request, run};
 use tests::servers::shared_sqld;
 use tests::tokens::foreign_token;
-use tests::{Client, Data, Gateway, Host, Process};
+use tests::{Client, Data, Gateway, Host, Process, until};
 use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 /// Runs the program with these arguments; returns whether it succeeded, and what it said.
 async fn chatapp(database: &str, arguments: &[&str]) -> (bool, String) {
@@ -166,6 +171,46 @@ async fn users_are_managed_beside_a_running_server() {
     assert!(!socket.exists());
 }
 
+/// What curl exits with when this user of the machine asks the operator's socket.
+fn curl_as(uid: u32, socket: &Path) -> Option<i32> {
+    let mut curl = std::process::Command::new("curl");
+    curl.args(["-s", "-m", "60", "http://localhost/users", "--unix-socket"])
+        .arg(socket)
+        .stdout(std::process::Stdio::null())
+        .uid(uid)
+        .gid(uid);
+    curl.status().expect("curl runs").code()
+}
+
+#[tokio::test]
+async fn no_other_user_of_the_machine_opens_the_operators_socket() {
+    const NOBODY: u32 = 65534;
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("not tested: only root can be another user");
+        return;
+    }
+    let data = Data::create();
+    let host = data.start_logging().await;
+    let socket = data.beside("chat.db-socket");
+    let allow = |path: &Path, mode| {
+        std::fs::set_permissions(path, Permissions::from_mode(mode)).expect("allowed");
+    };
+    // The others may see what is in the folder.
+    allow(data.folder(), 0o755);
+    assert_eq!(curl_as(0, &socket), Some(0));
+    assert_ne!(curl_as(NOBODY, &socket), Some(0));
+    assert_eq!(curl_as(0, &socket), Some(0));
+    // Even if the file let them in, the server would not.
+    allow(&socket, 0o666);
+    assert_ne!(curl_as(NOBODY, &socket), Some(0));
+    assert_eq!(curl_as(0, &socket), Some(0));
+    host.stop().await;
+    // The first time it has not come as far as the server.
+    let line = "the operator's socket was opened by another user of this machine uid=65534";
+    until("it is logged", async || data.logged(line) > 0).await;
+    assert_eq!(data.logged(line), 1);
+}
+
 #[tokio::test]
 async fn users_are_managed_over_http() {
     let data = Data::create();
@@ -185,7 +230,8 @@ async fn users_are_managed_over_http() {
     assert!(is_done, "{said}");
     let (_, said) = remote(key, &server, &["list"]).await;
     assert_eq!(said, "ann  ann  [no password]\n");
-    let line = "program=\"laptop\" username=\"ann\"";
+    let line =
+        "creation of a user result=\"ok\" address=127.0.0.1 program=\"laptop\" username=\"ann\"";
     assert_eq!(data.logged(line), 1);
     for (key, server, expected) in [
         ("", server.as_str(), "API_KEY is not set"),
@@ -223,6 +269,128 @@ async fn users_are_managed_over_http() {
     );
     // No key is in the log.
     assert_eq!(data.logged(key), 0);
+    host.stop().await;
+}
+
+/// Who asks what, the status, and the lines of the log, in which `@` is the address.
+const LOGGED: &str = r#"
+app PUT /users/ann {} → 201
+    creation of a user result="ok" @ program="app" username="ann"
+
+app PUT /users/ann {} → 200
+    change of a user result="ok" @ program="app" username="ann"
+
+app PUT /users/ann [] → 400
+    change of a user result="invalid" @ program="app" username="ann"
+
+app PUT /users/%20 {} → 400
+    change of a user result="invalid" @ program="app" username=" "
+
+app PUT /users/ann {"fullname": "Ann", "banned": true} → 200
+    change of a user result="ok" @ program="app" username="ann"
+    ban of a user result="ok" @ program="app" username="ann"
+
+bot POST /events {"type": "self", "as": "ann"} → 403
+    event for a user result="forbidden" @ program="bot" username="ann" event="self"
+
+app PUT /users/ann {"banned": false, "password": "a password"} → 200
+    end of a ban result="ok" @ program="app" username="ann"
+    new password of a user result="ok" @ program="app" username="ann"
+
+bot POST /events {"type": "self", "as": "ann"} → 200
+    event for a user result="ok" @ program="bot" username="ann" event="self"
+
+bot POST /events {"type": "self"} → 400
+    event for a user result="invalid" @ program="bot" event="self"
+
+app GET /users/ann  → 200
+    reading of a user result="ok" @ program="app" username="ann"
+
+app GET /users/bob  → 404
+    reading of a user result="not_found" @ program="app" username="bob"
+
+app GET /users  → 200
+    list of users result="ok" @ program="app"
+
+app DELETE /users/ann  → 204
+    deletion of a user result="ok" @ program="app" username="ann"
+
+app DELETE /users/ann  → 404
+    deletion of a user result="not_found" @ program="app" username="ann"
+
+bot GET /users/ann  → 403
+    refused reason="key" @ program="bot"
+
+chatapp_0 GET /users/ann  → 401
+    refused reason="key" @
+
+user GET /auth/verify  → 200
+    registration result="ok" @ username="user-9"
+"#;
+
+#[tokio::test]
+async fn what_programs_do_is_logged() {
+    let data = Data::create();
+    let file = data.file();
+    let variables = [
+        ("DBPATH", file.as_os_str()),
+        ("LOG_LEVEL", OsStr::new("info")),
+        ("UNKNOWN_USERS", OsStr::new("create")),
+    ];
+    let host = Process::start_with(&variables, Log::File(data.log())).await;
+    let database = file.to_str().expect("text");
+    // Keys are made and revoked beside the server: the command says so itself.
+    let command = async |arguments: &[&str]| {
+        let (status, output, errors) = run(arguments, &[("DBPATH", database)]).await;
+        assert!(status.success(), "{errors}");
+        (output.trim_end().to_owned(), errors)
+    };
+    let uid = rustix::process::getuid().as_raw();
+    let (app, said) = command(&["key", "create", "app"]).await;
+    let line = format!("creation of a key uid={uid} key=\"app\" scopes=\"users,events\"");
+    assert!(said.contains(&line) && !said.contains(&app), "{said}");
+    let (bot, _) = command(&["key", "create", "bot", "--scope", "events"]).await;
+    let user = foreign_token(SECRET, "user-9");
+    for row in LOGGED.trim().split("\n\n") {
+        let (asked, lines) = row.split_once('\n').expect("what is logged");
+        let (request_line, status) = asked.split_once(" → ").expect("a status");
+        let [who, method, path, body] = request_line.splitn(4, ' ').collect::<Vec<_>>()[..] else {
+            panic!("{request_line}");
+        };
+        let bearer = match who {
+            "app" => &app,
+            "bot" => &bot,
+            "user" => &user,
+            wrong => wrong,
+        };
+        let bearer = format!("Bearer {bearer}");
+        let headers = [
+            ("authorization", &*bearer),
+            ("x-forwarded-for", "192.0.2.7"),
+        ];
+        let lines: Vec<_> = lines
+            .lines()
+            .map(|line| line.trim().replace('@', "address=192.0.2.7"))
+            .collect();
+        let before: Vec<_> = lines.iter().map(|line| data.logged(line)).collect();
+        let answer = request(host.address, method, path, &headers, body.trim().to_owned()).await;
+        assert_eq!(answer.status.to_string(), status, "{asked}");
+        for (line, before) in lines.iter().zip(before) {
+            until(line, async || data.logged(line) == before + 1).await;
+        }
+    }
+    // A client that goes before the answer is in the log too.
+    let mut leaving = TcpStream::connect(host.address).await.expect("connected");
+    let head = format!(
+        "PUT /users/eve HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {app}\r\ncontent-length: 9\r\n\r\n{{"
+    );
+    leaving.write_all(head.as_bytes()).await.expect("written");
+    drop(leaving);
+    let line = "address=127.0.0.1 program=\"app\" username=\"eve\"";
+    until("the line of a change", async || data.logged(line) == 1).await;
+    let (_, said) = command(&["key", "revoke", "app"]).await;
+    let line = format!("revocation of a key uid={uid} key=\"app\"");
+    assert!(said.contains(&line), "{said}");
     host.stop().await;
 }
 

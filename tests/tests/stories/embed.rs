@@ -490,11 +490,10 @@ async fn a_valid_token_creates_its_user_if_the_operator_wants_that() {
 
 /// Many first connects at once: each creates its user, and two of one user create one.
 #[tokio::test]
-async fn ten_thousand_users_come_at_once() {
-    const USERS: usize = 10_000;
+async fn a_thousand_users_come_at_once() {
+    const USERS: usize = 1_000;
     const AT_ONCE: usize = 64;
     let host = Host::start_with(Form::File, |config| config.creates_unknown_users = true).await;
-    let started = std::time::Instant::now();
     let connects = (0..USERS + 100).map(|number| {
         let username = format!("user-{}", number % USERS);
         let address = host.address;
@@ -507,11 +506,10 @@ async fn ten_thousand_users_come_at_once() {
             client.close().await;
         }
     });
-    let done = stream::iter(connects)
+    stream::iter(connects)
         .buffer_unordered(AT_ONCE)
-        .count()
+        .collect::<()>()
         .await;
-    println!("{done} first connects in {:?}", started.elapsed());
     let db = tests::data::open(&host.database()).await;
     let mut rows = db
         .query("select count(*), count(distinct id) from users", ())

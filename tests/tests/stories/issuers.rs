@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -15,6 +16,7 @@ use tests::host::{Form, SECRET, request};
 use tests::tokens::{foreign_token, unix_now};
 use tests::{Client, Host, IdentityProvider, until};
 use tokio::net::TcpListener;
+use tokio::time::Instant;
 
 use crate::stories::in_every_form;
 
@@ -104,6 +106,62 @@ async fn users_of_an_identity_provider_come_by_themselves(form: Form) {
     let mut grace = connect(&host, &ready).await;
     assert_eq!(grace.ok(json!({ "type": "ping" })).await, "pong");
     assert_eq!(who(&host, &old).await, None);
+}
+
+/// Moves the clock of the host, and of all else in this process, which then goes on.
+async fn pass(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
+}
+
+#[tokio::test]
+async fn an_issuer_that_is_down_for_an_hour_keeps_out_only_unknown_keys() {
+    let mut provider = IdentityProvider::start().await;
+    let host = start(Form::File, vec![provider.url()]).await;
+    let known = provider.id_token("ann", "RS256").await;
+    let first_time = provider.id_token("bob", "ES256").await;
+    assert_eq!(who(&host, &known).await.as_deref(), Some("ann"));
+    provider.rotate().await;
+    let unknown = provider.id_token("carol", "RS256").await;
+    provider.kill();
+
+    // In its place, somebody counts who connects, and answers nothing.
+    let down = TcpListener::bind(provider.address).await.expect("bound");
+    let tries = Arc::new(AtomicUsize::new(0));
+    let counted = tries.clone();
+    let down = tokio::spawn(async move {
+        while down.accept().await.is_ok() {
+            counted.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    for _ in 0..12 {
+        pass(Duration::from_secs(600)).await;
+        let (since, before) = (Instant::now(), tries.load(Ordering::Relaxed));
+        for _ in 0..10 {
+            assert_eq!(who(&host, &unknown).await, None);
+            assert_eq!(who(&host, &known).await.as_deref(), Some("ann"));
+        }
+        let mut refused = connect(&host, &unknown).await;
+        assert_eq!(refused.closed().await, (1000, "invalid login-token".into()));
+        let mut ann = connect(&host, &known).await;
+        assert_eq!(ann.ok(json!({ "type": "ping" })).await, "pong");
+        // The issuer is asked once, and again after ten seconds: not for each token.
+        let tries = tries.load(Ordering::Relaxed) - before;
+        let tries_max = 1 + since.elapsed().as_secs() as usize / 10;
+        assert!((1..=tries_max).contains(&tries), "{tries} of {tries_max}");
+    }
+    // The first token of another user comes after two hours.
+    assert_eq!(who(&host, &first_time).await.as_deref(), Some("bob"));
+
+    // It is back, with other keys.
+    down.abort();
+    assert!(down.await.is_err_and(|error| error.is_cancelled()));
+    provider.restart().await;
+    let new = provider.id_token("dave", "EdDSA").await;
+    pass(Duration::from_secs(10)).await;
+    assert_eq!(who(&host, &new).await.as_deref(), Some("dave"));
+    assert_eq!(who(&host, &known).await, None);
 }
 
 #[tokio::test]
@@ -350,6 +408,57 @@ async fn tokens_of_attackers_are_refused() {
         .expect("rows");
     let row = rows.next().await.expect("a row").expect("a row");
     assert_eq!(row.get::<i64>(0).expect("a count"), 2);
+}
+
+/// Two issuers that are trusted, and name their keys alike.
+#[tokio::test]
+async fn an_issuer_cannot_speak_for_another() {
+    let providers = [
+        IdentityProvider::start().await,
+        IdentityProvider::start().await,
+    ];
+    for provider in &providers {
+        provider.rotate_to("key").await;
+    }
+    let [ours, theirs] = &providers;
+    let host = start(
+        Form::File,
+        providers.iter().map(IdentityProvider::url).collect(),
+    )
+    .await;
+    let claims = |issuer: &IdentityProvider, username: &str| {
+        json!({
+            "iss": issuer.url(), "aud": "RS256", "sub": "1", "preferred_username": username,
+            "exp": unix_now() + 300,
+        })
+    };
+    let sign = async |signer: &IdentityProvider, issuer: &IdentityProvider, username: &str| {
+        signer
+            .sign(json!({}), claims(issuer, username), false)
+            .await
+    };
+    let [ann, bob] = [
+        sign(ours, ours, "ann").await,
+        sign(theirs, theirs, "bob").await,
+    ];
+    let forged = [
+        sign(theirs, ours, "ann").await,
+        sign(ours, theirs, "bob").await,
+    ];
+    // Before the keys are known, and after.
+    for _ in 0..2 {
+        for token in &forged {
+            assert_eq!(who(&host, token).await, None);
+        }
+        // The same subject of two issuers is two users.
+        assert_eq!(who(&host, &ann).await.as_deref(), Some("ann"));
+        assert_eq!(who(&host, &bob).await.as_deref(), Some("bob"));
+    }
+    // Neither gets the name of the other's user by claiming it.
+    let mut takes = claims(theirs, "ann");
+    takes["sub"] = json!("2");
+    let takes = theirs.sign(json!({}), takes, false).await;
+    assert_eq!(who(&host, &takes).await, None);
 }
 
 /// Issuers that do not do what they should, each under a path of its own. `inside` counts who connects to

@@ -13,7 +13,7 @@ use tests::data::open;
 use tests::host::{Http, PASSWORD, login, request};
 use tests::{Client, Form, Host, ReferenceClient, soon};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use tokio_tungstenite::tungstenite::Message;
 
 async fn host_with(limits: impl Fn(&mut Limits)) -> Host {
@@ -299,6 +299,49 @@ async fn one_address_has_a_bounded_number_of_requests_under_way() {
     .await;
     let answer = post_from(&host, "192.0.2.2", "/auth/login", &body).await;
     assert_eq!(answer.status, 401);
+}
+
+/// Asks on a connection of the operator's socket, and reads the whole answer.
+async fn ask_as_operator(stream: &mut UnixStream) {
+    stream.write_all(LIST_USERS).await.expect("written");
+    read_list(stream).await;
+}
+
+const LIST_USERS: &[u8] = b"GET /users HTTP/1.1\r\nhost: x\r\n\r\n";
+
+async fn read_list(stream: &mut UnixStream) {
+    let mut answer = Vec::new();
+    soon("an answer", async {
+        while !answer.ends_with(br#"{"users":[],"has_more":false}"#) {
+            let read = stream.read_buf(&mut answer).await.expect("an answer");
+            assert!(read > 0, "{}", String::from_utf8_lossy(&answer));
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_operators_socket_has_a_bounded_number_of_connections() {
+    let host = Host::start().await;
+    let path = host.database().with_file_name("chat.db-socket");
+    let connect = async || UnixStream::connect(&path).await.expect("connected");
+    let mut open = Vec::new();
+    for _ in 0..16 {
+        let mut stream = connect().await;
+        ask_as_operator(&mut stream).await;
+        open.push(stream);
+    }
+    let mut waiting = connect().await;
+    waiting.write_all(LIST_USERS).await.expect("written");
+    for stream in &mut open {
+        ask_as_operator(stream).await;
+    }
+    let unread = waiting.try_read(&mut [0]).expect_err("no answer yet");
+    assert_eq!(unread.kind(), std::io::ErrorKind::WouldBlock);
+    // Others are served, and the one that waits comes next.
+    assert_eq!(host.http("GET", "/readyz", &[], "").await.status, 200);
+    open.pop();
+    read_list(&mut waiting).await;
 }
 
 #[tokio::test]

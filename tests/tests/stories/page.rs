@@ -118,6 +118,20 @@ async fn text_is_compressed_for_those_who_take_it() {
 }
 
 #[tokio::test]
+async fn the_page_knows_whether_people_may_register() {
+    let open = Host::start().await;
+    let closed = Host::start_with(Form::File, |config| config.has_registration = false).await;
+    let [open, closed] = [&open, &closed].map(|host| host.http("GET", "/", &[], ""));
+    let (open, closed) = (open.await, closed.await);
+    let marked = open
+        .body
+        .replace("<html ", "<html data-registration=\"closed\" ");
+    assert_ne!(open.body, marked);
+    assert_eq!(closed.body, marked);
+    assert_ne!(open.header("etag"), closed.header("etag"));
+}
+
+#[tokio::test]
 async fn only_the_page_itself_is_there() {
     let host = Host::start().await;
     for (method, path, status) in [

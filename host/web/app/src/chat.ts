@@ -5,6 +5,7 @@ import { browserAuth } from "chatapp-sdk/account";
 import { createContacts } from "chatapp-sdk/contacts";
 import { indexedDb } from "chatapp-sdk/indexeddb";
 import { useLive as useLiveOr } from "chatapp-sdk/react";
+import { inNextFrame } from "./frames";
 import { notify } from "./notifications";
 import { announce } from "./parts/Toast";
 import { route } from "./route";
@@ -20,7 +21,14 @@ export const chat = createChat({ auth: browserAuth(localStorage), storage: index
 
 export const request = chat.request;
 
-export const useLive = <T>(live: Live<T>): T => useLiveOr(live, live.get());
+const calm = new WeakMap<Live<unknown>, Live<unknown>>();
+
+/** Many messages may arrive between two frames: they are drawn once. */
+export function useLive<T>(live: Live<T>): T {
+  let own = calm.get(live) as Live<T> | undefined;
+  if (!own) calm.set(live, (own = { get: live.get, subscribe: (changed) => live.subscribe(() => inNextFrame(changed)) }));
+  return useLiveOr(own, live.get());
+}
 
 export type Identity =
   | { is: "unknown" }
@@ -48,7 +56,7 @@ export const usePeople = () => useLive(chat.people);
 export const usePerson = (username: string): Profile | undefined => useLive(chat.people).get(username);
 
 /** The server's name for all whose accounts are deleted; nobody else can have it. */
-const DELETED: Profile = { ...NOBODY, username: "deleted", fullname: "Deleted account" };
+export const DELETED: Profile = { ...NOBODY, username: "deleted", fullname: "Deleted account" };
 
 const unknown = new Map<string, Profile>();
 

@@ -4,7 +4,7 @@ import { Virtualizer, elementScroll, observeElementOffset, observeElementRect, t
 import { flushSync } from "preact/compat";
 import { useLayoutEffect, useReducer, useRef } from "preact/hooks";
 
-export type { VirtualItem } from "@tanstack/virtual-core";
+export { elementScroll, type VirtualItem } from "@tanstack/virtual-core";
 export type List = Virtualizer<HTMLElement, HTMLElement>;
 
 type Options = Partial<VirtualizerOptions<HTMLElement, HTMLElement>> &

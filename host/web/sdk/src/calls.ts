@@ -102,9 +102,7 @@ export function createCalls(clock: Clock, random: () => number): Calls {
     calls.set(ref, call);
     const { timeoutMs } = options;
     if (timeoutMs !== undefined) {
-      const cancel = clock.after(timeoutMs, () =>
-        fail(call, call.refusal ?? new ChatError("timeout", `no answer to ${type} within ${timeoutMs / 1000} s`)),
-      );
+      const cancel = clock.after(timeoutMs, () => fail(call, call.refusal ?? new ChatError("timeout", `no answer to ${type}`)));
       done.then(cancel, cancel);
     }
     pump();
@@ -136,7 +134,7 @@ export function createCalls(clock: Clock, random: () => number): Calls {
     send = null;
     isReady = false;
     cancelPause();
-    const error = new ChatError("disconnected", "the connection ended before the answer: it may have been done");
+    const error = new ChatError("disconnected", "the connection ended; it may have been done");
     for (const call of calls.values()) {
       if (call.endsWithSocket || (call.isSent && !call.isRepeatable)) fail(call, error);
       call.isSent = false;

@@ -7,7 +7,7 @@ import type { ConnectionState } from "./connection_state.ts";
 import { type EnvironmentOptions, createEnvironment } from "./environment.ts";
 import { ChatError } from "./error.ts";
 import { type Keeper, type Owner, type StorageState, memory } from "./keeper.ts";
-import { type Live, createScope } from "./live.ts";
+import { type Live, callAll, createScope } from "./live.ts";
 import { createOutbox } from "./outbox.ts";
 import { createPeople } from "./people.ts";
 import type { Events, Message, Profile, Pushes } from "./protocol.ts";
@@ -74,8 +74,7 @@ const AWAY_MS = 3_000;
 /** A conversation that nobody watches keeps so many messages in memory, or up to twice as many. */
 const IDLE_MESSAGES_MAX = 100;
 /** What may be sent again if the answer was lost: doing it twice is doing it once. */
-const REPEATABLE =
-  /^(ping|self|sync|(get|search)_.*|mark_read|rename_conversation|set_role|update_profile|(un)?block_user|(edit|delete)_message|react)$/;
+const REPEATABLE = /^(ping|self|sync|react|(get|search|mark|rename|set|update|block|unblock|edit|delete)_.*)$/;
 
 export function createChat<Extra extends object = object>(options: ChatOptions<Extra>): Chat & Extra {
   const environment = createEnvironment(options);
@@ -235,13 +234,7 @@ export function createChat<Extra extends object = object>(options: ChatOptions<E
   }
 
   function emit(event: string, data: unknown): void {
-    for (const told of [...(listeners.get(event) ?? [])]) {
-      try {
-        told(data as never);
-      } catch (error) {
-        report(error);
-      }
-    }
+    callAll(listeners.get(event) ?? [], report, data as never);
   }
 
   function emitPush(frame: Frame): void {

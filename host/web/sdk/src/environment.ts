@@ -89,7 +89,7 @@ export interface EnvironmentOptions extends Partial<Omit<Environment, "openSocke
 export function createEnvironment(options: EnvironmentOptions): Environment {
   const Socket = options.WebSocket ?? (globalThis as { WebSocket?: SocketConstructor }).WebSocket;
   if (Socket === undefined) {
-    throw new TypeError("no WebSocket here: pass one, such as that of `ws`, to createChat");
+    throw new TypeError("no WebSocket here: pass that of `ws` to createChat");
   }
   return {
     clock: options.clock ?? systemClock(),

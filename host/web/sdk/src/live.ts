@@ -24,7 +24,18 @@ export interface Scope {
   derived<T>(make: () => T, watched?: (isWatched: boolean) => void): Derived<T>;
 }
 
-/** `failed` hears what a subscriber throws, so that the others and the client go on. */
+/** `failed` hears what one of them throws, so that the others and the client go on. */
+export function callAll<T>(list: Iterable<(data: T) => void>, failed: (error: unknown) => void, data?: T): void {
+  for (const told of [...list]) {
+    try {
+      told(data as T);
+    } catch (error) {
+      failed(error);
+    }
+  }
+}
+
+/** `failed` hears what a subscriber throws. */
 export function createScope(failed: (error: unknown) => void): Scope {
   const due = new Set<Set<() => void>>();
   let depth = 0;
@@ -43,13 +54,7 @@ export function createScope(failed: (error: unknown) => void): Scope {
     // A subscriber may change something again: that is added at the end.
     for (const list of due) {
       due.delete(list);
-      for (const changed of [...list]) {
-        try {
-          changed();
-        } catch (error) {
-          failed(error);
-        }
-      }
+      callAll(list, failed);
     }
   }
 

@@ -134,7 +134,7 @@ export function createHandle(options: HandleOptions): OwnHandle {
     const changes = own.filter(({ kept }) => kept.type !== "send_message" && kept.type !== "mark_read");
     const held = new Set(stored.slice(-PAGE).map((item) => item.key));
     const pending = own.filter(({ kept, sent }) => kept.type === "send_message" && !held.has(sent.key)).map(pendingOf);
-    const items: readonly RoomMessage[] = changes.length === 0 ? stored : withChanges(stored, changes);
+    const items = changes.reduce(withChange, stored);
     const extra = [...landed.filter((message) => !held.has(message.key)), ...pending];
     return {
       items: extra.length === 0 ? items : [...items, ...extra],
@@ -169,15 +169,9 @@ export function createHandle(options: HandleOptions): OwnHandle {
     return made;
   }
 
-  /** Shows changes as if they were stored. */
-  function withChanges(stored: readonly StoredMessage[], changes: readonly Item[]): readonly RoomMessage[] {
-    const items: (StoredMessage & { change?: Sending })[] = [...stored];
-    for (const { kept, sent } of changes) {
-      const index = items.findIndex((item) => item.id === kept.fields["message_id"]);
-      const item = items[index];
-      if (item !== undefined) items[index] = { ...changed(item, kept.type, kept.fields), change: sent };
-    }
-    return items;
+  /** Shows a change as if it were stored. */
+  function withChange(items: readonly StoredMessage[], { kept: { type, fields }, sent }: Item): readonly StoredMessage[] {
+    return items.map((item) => (item.id === fields["message_id"] ? { ...changed(item, type, fields), change: sent } : item));
   }
 
   function changed(item: StoredMessage, type: string, fields: Record<string, unknown>): StoredMessage {

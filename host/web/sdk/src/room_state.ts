@@ -96,17 +96,16 @@ export function otherOf({ fields }: Room, me: string): string | undefined {
 
 export function makeView(room: Room, me: string, profileOf: (username: string) => Profile | undefined): ConversationView {
   const { id, fields, rev, readId, unread, mentions, last } = room;
-  const { name = "", direct = false, member_count = 0 } = fields;
   const other = otherOf(room, me);
   const profile = profileOf(other ?? "") ?? fields.profile;
   return {
+    name: "",
+    direct: false,
+    member_count: 0,
     ...fields,
     id,
-    name,
-    title: profile?.fullname || other || name,
-    direct,
+    title: profile?.fullname || other || fields.name || "",
     rev,
-    member_count,
     read_id: readId,
     unread,
     mentions,

@@ -244,10 +244,12 @@ export function createRooms(options: RoomsOptions): Rooms {
     recount(room, options.me());
     update(room);
     if (isFirst) return;
-    const news = messages.filter(({ id, deleted }) => id > before.top && deleted !== true && round?.told.has(id) !== true);
-    // Of a conversation that is new to this client, what was said since it was last here.
-    const due = before.isKnown ? news : news.filter(({ id, sent_at }) => sent_at >= seenAt && id > before.told);
-    for (const message of due.sort((a, b) => a.id - b.id)) announce(room, message);
+    for (const message of messages.sort((a, b) => a.id - b.id)) {
+      const { id, sent_at } = message;
+      if (id <= before.top || message.deleted === true || round?.told.has(id) === true) continue;
+      // Of a conversation that is new to this client, what was said since it was last here.
+      if (before.isKnown || (sent_at >= seenAt && id > before.told)) announce(room, message);
+    }
   }
 
   function takeListed(listed: ListedConversation): void {

@@ -19,6 +19,7 @@
 //! | `pings` | pings, the shortest way through the host; `--sockets` with `--in-flight` each | a bare TCP echo |
 //! | `history` | pages of `--messages` | the same queries without a server |
 //! | `connects` | sockets opened a second, presence stored | |
+//! | `first-connects` | sockets of `--users` who come for the first time with a token, which creates them, a second | |
 //! | `idle` | memory of an idle socket, before and after traffic | |
 //! | `logins` | logins a second | bare hashes on as many threads |
 //! | `mix` | something of everything, at a steady `--rate` | |
@@ -41,6 +42,7 @@ mod connects;
 mod edits;
 mod export;
 mod fan_out;
+mod first_connects;
 mod floor;
 mod floor_servers;
 mod frame;
@@ -105,6 +107,8 @@ enum Scenario {
     History(history::History),
     /// Sockets opened a second.
     Connects(connects::Connects),
+    /// Users that their first connects create, a second.
+    FirstConnects(first_connects::FirstConnects),
     /// Memory of idle sockets.
     Idle(idle::Idle),
     /// Logins a second.
@@ -155,6 +159,7 @@ async fn run(scenario: Scenario) -> Result<Vec<Measurement>> {
         Scenario::Pings(arguments) => pings::pings(arguments).await,
         Scenario::History(arguments) => history::history(arguments).await,
         Scenario::Connects(arguments) => connects::connects(arguments).await,
+        Scenario::FirstConnects(arguments) => first_connects::first_connects(arguments).await,
         Scenario::Idle(arguments) => idle::idle(arguments).await,
         Scenario::Logins(arguments) => logins::logins(arguments).await,
         Scenario::Mix(arguments) => mix::mix(arguments).await,

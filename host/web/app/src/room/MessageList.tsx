@@ -6,7 +6,7 @@ import { announce } from "../parts/Toast";
 import { Icon } from "../parts/Icon";
 import { count } from "../text/names";
 import { dayOf } from "../text/time";
-import { rem, useVirtual, type List, type VirtualItem } from "../virtual";
+import { elementScroll, rem, useVirtual, type List, type VirtualItem } from "../virtual";
 import { messageField } from "./Composer";
 import { MessageRow, type RowActions } from "./MessageRow";
 
@@ -76,6 +76,10 @@ export function MessageList(props: Props) {
   const [found, setFound] = useState<number | null>(null);
   const [isAtEnd, setAtEnd] = useState(true);
   const atEnd = useRef(true);
+  /** Whether the end is kept in sight, however much comes: until the reader scrolls back. */
+  const follows = useRef(true);
+  /** Where the list was left, by the reader or by its own corrections. */
+  const place = useRef(0);
   const latest = useRef(props);
   latest.current = props;
 
@@ -86,8 +90,11 @@ export function MessageList(props: Props) {
     estimateSize: () => ROW_REM * rem(),
     overscan: 8,
     anchorTo: "end",
-    followOnAppend: true,
     scrollEndThreshold: END_PIXELS,
+    scrollToFn: (...given) => {
+      elementScroll(...given);
+      place.current = scroller.current?.scrollTop ?? 0;
+    },
     useAnimationFrameWithResizeObserver: false,
     onChange: (list) => watch(list),
   });
@@ -102,8 +109,23 @@ export function MessageList(props: Props) {
     latest.current.onSeen(stored.id);
   };
 
+  const isNearEnd = (pixels: number) => {
+    const box = scroller.current;
+    return box === null || box.scrollHeight - box.clientHeight - box.scrollTop <= pixels;
+  };
+
+  const goTo = (index: number, align: "start" | "center" | "auto") => {
+    list.scrollToIndex(index, { align });
+    follows.current = isNearEnd(1);
+  };
+
   const watch = (list: List) => {
-    const is = list.isAtEnd(END_PIXELS);
+    const top = scroller.current?.scrollTop ?? 0;
+    // What has just come may have moved the end away.
+    if (isNearEnd(list.isScrolling ? 1 : END_PIXELS)) follows.current = true;
+    else if (top < place.current) follows.current = false;
+    place.current = top;
+    const is = follows.current || isNearEnd(END_PIXELS);
     if (is !== atEnd.current) {
       atEnd.current = is;
       setAtEnd(is);
@@ -119,7 +141,7 @@ export function MessageList(props: Props) {
   const show = useCallback((id: number) => {
     const index = indexOf(latest.current.items, id);
     if (index < 0) return false;
-    list.scrollToIndex(index, { align: "center" });
+    goTo(index, "center");
     setFound(id);
     setActive(latest.current.items[index]!.key);
     setTimeout(() => setFound((now) => (now === id ? null : now)), FOUND_MILLISECONDS);
@@ -143,7 +165,7 @@ export function MessageList(props: Props) {
       if (index < 0) return;
       setFirstNewSeen(true);
       setActive(items[index]!.key);
-      list.scrollToIndex(index, { align: "start" });
+      goTo(index, "start");
     });
   };
 
@@ -153,7 +175,7 @@ export function MessageList(props: Props) {
     if (isOpened.current || items.length === 0) return;
     isOpened.current = true;
     const firstNew = firstNewIndex(items, newAfter, me);
-    if (props.target === undefined && (firstNew > 0 || (firstNew === 0 && !props.hasOlder))) list.scrollToIndex(firstNew, { align: "start" });
+    if (props.target === undefined && (firstNew > 0 || (firstNew === 0 && !props.hasOlder))) goTo(firstNew, "start");
     else list.scrollToEnd();
     watch(list);
   });
@@ -164,7 +186,7 @@ export function MessageList(props: Props) {
     props.onTargetShown();
   }, [props.target, items.length > 0]);
 
-  // What somebody sends is what somebody wants to see.
+  // What somebody sends is what somebody wants to see, and what comes to who is at the end.
   const last = items.at(-1);
   const lastKey = useRef(last?.key);
   const stored = items.findLast((item) => item.state === "stored");
@@ -172,10 +194,9 @@ export function MessageList(props: Props) {
     const isNext = last !== undefined && last.key !== lastKey.current && lastKey.current !== undefined;
     lastKey.current = last?.key;
     if (!isNext) return;
-    if (last.sender_username === me) {
-      list.scrollToEnd();
-      setNewAfter(null);
-    } else if (isAllSeen.current && (!atEnd.current || document.hidden)) {
+    if (last.sender_username === me || follows.current) list.scrollToEnd();
+    if (last.sender_username === me) setNewAfter(null);
+    else if (isAllSeen.current && (!atEnd.current || document.hidden)) {
       isAllSeen.current = false;
       setNewAfter(lastStored.current?.id ?? null);
     }
@@ -184,6 +205,13 @@ export function MessageList(props: Props) {
     lastStored.current = stored;
     see();
   }, [stored?.id]);
+
+  // A keyboard on the screen, and a text of several lines, take space from below.
+  useEffect(() => {
+    const observer = new ResizeObserver(() => follows.current && list.scrollToEnd());
+    observer.observe(scroller.current!);
+    return () => observer.disconnect();
+  }, []);
 
   useEffect(() => {
     document.addEventListener("visibilitychange", see);
@@ -194,7 +222,7 @@ export function MessageList(props: Props) {
     const item = items[index];
     if (!item) return;
     setActive(item.key);
-    list.scrollToIndex(index, { align: "auto" });
+    goTo(index, "auto");
     requestAnimationFrame(() => scroller.current?.querySelector<HTMLElement>(`[data-key="${CSS.escape(item.key)}"]`)?.focus());
   };
 
@@ -231,6 +259,7 @@ export function MessageList(props: Props) {
   const activeKey = active !== null && items.some((item) => item.key === active) ? active : last?.key;
   const rows = list.getVirtualItems();
   const unseen = isAtEnd || newAfter === null ? 0 : countAfter(items, newAfter, me);
+  const firstNew = firstNewIndex(items, newAfter, me);
   const firstRow = rows[0];
   return (
     <div class="list-frame">
@@ -251,8 +280,6 @@ export function MessageList(props: Props) {
                 if (!item) return null;
                 const before = items[index - 1];
                 const after = items[index + 1];
-                const isFirstNew = isNew(item, newAfter, me) && !(before && isNew(before, newAfter, me));
-                const isNextNew = after !== undefined && isNew(after, newAfter, me) && !isNew(item, newAfter, me);
                 return (
                   <div
                     key={key}
@@ -267,10 +294,10 @@ export function MessageList(props: Props) {
                       item={item}
                       me={me}
                       isDirect={props.isDirect}
-                      starts={isFirstNew || !isGroup(before, item)}
-                      ends={isNextNew || !isGroup(item, after)}
+                      starts={index === firstNew || !isGroup(before, item)}
+                      ends={index + 1 === firstNew || !isGroup(item, after)}
                       isNewDay={!before || dayOf(before.sent_at) !== dayOf(item.sent_at)}
-                      isFirstNew={isFirstNew}
+                      isFirstNew={index === firstNew}
                       isFound={found === item.id && item.state === "stored"}
                       isActive={item.key === activeKey}
                       sender={props.senderOf(item.sender_username)}

@@ -1,7 +1,7 @@
 // The own account: profile, notifications, password, devices, data.
 
 import { useEffect, useState } from "preact/hooks";
-import { request, useMe } from "../chat";
+import { DELETED, request, useMe } from "../chat";
 import { notifies, setNotifies } from "../notifications";
 import { ask } from "../parts/Dialog";
 import { Field, Form } from "../parts/Field";
@@ -157,7 +157,13 @@ function DataSection() {
           onClick={() =>
             ask({
               title: "Delete your account?",
-              text: "Your profile and contacts are erased, and you are logged out everywhere. Your messages stay, without your name. This cannot be undone.",
+              text: (
+                <>
+                  <p>Your profile and contacts are erased, and you are logged out everywhere.</p>
+                  <p>Your messages stay, under the name “{DELETED.fullname}”. Nobody else can get your username.</p>
+                  <p>You cannot undo this. But if the operator of this server restores a backup of an earlier time, your account comes back.</p>
+                </>
+              ),
               action: "Delete account",
               isDangerous: true,
               field: { label: "Password", type: "password", max: 1024 },

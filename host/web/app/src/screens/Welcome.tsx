@@ -4,8 +4,11 @@ import { logIn, register } from "../session";
 import { Field, Form } from "../parts/Field";
 import { route, to } from "../route";
 
+/** The server says so in the page itself (host/src/http/page.rs). */
+const isClosed = document.documentElement.dataset["registration"] === "closed";
+
 export function Welcome({ notice }: { notice: string | null }) {
-  const isNew = route.value.screen === "register";
+  const isNew = !isClosed && route.value.screen === "register";
   return (
     <main class="welcome">
       <div class="welcome-card">
@@ -40,8 +43,14 @@ export function Welcome({ notice }: { notice: string | null }) {
           </label>
         </Form>
         <p class="quiet">
-          {isNew ? "Registered already? " : "New here? "}
-          <a href={isNew ? to.home : to.register}>{isNew ? "Log in" : "Register"}</a>
+          {isClosed ? (
+            "An administrator makes the accounts here."
+          ) : (
+            <>
+              {isNew ? "Registered already? " : "New here? "}
+              <a href={isNew ? to.home : to.register}>{isNew ? "Log in" : "Register"}</a>
+            </>
+          )}
         </p>
       </div>
     </main>

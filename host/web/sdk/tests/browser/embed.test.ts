@@ -1,10 +1,10 @@
 // The code of deploy/embed.md: an app with its own users, in two browsers, and its server.
 
 import assert from "node:assert/strict";
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, type StdioOptions, spawn } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
-import type { AddressInfo } from "node:net";
+import { dirname } from "node:path";
 import { createInterface } from "node:readline";
 import { after, test } from "node:test";
 
@@ -41,7 +41,8 @@ async function freePort(): Promise<number> {
 
 function node(file: string, code: string, env: Record<string, string>): ChildProcess {
   writeFileSync(file, code);
-  const child = spawn(process.execPath, [file], { env: { ...process.env, ...env }, stdio: ["ignore", "pipe", "inherit"] });
+  const stdio: StdioOptions = ["ignore", "pipe", "inherit"];
+  const child = spawn(process.execPath, [file], { cwd: dirname(file), env: { ...process.env, ...env }, stdio });
   ends.push(() => child.kill("SIGKILL"));
   return child;
 }
@@ -51,37 +52,22 @@ test("an app with its own users, as the page says", async () => {
   const lines = (code: string) => code.split("\n").filter((line) => line.trim() !== "" && !line.trim().startsWith("//")).length;
   assert.ok(lines(signing) <= 15 && lines(page) <= 10, `${lines(signing)}, ${lines(page)}`);
 
-  // The app: its pages, and behind `/chat-token` the server of the first example.
-  const tokens = await freePort();
-  const app = createServer(async (request, response) => {
-    if (request.url?.startsWith("/chat-token")) {
-      const token = await fetch(`http://localhost:${tokens}${request.url}`);
-      response.end(await token.text());
-      return;
-    }
-    const isScript = request.url === "/app.js";
-    response.setHeader("content-type", isScript ? "text/javascript" : "text/html");
-    response.end(isScript ? script : '<!doctype html><title>app</title><script type="module" src="/app.js"></script>');
-  }).listen(0, "127.0.0.1");
-  ends.push(() => app.closeAllConnections(), () => app.close());
-  await new Promise((listening) => app.once("listening", listening));
-  const origin = `http://localhost:${(app.address() as AddressInfo).port}`;
-
+  const port = await freePort();
+  const origin = `http://localhost:${port}`;
   const server = await startServer({ JWTSECRET, REGISTRATION: "closed", UNKNOWN_USERS: "create", CORS_ALLOW_ORIGIN: origin });
   ends.push(() => server.end());
-  const built = await build({
+  await build({
     stdin: { contents: page.replace("http://localhost:8000", server.url), resolveDir: process.cwd() },
     bundle: true,
-    write: false,
+    outfile: server.file("app.js"),
     format: "esm",
     conditions: ["source"],
   });
-  const script = built.outputFiles[0]?.text ?? "";
-  const signer = node(server.file("server.mjs"), signing, { JWTSECRET, PORT: `${tokens}` });
+  const app = node(server.file("server.mjs"), signing, { JWTSECRET, PORT: `${port}` });
   for (;;) {
-    const is = await fetch(`http://localhost:${tokens}/?user=probe`).then(() => true, () => false);
+    const is = await fetch(`${origin}/chat-token?user=probe`).then(() => true, () => false);
     if (is) break;
-    assert.equal(signer.exitCode, null);
+    assert.equal(app.exitCode, null);
   }
 
   const browser = await chromium.launch({ executablePath: CHROMIUM, args: ARGUMENTS });
