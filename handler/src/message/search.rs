@@ -21,8 +21,10 @@ use crate::sql::{Rows, Statement};
 pub const SEARCH_PAGE_MAX: i64 = 100;
 
 /// Messages named by the index, and messages that are not in it yet, that one search looks at. Then
-/// it stops and says where it would go on.
+/// it stops and says where it would go on. Of the index, it is a random number of those from
+/// `INDEXED_LOOKED_AT_MIN` on.
 pub const INDEXED_LOOKED_AT_MAX: i64 = 4_000;
+pub const INDEXED_LOOKED_AT_MIN: i64 = 2_000;
 pub const UNINDEXED_LOOKED_AT_MAX: i64 = 2_000;
 /// Messages that are compared with the query, if the index cannot tell exactly which are hits.
 pub const COMPARED_MAX: i64 = 1_000;
@@ -76,8 +78,8 @@ pub struct Hit<'a> {
 }
 
 /// Messages that may be hits, with what is known of the rest. `$found` are common table expressions,
-/// the last of which is `found(id)`: ids from the highest one. `$floor` is the lowest id that they
-/// may have, or null.
+/// the last of which is `found(id)`: ids from the highest one. `$stopped` and `$floor` are ids below
+/// which it has not looked, or null.
 ///
 /// The first row has no message, but the ids below which a bound has stopped the search, or null,
 /// and the number of messages that the caller may see. Of those, the messages follow whose contents,
@@ -87,7 +89,7 @@ pub struct Hit<'a> {
 /// expression for the index, `?5` the expressions for samples, `?6` the sender's username or null,
 /// `?7` the most ids, `?8` the most messages to compare.
 macro_rules! candidates {
-    ($found:expr, $floor:literal) => {
+    ($found:expr, $stopped:expr, $floor:expr) => {
         concat!(
             "with ",
             $found,
@@ -96,7 +98,9 @@ macro_rules! candidates {
                  where (?3 is null or m.conversation_id = ?3)
                      and exists (select 1 from members where conversation_id = m.conversation_id and user_id = ?1)
                  limit +?8)
-             select (select iif(count(*) = ?7, min(id), null) from found), (select iif(count(*) = ?8, min(id), null) from seen), ",
+             select ",
+            $stopped,
+            ", (select iif(count(*) = ?8, min(id), null) from seen), ",
             $floor,
             ", (select count(*) from seen), null, null, null, null, null
              union all
@@ -113,6 +117,13 @@ macro_rules! candidates {
     };
 }
 
+/// Where the search has stopped because it has found all that it may.
+macro_rules! lowest_found {
+    () => {
+        "(select iif(count(*) = ?7, min(id), null) from found)"
+    };
+}
+
 /// Messages that are not in the index: their ids are in this range.
 macro_rules! unindexed {
     ($range:literal) => {
@@ -123,6 +134,7 @@ macro_rules! unindexed {
                 $range,
                 " and m.id < ?2 where s.id = 1 order by m.id desc limit +?7)"
             ),
+            lowest_found!(),
             "null"
         )
     };
@@ -132,6 +144,7 @@ macro_rules! unindexed {
 const CHANGED: &str = candidates!(
     "found(id) as materialized (
          select message_id from search_stale where message_id < ?2 order by message_id desc limit +?7)",
+    lowest_found!(),
     "null"
 );
 
@@ -144,7 +157,13 @@ const CHANGED: &str = candidates!(
 /// estimates the cost, in microseconds for each message of the chat: from the latest 300 messages of
 /// each word follows its density, the share of messages that have it. A step to a far place in a
 /// word's list costs up to 60 µs, one to the next place 0.15 µs. The search goes back as far as
-/// 20 ms allow. A word that has fewer than 300 messages costs less than that.
+/// 20 to 30 ms allow. A word that has fewer than 300 messages costs less than that.
+///
+/// Where it stops depends on messages that the caller may not see. Nobody is to learn from the answer
+/// which words these have. So it says that it has looked as far as it always does (2,000 messages that
+/// were found, or 60,000 ids), or to the last message that the caller may see, if that is further. And
+/// its bounds are random: without that, somebody who has sent as many messages with a word as a bound
+/// allows, less one, would learn whether anybody else has sent one.
 const INDEXED: &str = candidates!(
     concat!(
         "mine(id) as materialized (
@@ -158,31 +177,35 @@ const INDEXED: &str = candidates!(
                  || case when ?3 is null and (select yes from is_few)
                      then ' AND (' || coalesce((select group_concat('\"§c' || id || '\"', ' OR ') from mine), '\"§cnone\"') || ')'
                      else '' end),
+         bounds(found, sample, cost) as materialized (
+             select ?7 - abs(random() % (?7 / 2)), 300 + abs(random() % 600), 20000 + abs(random() % 10000)),
          span(top, bottom) as materialized (
              select min(?2, high), max(low, (select coalesce(min(id), 0) from messages) - 1) from search_state where id = 1),
          densities(density) as materialized (
-             select 300.0 / max(1, span.top - (
-                 select iif(count(*) = 300, min(id), null) from (
+             select 1.0 * (select sample from bounds) / max(1, span.top - (
+                 select iif(count(*) = (select sample from bounds), min(id), null) from (
                      select t.rowid as id from search_state s cross join search t
                      where s.id = 1 and s.is_clearing = 0 and t.search match j.value and t.rowid < ?2
-                     order by t.rowid desc limit 300)))
+                     order by t.rowid desc limit (select sample from bounds))))
              from span cross join json_each(?5) j
              union all
-             select iif(messages < 300, null, 1.0 * messages / max(1, top - bottom)) from span, (
+             select iif(messages < 300, null, min(1.0, 1.0 * messages / max(1, top - bottom))) from span, (
                  select sum(rev) as messages from conversations where id in (select id from mine union all select ?3))
              where (select yes from is_few)),
          walk(low) as materialized (
              select max(bottom, case when rare is null then bottom
-                 else top - cast(20000 / min(60 * rare, 0.15 * (rare + frequent)) as integer) end)
+                 else top - cast((select cost from bounds) / min(60 * rare, 0.15 * (rare + frequent)) as integer) end)
              from span, (
                  select iif(count(*) = count(density), min(density), null) as rare, sum(density) as frequent from densities)),
          found(id) as materialized (
              select t.rowid from search_state s cross join search t
              where s.id = 1 and s.is_clearing = 0 and t.search match (select expression from asked)
                  and t.rowid < ?2 and t.rowid > (select low from walk)
-             order by t.rowid desc limit +?7)"
+             order by t.rowid desc limit (select found from bounds))"
     ),
-    "(select iif(walk.low > span.bottom, walk.low + 1, null) from walk, span)"
+    "(select iif((select count(*) from found) = bounds.found, min(top - ?7 / 2 + 1, (select coalesce(min(id), top) from seen)), null)
+      from bounds, span)",
+    "(select iif(walk.low > bottom, min(top - 60000, (select coalesce(min(id), top) from seen)), null) from walk, span)"
 );
 
 impl Declared for SearchMessages {
