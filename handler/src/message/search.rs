@@ -30,6 +30,9 @@ pub const UNINDEXED_LOOKED_AT_MAX: i64 = 2_000;
 pub const COMPARED_MAX: i64 = 1_000;
 /// Bytes of their contents, without those of the last one.
 pub const COMPARED_BYTES_MAX: i64 = 1024 * 1024;
+/// Words and signs of their contents, without those of the last one. So many bytes of a language have
+/// fewer; but there are characters that stand for four words.
+pub const COMPARED_ELEMENTS_MAX: usize = 250_000;
 
 const QUERY: Field = Field::required("query", Kind::Text(Length::characters(1, QUERY_CHARS_MAX)));
 const CONVERSATION_ID: Field = Field::optional("conversation_id", Kind::Conversation)
@@ -305,12 +308,18 @@ impl Operation for SearchMessages {
         let mut taken: Vec<String> = Vec::new();
         let mut before = floor;
         let mut last = None;
+        let (mut compared, mut lowest) = (0, None);
         for message in messages {
             let id = message.id;
             if floor.is_some_and(|floor| id < floor) {
                 break;
             }
-            let Some(hit) = self.hit(message) else {
+            if compared > COMPARED_ELEMENTS_MAX {
+                before = lowest;
+                break;
+            }
+            lowest = Some(id);
+            let Some(hit) = self.hit(message, &mut compared) else {
                 continue;
             };
             let Some(item) = budget.take(hit) else {
@@ -333,12 +342,12 @@ impl Operation for SearchMessages {
 impl SearchMessages {
     /// The message with the places of its hits, as JSON; `None` if it is no hit. One without content
     /// is deleted.
-    fn hit(&self, message: Message) -> Option<String> {
+    fn hit(&self, message: Message, compared: &mut usize) -> Option<String> {
         let is_from = |name: &String| *name == message.sender_username;
         if message.content.is_empty() || !self.query.from.iter().all(is_from) {
             return None;
         }
-        let hits = self.query.places(&message.content)?;
+        let hits = self.query.places(&message.content, compared)?;
         Some(json(&Hit { message, hits }))
     }
 }

@@ -11,9 +11,11 @@ pub type Place = [u32; 2];
 
 impl Query {
     /// Where the text has the terms of the query: the places of all of them, in the order of the
-    /// text, none of which overlap. `None` if it lacks one of the terms.
-    pub fn places(&self, text: &str) -> Option<Vec<Place>> {
+    /// text, none of which overlap. `None` if it lacks one of the terms. Adds to `compared` how many
+    /// words and signs the text has.
+    pub fn places(&self, text: &str, compared: &mut usize) -> Option<Vec<Place>> {
         let elements = elements(text);
+        *compared += elements.len();
         let mut places: Vec<Place> = Vec::new();
         for term in &self.terms {
             let before = places.len();
@@ -74,7 +76,7 @@ mod tests {
 
     /// The text with its hits in brackets; empty if it is none.
     fn marked(query: &str, text: &str) -> String {
-        let places = Query::parse(query).expect("a query").places(text);
+        let places = Query::parse(query).expect("a query").places(text, &mut 0);
         let units: Vec<u16> = text.encode_utf16().collect();
         let slice =
             |from: u32, to: u32| String::from_utf16_lossy(&units[from as usize..to as usize]);
@@ -127,7 +129,7 @@ mod tests {
     fn there_are_only_so_many() {
         let places = Query::parse("a")
             .expect("a query")
-            .places(&"a ".repeat(PLACES_MAX + 1));
+            .places(&"a ".repeat(PLACES_MAX + 1), &mut 0);
         assert_eq!(places.map(|places| places.len()), Some(PLACES_MAX));
     }
 }

@@ -318,6 +318,13 @@ async fn a_search_ends_after_so_many_messages() {
         let first = page(&world, "alice", "on", &Value::Null).await;
         assert_eq!(first, (0, json!(last - 16)), "{is_indexed}");
     }
+
+    // A character that stands for three words and a part: four messages have more than a search compares.
+    let world = World::new().await;
+    add(&world, 8, &"\u{fdfa}".repeat(21_000)).await;
+    let last = world.integer("select max(id) from messages").await;
+    let first = page(&world, "alice", "on", &Value::Null).await;
+    assert_eq!(first, (0, json!(last - 3)));
 }
 
 /// Two words that hardly ever meet: the search does not go through all messages for that.
