@@ -1,4 +1,5 @@
-//! What pages of other sites may do: the `Origin` of requests that change state, and the permissions of CORS.
+//! What pages of other sites may do: the `Origin` of requests that change state, and the permissions
+//! of CORS.
 
 use std::net::IpAddr;
 
@@ -8,12 +9,18 @@ use hyper::{Response, StatusCode};
 use crate::audit;
 use crate::exposure::is_loopback;
 use crate::http::answers::{Answer, whole_body};
+use crate::limits::refusal::Refusal;
 
 /// How long a browser may remember a preflight.
 const PREFLIGHT_SECONDS: &str = "600";
 
-/// Whether a request may change state: one without an `Origin`, of the server's own, or of a configured one. A page of any
-/// other site must not act with the user's cookie; its attempt is logged.
+/// Says whether the request comes from a page of another site, also for a link, which has no `Origin`.
+/// Not every browser sends it (W3C Fetch Metadata).
+const FETCH_SITE: &str = "sec-fetch-site";
+
+/// Whether a request may change state: with the server's own `Origin` or a configured one, or without
+/// one if it is not a link of another site. A page of any other site must not act with the user's
+/// cookie; its attempt is logged.
 pub fn admit(
     origins: &[HeaderValue],
     headers: &HeaderMap,
@@ -21,10 +28,19 @@ pub fn admit(
     is_proxied: bool,
 ) -> bool {
     let foreign = foreign_origin(origins, headers, is_proxied);
+    let is_foreign_link = is_foreign_link(headers);
     if let Some(origin) = foreign {
         audit::refused_origin(address, origin, origins);
+    } else if is_foreign_link {
+        audit::refused(Refusal::Origin, address, None);
     }
-    foreign.is_none()
+    foreign.is_none() && !is_foreign_link
+}
+
+/// Sibling subdomains are other sites here.
+fn is_foreign_link(headers: &HeaderMap) -> bool {
+    let site = headers.get(FETCH_SITE).map(HeaderValue::as_bytes);
+    !headers.contains_key(header::ORIGIN) && matches!(site, Some(b"cross-site" | b"same-site"))
 }
 
 /// The request's `Origin`, if it is neither the server's own nor a configured one.

@@ -350,6 +350,8 @@ mod tests {
         let alice = ("authorization", bearer.as_str());
         let evil = ("origin", "http://evil.example");
         let configured = ("origin", "http://localhost:5173");
+        let [cross_site, same_site, own, typed] =
+            ["cross-site", "same-site", "same-origin", "none"].map(|site| ("sec-fetch-site", site));
         let missing = r#"{"error":"login-token required","code":"unauthorized"}"#;
         let forbidden = r#"{"error":"origin not allowed","code":"forbidden"}"#;
         let unknown = r#"{"error":"method not allowed","code":"method_not_allowed"}"#;
@@ -377,6 +379,19 @@ mod tests {
             ("PATCH", of, vec![alice, evil], 403, JSON, forbidden),
             ("DELETE", of, vec![alice, evil], 403, JSON, forbidden),
             ("POST", "/echo", vec![evil], 403, TEXT, "origin not allowed"),
+            ("GET", of, vec![cross_site], 200, TEXT, "7 of bob"),
+            ("PUT", of, vec![alice, cross_site], 403, JSON, forbidden),
+            ("PUT", of, vec![alice, same_site], 403, JSON, forbidden),
+            ("PUT", of, vec![alice, own], 200, TEXT, "PUT by alice"),
+            ("PUT", of, vec![alice, typed], 200, TEXT, "PUT by alice"),
+            (
+                "PUT",
+                of,
+                vec![alice, configured, cross_site],
+                200,
+                TEXT,
+                "PUT by alice",
+            ),
         ] {
             let answered = site.ask(method, path, &headers).await;
             let expected = (status, format!("{header}: {body}"));

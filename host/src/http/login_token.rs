@@ -105,13 +105,17 @@ fn of_cookies(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     cookies(headers, name)
 }
 
-/// The values of the cookies of this name. Other cookies in the same header may hold any bytes.
+/// The values of the cookies of this name. Other cookies in the same header may hold any bytes. Only
+/// spaces and tabs are not part of a name: a browser lets any host set a name that begins with
+/// U+2003, for which `str::trim` would take it away.
 fn cookies<'a>(headers: &'a HeaderMap, wanted: &'static str) -> impl Iterator<Item = &'a str> {
     let headers = headers.get_all(header::COOKIE).into_iter();
     let pairs = headers.flat_map(|value| value.as_bytes().split(|byte| *byte == b';'));
     pairs.filter_map(move |pair| {
         let (name, value) = std::str::from_utf8(pair).ok()?.split_once('=')?;
-        (name.trim() == wanted).then(|| value.trim().trim_matches('"'))
+        let blank = [' ', '\t'];
+        let value = value.trim_matches(blank).trim_matches('"');
+        (name.trim_matches(blank) == wanted).then_some(value)
     })
 }
 

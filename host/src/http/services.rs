@@ -137,7 +137,8 @@ impl Services {
     }
 
     /// Creates the user of a token that another program has signed, if there is none and the operator
-    /// wants that. Returns whether it has.
+    /// wants that. Returns whether there is one then: another request may have created it at the same
+    /// moment.
     pub async fn create_unknown(&self, claim: &Claim, address: IpAddr) -> bool {
         if !self.creates_unknown_users || claim.login.session().is_some() {
             return false;
@@ -147,6 +148,6 @@ impl Services {
         if !matches!(created, Ok(false)) {
             audit::attempted(Attempt::FirstLogin, &created, address, Some(username));
         }
-        created.unwrap_or(false)
+        created.is_ok()
     }
 }

@@ -208,11 +208,14 @@ async fn who_may_take_and_delete_what() {
     let invalid = refused(401, "unauthorized", "invalid login-token");
     let foreign = refused(403, "forbidden", "origin not allowed");
     let evil = ("origin", "http://evil.example");
+    let link = ("sec-fetch-site", "cross-site");
     for (method, path) in [("GET", EXPORT), ("DELETE", "/account")] {
         for (headers, expected) in [
             (vec![], &required),
             (vec![("cookie", "login-token=x.y.z")], &invalid),
             (vec![("cookie", cookie.as_str()), evil], &foreign),
+            // A link of another site has no `Origin`.
+            (vec![("cookie", cookie.as_str()), link], &foreign),
         ] {
             let answer = host.http(method, path, &headers, farewell()).await;
             assert_eq!(&error(&answer), expected, "{method} {path} {headers:?}");

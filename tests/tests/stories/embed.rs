@@ -1,6 +1,7 @@
 //! An app with users of its own: API keys, users that it creates, events that it sends for them, and
 //! tokens that it signs.
 
+use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
 use handler::account::api_key::Scope;
 use host::commands::key;
@@ -485,6 +486,21 @@ async fn a_valid_token_creates_its_user_if_the_operator_wants_that() {
         app.done(&host, 204, ("DELETE", "/users/u2", json!({})))
             .await;
         assert_eq!(opened(&host, &token("u2", json!({}))).await, no_user("u2"));
+    }
+}
+
+#[tokio::test]
+async fn all_first_requests_of_a_user_are_let_in() {
+    const AT_ONCE: usize = 10;
+    for form in [Form::File, Form::Remote, Form::Cluster] {
+        let host = Host::start_with(form, |config| config.creates_unknown_users = true).await;
+        let bearer = format!("Bearer {}", foreign_token(SECRET, "user-42"));
+        let headers = [("authorization", bearer.as_str())];
+        let asked =
+            (0..AT_ONCE).map(|_| request(host.next_address(), "GET", "/auth/verify", &headers, ""));
+        let answers = join_all(asked).await;
+        let statuses: Vec<_> = answers.iter().map(|answer| answer.status).collect();
+        assert_eq!(statuses, [200; AT_ONCE], "{form:?}");
     }
 }
 

@@ -178,6 +178,19 @@ async fn the_cookie_of_a_sibling_subdomain_does_not_count() {
         let answer = host.http("GET", "/auth/verify", &headers, "").await;
         assert_eq!(told(&answer), expected, "{cookie}");
     }
+    // Browsers let any host set these names: to them, the signs are part of the name.
+    for sign in ["\u{2003}", "\u{a0}", "\u{85}", "\u{2028}", "\u{3000}"] {
+        for name in [
+            format!("{sign}__Host-login-token"),
+            format!("__Host-login-token{sign}"),
+        ] {
+            let (_, token) = injected.split_once('=').expect("a cookie");
+            let cookie = format!("{name}={token}; {alice}; {own}");
+            let headers = [("cookie", cookie.as_str())];
+            let answer = host.http("GET", "/auth/verify", &headers, "").await;
+            assert_eq!(told(&answer), (200, "Hello, alice"), "{cookie:?}");
+        }
+    }
 }
 
 /// The answer to a request that is sent as it is.

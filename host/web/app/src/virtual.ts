@@ -7,6 +7,7 @@ import { useLayoutEffect, useReducer, useRef } from "preact/hooks";
 export { elementScroll, type VirtualItem } from "@tanstack/virtual-core";
 export type List = Virtualizer<HTMLElement, HTMLElement>;
 
+/** `getItemKey` has to stay the same function while the keys do: at another one, all rows are laid out again. */
 type Options = Partial<VirtualizerOptions<HTMLElement, HTMLElement>> &
   Pick<VirtualizerOptions<HTMLElement, HTMLElement>, "count" | "getScrollElement" | "estimateSize" | "getItemKey">;
 
@@ -31,5 +32,8 @@ export function useVirtual(options: Options): List {
   return list;
 }
 
-/** Pixels of the root's font size, by which all sizes go. */
-export const rem = () => parseFloat(getComputedStyle(document.documentElement).fontSize);
+let remPixels: number | undefined;
+addEventListener("resize", () => (remPixels = undefined));
+
+/** Pixels of the root's font size, by which all sizes go. It is asked for each row of a list, and the styles are slow to tell. */
+export const rem = () => (remPixels ??= parseFloat(getComputedStyle(document.documentElement).fontSize));

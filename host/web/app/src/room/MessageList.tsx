@@ -86,7 +86,7 @@ export function MessageList(props: Props) {
   const list = useVirtual({
     count: items.length,
     getScrollElement: () => scroller.current,
-    getItemKey: (index) => latest.current.items[index]?.key ?? index,
+    getItemKey: useCallback((index: number) => items[index]?.key ?? index, [items]),
     estimateSize: () => ROW_REM * rem(),
     overscan: 8,
     anchorTo: "end",

@@ -1,7 +1,7 @@
 // The list of conversations.
 
 import { memo } from "preact/compat";
-import { useRef, useState } from "preact/hooks";
+import { useCallback, useRef, useState } from "preact/hooks";
 import { fullnameOf, titleOf, useConversations, useMe, usePeople, type ConversationView } from "../chat";
 import { Avatar } from "../parts/Avatar";
 import { Empty } from "../parts/Empty";
@@ -79,7 +79,7 @@ function Conversations({ shown }: { shown: readonly ConversationView[] }) {
   const list = useVirtual({
     count: shown.length,
     getScrollElement: () => scroller.current?.parentElement ?? null,
-    getItemKey: (index) => shown[index]?.id ?? index,
+    getItemKey: useCallback((index: number) => shown[index]?.id ?? index, [shown]),
     estimateSize: () => ROW_REM * rem(),
     overscan: 6,
   });

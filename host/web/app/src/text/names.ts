@@ -3,10 +3,13 @@
 /** Signs that are not seen, but change how others are shown. */
 const UNSEEN = /[\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff]/g;
 
+/** It takes much longer to make one than to use it. */
+const segmenter = new Intl.Segmenter();
+
 /** One or two letters that stand for a name. */
 export function initials(name: string): string {
   const words = name.replace(UNSEEN, "").trim().split(/\s+/).filter(Boolean);
-  const first = (word: string | undefined) => (word ? [...new Intl.Segmenter().segment(word)][0]!.segment.slice(0, 8) : "");
+  const first = (word: string | undefined) => (word ? segmenter.segment(word).containing(0)!.segment.slice(0, 8) : "");
   const [one, other] = [first(words[0]), words.length > 1 ? first(words.at(-1)) : ""];
   const isLetter = (text: string) => /^[\p{L}\p{N}]/u.test(text);
   return (isLetter(one) && isLetter(other) ? one + other : one).toLocaleUpperCase() || "?";
