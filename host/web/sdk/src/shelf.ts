@@ -10,8 +10,8 @@ import { type Window, latest, storedMessage } from "./window.ts";
 /** Changes are collected for so long. */
 const DELAY_MS = 250;
 const RETRY_MS = 30_000;
-/** A storage that does not answer in this time is not waited for. */
-const PATIENCE_MS = 5_000;
+/** A storage that does not answer in this time is not waited for. A busy disk may take seconds. */
+const PATIENCE_MS = 10_000;
 /** The most messages of a conversation that are stored, and about how many characters. */
 const MESSAGES_MAX = 100;
 const CHARS_MAX = 200_000;

@@ -6,7 +6,7 @@ import { after, before, test } from "node:test";
 
 import type { Page } from "playwright-core";
 
-import { type Stage, converse, create, pending, send, shows, startStage, state } from "./stage.ts";
+import { type Stage, converse, create, pending, send, shows, startStage, state, stored } from "./stage.ts";
 
 let stage: Stage;
 before(async () => {
@@ -63,7 +63,7 @@ story("a page that is loaded anew in the middle loses nothing, and shows what it
   await create(page);
   await pending(page, 0);
   await shows(page, id, all);
-  await page.evaluate(() => window.chat.flush());
+  await stored(page);
   await stage.server.kill();
   await page.reload();
   await create(page);

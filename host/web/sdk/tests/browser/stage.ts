@@ -139,3 +139,11 @@ export async function send(page: Page, id: number, ...contents: string[]): Promi
 export async function pending(page: Page, count: number): Promise<void> {
   await page.waitForFunction((count) => window.chat.pending.get() === count, count, { timeout: 60_000 });
 }
+
+/** Waits until everything is stored. On a busy disk, the first try may be given up. */
+export async function stored(page: Page): Promise<void> {
+  await page.evaluate(async () => {
+    do await window.chat.flush();
+    while (window.chat.storage.get() !== "ok");
+  });
+}
