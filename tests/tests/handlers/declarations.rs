@@ -89,6 +89,32 @@ fn an_event_for_members_names_their_conversation_or_message_first() {
     }
 }
 
+#[test]
+fn an_event_counts_for_users() {
+    let many = serde_json::to_string(&["bob"; 30]).expect("JSON");
+    for (users, kind, fields) in [
+        (0, "ping", ""),
+        (0, "create_conversation", ""),
+        (0, "create_conversation", r#", "members": "bob""#),
+        (0, "create_conversation", r#", "members": []"#),
+        (20, "create_conversation", r#", "members": ["bob"]"#),
+        (
+            30,
+            "create_conversation",
+            &format!(r#", "members": {many}"#),
+        ),
+        (20, "add_members", r#", "members": [1, 2]"#),
+        (30, "add_members", &format!(r#", "members": {many}"#)),
+        (0, "send_message", r#", "members": ["bob"]"#),
+        (0, "update_profile", r#", "fullname": null"#),
+        (0, "update_profile", r#", "reachable_by": "contacts""#),
+        (500, "update_profile", r#", "fullname": "Bob""#),
+    ] {
+        let event = format!(r#"{{"type": "{kind}"{fields}}}"#);
+        assert_eq!(Event::parse(&event).users, users, "{event}");
+    }
+}
+
 #[tokio::test]
 async fn no_event_scans_a_table() {
     for example in Example::all(value) {
