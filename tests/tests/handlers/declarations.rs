@@ -115,6 +115,32 @@ fn an_event_counts_for_users() {
     }
 }
 
+#[test]
+fn a_message_is_paid_for_by_its_mentions() {
+    for (mentions, content) in [
+        (0, "hello"),
+        (0, "bob@example.org"),
+        (1, "@bob"),
+        (2, "@bob, @carol"),
+        (99, "@all"),
+        (99, "@all @all"),
+        (100, "@all and @bob"),
+        (148, &format!("@all {}", "@bob ".repeat(60))),
+    ] {
+        for (kind, id) in [
+            ("send_message", "conversation_id"),
+            ("edit_message", "message_id"),
+        ] {
+            let event = format!(r#"{{"type": "{kind}", "{id}": 1, "content": "{content}"}}"#);
+            let operation = Event::parse(&event).operation.expect("an operation");
+            assert_eq!(operation.mentions_max(), mentions, "{event}");
+        }
+    }
+    let delete = r#"{"type": "delete_message", "message_id": 1}"#;
+    let operation = Event::parse(delete).operation.expect("an operation");
+    assert_eq!(operation.mentions_max(), 0);
+}
+
 #[tokio::test]
 async fn no_event_scans_a_table() {
     for example in Example::all(value) {

@@ -2,7 +2,7 @@
 //! served meanwhile.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::select_all;
 use futures_util::{SinkExt, StreamExt, stream};
@@ -570,6 +570,27 @@ async fn what_costs_too_much_comes_later_in_order() {
     for id in ids {
         assert_eq!(bob.push().await["data"]["id"], id);
     }
+}
+
+#[tokio::test]
+async fn mentions_cost_by_what_they_store() {
+    let host = host_with(|limits| limits.events_per_second = 50).await;
+    let mut alice = host.join("alice").await;
+    host.register("bob").await;
+    let cookie = login(host.address, "alice").await;
+    let conversation = alice.converse(&["bob"]).await;
+    let message =
+        json!({ "type": "send_message", "conversation_id": conversation, "content": "@all" });
+    let started = Instant::now();
+    for _ in 0..4 {
+        alice.ok(message.clone()).await;
+        let headers = [("cookie", cookie.as_str())];
+        let answer = host.http("POST", "/events", &headers, message.to_string());
+        assert_eq!(answer.await.status, 200);
+    }
+    // Each counts for 99 mentions of 4 KiB. Of all but the last, 2 MiB are free, and the other 0.7 MiB
+    // take 1.4 s.
+    assert!(started.elapsed() > Duration::from_secs(1));
 }
 
 #[tokio::test]
