@@ -8,6 +8,11 @@ use crate::operation::Operation;
 use crate::reply::Reply;
 use crate::role::Role;
 
+/// A list counts for at least as many users, however short it is. So nobody puts another user into
+/// more than 500 conversations at once, and then into one a second: see
+/// `host/src/limits/user_rates.rs`.
+pub(crate) const LIST_USERS_MIN: usize = 20;
+
 /// One event of the protocol. The event's file holds all of it.
 pub trait Declared: Operation<Output = Reply> + Sized + 'static {
     /// Its `type`.
@@ -41,7 +46,7 @@ pub struct Declaration {
     /// The `data` of its reply.
     pub data: DataType,
     /// Few events do, and all others need not look for it.
-    lists_users: bool,
+    counts_for_users: bool,
     read: fn(&Fields) -> Result<EventOperation, Error>,
 }
 
@@ -75,11 +80,12 @@ impl Declaration {
             fields: E::FIELDS,
             who: E::WHO,
             data: DataType::of::<E::Data>(),
-            lists_users: const {
+            counts_for_users: const {
                 let mut index = 0;
                 let mut found = false;
                 while index < E::FIELDS.len() {
-                    found |= matches!(E::FIELDS[index].kind, Kind::Users);
+                    let field = &E::FIELDS[index];
+                    found |= matches!(field.kind, Kind::Users) || field.users > 0;
                     index += 1;
                 }
                 found
@@ -88,14 +94,20 @@ impl Declaration {
         }
     }
 
-    /// The number of users in the event's lists of users.
+    /// The number of users that the event counts for: those in its lists, of which a short one counts
+    /// for [`LIST_USERS_MIN`], and what its other fields count for.
     pub(crate) fn users(&self, fields: &Fields) -> usize {
-        if !self.lists_users {
+        if !self.counts_for_users {
             return 0;
         }
-        let lists = self.fields.iter().filter(|field| field.kind == Kind::Users);
-        let items = lists.map(|field| fields.list(field.name).ok().flatten().unwrap_or_default());
-        items.map(|items| items.len()).sum()
+        let users = self.fields.iter().map(|field| match field.kind {
+            Kind::Users => match fields.list(field.name) {
+                Ok(Some(items)) if !items.is_empty() => items.len().max(LIST_USERS_MIN),
+                _ => 0,
+            },
+            _ => fields.raw(field.name).map_or(0, |_| field.users),
+        });
+        users.sum()
     }
 
     pub(crate) fn read(&self, fields: Fields) -> Result<EventOperation, Error> {

@@ -109,7 +109,8 @@ const SHOWN_TYPE_CHARS_MAX: usize = 64;
 pub struct Event {
     pub envelope: Envelope,
     pub operation: Result<EventOperation, Error>,
-    /// The number of users in its lists of users. Such an event stores a row for each of them.
+    /// The number of users that it counts for: an event that lists users stores a row for each of
+    /// them.
     pub users: usize,
 }
 

@@ -10,6 +10,8 @@ pub struct Field {
     pub name: &'static str,
     pub kind: Kind,
     pub presence: Presence,
+    /// As many listed users the field counts for if it is present.
+    pub(crate) users: usize,
     /// The error text for a value of the wrong type or out of range, and for a missing value that
     /// is required.
     wrong: Option<&'static str>,
@@ -121,10 +123,15 @@ impl Field {
             name,
             kind,
             presence,
+            users: 0,
             wrong: None,
             empty: None,
             too_large: None,
         }
+    }
+
+    pub(crate) const fn counts_for(self, users: usize) -> Self {
+        Field { users, ..self }
     }
 
     /// Sets the text of the error, in place of the one derived from the kind.

@@ -83,6 +83,11 @@ pub trait MemberEvent: Send + Sync + Sized + 'static {
         }
     }
 
+    /// See [`Operation::mentions_max`].
+    fn mentions_max(&self) -> usize {
+        0
+    }
+
     /// The statements after the guard's. Each of them must guard itself too.
     fn statements(&self, guard: &Guard, ctx: &Context) -> Vec<Statement>;
 
@@ -154,6 +159,10 @@ impl<E: MemberEvent> Operation for ByMember<E> {
             Ok(event) => event.answer_bytes_max(),
             Err(_) => SMALL_ANSWER_BYTES_MAX,
         }
+    }
+
+    fn mentions_max(&self) -> usize {
+        self.event.as_ref().map_or(0, E::mentions_max)
     }
 
     fn statements(&self, ctx: &Context) -> Vec<Statement> {

@@ -23,6 +23,11 @@ pub trait Operation: Send + Sync {
         ANSWER_BYTES_MAX
     }
 
+    /// The most mentions that the statements store. The caller pays for them.
+    fn mentions_max(&self) -> usize {
+        0
+    }
+
     /// The statements to run, in order, in one transaction. No code runs between them, so every
     /// statement guards itself: if `conclude` returns an error, nothing has changed. With
     /// `Context::is_repeat` they make no change that they have already made.
@@ -102,6 +107,10 @@ impl<O: Operation + ?Sized> Operation for Box<O> {
 
     fn answer_bytes_max(&self) -> usize {
         (**self).answer_bytes_max()
+    }
+
+    fn mentions_max(&self) -> usize {
+        (**self).mentions_max()
     }
 
     fn statements(&self, ctx: &Context) -> Vec<Statement> {

@@ -29,6 +29,11 @@ pub trait Change: Send + Sync + Sized + 'static {
     /// Reads the other fields. Only someone who may make the change sees its errors.
     fn read(fields: &Fields) -> Result<Self, Error>;
 
+    /// See [`Operation::mentions_max`].
+    fn mentions_max(&self) -> usize {
+        0
+    }
+
     /// Makes the change, and sets `changed_rev` to `next_rev!`. Each statement guards itself. The last
     /// one changes one row or none.
     fn statements(&self, message_id: i64, ctx: &Context) -> Vec<Statement>;
@@ -182,6 +187,10 @@ impl<E: Change> Operation for ByMessage<E> {
             Ok(_) => E::ANSWER_BYTES_MAX,
             Err(_) => SMALL_ANSWER_BYTES_MAX,
         }
+    }
+
+    fn mentions_max(&self) -> usize {
+        self.event.as_ref().map_or(0, E::mentions_max)
     }
 
     fn statements(&self, ctx: &Context) -> Vec<Statement> {

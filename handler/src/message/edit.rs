@@ -65,12 +65,17 @@ impl Change for EditMessage {
         })
     }
 
+    fn mentions_max(&self) -> usize {
+        let candidates = self.candidates.as_ref();
+        candidates.map_or(0, |candidates| candidates.mentions_max)
+    }
+
     fn statements(&self, message_id: i64, ctx: &Context) -> Vec<Statement> {
         let content = || self.content.as_str().into();
         let parameters = || [message_id.into(), ctx.user_id.into(), content()];
         let edit = match &self.candidates {
             None => Statement::new(edit!("null"), parameters()),
-            Some(Candidates(names)) => {
+            Some(Candidates { names, .. }) => {
                 let mentioned = edit!(mentioned!("m.conversation_id", "m.sender_id", "?4", "?5"));
                 let mut edit = Statement::new(mentioned, parameters());
                 let more = [names.as_str().into(), ALL_MEMBERS_MAX.into()];

@@ -19,10 +19,15 @@ pub const ALL_MEMBERS_MAX: i64 = 100;
 /// which more words end cannot be mentioned.
 const CANDIDATES_MAX: usize = 16;
 
-/// For each `@` that may begin a mention, the texts after it that may be a username, the longest
-/// first: a list of lists, in JSON. "all" can only be the last of a list, because no username ends
-/// inside of it.
-pub(crate) struct Candidates(pub String);
+/// Whom the content of a message may mention.
+pub(crate) struct Candidates {
+    /// For each `@` that may begin a mention, the texts after it that may be a username, the longest
+    /// first: a list of lists, in JSON. "all" can only be the last of a list, because no username
+    /// ends inside of it.
+    pub names: String,
+    /// The most users whom these mention.
+    pub mentions_max: usize,
+}
 
 impl Candidates {
     /// Returns `None` if the content can mention nobody.
@@ -39,7 +44,16 @@ impl Candidates {
             (!names.is_empty()).then_some(names)
         });
         let places: Vec<_> = places.take(MENTIONS_MAX).collect();
-        (!places.is_empty()).then(|| Candidates(json(&places)))
+        let is_all = |names: &&Vec<&str>| names.last() == Some(&"all");
+        let mentions_max = match places.iter().filter(is_all).count() {
+            0 => places.len(),
+            // The sender is not among them.
+            all => places.len() - all + ALL_MEMBERS_MAX as usize - 1,
+        };
+        (!places.is_empty()).then(|| Candidates {
+            names: json(&places),
+            mentions_max,
+        })
     }
 }
 
@@ -149,7 +163,7 @@ mod tests {
                 Some(r#"[["é-ß, @all","é-ß, ","é-ß,","é-ß","é"],["all"]]"#),
             ),
         ] {
-            let found = Candidates::of(content).map(|Candidates(json)| json);
+            let found = Candidates::of(content).map(|candidates| candidates.names);
             assert_eq!(found.as_deref(), expected, "{content}");
         }
     }
@@ -161,10 +175,10 @@ mod tests {
             ("@@".repeat(30_000), MENTIONS_MAX, CANDIDATES_MAX),
             ("@".to_owned() + &"é".repeat(64), 1, 1),
         ] {
-            let Some(Candidates(json)) = Candidates::of(&content) else {
+            let Some(candidates) = Candidates::of(&content) else {
                 panic!("no candidates in {content}");
             };
-            let found: Vec<Vec<String>> = serde_json::from_str(&json).expect("JSON");
+            let found: Vec<Vec<String>> = serde_json::from_str(&candidates.names).expect("JSON");
             let longest = found.iter().map(Vec::len).max();
             assert_eq!((found.len(), longest), (places, Some(names)));
         }

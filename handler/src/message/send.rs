@@ -41,6 +41,7 @@ const CLIENT_ID: Field = Field::optional(
 /// caller. It holds the message as it is now: others may have reacted to it, or deleted it.
 pub struct SendMessage {
     content: String,
+    candidates: Option<Candidates>,
     reply_id: Option<i64>,
     client_id: Option<String>,
 }
@@ -77,8 +78,10 @@ impl MemberEvent for SendMessage {
     const IS_GUARDED_FIRST: bool = false;
 
     fn read(fields: &Fields) -> Result<Self, Error> {
+        let content = CONTENT.required_text(fields)?;
         Ok(SendMessage {
-            content: CONTENT.required_text(fields)?,
+            candidates: Candidates::of(&content),
+            content,
             reply_id: REPLY_ID.integer(fields)?,
             client_id: CLIENT_ID.text(fields)?,
         })
@@ -92,9 +95,13 @@ impl MemberEvent for SendMessage {
         }
     }
 
+    fn mentions_max(&self) -> usize {
+        let candidates = self.candidates.as_ref();
+        candidates.map_or(0, |candidates| candidates.mentions_max)
+    }
+
     fn statements(&self, guard: &Guard, ctx: &Context) -> Vec<Statement> {
         let conversation_id = guard.conversation_id;
-        let candidates = Candidates::of(&self.content);
         let key = match &self.client_id {
             Some(client_id) => client_id.as_str().into(),
             None => ctx.request_key(),
@@ -127,7 +134,7 @@ impl MemberEvent for SendMessage {
             };
         }
         // Most messages only need to be stored.
-        let insert = match (&self.reply_id, &key, &candidates) {
+        let insert = match (&self.reply_id, &key, &self.candidates) {
             (None, Value::Null, None) => insert!(""),
             (_, _, None) => insert!(is_valid_and_new!()),
             (_, _, Some(_)) => insert!(
@@ -147,7 +154,7 @@ impl MemberEvent for SendMessage {
                 key.clone(),
             ],
         );
-        if let Some(Candidates(names)) = &candidates {
+        if let Some(Candidates { names, .. }) = &self.candidates {
             let more = [names.as_str().into(), ALL_MEMBERS_MAX.into()];
             insert.parameters.extend(more);
         }
@@ -190,7 +197,7 @@ impl MemberEvent for SendMessage {
             statements.push(stored.explaining(STORED));
         }
         // Last, because after it changes() says something else.
-        if candidates.is_some() {
+        if self.candidates.is_some() {
             statements.push(Statement::new(
                 concat!(
                     "select ",

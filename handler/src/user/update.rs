@@ -14,10 +14,15 @@ use crate::user::has_blocked;
 use crate::user::profile::{OwnProfile, REACHABLE_BY};
 use crate::user::words::words;
 
+/// A new fullname counts for as many listed users, because the commit reads all contacts, also those
+/// who are offline. So a user has 20 at once, and then one in 25 seconds.
+const FULLNAME_USERS: usize = 500;
+
 const FULLNAME: Field = Field::optional(
     "fullname",
     Kind::Text(Length::characters(1, FULLNAME_CHARS_MAX)),
-);
+)
+.counts_for(FULLNAME_USERS);
 const REACHABLE: Field = Field::optional("reachable_by", Kind::Choice(REACHABLE_BY));
 
 /// `update_profile {fullname?, reachable_by?}` → the caller's [`OwnProfile`]. If the fullname has

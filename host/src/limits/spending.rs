@@ -12,6 +12,8 @@ use crate::limits::rates::rate_limited;
 
 /// Bytes of events that write, per second.
 const BYTES_PER_SECOND: u64 = 512 * 1024;
+/// A mention counts for as many bytes: the page of the database to which its row is written.
+const MENTION_BYTES: usize = 4 * 1024;
 /// Pushes that a user's events cause, per second: each counts for every socket that receives it, and
 /// once for each of its `PUSH_BYTES`.
 const PUSHES_PER_SECOND: u64 = 25_000;
@@ -52,6 +54,11 @@ impl Spending {
     /// An event of this many bytes is about to be stored.
     pub fn charge_event(&self, bytes: usize) {
         self.charge(bytes as u64 * 1_000_000 / BYTES_PER_SECOND);
+    }
+
+    /// A message that may mention this many users is about to be stored.
+    pub fn charge_mentions(&self, count: usize) {
+        self.charge_event(count * MENTION_BYTES);
     }
 
     /// A push of this many bytes was queued for this many sockets.
@@ -126,6 +133,9 @@ mod tests {
         assert_eq!(spending.debt(), Duration::from_secs(1));
         tokio::time::advance(Duration::from_secs(1)).await;
         assert_eq!(spending.debt(), Duration::ZERO);
+        spending.charge_mentions(BYTES_PER_SECOND as usize / MENTION_BYTES);
+        assert_eq!(spending.debt(), Duration::from_secs(1));
+        tokio::time::advance(Duration::from_secs(1)).await;
         // Pushes cost by their receivers and their bytes.
         spending.charge_push(100, PUSHES_PER_SECOND as usize);
         assert_eq!(spending.debt(), Duration::from_secs(1));

@@ -20,7 +20,7 @@ const CONTROL_FRAMES_AT_ONCE: u32 = 100;
 /// All sockets of a user together may send this many times the events of one socket.
 const USER_EVENTS: u32 = 4;
 /// Users that a user's events may list, at once and after that per second: a conversation of as many
-/// members as there may be, and one of two every tenth of a second.
+/// members as there may be, and one of at most `LIST_USERS_MIN` every second.
 const USERS_AT_ONCE: u32 = 10_000;
 const USERS_PER_SECOND: u32 = 20;
 
@@ -140,7 +140,7 @@ pub struct RequestRates {
 }
 
 impl RequestRates {
-    /// Counts one more event, and the users it lists.
+    /// Counts one more event, and the users that it counts for.
     pub fn event(&self, listed_users: usize) -> Result<(), Error> {
         self.user.check(listed_users).map_err(rate_limited)
     }
@@ -165,7 +165,7 @@ pub struct SocketRates {
 pub struct Flood;
 
 impl SocketRates {
-    /// Counts one more event, and the users it lists. `Ok(Err(…))`: the event is refused with this
+    /// Counts one more event, and the users that it counts for. `Ok(Err(…))`: the event is refused with this
     /// error.
     pub fn event(&self, listed_users: usize) -> Result<Result<(), Error>, Flood> {
         let quotas = &self.user.quotas;

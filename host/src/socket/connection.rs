@@ -489,6 +489,7 @@ impl Connection {
         let room = self.answer_room(operation, bytes).await?;
         let spending = self.spending();
         spending.charge_event(bytes);
+        spending.charge_mentions(operation.mentions_max());
         if !spending.has_to_wait(is_costly(bytes, operation.answer_bytes_max())) {
             return Ok((room, None));
         }

@@ -234,7 +234,7 @@ impl Store {
     }
 
     /// Runs an operation of this source. The requester gets none of its pushes, and the payer pays for
-    /// them. The caller logs a failure.
+    /// them and for its mentions. The caller logs a failure.
     pub async fn run_from<O>(
         &self,
         source: &Source,
@@ -246,6 +246,9 @@ impl Store {
         O: Operation + 'static,
         O::Output: Send + 'static,
     {
+        if let (_, Some(payer)) = &caller {
+            payer.charge_mentions(operation.mentions_max());
+        }
         let (done, result) = oneshot::channel();
         self.submit(source, ctx, operation, move |outcome, outbox| {
             // The caller continues after the pushes, so that its next step cannot overtake them.

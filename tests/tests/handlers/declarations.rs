@@ -89,6 +89,58 @@ fn an_event_for_members_names_their_conversation_or_message_first() {
     }
 }
 
+#[test]
+fn an_event_counts_for_users() {
+    let many = serde_json::to_string(&["bob"; 30]).expect("JSON");
+    for (users, kind, fields) in [
+        (0, "ping", ""),
+        (0, "create_conversation", ""),
+        (0, "create_conversation", r#", "members": "bob""#),
+        (0, "create_conversation", r#", "members": []"#),
+        (20, "create_conversation", r#", "members": ["bob"]"#),
+        (
+            30,
+            "create_conversation",
+            &format!(r#", "members": {many}"#),
+        ),
+        (20, "add_members", r#", "members": [1, 2]"#),
+        (30, "add_members", &format!(r#", "members": {many}"#)),
+        (0, "send_message", r#", "members": ["bob"]"#),
+        (0, "update_profile", r#", "fullname": null"#),
+        (0, "update_profile", r#", "reachable_by": "contacts""#),
+        (500, "update_profile", r#", "fullname": "Bob""#),
+    ] {
+        let event = format!(r#"{{"type": "{kind}"{fields}}}"#);
+        assert_eq!(Event::parse(&event).users, users, "{event}");
+    }
+}
+
+#[test]
+fn a_message_is_paid_for_by_its_mentions() {
+    for (mentions, content) in [
+        (0, "hello"),
+        (0, "bob@example.org"),
+        (1, "@bob"),
+        (2, "@bob, @carol"),
+        (99, "@all"),
+        (99, "@all @all"),
+        (100, "@all and @bob"),
+        (148, &format!("@all {}", "@bob ".repeat(60))),
+    ] {
+        for (kind, id) in [
+            ("send_message", "conversation_id"),
+            ("edit_message", "message_id"),
+        ] {
+            let event = format!(r#"{{"type": "{kind}", "{id}": 1, "content": "{content}"}}"#);
+            let operation = Event::parse(&event).operation.expect("an operation");
+            assert_eq!(operation.mentions_max(), mentions, "{event}");
+        }
+    }
+    let delete = r#"{"type": "delete_message", "message_id": 1}"#;
+    let operation = Event::parse(delete).operation.expect("an operation");
+    assert_eq!(operation.mentions_max(), 0);
+}
+
 #[tokio::test]
 async fn no_event_scans_a_table() {
     for example in Example::all(value) {

@@ -2,7 +2,7 @@
 //! served meanwhile.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::select_all;
 use futures_util::{SinkExt, StreamExt, stream};
@@ -511,10 +511,49 @@ async fn creations_cost_by_their_members() {
     let refused = alice.request(create.clone()).await;
     assert_eq!(refused["code"], "rate_limited");
     assert!(refused["retry_after"].as_i64() > Some(60), "{refused}");
-    // A small one and everything else still passes, and other users have rates of their own.
+    // Everything else still passes, and other users have rates of their own.
     let conversation = alice.converse(&["bob"]).await;
     alice.send(conversation, "hello").await;
     assert_eq!(bob.request(create).await["code"], "not_found");
+    // A list of one counts for 20, so that nobody fills the conversations of another user: it was one
+    // of 50.
+    let create = json!({ "type": "create_conversation", "members": ["bob"] });
+    let created = passes(&mut alice, create, 49).await;
+    assert!((49..60).contains(&created), "{created}");
+    let add = json!({ "type": "add_members", "conversation_id": conversation, "members": ["bob"] });
+    let added = passes(&mut alice, add, 0).await;
+    assert!(added < 5, "{added}");
+    assert_eq!(alice.converse(&[]).await, conversation + created as i64 + 1);
+}
+
+/// How many of these requests pass before the rate refuses one. Some are earned meanwhile; if there
+/// are 100 more than expected, it gives up.
+async fn passes(client: &mut Client, request: Value, expected: usize) -> usize {
+    for count in 0..expected + 100 {
+        let reply = client.request(request.clone()).await;
+        match reply["code"].as_str() {
+            None => {}
+            Some("rate_limited") => return count,
+            Some(_) => panic!("{reply}"),
+        }
+    }
+    panic!("no request was refused");
+}
+
+#[tokio::test]
+async fn who_changes_the_fullname_often_has_to_wait() {
+    let host = host_with(|limits| limits.events_per_second = 50).await;
+    let mut alice = host.join("alice").await;
+    let rename = json!({ "type": "update_profile", "fullname": "Alice" });
+    let renamed = passes(&mut alice, rename, 20).await;
+    assert!((20..23).contains(&renamed), "{renamed}");
+    // What no contact is told of costs nothing.
+    for event in [
+        json!({ "type": "update_profile", "reachable_by": "contacts" }),
+        json!({ "type": "update_profile" }),
+    ] {
+        alice.ok(event).await;
+    }
 }
 
 #[tokio::test]
@@ -531,6 +570,27 @@ async fn what_costs_too_much_comes_later_in_order() {
     for id in ids {
         assert_eq!(bob.push().await["data"]["id"], id);
     }
+}
+
+#[tokio::test]
+async fn mentions_cost_by_what_they_store() {
+    let host = host_with(|limits| limits.events_per_second = 50).await;
+    let mut alice = host.join("alice").await;
+    host.register("bob").await;
+    let cookie = login(host.address, "alice").await;
+    let conversation = alice.converse(&["bob"]).await;
+    let message =
+        json!({ "type": "send_message", "conversation_id": conversation, "content": "@all" });
+    let started = Instant::now();
+    for _ in 0..4 {
+        alice.ok(message.clone()).await;
+        let headers = [("cookie", cookie.as_str())];
+        let answer = host.http("POST", "/events", &headers, message.to_string());
+        assert_eq!(answer.await.status, 200);
+    }
+    // Each counts for 99 mentions of 4 KiB. Of all but the last, 2 MiB are free, and the other 0.7 MiB
+    // take 1.4 s.
+    assert!(started.elapsed() > Duration::from_secs(1));
 }
 
 #[tokio::test]

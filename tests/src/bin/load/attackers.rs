@@ -74,7 +74,7 @@ pub enum Attack {
     LargeConnects,
     /// Two sockets of a user in 10,000 conversations request all of them, and two everything missed.
     HeavyReads,
-    /// 20 sockets that create conversations of 11.
+    /// 20 sockets that create conversations of 11: each 500 at once, and then one a second.
     SmallCreations,
     /// A socket that creates conversations of 9,999, of whom 1,000 are online.
     LargeCreations,
