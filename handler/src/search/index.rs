@@ -169,6 +169,12 @@ pub struct IndexMessages {
     messages: Vec<Unindexed>,
 }
 
+/// Has FTS5 write what it was given. Otherwise it does so at a later statement of the transaction,
+/// perhaps of another operation, whose `changes()` would then be of that.
+fn write_out() -> Statement {
+    Statement::new("insert into search (search) values ('flush')", [])
+}
+
 impl IndexMessages {
     /// The number of messages.
     pub fn count(&self) -> usize {
@@ -208,6 +214,7 @@ impl Operation for IndexMessages {
                  where before.has_changed and j.value ->> 1 is not null",
                 [json(&self.messages).into()],
             ),
+            write_out(),
         ]
     }
 
@@ -284,6 +291,7 @@ impl Operation for IndexChanges {
                 ),
                 messages(),
             ),
+            write_out(),
         ]
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use fastrand::Rng;
 use handler::search::clear::{ClearIndex, SwitchSearch};
 use handler::search::index::{Batch, FindUnindexed, IndexWork};
+use handler::{Event, Operation};
 use serde_json::{Value, json};
 use tests::{Place, World, places};
 
@@ -325,6 +326,40 @@ async fn a_search_ends_after_so_many_messages() {
     let last = world.integer("select max(id) from messages").await;
     let first = page(&world, "alice", "on", &Value::Null).await;
     assert_eq!(first, (0, json!(last - 3)));
+}
+
+/// FTS5 writes some of what it is given only at a later statement of the transaction, and what it
+/// writes then counts as changes.
+#[tokio::test]
+async fn what_follows_the_index_in_a_commit_is_as_ever() {
+    let world = World::new().await;
+    index_all(&world).await;
+    add(&world, 1, "hello").await;
+    let message = world.integer("select max(id) from messages").await;
+    let react = json!({ "type": "react", "message_id": message, "emoji": "+", "on": true });
+    let (reply, _) = world.event("alice", &react.to_string()).await;
+    assert_eq!(reply["success"], true, "{reply}");
+    let find = FindUnindexed {
+        host_id: Arc::from("local"),
+        lease_seconds: 30,
+        batch: Batch {
+            messages_max: 7,
+            bytes_max: 300,
+        },
+    };
+    let (work, _) = world.run("", &find).await;
+    let Ok(IndexWork::Add(messages)) = work else {
+        panic!("not indexed yet");
+    };
+    let state = "select c.rev + 100 * m.reactions from conversations c, changed_messages m
+        where c.id = m.conversation_id";
+    let before = world.integer(state).await;
+    let ctx = world.context("alice").await;
+    let again = Event::parse(&react.to_string()).operation.expect("valid");
+    let group = [messages.statements(&ctx), again.statements(&ctx)].concat();
+    let ran = handler::run_batch(&world.db, &group).await;
+    ran.expect("one transaction");
+    assert_eq!(world.integer(state).await, before, "it is as it was");
 }
 
 /// Two words that hardly ever meet: the search does not go through all messages for that.
