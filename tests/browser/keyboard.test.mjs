@@ -64,6 +64,8 @@ story(test, "by keyboard alone", async (world) => {
   await keyboard.press("Enter");
   await said(page, "to the first").getByRole("button", { name: "Bob first" }).waitFor();
 
+  // A message that is on its way has no menu.
+  await page.getByRole("article", { name: /not sent yet/ }).waitFor({ state: "detached" });
   // A dialog gives the focus back.
   await reach(/You: /, "Shift+Tab");
   await keyboard.press("Enter");
