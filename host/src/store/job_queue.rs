@@ -220,11 +220,15 @@ impl Receiver {
         self.length += jobs.len();
         for job in jobs.into_iter().rev() {
             let source = job.room.address;
-            let used = self.used.entry(source).or_default();
-            *used = used.saturating_sub(COST_MIN);
-            let used = *used;
+            // Otherwise its costs were forgotten meanwhile, and it counts as one that has come now.
+            let used = self.used.get_mut(&source).map(|used| {
+                *used = used.saturating_sub(COST_MIN);
+                *used
+            });
             self.line(source).jobs.push_front(job);
-            self.set_turn(source, used);
+            if let Some(used) = used {
+                self.set_turn(source, used);
+            }
         }
         // It went as far as the last one that was taken.
         if let Some(((first, _), _)) = self.turns.first_key_value() {
@@ -350,6 +354,13 @@ mod tests {
         }
     }
 
+    /// Sends a job with this number.
+    async fn send(sender: &Sender, source: &Source, number: usize) {
+        let room = sender.room(source, source.reads(), 1).await;
+        let entry = Entry::Job(job(number, room.expect("room")));
+        sender.send(entry).expect("sent");
+    }
+
     fn memory() -> Arc<AllMemory> {
         Arc::new(AllMemory::new())
     }
@@ -407,11 +418,7 @@ mod tests {
     async fn turns_are_by_cost() {
         let (sender, mut receiver) = queue(JOBS_MAX, None);
         let sources = [source(1), source(2)];
-        let send = async |from: usize| {
-            let room = sender.room(&sources[from], sources[from].reads(), 1).await;
-            let entry = Entry::Job(job(from, room.expect("room")));
-            sender.send(entry).expect("sent");
-        };
+        let send = |from: usize| send(&sender, &sources[from], from);
         let cost = [Duration::from_millis(100), Duration::from_millis(1)];
         let mut counts = [0; 2];
         for _ in 0..3 {
@@ -443,11 +450,7 @@ mod tests {
     async fn heavy_sources_leave_room_for_others() {
         let (sender, mut receiver) = queue(JOBS_MAX, Some(1));
         let sources = [source(1), source(2)];
-        let send = async |from: usize| {
-            let room = sender.room(&sources[from], sources[from].reads(), 1).await;
-            let entry = Entry::Job(job(from, room.expect("room")));
-            sender.send(entry).expect("sent");
-        };
+        let send = |from: usize| send(&sender, &sources[from], from);
         let reports = sender.reports();
         let ran = |from: usize, cost| reports.ran(sources[from].address(), cost);
         for _ in 0..6 {
@@ -507,11 +510,7 @@ mod tests {
         const LIGHT: usize = 20;
         let (sender, mut receiver) = queue(JOBS_MAX, None);
         let sources: Vec<_> = (0..=LIGHT as u8).map(source).collect();
-        let send = async |from: usize| {
-            let room = sender.room(&sources[from], sources[from].reads(), 1).await;
-            let entry = Entry::Job(job(from, room.expect("room")));
-            sender.send(entry).expect("sent");
-        };
+        let send = |from: usize| send(&sender, &sources[from], from);
         let cost = |from: usize| Duration::from_micros(if from == LIGHT { 100 } else { 500 });
         for _ in 0..20 {
             for heavy in 0..LIGHT {
@@ -545,16 +544,12 @@ mod tests {
         }
     }
 
-    /// Who has used little has its next jobs at once, up to its credit.
+    /// A source that has used little gets its next jobs run at once, up to its credit.
     #[tokio::test]
     async fn a_source_that_uses_little_goes_first() {
         let (sender, mut receiver) = queue(JOBS_MAX, None);
         let sources = [source(1), source(2)];
-        let send = async |from: usize| {
-            let room = sender.room(&sources[from], sources[from].reads(), 1).await;
-            let entry = Entry::Job(job(from, room.expect("room")));
-            sender.send(entry).expect("sent");
-        };
+        let send = |from: usize| send(&sender, &sources[from], from);
         let ms = Duration::from_millis(1);
         for _ in 0..25 {
             send(0).await;
@@ -574,6 +569,22 @@ mod tests {
             from
         });
         assert_eq!(taken.collect::<Vec<_>>(), [1, 1, 1, 1, 1, 1, 0, 1]);
+    }
+
+    #[tokio::test]
+    async fn forgotten_costs_do_not_set_the_time_back() {
+        let (sender, mut receiver) = queue(JOBS_MAX, None);
+        let source = source(1);
+        for number in 0..3 {
+            send(&sender, &source, number).await;
+        }
+        receiver.receive();
+        receiver.take().expect("a job");
+        receiver.charge(source.address(), Duration::from_secs(1));
+        let taken: Vec<_> = std::iter::from_fn(|| receiver.take()).collect();
+        receiver.used.clear();
+        receiver.put_back(taken);
+        assert!(receiver.now >= Duration::from_secs(1) - CREDIT);
     }
 
     #[tokio::test]

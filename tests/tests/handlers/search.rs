@@ -10,17 +10,20 @@ use handler::{Event, Operation};
 use serde_json::{Value, json};
 use tests::{Place, World, places};
 
-/// Does the next part of the index's work; returns whether there was any.
-async fn index_once(world: &World) -> bool {
-    let find = FindUnindexed {
+fn find() -> FindUnindexed {
+    FindUnindexed {
         host_id: Arc::from("local"),
         lease_seconds: 30,
         batch: Batch {
             messages_max: 7,
             bytes_max: 300,
         },
-    };
-    let (work, _) = world.run("", &find).await;
+    }
+}
+
+/// Does the next part of the index's work; returns whether there was any.
+async fn index_once(world: &World) -> bool {
+    let (work, _) = world.run("", &find()).await;
     match work.expect("found") {
         IndexWork::Nothing => return false,
         IndexWork::Clear => drop(world.run("", &ClearIndex).await.0.expect("cleared")),
@@ -339,15 +342,7 @@ async fn what_follows_the_index_in_a_commit_is_as_ever() {
     let react = json!({ "type": "react", "message_id": message, "emoji": "+", "on": true });
     let (reply, _) = world.event("alice", &react.to_string()).await;
     assert_eq!(reply["success"], true, "{reply}");
-    let find = FindUnindexed {
-        host_id: Arc::from("local"),
-        lease_seconds: 30,
-        batch: Batch {
-            messages_max: 7,
-            bytes_max: 300,
-        },
-    };
-    let (work, _) = world.run("", &find).await;
+    let (work, _) = world.run("", &find()).await;
     let Ok(IndexWork::Add(messages)) = work else {
         panic!("not indexed yet");
     };
