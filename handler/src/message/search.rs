@@ -120,7 +120,7 @@ macro_rules! candidates {
     };
 }
 
-/// Where the search has stopped because it has found all that it may.
+/// The id at which the search has stopped, if it has found as many messages as it may.
 macro_rules! lowest_found {
     () => {
         "(select iif(count(*) = ?7, min(id), null) from found)"

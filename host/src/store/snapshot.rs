@@ -33,7 +33,7 @@ const ROOM_LEFT_BYTES: u64 = 2 * LOG_BYTES_MAX;
 const PIECE_BYTES: u64 = 256 * 1024;
 
 pub struct Snapshots {
-    /// Where the documents are: beside the data, so that they are on the disk that is meant for it.
+    /// The folder of the documents. It is that of the data, which has a disk meant for it.
     folder: PathBuf,
     time_max: Duration,
     /// To the thread that has the connection.
@@ -169,7 +169,7 @@ impl Document {
     }
 }
 
-/// What the client is told of an error of the disk.
+/// Logs an error of the disk. Returns the error for the client.
 fn lost(error: io::Error) -> Error {
     tracing::warn!(
         %error,
