@@ -16,6 +16,7 @@
 //! | what is searched for, and the index of all words | `message/search.rs`, `search/` |
 //! | who is online, and the hosts over one database | `presence.rs`, `cluster/` |
 //! | statements, rows and the schema | `sql/` |
+//! | how several operations become one | `set.rs` |
 
 pub mod account;
 mod answer_budget;
@@ -37,6 +38,7 @@ pub mod presence;
 mod reply;
 mod role;
 pub mod search;
+mod set;
 mod sql;
 pub mod sync;
 pub mod user;
@@ -51,6 +53,7 @@ pub use operation::{Access, Context, Operation, RequestId};
 pub use outbox::{Audience, MembersChange, Outbox, Output};
 pub use reply::{Envelope, Reply};
 pub use role::Role;
+pub use set::{Element, Set};
 pub use sql::{
     Columns, Row, Rows, Statement, is_left_out, literal, render, run, run_batch, run_script,
     schema, text_literal,

@@ -11,6 +11,7 @@ use crate::operation::{Access, Context, Operation};
 use crate::outbox::{Audience, Outbox};
 use crate::reply::Reply;
 use crate::role::Role;
+use crate::set::Element;
 use crate::sql::{Rows, Statement};
 
 /// The field that comes first in most of these events.
@@ -90,6 +91,11 @@ pub trait MemberEvent: Send + Sync + Sized + 'static {
 
     /// The statements after the guard's. Each of them must guard itself too.
     fn statements(&self, guard: &Guard, ctx: &Context) -> Vec<Statement>;
+
+    /// See [`Operation::element`]. Its rows have to start with the guard's, if these come first.
+    fn element(&self, _: &Guard, _: &Context) -> Option<Element> {
+        None
+    }
 
     /// Like [`Operation::conclude`]. `rows` start with the guard's, which has already let the
     /// caller pass.
@@ -175,6 +181,10 @@ impl<E: MemberEvent> Operation for ByMember<E> {
             }
             Err(_) => vec![self.guard.statement(ctx)],
         }
+    }
+
+    fn element(&self, ctx: &Context) -> Option<Element> {
+        self.event.as_ref().ok()?.element(&self.guard, ctx)
     }
 
     fn conclude(&self, ctx: &Context, rows: &[Rows], out: &mut Outbox) -> Result<Reply, Error> {

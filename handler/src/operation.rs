@@ -7,6 +7,7 @@ use libsql::Value;
 use crate::answer_budget::ANSWER_BYTES_MAX;
 use crate::error::Error;
 use crate::outbox::Outbox;
+use crate::set::Element;
 use crate::sql::{Rows, Statement};
 
 /// A request, handled in two pure steps around one round trip to the database.
@@ -32,6 +33,12 @@ pub trait Operation: Send + Sync {
     /// statement guards itself: if `conclude` returns an error, nothing has changed. With
     /// `Context::is_repeat` they make no change that they have already made.
     fn statements(&self, ctx: &Context) -> Vec<Statement>;
+
+    /// What it is as a part of a set, if several like it can be one. On a database on a server that
+    /// costs a fraction of what they cost alone.
+    fn element(&self, _: &Context) -> Option<Element> {
+        None
+    }
 
     /// Derives from the rows (one `Rows` for each statement) the answer to the caller and what
     /// others are told.
@@ -115,6 +122,10 @@ impl<O: Operation + ?Sized> Operation for Box<O> {
 
     fn statements(&self, ctx: &Context) -> Vec<Statement> {
         (**self).statements(ctx)
+    }
+
+    fn element(&self, ctx: &Context) -> Option<Element> {
+        (**self).element(ctx)
     }
 
     fn conclude(

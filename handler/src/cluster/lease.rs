@@ -24,8 +24,25 @@ pub fn fence(host_id: &str, batch: i64) -> Statement {
     Statement::new(
         "insert into hosts (id, seen_at, batch)
          values (?1, unixepoch(), (select ?2 from hosts where id = ?1 and batch < ?2))
-         on conflict (id) do update set seen_at = excluded.seen_at, batch = excluded.batch",
+         on conflict (id) do update set seen_at = excluded.seen_at, batch = excluded.batch, sets = null",
         [host_id.into(), batch.into()],
+    )
+}
+
+/// Notes the id of the latest message, before and after a set that stores messages.
+pub fn note_latest(host_id: &str) -> Statement {
+    Statement::new(
+        "update hosts set sets = json_insert(coalesce(sets, '[]'), '$[#]', coalesce((select max(id) from messages), 0))
+         where id = ?1",
+        [host_id.into()],
+    )
+}
+
+/// Finds the ids that were noted in the last group that a host has committed.
+pub fn noted_ids(host_id: &str) -> Statement {
+    Statement::new(
+        "select noted.value from hosts h cross join json_each(h.sets) noted where h.id = ?1 order by noted.key",
+        [host_id.into()],
     )
 }
 

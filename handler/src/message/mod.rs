@@ -13,6 +13,7 @@ pub mod read;
 pub mod report;
 pub mod search;
 pub mod send;
+mod sends;
 pub mod typing;
 
 use std::borrow::Cow;

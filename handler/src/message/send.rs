@@ -12,10 +12,12 @@ use crate::field::{Field, Kind, Length};
 use crate::fields::Fields;
 use crate::member::{CONVERSATION_ID, Guard, MemberEvent};
 use crate::message::mention::{ALL_MEMBERS_MAX, Candidates, insert_mentions, mentioned};
+use crate::message::sends::SENDS;
 use crate::message::{Message, message_columns, no_such_message, sender};
 use crate::operation::{Access, Context};
 use crate::outbox::{Audience, Outbox, Output};
 use crate::reply::{Reply, json, push};
+use crate::set::Element;
 use crate::sql::{Rows, Statement};
 
 /// The longest content of a message, in bytes of UTF-8.
@@ -211,6 +213,24 @@ impl MemberEvent for SendMessage {
             statements.push(Statement::new(insert_mentions!("last_insert_rowid()"), []));
         }
         statements
+    }
+
+    fn element(&self, guard: &Guard, ctx: &Context) -> Option<Element> {
+        if self.candidates.is_some() || ctx.is_repeat {
+            return None;
+        }
+        let values = vec![
+            ctx.user_id.into(),
+            guard.conversation_id.into(),
+            self.reply_id.into(),
+            ctx.now.into(),
+            self.client_id.as_deref().into(),
+            self.content.as_str().into(),
+        ];
+        // Without a client_id, it is no other's repetition.
+        let client_id = self.client_id.as_deref();
+        let key = client_id.map(|id| (ctx.user_id, guard.conversation_id, id));
+        Element::new(&SENDS, key, values)
     }
 
     fn conclude(

@@ -33,9 +33,24 @@ pub fn literal(value: &Value, sql: &mut String) {
         Value::Integer(number) if *number < 0 => push(sql, format_args!("({number})")),
         Value::Integer(number) => push(sql, format_args!("{number}")),
         Value::Real(number) => real(*number, sql),
-        Value::Text(text) => text_literal(text.as_bytes(), sql),
+        // A NUL would end it.
+        Value::Text(text) if text.contains('\0') => text_literal(text.as_bytes(), sql),
+        Value::Text(text) => quoted(text, sql),
         Value::Blob(bytes) => blob(bytes, sql),
     }
+}
+
+/// Appends text in quotes. Only a quote can end it, so each one is doubled.
+fn quoted(text: &str, sql: &mut String) {
+    sql.reserve(text.len() + 2);
+    sql.push('\'');
+    for (number, piece) in text.split('\'').enumerate() {
+        if number > 0 {
+            sql.push_str("''");
+        }
+        sql.push_str(piece);
+    }
+    sql.push('\'');
 }
 
 /// Appends a text literal. The text need not be UTF-8.
@@ -131,7 +146,11 @@ mod tests {
                 Value::Text("it's; --\0é".into()),
                 "+cast(x'697427733b202d2d00c3a9' as text)",
             ),
-            (Value::Text(String::new()), "+cast(x'' as text)"),
+            (Value::Text(String::new()), "''"),
+            (
+                Value::Text("it's; --\n'é\\?1".into()),
+                "'it''s; --\n''é\\?1'",
+            ),
             (Value::Blob(vec![0, 255]), "x'00ff'"),
         ] {
             assert_eq!(rendered("a-?1", vec![value]), format!("a-{literal}"));

@@ -2,13 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use handler::{Access, Error, Rows};
+use handler::{Access, Error, Rows, Statement};
 use tokio::sync::mpsc;
 
 use crate::delivery::{Change, Delivery};
 use crate::metrics::METRICS;
 use crate::store::failures::Failure;
 use crate::store::job::Job;
+use crate::store::sets::{Part, gather, one_by_one, repeated, rows, statements};
 use crate::store::transactor::Transactor;
 
 /// Sends deliveries to the registry.
@@ -19,8 +20,8 @@ pub fn tell(deliveries: &mpsc::Sender<Vec<Delivery>>, told: Vec<Delivery>) {
 }
 
 /// Runs operations in one transaction and concludes them; adds their deliveries to `told` in commit
-/// order. If a statement fails, each operation gets a transaction of its own, so that one that
-/// cannot be stored harms no other. If the database is locked, full, or gone, all operations fail
+/// order. If a statement fails, halves of the group get a transaction of their own, and so on, so
+/// that an operation that cannot be stored harms no other. If the database is locked, full, or gone, all operations fail
 /// at once. Returns the last of the jobs if they have to wait for the next transaction. `ends`: see
 /// `Transactor::transact`.
 pub fn run_group(
@@ -37,7 +38,20 @@ pub fn run_group(
     // All jobs share the deadline of the oldest one, but have a quarter of the timeout at least.
     let left = timeout.saturating_sub(oldest.elapsed());
     let deadline = Instant::now() + left.max(timeout / 4);
-    let failure = match transact(database, access, &mut jobs, deadline, ends) {
+    let mut parts = one_by_one(&jobs);
+    if database.takes_sets() {
+        (jobs, parts) = gather(jobs);
+    }
+    let statements = statements(&mut jobs, &parts, database.note_latest().as_ref());
+    let running = transact(
+        database,
+        access,
+        (&jobs, &parts),
+        statements,
+        deadline,
+        ends,
+    );
+    let failure = match running {
         Ok(results) => {
             // The counts under the previous lease are lost, but not those of this group.
             told.extend(new_lease(database));
@@ -48,16 +62,13 @@ pub fn run_group(
         Err(failure) => failure,
     };
     match failure {
-        Failure::AnswerLost => repeat(database, access, jobs, timeout, told, ends),
+        Failure::AnswerLost => repeat(database, access, jobs, parts, timeout, told, ends),
         Failure::Statement(_) | Failure::TooLarge(_) if jobs.len() > 1 => {
-            tracing::debug!(events = jobs.len(), "a group failed: retrying in parts");
-            let size = match failure {
-                Failure::TooLarge(_) => jobs.len().div_ceil(2),
-                _ => 1,
-            };
+            tracing::debug!(events = jobs.len(), "a group failed: retrying its halves");
+            let half = jobs.len().div_ceil(2);
             let mut rest = jobs;
             while !rest.is_empty() {
-                let later = rest.split_off(size.min(rest.len()));
+                let later = rest.split_off(half.min(rest.len()));
                 rest = run_group(database, access, rest, timeout, told, ends);
                 rest.extend(later);
             }
@@ -78,6 +89,7 @@ fn repeat(
     database: &mut Transactor,
     access: Access,
     mut jobs: Vec<Job>,
+    mut parts: Vec<Part>,
     timeout: Duration,
     told: &mut Vec<Delivery>,
     ends: &mut Vec<Duration>,
@@ -86,11 +98,19 @@ fn repeat(
         events = jobs.len(),
         "the answer to a commit was lost: asking for it again"
     );
-    for job in &mut jobs {
-        job.work.repeat();
-    }
     let deadline = Instant::now() + timeout / 2;
-    match transact(database, access, &mut jobs, deadline, ends) {
+    let found = database.noted_ids(deadline).and_then(|noted| {
+        let statements = repeated(&mut jobs, &mut parts, noted);
+        transact(
+            database,
+            access,
+            (&jobs, &parts),
+            statements,
+            deadline,
+            ends,
+        )
+    });
+    match found {
         Ok(results) => {
             finish(jobs, results.into_iter().map(Ok), told);
             // If the lease was lost meanwhile, the counts of this group are lost too.
@@ -105,16 +125,17 @@ fn repeat(
     }
 }
 
+/// Runs these statements; returns the rows of each job.
 fn transact(
     database: &mut Transactor,
     access: Access,
-    jobs: &mut [Job],
+    (jobs, parts): (&[Job], &[Part]),
+    statements: Vec<Vec<Statement>>,
     deadline: Instant,
     ends: &mut Vec<Duration>,
 ) -> Result<Vec<Vec<Rows>>, Failure> {
-    let group = jobs.iter_mut().map(Job::take_statements).collect();
     let started = Instant::now();
-    let result = database.transact(access, group, deadline, ends);
+    let result = database.transact(access, statements, deadline, ends);
     if access == Access::Write {
         let metrics = &*METRICS;
         let elapsed = started.elapsed();
@@ -125,7 +146,7 @@ fn transact(
         let reason = failure.reason();
         METRICS.commit_failures.with_label_values(&[reason]).inc();
     }
-    result
+    result.map(|found| rows(jobs, parts, found))
 }
 
 fn finish(

@@ -1,6 +1,6 @@
 //! An operation on its way through the store.
 
-use handler::{Context, Error, Operation, Outbox, Rows, Statement};
+use handler::{Context, Element, Error, Operation, Outbox, Rows, Statement};
 
 use crate::awake::Moment;
 use crate::delivery::Delivery;
@@ -9,8 +9,12 @@ use crate::threads::contain;
 
 /// One operation, with its type erased.
 pub struct Job {
-    /// The statements to run first; empty once they are taken.
+    /// The statements to run first; empty once they are taken, or if it is a part of a set.
     pub statements: Vec<Statement>,
+    /// What it is as a part of a set.
+    pub element: Option<Element>,
+    /// The caller; 0 if nobody is logged in.
+    pub user_id: i64,
     /// The bytes of its parameters.
     pub bytes: usize,
     pub submitted_at: Moment,

@@ -347,6 +347,8 @@ mod tests {
     fn job(number: usize, room: Room) -> Job {
         Job {
             statements: Vec::new(),
+            element: None,
+            user_id: 0,
             bytes: number,
             submitted_at: Moment::now(),
             work: Box::new(Nothing),

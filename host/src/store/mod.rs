@@ -10,6 +10,7 @@ pub mod location;
 pub mod offline_database;
 mod readers;
 mod remote;
+mod sets;
 pub mod single_connection;
 pub mod snapshot;
 pub mod source;
@@ -23,7 +24,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use handler::{Access, Context, Error, Operation, Outbox};
+use handler::{Access, Context, Element, Error, Operation, Outbox};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::awake::Moment;
@@ -302,10 +303,18 @@ impl Store {
             ctx.request_id = Some(id.to_be_bytes());
         }
         let submitted_at = Moment::now();
-        let statements = contain(|| Ok(operation.statements(&ctx)))?;
-        let bytes = bytes(&statements);
+        let (element, statements) = contain(|| {
+            let element = self.is_shared.then(|| operation.element(&ctx)).flatten();
+            Ok(match element {
+                Some(_) => (element, Vec::new()),
+                None => (None, operation.statements(&ctx)),
+            })
+        })?;
+        let bytes = bytes(&statements) + element.as_ref().map_or(0, Element::bytes);
         queue.send(Entry::Job(Job {
             statements,
+            element,
+            user_id: ctx.user_id,
             bytes,
             submitted_at,
             room: queue.room(source, share, bytes).await?,

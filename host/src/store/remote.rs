@@ -361,6 +361,23 @@ impl RemoteWriter {
         Ok(committed.is_some_and(|row| row.columns().integer() == self.batch))
     }
 
+    pub fn note_latest(&self) -> Statement {
+        lease::note_latest(&self.host_id)
+    }
+
+    /// The ids that were noted in the last group.
+    pub fn noted_ids(&self, deadline: Instant) -> Result<Vec<i64>, Failure> {
+        let mut backoff = Backoff::until(deadline);
+        loop {
+            match self.client.run([&lease::noted_ids(&self.host_id)]) {
+                Ok(rows) => return Ok(rows.first().map_or_else(Vec::new, Rows::integers)),
+                Err(Fault::Statement(text)) => return Err(Failure::Statement(text)),
+                Err(fault) if !backoff.wait() => return Err(Failure::Unavailable(fault.text())),
+                Err(_) => {}
+            }
+        }
+    }
+
     /// Returns once each lease that was taken because the last one was lost.
     pub fn take_new_lease(&mut self) -> Option<i64> {
         self.new_lease.take()

@@ -58,6 +58,27 @@ impl Transactor {
             .unwrap_or_else(|_| Err(Failure::Statement("a panic in libsql".into())))
     }
 
+    /// Whether the jobs of a group are put together in sets.
+    pub fn takes_sets(&self) -> bool {
+        matches!(self, Transactor::RemoteWriter(_))
+    }
+
+    /// Notes the id of the latest message, before and after a set that stores messages.
+    pub fn note_latest(&self) -> Option<Statement> {
+        match self {
+            Transactor::RemoteWriter(writer) => Some(writer.note_latest()),
+            _ => None,
+        }
+    }
+
+    /// The ids that were noted in the last group.
+    pub fn noted_ids(&self, deadline: Instant) -> Result<Vec<i64>, Failure> {
+        match self {
+            Transactor::RemoteWriter(writer) => writer.noted_ids(deadline),
+            _ => Ok(Vec::new()),
+        }
+    }
+
     /// The counts under the present lease are not known.
     pub fn doubt_lease(&mut self) {
         if let Transactor::RemoteWriter(writer) = self {

@@ -12,8 +12,10 @@ use crate::store::job::Job;
 use crate::store::job_queue::Receiver;
 use crate::store::transactor::Transactor;
 
-/// Operations in one commit.
+/// Operations in one commit, besides those that may be parts of sets.
 pub const GROUP_MAX: usize = 256;
+/// Operations in one commit on a server.
+const GROUP_WITH_SETS_MAX: usize = 1024;
 /// Bytes of parameters in one commit, unless a single operation has more.
 const GROUP_BYTES_MAX: usize = 1024 * 1024;
 /// How long a request to a remote database waits, at most, for operations to share it, and how
@@ -35,8 +37,7 @@ pub fn write_groups(
         if is_remote {
             gather(&mut queue, last_size, last_time);
         }
-        let jobs = std::iter::from_fn(|| queue.take());
-        let mut jobs: Vec<_> = jobs.take(GROUP_MAX).collect();
+        let mut jobs = take_group(&mut queue);
         let started = Instant::now();
         last_size = jobs.len();
         while !jobs.is_empty() {
@@ -77,6 +78,20 @@ pub fn write_groups(
     if let Transactor::Local(database) = &mut database {
         database.checkpoint();
     }
+}
+
+/// The next operations. Each group of a server's has a request of its own, so it is as large as what
+/// waits.
+fn take_group(queue: &mut Receiver) -> Vec<Job> {
+    let (mut jobs, mut single) = (Vec::new(), 0);
+    while single < GROUP_MAX && jobs.len() < GROUP_WITH_SETS_MAX {
+        let Some(job) = queue.take() else {
+            break;
+        };
+        single += usize::from(job.element.is_none());
+        jobs.push(job);
+    }
+    jobs
 }
 
 /// Clients that were answered by the last request often send again at once. If the next request

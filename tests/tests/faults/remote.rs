@@ -71,6 +71,81 @@ async fn a_send_whose_answer_is_lost_is_stored_once_and_acknowledged() {
     assert_eq!(revs[1]["client_id"], Value::Null);
 }
 
+/// Messages that wait together are one set; what was refused stays refused when it is asked for again.
+#[tokio::test]
+async fn a_set_whose_answer_is_lost_is_stored_once_and_acknowledged() {
+    let host = Host::start_as(Form::Remote).await;
+    let (mut alice, mut bob) = (host.join("alice").await, host.join("bob").await);
+    let conversation = alice.converse(&["bob"]).await;
+    bob.push().await;
+    let gateway = host.gateway();
+    let latest = alice.send(conversation, "first").await;
+    bob.push().await;
+    for fault in [Fault::LoseAnswer, Fault::LoseRequest, Fault::Stall] {
+        // While the first one is under way, the others wait. Only the statement of a set numbers rows.
+        gateway.delay(Duration::from_millis(100));
+        gateway.fault("row_number", fault);
+        let mut expected = Vec::new();
+        for count in 0..20 {
+            let content = format!("{fault:?} {count}");
+            let mut event = json!({
+                "type": "send_message", "conversation_id": conversation, "content": content,
+            });
+            match count % 5 {
+                1 => event["conversation_id"] = 77.into(),
+                2 => event["reply_id"] = 77.into(),
+                3 => event["client_id"] = content.clone().into(),
+                4 => event["reply_id"] = latest.into(),
+                _ => {}
+            }
+            alice.text(&event.to_string()).await;
+            if !matches!(count % 5, 1 | 2) {
+                expected.push(content);
+            }
+        }
+        let mut stored = Vec::new();
+        for count in 0..20 {
+            let reply = alice.receive().await;
+            assert_eq!(
+                reply["success"],
+                !matches!(count % 5, 1 | 2),
+                "{fault:?}: {reply}"
+            );
+            match reply["success"].as_bool() {
+                Some(true) => stored.push(reply["data"].clone()),
+                _ => assert_eq!(reply["code"], "not_found", "{fault:?}: {reply}"),
+            }
+        }
+        gateway.delay(Duration::ZERO);
+        assert_eq!(gateway.faults_left(), 0, "{fault:?} was met");
+        let contents: Vec<_> = stored.iter().map(|message| &message["content"]).collect();
+        assert_eq!(contents, expected.iter().collect::<Vec<_>>(), "{fault:?}");
+        for message in &stored {
+            assert_eq!(
+                &bob.push().await["data"],
+                message,
+                "{fault:?}: others hear the same"
+            );
+        }
+        let history = bob.history(conversation).await;
+        stored.reverse();
+        assert_eq!(
+            history.as_array().expect("a list")[..stored.len()],
+            stored,
+            "{fault:?}"
+        );
+    }
+    let revs = bob.history(conversation).await;
+    let revs: Vec<_> = revs
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|m| m["rev"].clone())
+        .collect();
+    assert_eq!(revs.len(), 37);
+    assert_eq!(revs[0], 38, "no rev is lost, and none is left out");
+}
+
 /// Every operation that writes, with its answer lost: the reply is the same, and the change is
 /// stored once.
 #[tokio::test]

@@ -18,5 +18,6 @@ mod schema;
 mod scripts;
 mod search;
 mod sessions;
+mod sets;
 mod structure;
 mod sync_pages;

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use handler::account::register::Register;
 use handler::{Context, Event, Operation, handle, schema};
 use serde_json::json;
@@ -55,24 +56,34 @@ impl Floor {
     }
 }
 
-/// Runs the statements of `send_message` alone, 64 messages a request; returns the messages a
-/// second.
-pub async fn raw_batches(
+/// The most messages in a request of `raw_sets`, as in the host's.
+const SET_MAX: usize = 1024;
+
+/// Runs the statements of a set of `send_message` alone, one message to each of these conversations
+/// in a request; returns the messages a second.
+pub async fn raw_sets(
     db: &libsql::Connection,
+    conversations: usize,
     length: Duration,
     content: String,
 ) -> anyhow::Result<f64> {
-    let send = json!({ "type": "send_message", "conversation_id": 1, "content": content });
-    let statements = Event::parse(&send.to_string())
-        .operation?
-        .statements(&Floor::context());
+    let mut elements = Vec::new();
+    for id in 1..=conversations.min(SET_MAX) {
+        let send = json!({ "type": "send_message", "conversation_id": id, "content": content });
+        let element = Event::parse(&send.to_string())
+            .operation?
+            .element(&Floor::context());
+        elements.push(element.context("send_message is no part of a set")?);
+    }
+    let elements: Vec<_> = elements.iter().collect();
+    let set = elements.first().context("no conversations")?.set;
+    let statements = (set.statements)(&elements);
     let (started, mut count) = (Instant::now(), 0);
     while started.elapsed() < length {
-        let batch = std::iter::repeat_n(&statements, 64).flatten();
-        handler::run_batch(db, batch).await?;
-        count += 64;
+        handler::run_batch(db, &statements).await?;
+        count += elements.len();
     }
-    Ok(f64::from(count) / started.elapsed().as_secs_f64())
+    Ok(count as f64 / started.elapsed().as_secs_f64())
 }
 
 /// Runs the prepared statements of `send_message` alone, 64 messages a commit; returns the messages

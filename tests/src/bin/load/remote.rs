@@ -7,7 +7,7 @@ use clap::Args;
 use handler::{Context, handle_remote, schema};
 use tests::{Gateway, Nats, Process, Sqld};
 
-use crate::floor::{Floor, raw_batches};
+use crate::floor::{Floor, raw_sets};
 use crate::measurement::{Measurement, interleave};
 use crate::sends::{Pairs, Sends, pairs_of, with_latencies};
 use crate::site::Site;
@@ -60,9 +60,6 @@ pub async fn remote(arguments: Remote) -> Result<Vec<Measurement>> {
     swarm.join(cookies.map(|(index, cookie)| (&targets[index % 2], &**cookie)))?;
     // The floor has a database of its own.
     let beside = Gateway::start(&sqld).await;
-    for gateway in [&gateway, &beside] {
-        gateway.delay(Duration::from_millis(delay_ms));
-    }
     let database = libsql::Builder::new_remote(beside.url(), String::new());
     let db = database.build().await?.connect()?;
     schema::migrate_remote(&db, 0).await?;
@@ -71,19 +68,24 @@ pub async fn remote(arguments: Remote) -> Result<Vec<Measurement>> {
         handle_remote(&db, &anonymous, &register, &mut Vec::new()).await?;
     }
     let create = Floor::conversation()?;
-    handle_remote(&db, &Floor::context(), &create, &mut Vec::new()).await?;
+    for _ in 0..pairs {
+        handle_remote(&db, &Floor::context(), &create, &mut Vec::new()).await?;
+    }
+    for gateway in [&gateway, &beside] {
+        gateway.delay(Duration::from_millis(delay_ms));
+    }
     let mut talk = Pairs::new(swarm, &site, bytes);
     let rounds = interleave(
         &common,
         None,
-        async |length| raw_batches(&db, length, "x".repeat(bytes)).await,
+        async |length| raw_sets(&db, pairs, length, "x".repeat(bytes)).await,
         async |length| talk.closed(length, in_flight),
     )
     .await?;
     let name =
         format!("remote sends, {pairs} pairs, {in_flight} in flight, {count} hosts, {delay_ms} ms");
     let measurement = Measurement::new(name, "sends/s", rounds.each(|round| round.per_second))
-        .against("raw batches of 64", &rounds.floors)
+        .against("raw sets of as many", &rounds.floors)
         .used(rounds.usage);
     Ok(vec![with_latencies(measurement, &rounds.figures)])
 }
