@@ -4,6 +4,7 @@
 //! for all of them. So operations that wait together for such a server are put together. Each of them
 //! ends as if they had run one after the other.
 
+use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 
@@ -12,7 +13,7 @@ use serde::Serialize;
 use serde::ser::{SerializeSeq, Serializer};
 
 use crate::reply::json;
-use crate::sql::{Rows, Statement};
+use crate::sql::{Row, Rows, Statement};
 
 /// How several operations of one kind become one.
 pub struct Set {
@@ -107,4 +108,13 @@ impl Serialize for Values<'_> {
         }
         list.end()
     }
+}
+
+/// The rows by their first column, without it.
+pub(crate) fn rows_by_key(rows: &Rows) -> HashMap<i64, Row> {
+    let row = |row: &Row| {
+        let key = row.columns().integer();
+        (key, Row(row.0[1..].to_vec()))
+    };
+    rows.0.iter().map(row).collect()
 }

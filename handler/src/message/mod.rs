@@ -6,6 +6,7 @@ pub mod delete;
 mod described;
 pub mod edit;
 pub mod history;
+mod marks;
 pub mod mention;
 pub mod mention_list;
 pub mod react;

@@ -7,10 +7,12 @@ use crate::error::Error;
 use crate::field::Field;
 use crate::fields::Fields;
 use crate::member::{CONVERSATION_ID, Guard, MemberEvent};
+use crate::message::marks::MARKS;
 use crate::message::{MESSAGE_ID, no_such_message};
 use crate::operation::{Access, Context};
 use crate::outbox::{Audience, Outbox, Output};
 use crate::reply::{Reply, json, push};
+use crate::set::Element;
 use crate::sql::{Rows, Statement};
 
 /// The most members that a conversation may have for its members to see who has read what.
@@ -78,6 +80,15 @@ impl MemberEvent for MarkRead {
                 ],
             ),
         ]
+    }
+
+    fn element(&self, guard: &Guard, ctx: &Context) -> Option<Element> {
+        if ctx.is_repeat {
+            return None;
+        }
+        let of = (ctx.user_id, guard.conversation_id);
+        let values = vec![of.0.into(), of.1.into(), self.message_id.into()];
+        Element::new(&MARKS, Some(of), values)
     }
 
     fn conclude(

@@ -10,7 +10,7 @@ use libsql::Value;
 
 use crate::conversation::members_rev;
 use crate::message::{message_columns, sender};
-use crate::set::{Element, Set, list};
+use crate::set::{Element, Set, list, rows_by_key};
 use crate::sql::{Row, Rows, Statement};
 
 pub(super) static SENDS: Set = Set {
@@ -138,8 +138,8 @@ fn rows(elements: &[&Element], rows: &[Rows]) -> Vec<Vec<Rows>> {
     let text = rows[1].first().map(|row| row.columns().text());
     let stored = text.and_then(|text| serde_json::from_str::<Vec<Stored>>(&text).ok());
     let mut stored = stored.unwrap_or_default().into_iter().peekable();
-    let mut members = by_key(&rows[2]);
-    let mut duplicates = by_key(&rows[3]);
+    let mut members = rows_by_key(&rows[2]);
+    let mut duplicates = rows_by_key(&rows[3]);
     let of_element = |(key, element): (usize, &&Element)| {
         let key = key as i64;
         let found = |rows: &mut HashMap<i64, Row>| Rows(rows.remove(&key).into_iter().collect());
@@ -157,13 +157,4 @@ fn rows(elements: &[&Element], rows: &[Rows]) -> Vec<Vec<Rows>> {
         ]
     };
     elements.iter().enumerate().map(of_element).collect()
-}
-
-/// The rows by their first column, without it.
-fn by_key(rows: &Rows) -> HashMap<i64, Row> {
-    let row = |row: &Row| {
-        let key = row.columns().integer();
-        (key, Row(row.0[1..].to_vec()))
-    };
-    rows.0.iter().map(row).collect()
 }

@@ -298,6 +298,26 @@ impl Receiver {
         Some(job)
     }
 
+    /// The next jobs, up to so many; one of a heavy source is taken alone.
+    pub fn take_together(&mut self, max: usize) -> Vec<Job> {
+        let mut jobs = Vec::new();
+        while jobs.len() < max {
+            let next = self.turns.values().find(|source| self.may_run(source));
+            let is_heavy = next.is_some_and(|source| self.heavy.contains(source));
+            if is_heavy && !jobs.is_empty() {
+                break;
+            }
+            let Some(job) = self.take() else {
+                break;
+            };
+            jobs.push(job);
+            if is_heavy {
+                break;
+            }
+        }
+        jobs
+    }
+
     /// Notes what a job of this source has cost.
     pub fn charge(&mut self, source: SourceAddress, cost: Duration) {
         if cost <= HEAVY_COST {
@@ -483,6 +503,27 @@ mod tests {
         sender.send(Entry::Stop).expect("sent");
         assert_eq!(taken(&mut receiver), Some(0));
         assert_eq!(receiver.wait(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_job_of_a_heavy_source_is_taken_alone() {
+        let (sender, mut receiver) = queue(JOBS_MAX, Some(1));
+        let sources = [source(1), source(2), source(3)];
+        let reports = sender.reports();
+        reports.ran(sources[1].address(), 2 * HEAVY_COST);
+        for from in [0, 2, 1, 0, 2] {
+            send(&sender, &sources[from], from).await;
+        }
+        receiver.receive();
+        let mut taken = |max| {
+            let jobs = receiver.take_together(max);
+            jobs.iter().map(|job| job.bytes).collect::<Vec<_>>()
+        };
+        // Whose job was dear has a later turn.
+        assert_eq!(taken(3), [0, 2, 0]);
+        assert_eq!(taken(3), [2]);
+        assert_eq!(taken(3), [1]);
+        assert_eq!(taken(3), [0; 0]);
     }
 
     #[tokio::test]

@@ -31,11 +31,14 @@ fn event(random: &mut Rng) -> Request {
     if random.u8(..3) == 0 {
         event["client_id"] = random.choice(["a", "b'", "c\0"]).into();
     }
-    let event = match random.u8(..12) {
+    let event = match random.u8(..14) {
         0 => json!({ "type": "leave_conversation", "conversation_id": conversation }),
         1 => json!({ "type": "add_members", "conversation_id": conversation, "members": USERS }),
         2 => json!({ "type": "delete_message", "message_id": random.i64(1..=8) }),
         3 => json!({ "type": "block_user", "username": random.choice(USERS) }),
+        4..7 => json!({
+            "type": "mark_read", "conversation_id": conversation, "message_id": random.i64(1..=8),
+        }),
         _ => event,
     };
     Request {

@@ -66,7 +66,8 @@ fn question(conversation_id: i64, messages: usize) -> Value {
     json!({ "type": "get_messages", "conversation_id": conversation_id, "limit": messages })
 }
 
-struct Readers {
+/// Sockets that ask for a page each, again and again.
+pub struct Readers {
     swarm: Swarm,
     questions: Vec<Vec<u8>>,
     conversation_ids: Vec<i64>,
@@ -76,7 +77,7 @@ struct Readers {
 }
 
 impl Readers {
-    fn new(swarm: Swarm, site: &Site, messages: usize) -> Self {
+    pub fn new(swarm: Swarm, site: &Site, messages: usize) -> Self {
         let questions = site.conversation_ids.iter();
         let questions = questions.map(|id| text(&question(*id, messages).to_string()));
         Readers {
@@ -88,7 +89,7 @@ impl Readers {
         }
     }
 
-    fn round(&mut self, length: Duration) -> Result<f64> {
+    pub fn round(&mut self, length: Duration) -> Result<f64> {
         let started = Instant::now();
         let end = started + length;
         let (mut missing, mut count) = (self.questions.len(), 0_u64);

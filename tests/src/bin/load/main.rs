@@ -29,7 +29,8 @@
 //! | `indexing` | durable sends a second while the index of the search is filled | the same without an index |
 //! | `export` | the seconds and the memory of an export of `--messages` of one user | |
 //! | `report` | all scenarios with a target: a table, `--json FILE`, `--svg FILE` | |
-//! | `remote` | sends over a libSQL server, with `--hosts` joined by a bus; it starts all of them; `--delay-ms` before each request | bare batches of 64, one request each, through the same delay |
+//! | `remote` | sends over a libSQL server, with `--hosts` joined by a bus; it starts all of them; `--delay-ms` before each request; at a steady `--rate`, or as many as go | bare sets of as many messages, one request each, through the same delay |
+//! | `remote-history` | pages of `--messages` from a libSQL server, `--delay-ms` away | |
 //!
 //!     load attacks --seconds 5 --rounds 3
 //!
@@ -127,6 +128,7 @@ enum Scenario {
     Export(export::Export),
     /// Durable sends a second over a libSQL server.
     Remote(remote::Remote),
+    RemoteHistory(remote::RemoteHistory),
 }
 
 #[tokio::main]
@@ -169,5 +171,6 @@ async fn run(scenario: Scenario) -> Result<Vec<Measurement>> {
         Scenario::Indexing(arguments) => search::indexing(arguments).await,
         Scenario::Export(arguments) => export::export(arguments).await,
         Scenario::Remote(arguments) => remote::remote(arguments).await,
+        Scenario::RemoteHistory(arguments) => remote::remote_history(arguments).await,
     }
 }

@@ -1,4 +1,4 @@
-//! Durable sends over a libSQL server.
+//! Durable sends over a libSQL server, and pages of history from one.
 
 use std::time::Duration;
 
@@ -8,9 +8,10 @@ use handler::{Context, handle_remote, schema};
 use tests::{Gateway, Nats, Process, Sqld};
 
 use crate::floor::{Floor, raw_sets};
-use crate::measurement::{Measurement, interleave};
+use crate::history::Readers;
+use crate::measurement::{Measurement, interleave, no_floor};
 use crate::sends::{Pairs, Sends, pairs_of, with_latencies};
-use crate::site::Site;
+use crate::site::{Common, Crowd, Site};
 
 #[derive(Args)]
 pub struct Remote {
@@ -19,14 +20,32 @@ pub struct Remote {
     /// Delay before every request to the database.
     #[arg(long, default_value_t = 0)]
     delay_ms: u64,
+    /// Messages a second, of all pairs together, instead of as many as go.
+    #[arg(long)]
+    rate: Option<f64>,
     #[command(flatten)]
     sends: Sends,
+}
+
+#[derive(Args)]
+pub struct RemoteHistory {
+    #[arg(long, default_value_t = 400)]
+    sockets: usize,
+    /// Messages of a page, at most 100.
+    #[arg(long, default_value_t = 100)]
+    messages: usize,
+    /// Delay before every request to the database.
+    #[arg(long, default_value_t = 20)]
+    delay_ms: u64,
+    #[command(flatten)]
+    common: Common,
 }
 
 pub async fn remote(arguments: Remote) -> Result<Vec<Measurement>> {
     let Remote {
         hosts: count,
         delay_ms,
+        rate,
         sends,
     } = arguments;
     let Sends {
@@ -79,13 +98,54 @@ pub async fn remote(arguments: Remote) -> Result<Vec<Measurement>> {
         &common,
         None,
         async |length| raw_sets(&db, pairs, length, "x".repeat(bytes)).await,
-        async |length| talk.closed(length, in_flight),
+        async |length| match rate {
+            Some(rate) => talk.open(length, rate),
+            None => talk.closed(length, in_flight),
+        },
     )
     .await?;
-    let name =
-        format!("remote sends, {pairs} pairs, {in_flight} in flight, {count} hosts, {delay_ms} ms");
+    let load = match rate {
+        Some(rate) => format!("{rate} a second"),
+        None => format!("{in_flight} in flight"),
+    };
+    let name = format!("remote sends, {pairs} pairs, {load}, {count} hosts, {delay_ms} ms");
     let measurement = Measurement::new(name, "sends/s", rounds.each(|round| round.per_second))
         .against("raw sets of as many", &rounds.floors)
         .used(rounds.usage);
     Ok(vec![with_latencies(measurement, &rounds.figures)])
+}
+
+pub async fn remote_history(arguments: RemoteHistory) -> Result<Vec<Measurement>> {
+    let RemoteHistory {
+        sockets,
+        messages,
+        delay_ms,
+        common,
+    } = arguments;
+    ensure!(
+        sockets > 0 && (1..=100).contains(&messages),
+        "--sockets must be at least 1, and --messages from 1 to 100"
+    );
+    ensure!(
+        common.url.is_none(),
+        "remote-history starts the host itself"
+    );
+    let sqld = Sqld::start().await;
+    let gateway = Gateway::start(&sqld).await;
+    let host = Process::start_on(&gateway, None, 30).await;
+    let crowd = Crowd {
+        groups: sockets,
+        members: 1,
+        messages,
+    };
+    let site = Site::join(&common, host.address.into(), crowd).await?;
+    let mut readers = Readers::new(site.connected()?, &site, messages);
+    gateway.delay(Duration::from_millis(delay_ms));
+    let rounds = interleave(&common, None, no_floor, async |length| {
+        readers.round(length)
+    })
+    .await?;
+    let name = format!("remote history, {sockets} sockets, pages of {messages}, {delay_ms} ms");
+    let measurement = Measurement::new(name, "pages/s", rounds.figures).used(rounds.usage);
+    Ok(vec![measurement])
 }
