@@ -31,7 +31,7 @@ impl AnswerBudget {
     /// Takes this many bytes for something other than an item. Returns whether they fit; the first
     /// thing in an answer always does.
     pub fn charge(&mut self, bytes: usize) -> bool {
-        let fits = self.is_empty || bytes <= self.bytes;
+        let fits = self.bytes == ANSWER_BYTES_MAX || bytes <= self.bytes;
         self.bytes = self.bytes.saturating_sub(bytes);
         fits
     }

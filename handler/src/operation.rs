@@ -18,8 +18,9 @@ pub trait Operation: Send + Sync {
     /// What the statements do to the database. `Access::None` if there are none.
     fn access(&self) -> Access;
 
-    /// The most bytes of JSON that the answer may have, besides what it repeats of the request. The
-    /// host finds room for them before the statements run.
+    /// The bytes of JSON that the answer may have, besides what it repeats of the request. The host
+    /// finds room for them before the statements run. An answer to an event that changes nothing may
+    /// have more, which is refused if there is no room for it.
     fn answer_bytes_max(&self) -> usize {
         ANSWER_BYTES_MAX
     }

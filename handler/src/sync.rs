@@ -309,7 +309,8 @@ impl Operation for Sync {
                 unread: columns.integer(),
                 messages: Vec::new(),
             };
-            if !budget.charge(names().map(str::len).sum()) {
+            // With all its names as they are in JSON.
+            if !budget.charge(json(&changed).len()) {
                 answer.more = true;
                 return Ok(Reply::of(&answer));
             }

@@ -18,6 +18,9 @@ use crate::{Gateway, schema as protocol};
 /// The time in every world, in Unix seconds.
 pub const NOW: i64 = 1_000_000;
 
+/// The host counts no answer that is not larger: see `host/src/limits/answer_room.rs`.
+const FREE_ANSWER_BYTES: usize = 1024;
+
 /// Where a world's database is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
@@ -220,11 +223,20 @@ impl World {
             operation,
             ..
         } = Event::parse(event);
+        let mut room = FREE_ANSWER_BYTES;
         let (outcome, outbox) = match operation {
-            Ok(operation) => self.run(username, &operation).await,
+            Ok(operation) => {
+                room = room.max(event.len() + operation.answer_bytes_max());
+                self.run(username, &operation).await
+            }
             Err(error) => (Err(error), Outbox::new()),
         };
         let reply = envelope.reply(&outcome);
+        // Only what is larger has room that can grow, and can be refused if it has changed nothing.
+        let is_counted = room > FREE_ANSWER_BYTES && outbox.is_empty();
+        let (kind, bytes) = (envelope.kind, reply.len());
+        let fits = outcome.is_err() || is_counted || bytes <= room;
+        assert!(fits, "{kind}: {bytes} bytes, with room for {room}");
         let json = |text: &str| serde_json::from_str(text).expect("JSON");
         protocol::check_answered(event, &json(&reply));
         for output in &outbox {

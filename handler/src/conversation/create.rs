@@ -97,7 +97,9 @@ impl Operation for CreateConversation {
     }
 
     fn answer_bytes_max(&self) -> usize {
-        SMALL_ANSWER_BYTES_MAX
+        // It may have a name that is not in the request: one that was derived from the usernames, or
+        // that of the direct conversation that exists already.
+        8 * SMALL_ANSWER_BYTES_MAX
     }
 
     fn statements(&self, ctx: &Context) -> Vec<Statement> {

@@ -91,7 +91,8 @@ impl MemberEvent for SendMessage {
 
     fn answer_bytes_max(&self) -> usize {
         match self.client_id {
-            // The message that is stored already may be a longer one.
+            // The message that is stored already may be a longer one. In JSON it may have six times as
+            // many bytes, and others may have reacted to it. That is counted when it is known.
             Some(_) => CONTENT_BYTES_MAX,
             None => SMALL_ANSWER_BYTES_MAX,
         }

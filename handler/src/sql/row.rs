@@ -18,6 +18,17 @@ impl Rows {
         self.0.first()
     }
 
+    /// The bytes of all texts and blobs.
+    pub fn bytes(&self) -> usize {
+        let values = self.0.iter().flat_map(|row| &row.0);
+        let bytes = values.map(|value| match value {
+            Value::Text(text) => text.len(),
+            Value::Blob(bytes) => bytes.len(),
+            _ => 0,
+        });
+        bytes.sum()
+    }
+
     /// The first column of every row, as integers.
     pub fn integers(&self) -> Vec<i64> {
         self.0.iter().map(|row| row.columns().integer()).collect()

@@ -85,11 +85,14 @@ pub async fn answer_event(call: Call, sender: Sender) -> Result<Answer, HttpErro
         tracing::error!(kind = envelope.kind, detail, "an event failed");
     }
     let body = Bytes::from(envelope.reply(&outcome));
-    let body = match room {
-        Some(room) => room.hold(body),
-        None => body,
-    };
-    Ok(reply(&outcome, body))
+    match room.map_or(Ok(body.clone()), |room| room.hold(body)) {
+        Ok(body) => Ok(reply(&outcome, body)),
+        Err(error) => {
+            let refused = Err(error);
+            let body = Bytes::from(envelope.reply(&refused));
+            Ok(reply(&refused, body))
+        }
+    }
 }
 
 /// Whom a program acts for: a user who may log in.

@@ -87,10 +87,7 @@ impl AllAnswers {
             Some(room) => Some(room),
             None => timeout(ROOM_WAIT, in_time).await.ok().flatten(),
         };
-        let busy = Error::Unavailable {
-            retry_after_seconds: 1,
-        };
-        room.ok_or(busy)
+        room.ok_or_else(no_room)
     }
 
     /// Waits for room, and has sockets closed meanwhile, one after the other, whose clients do not
@@ -148,16 +145,30 @@ impl AsRef<[u8]> for Held {
 }
 
 impl AnswerRoom {
-    /// Gives back what the answer does not need. The rest is held as long as the frame exists.
-    pub fn hold(mut self, frame: Bytes) -> Bytes {
+    /// Gives back what the answer does not need. If it needs more than was found for it, takes that
+    /// too, or refuses the answer. The room is held as long as the frame exists.
+    pub fn hold(mut self, frame: Bytes) -> Result<Bytes, Error> {
         if is_free(frame.len()) {
-            return frame;
+            return Ok(frame);
         }
         for permit in &mut self.0 {
-            let surplus = permit.num_permits().saturating_sub(frame.len());
-            drop(permit.split(surplus));
+            let (found, needed) = (permit.num_permits(), frame.len());
+            if needed <= found {
+                drop(permit.split(found - needed));
+                continue;
+            }
+            let missing = u32::try_from(needed - found).map_err(|_| no_room())?;
+            let share = permit.semaphore().clone();
+            let more = share.try_acquire_many_owned(missing);
+            permit.merge(more.map_err(|_| no_room())?);
         }
-        Bytes::from_owner(Held { frame, _room: self })
+        Ok(Bytes::from_owner(Held { frame, _room: self }))
+    }
+}
+
+fn no_room() -> Error {
+    Error::Unavailable {
+        retry_after_seconds: 1,
     }
 }
 
@@ -176,7 +187,7 @@ mod tests {
         let room = all.room(user, address, bytes).await;
         let room = room.map_err(|error| error.code())?;
         let frame = Bytes::from(vec![0; bytes]);
-        Ok(room.hold(frame))
+        room.hold(frame).map_err(|error| error.code())
     }
 
     #[tokio::test(start_paused = true)]
@@ -208,8 +219,29 @@ mod tests {
         let mut unread = Vec::new();
         for _ in 0..100 {
             let room = all.room(&user, &address, 16 * MIB).await;
-            unread.push(room.expect("room").hold(vec![0; 64 * 1024].into()));
+            let answer = room.expect("room").hold(vec![0; 64 * 1024].into());
+            unread.push(answer.expect("room"));
         }
+        drop(unread);
+        let shares = [&user.0, &address.0, &all.room];
+        let left = shares.map(|share| share.available_permits());
+        assert_eq!(left, [USER_BYTES_MAX, ADDRESS_BYTES_MAX, ALL_BYTES_MAX]);
+    }
+
+    /// What an answer has more than was expected counts too.
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_holds_all_of_its_bytes() {
+        let (all, user) = (AllAnswers::new(), AnswerShare::of_user());
+        let address = AnswerShare::of_address();
+        let mut unread = Vec::new();
+        let refused = loop {
+            let room = all.room(&user, &address, 64 * 1024).await.expect("room");
+            match room.hold(vec![0; MIB + 1].into()) {
+                Ok(answer) => unread.push(answer),
+                Err(error) => break error.code(),
+            }
+        };
+        assert_eq!((unread.len(), refused), (31, "unavailable"));
         drop(unread);
         let shares = [&user.0, &address.0, &all.room];
         let left = shares.map(|share| share.available_permits());

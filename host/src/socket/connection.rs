@@ -421,8 +421,7 @@ impl Connection {
                         let payer = Some(self.spending().clone());
                         let then = move |outcome: Result<Reply, Error>, outbox| {
                             note(&id, &outcome, started);
-                            let reply = frame::text_frame(&reply_to.reply(&outcome));
-                            let reply = hold(room, reply);
+                            let reply = answer_frame(&reply_to, outcome, room);
                             Some(Delivery::reply(requester, reply, outbox, payer))
                         };
                         match store.submit(source, ctx, operation, then).await {
@@ -467,12 +466,9 @@ impl Connection {
             }
         };
         note(&id, &outcome, started);
-        let reply = envelope.reply(&outcome);
-        // The outcome may be large, and the wait for the peer long.
-        drop(outcome);
-        let frame = frame::text_frame(&reply);
-        drop(reply);
-        socket.outgoing().add(hold(room, frame));
+        // The wait for the peer may be long.
+        let frame = answer_frame(&envelope, outcome, room);
+        socket.outgoing().add(frame);
         if socket.outgoing().reply_bytes() > PAUSE_READING_BYTES {
             socket.flush();
             self.drained().await;
@@ -563,12 +559,21 @@ impl Drop for Connection {
     }
 }
 
-/// The frame of an answer, with its room if it needed some.
-fn hold(room: Option<AnswerRoom>, frame: Bytes) -> Bytes {
-    match room {
-        Some(room) => room.hold(frame),
-        None => frame,
-    }
+/// The frame of an answer, with its room if it needed some. An answer that is larger than was expected
+/// may find no room: then the event is refused. No write that changes something has such an answer.
+fn answer_frame(
+    envelope: &Envelope,
+    outcome: Result<Reply, Error>,
+    room: Option<AnswerRoom>,
+) -> Bytes {
+    let frame = frame::text_frame(&envelope.reply(&outcome));
+    // It may be large.
+    drop(outcome);
+    let Some(room) = room else {
+        return frame;
+    };
+    let refused = |error| frame::text_frame(&envelope.reply(&Err(error)));
+    room.hold(frame).unwrap_or_else(refused)
 }
 
 /// Names an event in the log.

@@ -1,13 +1,14 @@
 //! Jobs that wait for the database: bounded in bytes, and taken in turns, so that a heavy client
 //! delays only itself.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use handler::Error;
 use tokio::sync::{Semaphore, mpsc};
+use tokio::time::Instant;
 
 use crate::awake;
 use crate::limits::client_address::ClientNetwork;
@@ -21,8 +22,10 @@ const QUEUE_WAIT: Duration = Duration::from_secs(2);
 const COST_MIN: Duration = Duration::from_micros(50);
 /// A source that uses less than its part may use so much at once before it has to wait for its turn.
 const CREDIT: Duration = Duration::from_millis(5);
-/// A source whose last job took longer is heavy.
+/// A source is heavy after a job that took longer, for so many times as long as it took: cheap jobs
+/// in between do not make up for it.
 const HEAVY_COST: Duration = Duration::from_millis(5);
+const HEAVY_TIMES: u32 = 200;
 /// Sources whose costs are remembered. If there are more, those without an effect are forgotten, or,
 /// if these are few, all.
 const COSTS_MAX: usize = 10_000;
@@ -62,7 +65,8 @@ pub struct Receiver {
     used: HashMap<SourceAddress, Duration>,
     /// The number of jobs of heavy sources that may run at once, if there is a limit.
     heavy_max: Option<usize>,
-    heavy: HashSet<SourceAddress>,
+    /// Until when sources are heavy. Those in the past are not.
+    heavy: HashMap<SourceAddress, Instant>,
     /// The jobs of each source that run, if there is a limit.
     running: HashMap<SourceAddress, usize>,
     length: usize,
@@ -108,7 +112,7 @@ pub fn queue(jobs_max: usize, heavy_max: Option<usize>) -> (Sender, Receiver) {
         now: Duration::ZERO,
         used: HashMap::new(),
         heavy_max,
-        heavy: HashSet::new(),
+        heavy: HashMap::new(),
         running: HashMap::new(),
         length: 0,
         is_stopped: false,
@@ -210,9 +214,17 @@ impl Receiver {
         let Some(max) = self.heavy_max.filter(|_| !self.is_stopped) else {
             return true;
         };
+        if !self.is_heavy(source) {
+            return true;
+        }
         let running = self.running.iter();
-        let heavy = running.filter(|(source, _)| self.heavy.contains(source));
-        !self.heavy.contains(source) || heavy.map(|(_, jobs)| jobs).sum::<usize>() < max
+        let heavy = running.filter(|(source, _)| self.is_heavy(source));
+        heavy.map(|(_, jobs)| jobs).sum::<usize>() < max
+    }
+
+    fn is_heavy(&self, source: &SourceAddress) -> bool {
+        let until = self.heavy.get(source);
+        until.is_some_and(|until| *until > Instant::now())
     }
 
     /// Puts jobs that were taken, but have not run, back to the beginnings of their lines.
@@ -320,10 +332,15 @@ impl Receiver {
 
     /// Notes what a job of this source has cost.
     pub fn charge(&mut self, source: SourceAddress, cost: Duration) {
-        if cost <= HEAVY_COST {
-            self.heavy.remove(&source);
-        } else if self.heavy.len() < COSTS_MAX {
-            self.heavy.insert(source);
+        if cost > HEAVY_COST && self.heavy_max.is_some() {
+            let now = Instant::now();
+            if self.heavy.len() >= COSTS_MAX {
+                self.heavy.retain(|_, until| *until > now);
+            }
+            if self.heavy.len() < COSTS_MAX {
+                let until = self.heavy.entry(source).or_insert(now);
+                *until = (*until).max(now + cost * HEAVY_TIMES);
+            }
         }
         let cost = cost.saturating_sub(COST_MIN);
         if cost.is_zero() {
@@ -468,7 +485,7 @@ mod tests {
     }
 
     /// Two threads run jobs, and one of them at most those of a source whose jobs take long.
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn heavy_sources_leave_room_for_others() {
         let (sender, mut receiver) = queue(JOBS_MAX, Some(1));
         let sources = [source(1), source(2)];
@@ -493,9 +510,11 @@ mod tests {
         send(1).await;
         assert_eq!(taken(&mut receiver), Some(1));
         ran(1, Duration::ZERO);
-        // A source is no longer heavy when a job of it was cheap.
+        // A cheap job does not make up for it, only time does.
         ran(0, Duration::ZERO);
         assert_eq!(taken(&mut receiver), Some(0));
+        assert_eq!(taken(&mut receiver), None);
+        tokio::time::advance(2 * HEAVY_COST * HEAVY_TIMES).await;
         assert_eq!(taken(&mut receiver), Some(0));
         // At the end everything is run, whoever waits.
         ran(0, 2 * HEAVY_COST);

@@ -158,17 +158,17 @@ impl LocalDatabase {
         access: Access,
         operations: Vec<Vec<Statement>>,
     ) -> Result<Vec<Vec<Rows>>, libsql::Error> {
-        self.transact_while(access, operations, |_| true)
+        self.transact_while(access, operations, |_, _| true)
     }
 
     /// Like `transact`, but may commit only the first of the operations: after each one, the next begins
-    /// only if `goes_on` says so of the number of rows that those before it have returned. Returns the rows of
-    /// those that were committed.
+    /// only if `goes_on` says so of the rows, and of the bytes in them, that those before it have
+    /// returned. Returns the rows of those that were committed.
     pub fn transact_while(
         &mut self,
         access: Access,
         operations: Vec<Vec<Statement>>,
-        goes_on: impl Fn(usize) -> bool,
+        goes_on: impl Fn(usize, usize) -> bool,
     ) -> Result<Vec<Vec<Rows>>, libsql::Error> {
         let LocalDatabase {
             connection,
@@ -374,15 +374,16 @@ async fn run_operations(
     connection: &Connection,
     prepared: &mut HashMap<usize, libsql::Statement>,
     operations: Vec<Vec<Statement>>,
-    goes_on: impl Fn(usize) -> bool,
+    goes_on: impl Fn(usize, usize) -> bool,
 ) -> Result<Vec<Vec<Rows>>, libsql::Error> {
     let mut results: Vec<Vec<Rows>> = Vec::with_capacity(operations.len());
-    let mut row_count = 0;
+    let (mut row_count, mut byte_count) = (0, 0);
     for statements in operations {
         let rows = run_statements(connection, prepared, statements).await?;
         row_count += rows.iter().map(|rows| rows.0.len()).sum::<usize>();
+        byte_count += rows.iter().map(Rows::bytes).sum::<usize>();
         results.push(rows);
-        if !goes_on(row_count) {
+        if !goes_on(row_count, byte_count) {
             break;
         }
     }

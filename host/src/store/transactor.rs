@@ -10,10 +10,12 @@ use crate::store::failures::Failure;
 use crate::store::local::LocalDatabase;
 use crate::store::remote::{RemoteReader, RemoteWriter};
 
-/// A commit to a file takes no further operations after this time, or this many returned rows: one
-/// operation may store 10,000 members, and all others wait for it.
+/// A commit to a file takes no further operations after this time, or this many returned rows or
+/// bytes in them: one operation may store 10,000 members, or be answered with a long message, and all
+/// others wait for it and for its answer.
 const COMMIT_TIME: Duration = Duration::from_millis(10);
 pub const COMMIT_ROWS: usize = 4_000;
+const COMMIT_ROW_BYTES: usize = 256 * 1024;
 
 pub enum Transactor {
     Local(LocalDatabase),
@@ -42,10 +44,10 @@ impl Transactor {
                     return Err(Failure::Unavailable(lost));
                 }
                 let started = Instant::now();
-                let goes_on = |rows| {
+                let goes_on = |rows, bytes| {
                     let end = started.elapsed();
                     ends.borrow_mut().push(end);
-                    rows < COMMIT_ROWS && end < COMMIT_TIME
+                    rows < COMMIT_ROWS && bytes < COMMIT_ROW_BYTES && end < COMMIT_TIME
                 };
                 database
                     .transact_while(access, operations, goes_on)

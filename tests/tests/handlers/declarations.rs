@@ -46,6 +46,27 @@ async fn every_choice_of_fields_is_taken() {
     }
 }
 
+/// A world checks each answer against the room that the host finds for it. Here everything that an
+/// answer may hold is as long as it may be, and six times as long in JSON.
+#[tokio::test]
+async fn every_answer_has_room() {
+    let world = World::new().await;
+    let sql = "update users set fullname = replace(printf('%0256d', 0), '0', char(1));
+        update users set username = replace(printf('%063d', 0), '0', char(1)) || username where id in (1, 3);
+        update conversations set name = replace(printf('%0256d', 0), '0', char(1));
+        update messages set content = replace(printf('%065536d', 0), '0', char(1)), client_id = 'xxx';
+        insert into conversations (id, name, direct) select 3, name, 1 from conversations where id = 1;
+        insert into members (conversation_id, user_id) values (3, 1), (3, 4);";
+    world.db.execute_batch(sql).await.expect("long");
+    let (saved, alice) = (world.save(), format!("{}alice", "\u{1}".repeat(63)));
+    for example in Example::all(value) {
+        let event = example.event().to_string();
+        let world = World::of(&saved).await;
+        let (reply, _) = world.answer(&alice, &event).await;
+        assert!(reply.contains(r#""success":true"#), "{event}: {reply}");
+    }
+}
+
 #[tokio::test]
 async fn every_field_is_as_it_is_declared() {
     let world = World::new().await;

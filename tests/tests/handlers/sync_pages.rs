@@ -2,7 +2,7 @@
 //! the old one.
 
 use handler::sync::SYNC_REVS_MAX;
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 use tests::{World, places};
 
 #[tokio::test]
@@ -23,6 +23,42 @@ async fn revs_have_a_bound() {
         let nothing = json!({ "conversations": [], "left": left, "more": false });
         assert_eq!(known(SYNC_REVS_MAX).await["data"], nothing);
     }
+}
+
+/// Names count as they are in JSON, also those of owners and admins and of conversations, and also if
+/// there is no message.
+#[tokio::test]
+async fn names_count_in_the_size_of_a_page() {
+    let world = World::new().await;
+    let sql = "with recursive n(i) as (select 100 union all select i + 1 from n where i < 199)
+        insert into users (id, username, fullname, password)
+        select i, replace(printf('%060d', i), '0', char(1)), '', '' from n;
+        with recursive n(i) as (select 100 union all select i + 1 from n where i < 159)
+        insert into conversations (id, name, rev, activity, member_count)
+        select i, replace(printf('%0256d', 0), '0', char(1)), 2, 0, 101 from n;
+        insert into members (conversation_id, user_id) select id, 1 from conversations where id >= 100;
+        insert into members (conversation_id, user_id, role)
+        select c.id, u.id, 1 from conversations c, users u where c.id >= 100 and u.id >= 100;";
+    world.db.execute_batch(sql).await.expect("named");
+    let mut revs: Map<_, _> = (100..160).map(|id| (id.to_string(), json!(1))).collect();
+    revs.insert("1".into(), json!(3));
+    let (mut count, mut pages) = (0, 0);
+    loop {
+        let event = json!({ "type": "sync", "revs": revs, "limit": 1000 });
+        let (reply, _) = world.answer("alice", &event.to_string()).await;
+        assert!(reply.len() < 1_200_000, "{} bytes", reply.len());
+        let reply: Value = serde_json::from_str(&reply).expect("JSON");
+        let page = reply["data"]["conversations"].as_array().expect("a list");
+        for conversation in page {
+            revs.insert(conversation["id"].to_string(), conversation["rev"].clone());
+        }
+        (count, pages) = (count + page.len(), pages + 1);
+        if reply["data"]["more"] == false {
+            break;
+        }
+    }
+    assert_eq!(count, 60);
+    assert!((3..10).contains(&pages), "{pages} pages");
 }
 
 #[tokio::test]

@@ -499,6 +499,39 @@ async fn a_user_who_does_not_read_has_room_for_few_answers() {
     assert_eq!(all.as_array().map(Vec::len), Some(128));
 }
 
+/// A message is counted as it is in an answer: control characters are six times as long there.
+#[tokio::test]
+async fn answers_to_a_repeated_client_id_count_with_all_their_bytes() {
+    let host = Host::start().await;
+    let mut alice = host.join("alice").await;
+    let conversation = alice.converse(&[]).await;
+    let send = |content: &str| json!({ "type": "send_message", "conversation_id": conversation, "content": content, "client_id": "a" });
+    alice.ok(send(&"\u{1}".repeat(64 * 1024))).await;
+    let again = send("x");
+    let mut deaf = Vec::new();
+    for _ in 0..6 {
+        let mut client = host.connect("alice").await;
+        for _ in 0..40 {
+            let event = Message::text(again.to_string());
+            client.socket.feed(event).await.expect("fed");
+        }
+        client.socket.flush().await.expect("flushed");
+        deaf.push(client);
+    }
+    soon("a refusal", async {
+        while alice.request(again.clone()).await["code"] != "unavailable" {}
+    })
+    .await;
+    alice.ok(json!({ "type": "ping" })).await;
+    // When they have been read, there is room again.
+    for mut client in deaf {
+        for _ in 0..40 {
+            client.receive().await;
+        }
+    }
+    assert_eq!(alice.ok(again).await["duplicate"], true);
+}
+
 #[tokio::test]
 async fn creations_cost_by_their_members() {
     let host = host_with(|limits| limits.events_per_second = 50).await;
