@@ -315,7 +315,7 @@ impl Receiver {
         let mut jobs = Vec::new();
         while jobs.len() < max {
             let next = self.turns.values().find(|source| self.may_run(source));
-            let is_heavy = next.is_some_and(|source| self.heavy.contains(source));
+            let is_heavy = next.is_some_and(|source| self.is_heavy(source));
             if is_heavy && !jobs.is_empty() {
                 break;
             }
