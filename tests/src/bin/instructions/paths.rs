@@ -25,7 +25,7 @@ pub struct HotPath {
 }
 
 /// All hot paths.
-pub const PATHS: [HotPath; 12] = [
+pub const PATHS: [HotPath; 13] = [
     path("decode", 2000, decode),
     path("decode_32", 200, decode_32),
     path("plan", 1000, plan),
@@ -34,6 +34,7 @@ pub const PATHS: [HotPath; 12] = [
     path("conclude_client_id", 1000, conclude_client_id),
     path("encode", 4000, encode),
     path("commit_64", 32, commit_64),
+    path("set_64", 32, set_64),
     path("edit_64", 32, edit_64),
     path("read_100", 16, read_100),
     path("page_100", 32, page_100),
@@ -138,6 +139,21 @@ fn commit_64(folder: &Path, repetitions: u32) -> Result<()> {
     for _ in 0..repetitions {
         let group = (0..GROUP).map(|_| send.statements(&ctx)).collect();
         black_box(database.transact(Access::Write, group)?);
+    }
+    Ok(())
+}
+
+/// The same messages as one set, as they go to a server, from their elements to the rows of each.
+fn set_64(folder: &Path, repetitions: u32) -> Result<()> {
+    let (mut database, ctx) = (database(folder)?, caller());
+    let send = operation(SEND)?;
+    for _ in 0..repetitions {
+        let elements: Option<Vec<_>> = (0..GROUP).map(|_| send.element(&ctx)).collect();
+        let elements = elements.context("not a part of a set")?;
+        let elements: Vec<_> = elements.iter().collect();
+        let statements = (elements[0].set.statements)(&elements);
+        let rows = database.transact(Access::Write, vec![statements])?;
+        black_box((elements[0].set.rows)(&elements, &rows[0]));
     }
     Ok(())
 }
