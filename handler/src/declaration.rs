@@ -1,5 +1,6 @@
 //! What an event declares, once, for everything that must hold for all events.
 
+use crate::conversation::MEMBERS_MAX;
 use crate::data::{Data, DataType};
 use crate::error::Error;
 use crate::field::{Field, Kind};
@@ -101,7 +102,7 @@ impl Declaration {
             return 0;
         }
         let users = self.fields.iter().map(|field| match field.kind {
-            Kind::Users => match fields.list(field.name) {
+            Kind::Users => match fields.list(field.name, MEMBERS_MAX) {
                 Ok(Some(items)) if !items.is_empty() => items.len().max(LIST_USERS_MIN),
                 _ => 0,
             },

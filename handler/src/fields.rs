@@ -7,8 +7,11 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
+
+/// No event has as many fields. Text with more is not parsed to its end.
+const FIELDS_MAX: usize = 256;
 
 /// The fields of one JSON object. If a name occurs more than once, the last one counts. `null`
 /// counts as absent.
@@ -19,7 +22,7 @@ pub struct Fields<'a>(Vec<(Cow<'a, str>, &'a str)>);
 pub struct WrongType;
 
 impl<'a> Fields<'a> {
-    /// Returns `None` if the text is not a JSON object.
+    /// Returns `None` if the text is not a JSON object, or one of more than `FIELDS_MAX` fields.
     pub fn parse(text: &'a str) -> Option<Self> {
         serde_json::from_str(text).ok()
     }
@@ -64,11 +67,17 @@ impl<'a> Fields<'a> {
         self.value(name, |raw| raw.parse().ok())
     }
 
-    /// A list; each item is JSON text.
-    pub fn list(&self, name: &str) -> Result<Option<Vec<&'a str>>, WrongType> {
+    /// A list; each item is JSON text. Of one with more than `max` items, the first `max` and one more.
+    pub fn list(&self, name: &str, max: usize) -> Result<Option<Vec<&'a str>>, WrongType> {
         self.value(name, |raw| {
-            let items: Vec<&RawValue> = serde_json::from_str(raw).ok()?;
-            Some(items.into_iter().map(RawValue::get).collect())
+            let (mut found, mut json) = (Vec::new(), serde_json::Deserializer::from_str(raw));
+            let items = Items {
+                found: &mut found,
+                max,
+            };
+            // It ends with an error if there are more.
+            let is_read = items.deserialize(&mut json).is_ok();
+            (is_read || found.len() > max).then_some(found)
         })
     }
 
@@ -102,12 +111,46 @@ impl<'de> Deserialize<'de> for Fields<'de> {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut fields = Vec::new();
                 while let Some(Name(name)) = map.next_key()? {
+                    if fields.len() == FIELDS_MAX {
+                        return Err(A::Error::custom("too many fields"));
+                    }
                     fields.push((name, map.next_value::<&RawValue>()?.get()));
                 }
                 Ok(Fields(fields))
             }
         }
         deserializer.deserialize_map(Members)
+    }
+}
+
+/// Takes the items of a list, up to one more than `max`.
+struct Items<'t, 'a> {
+    found: &'t mut Vec<&'a str>,
+    max: usize,
+}
+
+impl<'de> DeserializeSeed<'de> for Items<'_, 'de> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Items<'_, 'de> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        while self.found.len() <= self.max
+            && let Some(item) = items.next_element::<&RawValue>()?
+        {
+            self.found.push(item.get());
+        }
+        Ok(())
     }
 }
 

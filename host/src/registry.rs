@@ -306,6 +306,9 @@ impl Registry {
             None => {}
         }
         for output in delivery.outbox {
+            if is_left_out(&output, &delivery.payer) {
+                continue;
+            }
             self.deliver(&output, &delivery.requester, &delivery.payer);
             if self.bus.is_some() {
                 self.outgoing.push(output);
@@ -566,6 +569,19 @@ impl Registry {
             self.older = std::mem::take(&mut self.recent);
         }
     }
+}
+
+/// Whether this is a push that may be left out, of a user in debt. Nothing waits until such a push is
+/// paid for, as the next write waits for the others.
+fn is_left_out(output: &Output, payer: &Payer) -> bool {
+    let is_droppable = matches!(
+        output,
+        Output::Push {
+            is_droppable: true,
+            ..
+        }
+    );
+    is_droppable && payer.as_ref().is_some_and(|user| !user.debt().is_zero())
 }
 
 fn is_same(requester: &Requester, socket: &Arc<Socket>) -> bool {

@@ -111,7 +111,7 @@ pub(crate) const MEMBERS: Field =
 
 /// Reads [`MEMBERS`]. A list of more than `max` is not looked into.
 pub(crate) fn members(fields: &Fields, max: usize) -> Result<Vec<String>, Error> {
-    let Ok(Some(items)) = fields.list(MEMBERS.name) else {
+    let Ok(Some(items)) = fields.list(MEMBERS.name, max) else {
         return Err(MEMBERS.error());
     };
     if items.len() > max {

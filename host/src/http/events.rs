@@ -13,6 +13,7 @@ use crate::http::call::{Call, read_whole};
 use crate::http::program::Sender;
 use crate::http::services::Services;
 use crate::limits::answer_room::{self, AnswerRoom};
+use crate::limits::large_events;
 use crate::limits::refusal::Refusal;
 use crate::limits::spending::is_costly;
 use crate::limits::user_rates::{RequestRates, UserCosts};
@@ -120,7 +121,7 @@ fn parse(body: &[u8]) -> Event {
     let Ok(text) = std::str::from_utf8(body) else {
         return unreadable();
     };
-    contain(|| Ok(Event::parse(text))).unwrap_or_else(Event::unreadable)
+    large_events::read(text)
 }
 
 struct Caller<'a> {

@@ -1,11 +1,13 @@
-//! The memory that the server holds for all clients together.
+//! What all clients together may take of the server's memory, and of its threads.
 
 use crate::limits::answer_room::AllAnswers;
+use crate::limits::large_events::LargeEvents;
 use crate::limits::unfinished::Unfinished;
 
 pub struct AllMemory {
     pub answers: AllAnswers,
     pub unfinished: Unfinished,
+    pub large_events: LargeEvents,
 }
 
 impl AllMemory {
@@ -13,6 +15,7 @@ impl AllMemory {
         AllMemory {
             answers: AllAnswers::new(),
             unfinished: Unfinished::of_all(),
+            large_events: LargeEvents::default(),
         }
     }
 }

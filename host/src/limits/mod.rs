@@ -4,6 +4,7 @@ pub mod account_guesses;
 pub mod answer_room;
 pub mod client_address;
 pub mod exports;
+pub mod large_events;
 pub mod memory;
 pub mod places;
 pub mod rates;

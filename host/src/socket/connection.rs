@@ -27,6 +27,7 @@ use crate::awake;
 use crate::clock;
 use crate::delivery::Delivery;
 use crate::limits::answer_room::{self, AnswerRoom};
+use crate::limits::large_events;
 use crate::limits::places::SocketPlace;
 use crate::limits::refusal::Refusal;
 use crate::limits::spending::{Spending, is_costly};
@@ -117,6 +118,8 @@ enum Received {
 enum Request {
     /// With the number of its bytes.
     Event(Event, usize),
+    /// An event that is read when it is its turn.
+    Large(String),
     Ping(Bytes),
     Pong,
     Close(Option<u16>),
@@ -140,6 +143,8 @@ pub struct Connection {
     presence: Arc<Presence>,
     admission: Box<Admission>,
     decoder: Decoder,
+    /// Bytes of large events that wait for their turn. They count as unfinished.
+    large_bytes: AtomicU32,
     /// The number of its events so far.
     count: AtomicU32,
 }
@@ -172,6 +177,7 @@ impl Connection {
                     presence,
                     admission,
                     decoder: Decoder::default(),
+                    large_bytes: AtomicU32::new(0),
                     count: AtomicU32::new(0),
                 })
             }
@@ -287,13 +293,15 @@ impl Connection {
         self.socket.is_heard.store(true, Ordering::Relaxed);
         let mut requests = Vec::new();
         let mut is_closed = false;
-        let held_before = self.decoder.held_bytes();
+        let held_before = self.held_bytes();
+        let large_bytes = &self.large_bytes;
         let decoded = self.decoder.feed(input, |message| {
             requests.push(match message {
-                Message::Text(text) => {
-                    let event = contain(|| Ok(Event::parse(text)));
-                    Request::Event(event.unwrap_or_else(Event::unreadable), text.len())
+                Message::Text(text) if large_events::is_large(text) => {
+                    large_bytes.fetch_add(text.len() as u32, Ordering::Relaxed);
+                    Request::Large(text.to_owned())
                 }
+                Message::Text(text) => Request::Event(large_events::read(text), text.len()),
                 Message::Ping(payload) => Request::Ping(frame::pong_frame(payload)),
                 Message::Pong => Request::Pong,
                 Message::Close(code) => {
@@ -305,7 +313,7 @@ impl Connection {
         let has_room = self.note_unfinished(held_before);
         let received = match decoded {
             Ok(()) if !has_room => {
-                let held = self.decoder.held_bytes();
+                let held = self.held_bytes();
                 self.decoder.close();
                 let _ = self.note_unfinished(held);
                 Received::TooMuch
@@ -317,11 +325,28 @@ impl Connection {
         (requests, received)
     }
 
+    fn held_bytes(&self) -> usize {
+        self.decoder.held_bytes() + self.large_bytes.load(Ordering::Relaxed) as usize
+    }
+
+    /// Reads a large event when it is its turn.
+    async fn read_large(&self, text: &str) -> Event {
+        let source = &self.admission.source;
+        let (of_address, of_all) = (&source.large_events, &source.all.large_events);
+        let event = large_events::read_in_turn(text, of_address, of_all).await;
+        let held = self.held_bytes();
+        self.large_bytes
+            .fetch_sub(text.len() as u32, Ordering::Relaxed);
+        // There is more room now.
+        let _ = self.note_unfinished(held);
+        event
+    }
+
     /// Counts what is held of unfinished messages, after it has changed. Returns whether there is room
     /// for it.
     #[must_use]
     fn note_unfinished(&self, before: usize) -> bool {
-        let after = self.decoder.held_bytes();
+        let after = self.held_bytes();
         if unfinished::is_free(before.max(after)) {
             return true;
         }
@@ -340,15 +365,17 @@ impl Connection {
             }
             coop::consume_budget().await;
             match request {
-                Request::Event(mut event, bytes) => {
-                    match self.admission.rates.event(event.users) {
-                        Ok(Ok(())) => {}
-                        Ok(Err(refusal)) => event.operation = Err(refusal),
-                        Err(Flood) => return self.close_flood().await,
+                Request::Event(event, bytes) => {
+                    if self.answer_within_rates(event, bytes).await.is_err() {
+                        return self.close_flood().await;
                     }
-                    let id = self.event_id(&event.envelope);
-                    let span = tracing::debug_span!("event", id = %id);
-                    self.answer(event, bytes, id).instrument(span).await;
+                }
+                Request::Large(text) => {
+                    let (event, bytes) = (self.read_large(&text).await, text.len());
+                    drop(text);
+                    if self.answer_within_rates(event, bytes).await.is_err() {
+                        return self.close_flood().await;
+                    }
                 }
                 Request::Ping(_) | Request::Pong
                     if self.admission.rates.control_frame().is_err() =>
@@ -378,6 +405,17 @@ impl Connection {
             Received::Nothing | Received::Messages | Received::Closed => {}
         }
         socket.flush();
+    }
+
+    /// Refuses the event if it comes too early.
+    async fn answer_within_rates(&self, mut event: Event, bytes: usize) -> Result<(), Flood> {
+        if let Err(refusal) = self.admission.rates.event(event.users)? {
+            event.operation = Err(refusal);
+        }
+        let id = self.event_id(&event.envelope);
+        let span = tracing::debug_span!("event", id = %id);
+        self.answer(event, bytes, id).instrument(span).await;
+        Ok(())
     }
 
     async fn close_flood(&self) {
@@ -553,8 +591,9 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        let held = self.decoder.held_bytes();
+        let held = self.held_bytes();
         self.decoder.close();
+        self.large_bytes.store(0, Ordering::Relaxed);
         let _ = self.note_unfinished(held);
     }
 }

@@ -7,6 +7,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::limits::answer_room::AnswerShare;
 use crate::limits::client_address::ClientNetwork;
+use crate::limits::large_events::LargeEvents;
 use crate::limits::memory::AllMemory;
 use crate::limits::unfinished::Unfinished;
 
@@ -23,6 +24,7 @@ pub struct Source {
     reads: Arc<Semaphore>,
     pub answers: AnswerShare,
     pub unfinished: Unfinished,
+    pub large_events: LargeEvents,
     /// What all sources share.
     pub all: Arc<AllMemory>,
 }
@@ -43,6 +45,7 @@ impl Source {
             reads: Arc::new(Semaphore::new(bytes)),
             answers: AnswerShare::of_address(),
             unfinished: Unfinished::of_address(),
+            large_events: LargeEvents::default(),
             all,
         }
     }

@@ -124,6 +124,12 @@ fn an_event_counts_for_users() {
             "create_conversation",
             &format!(r#", "members": {many}"#),
         ),
+        // No more are looked at than a conversation may have, and one.
+        (
+            10_001,
+            "add_members",
+            &format!(r#", "members": [1{}]"#, ", 1".repeat(20_000)),
+        ),
         (20, "add_members", r#", "members": [1, 2]"#),
         (30, "add_members", &format!(r#", "members": {many}"#)),
         (0, "send_message", r#", "members": ["bob"]"#),

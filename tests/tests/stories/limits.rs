@@ -626,6 +626,41 @@ async fn mentions_cost_by_what_they_store() {
     assert!(started.elapsed() > Duration::from_secs(1));
 }
 
+/// A user in debt is not seen typing, because nothing would wait until that is paid.
+#[tokio::test]
+async fn who_is_in_debt_is_not_seen_typing() {
+    let host = host_with(|limits| limits.events_per_second = 10_000).await;
+    let mut alice = host.join("alice").await;
+    let mut bob = host.join("bob").await;
+    let mut carol = host.join("carol").await;
+    let conversation = carol.converse(&["alice", "bob"]).await;
+    bob.push().await;
+    let typing = json!({ "type": "typing", "conversation_id": conversation, "on": true });
+    let mut is_seen = async || {
+        alice.ok(typing.clone()).await;
+        carol.send(conversation, "hello").await;
+        let first = bob.push().await;
+        let is_typing = first["type"] == "typing";
+        if is_typing {
+            bob.push().await;
+        }
+        is_typing
+    };
+    assert!(is_seen().await);
+    // 2 MiB at once are free, and the third event waits for two seconds.
+    let mut large = host.connect("alice").await;
+    let unused = "x".repeat(1_000_000);
+    let create = json!({ "type": "create_conversation", "members": [], "unused": unused });
+    for _ in 0..3 {
+        large.text(&create.to_string()).await;
+    }
+    soon("that it is left out", async { while is_seen().await {} }).await;
+    for _ in 0..3 {
+        assert_eq!(large.receive().await["success"], true);
+    }
+    soon("that it is seen again", async { while !is_seen().await {} }).await;
+}
+
 #[tokio::test]
 async fn a_crowd_hears_everything_in_order() {
     let host = Host::start().await;
