@@ -61,6 +61,35 @@ story(test, "a login on another device is ended", async (world) => {
   await desk.getByText("(this one)").waitFor();
 });
 
+story(test, "a logout that the server does not hear is none", async (world) => {
+  world.expected.push(/Failed to load resource|WebSocket connection|ERR_INTERNET_DISCONNECTED/);
+  const alice = await world.person("alice", "Alice");
+  await alice.getByRole("link", { name: /settings/ }).click();
+  await alice.context().setOffline(true);
+  await alice.getByRole("button", { name: "Log out on this device" }).click();
+  await alice.getByText(/could not be reached/).waitFor();
+  await alice.context().setOffline(false);
+  await alice.getByRole("button", { name: "Log out on this device" }).click();
+  await alice.getByLabel("Password").waitFor();
+});
+
+story(test, "what one user has begun to write is not the next one's", async (world) => {
+  world.expected.push(/Failed to load resource|WebSocket connection/);
+  const desk = await world.person("alice", "Alice");
+  await world.register("carol", "Carol");
+  const program = await world.program("alice");
+  await program.ask("create_conversation", { members: ["carol"], name: "Both" });
+  const shared = await world.logIn(await world.window(), "alice");
+  await open(shared, "Both");
+  await message(shared).fill("a secret");
+  await desk.getByRole("link", { name: /settings/ }).click();
+  await desk.getByRole("region", { name: "Devices" }).getByRole("button", { name: /^Log out Chrome/ }).click();
+  await shared.getByText("Your login has ended.").waitFor();
+  await world.logIn(shared, "carol");
+  await open(shared, "Both");
+  assert.equal(await message(shared).inputValue(), "");
+});
+
 story(test, "an account is exported and deleted", async (world) => {
   world.expected.push(/Failed to load resource|WebSocket connection/);
   const alice = await world.person("alice", "Alice");

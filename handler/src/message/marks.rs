@@ -3,9 +3,11 @@
 //! The elements are the user's id, the conversation's and the message's.
 
 use crate::conversation::members_rev;
-use crate::message::read::READ_RECEIPT_MEMBERS_MAX;
 use crate::set::{Element, Set, list, rows_by_key};
 use crate::sql::{Row, Rows, Statement};
+
+/// The most members that a conversation may have for its members to see who has read what.
+pub const READ_RECEIPT_MEMBERS_MAX: i64 = 100;
 
 pub(super) static MARKS: Set = Set {
     statements,

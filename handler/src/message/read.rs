@@ -15,8 +15,7 @@ use crate::reply::{Reply, json, push};
 use crate::set::Element;
 use crate::sql::{Rows, Statement};
 
-/// The most members that a conversation may have for its members to see who has read what.
-pub const READ_RECEIPT_MEMBERS_MAX: i64 = 100;
+pub use crate::message::marks::READ_RECEIPT_MEMBERS_MAX;
 
 /// `mark_read {conversation_id, message_id}` → [`ReadMark`]. The position only moves forward: for an
 /// older message, the answer is the position already stored. The change is sent to the caller's

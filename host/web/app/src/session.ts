@@ -1,7 +1,7 @@
 // The login on this device, and the account behind it.
 
 import { chat } from "./chat";
-import { forgetDrafts } from "./room/drafts";
+import { forgetDrafts, ownDrafts } from "./room/drafts";
 import { replace, to } from "./route";
 
 export interface Session {
@@ -17,6 +17,7 @@ export async function register(account: { username: string; password: string; fu
 
 export async function logIn(credentials: { username: string; password: string; remember: boolean }): Promise<void> {
   await chat.login(credentials);
+  ownDrafts(credentials.username);
   if (location.hash === to.register) replace(to.home);
 }
 

@@ -25,7 +25,10 @@ export interface Account {
   register(account: { username: string; password: string; fullname: string }): Promise<void>;
   /** Then the client connects. */
   login(credentials: Credentials): Promise<void>;
-  /** Ends this session, and forgets what is stored on this device, unsent messages too. */
+  /**
+   * Ends this session, and forgets what is stored on this device, unsent messages too. With a cookie it
+   * fails while the server cannot be reached: the user stays logged in.
+   */
   logout(): Promise<void>;
   /** Ends all other sessions. */
   changePassword(oldPassword: string, newPassword: string): Promise<void>;
@@ -198,8 +201,12 @@ function createAccount(client: AuthClient, token: Token | null, prefersCookie: b
     },
     login,
     async logout() {
-      // If the server cannot be reached, this device forgets the user all the same.
-      await http("POST", "/auth/logout").catch(() => {});
+      // A token that is kept here is forgotten all the same if the server cannot be reached. A cookie stays until
+      // the server has ended it, so the user is still logged in.
+      const isHere = (token?.get(false) ?? null) !== null;
+      await http("POST", "/auth/logout").catch((error: ChatError) => {
+        if (!isHere && error.code !== "unauthorized") throw error;
+      });
       await loggedOut();
     },
     async changePassword(oldPassword, newPassword) {

@@ -103,6 +103,29 @@ test("with cookies: register, log in, log out", async () => {
   assert.deepEqual([...storage.entries.keys()], ["meta"]);
 });
 
+test("a logout that the server has not heard is none, where the login is a cookie", async () => {
+  for (const auth of [cookieAuth(), browserAuth(createPlace())]) {
+    const { world, chat, refusals } = createAccounts(auth);
+    await chat.login(credentials);
+    await world.until("it is live", () => stateOf(chat) === "live");
+    refusals.set("/auth/logout", [503, "the server is busy"]);
+    await assert.rejects(chat.logout(), { code: "unavailable" });
+    assert.equal(stateOf(chat), "live");
+    assert.equal(chat.me.get()?.username, "alice");
+    refusals.set("/auth/logout", [401, "login-token required"]);
+    await chat.logout();
+    assert.equal(stateOf(chat), "needs-auth");
+  }
+  // A token that is kept here opens nothing once it is forgotten.
+  const place = createPlace();
+  const { world, chat, refusals } = createAccounts(keptTokenAuth(place));
+  await chat.login(credentials);
+  await world.until("it is live", () => stateOf(chat) === "live");
+  refusals.set("/auth/logout", [503, "the server is busy"]);
+  await chat.logout();
+  assert.deepEqual([stateOf(chat), place.items.size], ["needs-auth", 0]);
+});
+
 test("with tokens: they open the socket and go with each request", async () => {
   const { world, chat, asked, server } = createAccounts(keptTokenAuth());
   await world.until("a login is needed", () => stateOf(chat) === "needs-auth");

@@ -9,6 +9,8 @@ export interface Draft {
 }
 
 const KEY = "drafts";
+/** The user who logged in last. */
+const OWNER_KEY = "drafts-of";
 /** Drafts that are kept: the latest ones. */
 const DRAFTS_MAX = 100;
 const WRITE_MILLISECONDS = 400;
@@ -46,6 +48,16 @@ export function keepDraft(conversation: number, draft: Draft): void {
 export function forgetDrafts(): void {
   drafts.value = new Map();
   write();
+}
+
+/** The drafts of another user, whose login ended without a logout, are forgotten. */
+export function ownDrafts(username: string): void {
+  try {
+    if ((localStorage.getItem(OWNER_KEY) ?? username) !== username) forgetDrafts();
+    localStorage.setItem(OWNER_KEY, username);
+  } catch {
+    forgetDrafts();
+  }
 }
 
 addEventListener("pagehide", () => timer !== undefined && write());
