@@ -70,7 +70,7 @@ story(test, "a logout that the server does not hear is none", async (world) => {
   await alice.getByText(/could not be reached/).waitFor();
   await alice.context().setOffline(false);
   await alice.getByRole("button", { name: "Log out on this device" }).click();
-  await alice.getByLabel("Password").waitFor();
+  await alice.getByRole("button", { name: "Log in" }).waitFor();
 });
 
 story(test, "what one user has begun to write is not the next one's", async (world) => {
