@@ -65,6 +65,8 @@ story(test, "a logout that the server does not hear is none", async (world) => {
   world.expected.push(/Failed to load resource|WebSocket connection|ERR_INTERNET_DISCONNECTED/);
   const alice = await world.person("alice", "Alice");
   await alice.getByRole("link", { name: /settings/ }).click();
+  // Offline, the list of devices would say the same.
+  await alice.getByText("(this one)").waitFor();
   await alice.context().setOffline(true);
   await alice.getByRole("button", { name: "Log out on this device" }).click();
   await alice.getByText(/could not be reached/).waitFor();
