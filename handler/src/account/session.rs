@@ -12,8 +12,8 @@ use crate::sql::{Row, Rows, Statement};
 /// The most sessions of a user. If there are more, those end first whose tokens have expired, then
 /// those that were used longest ago.
 pub const SESSIONS_MAX: i64 = 100;
-/// The most characters that are kept of what a client says of itself.
-pub const USER_AGENT_CHARS_MAX: usize = 256;
+/// The most bytes that are kept of what a client says of itself.
+pub const USER_AGENT_BYTES_MAX: usize = 256;
 
 /// A user has logged in: starts a session. Fails with `Unauthorized` if the password has been
 /// changed since it was checked.
@@ -25,7 +25,7 @@ pub struct StartSession {
     pub password_hash: String,
     /// How long each token of the session is valid.
     pub lifetime_seconds: i64,
-    /// At most `USER_AGENT_CHARS_MAX` characters of it are kept.
+    /// At most `USER_AGENT_BYTES_MAX` bytes of it are kept.
     pub user_agent: String,
 }
 
@@ -37,7 +37,8 @@ impl Operation for StartSession {
     }
 
     fn statements(&self, ctx: &Context) -> Vec<Statement> {
-        let user_agent: String = self.user_agent.chars().take(USER_AGENT_CHARS_MAX).collect();
+        let end = self.user_agent.floor_char_boundary(USER_AGENT_BYTES_MAX);
+        let user_agent = &self.user_agent[..end];
         let (id, user_id) = (self.id.number(), self.user_id);
         vec![
             Statement::new(

@@ -2,11 +2,15 @@
 
 use std::borrow::Cow;
 use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use handler::{Error, Reply};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
+use hyper::body::{Body, Frame, SizeHint};
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
@@ -142,6 +146,54 @@ pub fn whole(status: StatusCode, content_type: &'static str, body: impl Into<Byt
 pub fn whole_body(body: impl Into<Bytes>) -> AnswerBody {
     let body = Full::new(body.into());
     body.map_err(|never| match never {}).boxed_unsync()
+}
+
+/// Keeps `held` until the last bytes of the answer have gone to the system.
+pub fn until_sent<T: Send + Sync + 'static>(answer: Answer, held: T) -> Answer {
+    let held = Arc::new(held);
+    answer.map(|body| HoldingBody { body, held }.boxed_unsync())
+}
+
+/// A body whose bytes hold something, also while they wait for the client in hyper's buffer.
+struct HoldingBody<T> {
+    body: AnswerBody,
+    held: Arc<T>,
+}
+
+impl<T: Send + Sync + 'static> Body for HoldingBody<T> {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        let hold = |bytes| {
+            let _held = self.held.clone();
+            Bytes::from_owner(Held { bytes, _held })
+        };
+        Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(hold))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+struct Held<T> {
+    bytes: Bytes,
+    _held: Arc<T>,
+}
+
+impl<T> AsRef<[u8]> for Held<T> {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 pub fn with(mut answer: Answer, name: HeaderName, value: HeaderValue) -> Answer {

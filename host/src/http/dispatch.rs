@@ -13,7 +13,7 @@ use hyper::{Method, Request, StatusCode, Version};
 use tracing::Instrument;
 
 use crate::audit;
-use crate::http::answers::{Answer, ErrorFormat, HttpError, with};
+use crate::http::answers::{Answer, ErrorFormat, HttpError, until_sent, with};
 use crate::http::call::Call;
 use crate::http::cors;
 use crate::http::login_token;
@@ -131,21 +131,21 @@ async fn answer_at(path: &Path, call: Call) -> Answer {
         let answer = error.answer(path.routes[0].errors);
         return with(answer, header::ALLOW, path.allow.clone());
     };
+    let Some(place) = call.services.request_places.take(call.address.into()) else {
+        audit::refused(Refusal::RequestsOfAddress, call.address, None);
+        let error = HttpError::from(Error::RateLimited {
+            retry_after_seconds: 1,
+        });
+        return error.answer(route.errors);
+    };
     let answered = answer_as(route, call).await;
-    answered.unwrap_or_else(|error| error.answer(route.errors))
+    let answer = answered.unwrap_or_else(|error| error.answer(route.errors));
+    until_sent(answer, place)
 }
 
 /// Checks the row's columns from left to right.
 async fn answer_as(route: &Route, call: Call) -> Result<Answer, HttpError> {
     let (services, address) = (call.services.clone(), call.address);
-    let Some(_place) = services.request_places.take(address.into()) else {
-        audit::refused(Refusal::RequestsOfAddress, address, None);
-        let retry_after_seconds = 1;
-        return Err(Error::RateLimited {
-            retry_after_seconds,
-        }
-        .into());
-    };
     let headers = call.request.headers();
     if route.effect == Effect::ChangesState
         && !cors::admit(&services.origins, headers, address, call.is_proxied)

@@ -7,7 +7,7 @@ use handler::account::open_login::{
     SeeSessions, SweepSessions,
 };
 use handler::account::session::{
-    EndSession, ListSessions, RefreshSession, SESSIONS_MAX, StartSession, USER_AGENT_CHARS_MAX,
+    EndSession, ListSessions, RefreshSession, SESSIONS_MAX, StartSession, USER_AGENT_BYTES_MAX,
 };
 use handler::account::token::Claim;
 use handler::presence::Connected;
@@ -56,7 +56,7 @@ fn ended(sessions: &[u8], tokens_until: Option<i64>) -> Vec<Output> {
 #[tokio::test]
 async fn a_session_is_started_listed_refreshed_and_ended() {
     let world = World::new().await;
-    let long = "ü".repeat(USER_AGENT_CHARS_MAX + 10);
+    let long = "ü".repeat(USER_AGENT_BYTES_MAX);
     let started = StartSession {
         user_agent: format!("\0{long}"),
         ..start(1)
@@ -76,10 +76,8 @@ async fn a_session_is_started_listed_refreshed_and_ended() {
         ("0101010101010101", NOW, NOW, true),
     ];
     assert_eq!(shown, expected);
-    let kept: String = format!("\0{long}")
-        .chars()
-        .take(USER_AGENT_CHARS_MAX)
-        .collect();
+    // No half of a character.
+    let kept = format!("\0{}", "ü".repeat((USER_AGENT_BYTES_MAX - 1) / 2));
     assert_eq!(sessions[1].user_agent, kept);
     let of_bob = world.run("bob", &list).await.0;
     assert_eq!(of_bob, Ok(vec![]));

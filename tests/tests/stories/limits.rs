@@ -301,6 +301,38 @@ async fn one_address_has_a_bounded_number_of_requests_under_way() {
     assert_eq!(answer.status, 401);
 }
 
+/// A request is under way until its answer is read.
+#[tokio::test]
+async fn answers_that_are_not_read_are_under_way() {
+    let host = Host::start().await;
+    let page = host.http("GET", "/", &[], "").await.body;
+    let script = page.split('"').find(|part| part.contains(".js"));
+    let head = format!(
+        "GET {} HTTP/1.1\r\nhost: x\r\nx-forwarded-for: 192.0.2.1\r\n\r\n",
+        script.expect("a script")
+    );
+    let mut deaf = Vec::new();
+    for _ in 0..256 {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_recv_buffer_size(4096).expect("set");
+        let mut stream = socket.connect(host.address).await.expect("connected");
+        let heads = head.repeat(100);
+        stream.write_all(heads.as_bytes()).await.expect("written");
+        deaf.push(stream);
+    }
+    let ping = async |client: &str| {
+        let headers = [("x-forwarded-for", client)];
+        host.http("GET", "/misc/ping", &headers, "").await.status
+    };
+    soon("the limit", async {
+        while ping("192.0.2.1").await != 429 {}
+    })
+    .await;
+    assert_eq!(ping("192.0.2.2").await, 200);
+    drop(deaf);
+    soon("room", async { while ping("192.0.2.1").await != 200 {} }).await;
+}
+
 /// Asks on a connection of the operator's socket, and reads the whole answer.
 async fn ask_as_operator(stream: &mut UnixStream) {
     stream.write_all(LIST_USERS).await.expect("written");
