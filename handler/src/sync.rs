@@ -51,7 +51,8 @@ const EPOCH: Field = Field::optional("epoch", Kind::Text(Length::characters(0, E
 /// when a backup is restored, because ids and revs may then be assigned anew; `revs` sent with an
 /// old epoch are ignored.
 pub struct Sync {
-    revs: BTreeMap<i64, i64>,
+    /// JSON, with each conversation once.
+    revs: String,
     limit: i64,
     epoch: Option<String>,
 }
@@ -110,11 +111,12 @@ impl Declared for Sync {
         }
         let revs: BTreeMap<i64, Option<i64>> =
             serde_json::from_str(revs).map_err(|_| REVS.error())?;
+        let revs: BTreeMap<_, _> = revs
+            .into_iter()
+            .map(|(id, rev)| (id, rev.unwrap_or_default()))
+            .collect();
         Ok(Sync {
-            revs: revs
-                .into_iter()
-                .map(|(id, rev)| (id, rev.unwrap_or_default()))
-                .collect(),
+            revs: json(&revs),
             epoch: EPOCH.text(fields)?,
             limit: LIMIT.integer(fields)?.unwrap_or(SYNC_MESSAGES_DEFAULT),
         })
@@ -158,11 +160,10 @@ impl Operation for Sync {
     }
 
     fn statements(&self, ctx: &Context) -> Vec<Statement> {
-        let revs = json(&self.revs);
         let given = || {
             [
                 ctx.user_id.into(),
-                revs.as_str().into(),
+                self.revs.as_str().into(),
                 self.epoch.clone().into(),
             ]
         };
