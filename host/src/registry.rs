@@ -571,8 +571,7 @@ impl Registry {
     }
 }
 
-/// Whether this is a push that may be left out, of a user in debt. Nothing waits until such a push is
-/// paid for, as the next write waits for the others.
+/// Whether this is a push that may be left out, of a user who has spent much.
 fn is_left_out(output: &Output, payer: &Payer) -> bool {
     let is_droppable = matches!(
         output,
@@ -581,7 +580,7 @@ fn is_left_out(output: &Output, payer: &Payer) -> bool {
             ..
         }
     );
-    is_droppable && payer.as_ref().is_some_and(|user| !user.debt().is_zero())
+    is_droppable && payer.as_ref().is_some_and(|user| user.has_spent_much())
 }
 
 fn is_same(requester: &Requester, socket: &Arc<Socket>) -> bool {

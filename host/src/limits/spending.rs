@@ -20,6 +20,8 @@ const PUSHES_PER_SECOND: u64 = 25_000;
 const PUSH_BYTES: u64 = 512;
 /// A user who has spent nothing for this long may spend what is earned in it at once.
 const CREDIT: Duration = Duration::from_secs(4);
+/// Of who has spent more than is earned in this time, pushes that may be left out are.
+const DROPPABLE_CREDIT: Duration = Duration::from_secs(1);
 /// Nobody waits longer than this.
 const DEBT_MAX: Duration = Duration::from_secs(10);
 
@@ -82,9 +84,19 @@ impl Spending {
 
     /// How long until the user is out of debt. Zero if the user is not in debt.
     pub fn debt(&self) -> Duration {
+        self.beyond(CREDIT)
+    }
+
+    /// Whether the user's pushes that may be left out are: nothing waits until they are paid for.
+    pub fn has_spent_much(&self) -> bool {
+        !self.beyond(DROPPABLE_CREDIT).is_zero()
+    }
+
+    /// How much more the user has spent than is earned in the time of this credit.
+    fn beyond(&self, credit: Duration) -> Duration {
         let paid_at = self.paid_at.load(Ordering::Relaxed);
         // Most users have spent nothing in their whole life that is worth a look at the clock.
-        let credit = CREDIT.as_micros() as u64;
+        let credit = credit.as_micros() as u64;
         if paid_at <= credit {
             return Duration::ZERO;
         }
@@ -129,6 +141,7 @@ mod tests {
             spending.charge_event(64 * 1024);
         }
         assert_eq!(spending.debt(), Duration::ZERO);
+        assert!(spending.has_spent_much());
         spending.charge_event(BYTES_PER_SECOND as usize);
         assert_eq!(spending.debt(), Duration::from_secs(1));
         tokio::time::advance(Duration::from_secs(1)).await;
@@ -144,6 +157,7 @@ mod tests {
         spending.charge_push(1_000_000, 10_000);
         assert_eq!(spending.debt(), DEBT_MAX);
         tokio::time::advance(DEBT_MAX + CREDIT).await;
+        assert!(!spending.has_spent_much());
         spending.charge_event(4 * BYTES_PER_SECOND as usize);
         assert_eq!(spending.debt(), Duration::ZERO);
     }

@@ -658,9 +658,9 @@ async fn mentions_cost_by_what_they_store() {
     assert!(started.elapsed() > Duration::from_secs(1));
 }
 
-/// A user in debt is not seen typing, because nothing would wait until that is paid.
+/// Nothing would wait until the pushes are paid for.
 #[tokio::test]
-async fn who_is_in_debt_is_not_seen_typing() {
+async fn who_has_spent_much_is_not_seen_typing() {
     let host = host_with(|limits| limits.events_per_second = 10_000).await;
     let mut alice = host.join("alice").await;
     let mut bob = host.join("bob").await;
@@ -679,7 +679,7 @@ async fn who_is_in_debt_is_not_seen_typing() {
         is_typing
     };
     assert!(is_seen().await);
-    // 2 MiB at once are free, and the third event waits for two seconds.
+    // 512 KiB are earned in a second.
     let mut large = host.connect("alice").await;
     let unused = "x".repeat(1_000_000);
     let create = json!({ "type": "create_conversation", "members": [], "unused": unused });
