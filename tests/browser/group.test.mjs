@@ -60,3 +60,13 @@ story(test, "a group with roles", async (world) => {
   await say(bob, "alone");
   await said(bob, "alone").waitFor();
 });
+
+story(test, "a member with the name of a property of every object", async (world) => {
+  await world.register("alice", "Alice");
+  const member = await world.person("constructor", "Connie");
+  const program = await world.program("alice");
+  const { id } = await program.ask("create_conversation", { members: ["constructor"], name: "Lunch" });
+  await member.goto(`/#/c/${id}/details`);
+  await member.getByRole("button", { name: "More about Connie" }).waitFor();
+  for (const name of ["Rename", "Add people"]) assert.equal(await member.getByRole("button", { name }).count(), 0);
+});

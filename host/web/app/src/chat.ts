@@ -92,6 +92,10 @@ export const isAbandoned = ({ direct, members }: ConversationView): boolean => d
 
 export const fullnameOf = (username: string) => personOf(username).fullname;
 
+/** Usernames may be `constructor` or `toString`, which every object has. */
+export const roleOf = ({ roles = {} }: ConversationView, username: string): Role | undefined =>
+  Object.hasOwn(roles, username) ? roles[username] : undefined;
+
 /** Opens the conversation of two, or makes it. */
 export async function openDirect(username: string): Promise<number> {
   const { id } = await request("create_conversation", { members: [username], direct: true });

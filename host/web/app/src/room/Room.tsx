@@ -1,7 +1,7 @@
 // An open conversation.
 
 import { useEffect, useMemo, useReducer, useRef, useState } from "preact/hooks";
-import { chat, isAbandoned, personOf, request, titleOf, unblock, useBlocked, useLive, useMe, type ConversationView, type Item, type StoredItem } from "../chat";
+import { chat, isAbandoned, personOf, request, roleOf, titleOf, unblock, useBlocked, useLive, useMe, type ConversationView, type Item, type StoredItem } from "../chat";
 import { Avatar } from "../parts/Avatar";
 import { ask } from "../parts/Dialog";
 import { Empty } from "../parts/Empty";
@@ -95,7 +95,7 @@ function OpenRoom(props: {
 
   const openMessageMenu = (item: StoredItem, anchor: HTMLElement) => {
     const isOwn = item.sender_username === me;
-    const role = conversation.roles?.[me];
+    const role = roleOf(conversation, me);
     const hasOwner = Object.values(conversation.roles ?? {}).includes("owner");
     const mayDelete = isOwn || (!direct && (role !== undefined || !hasOwner));
     const menu: MenuItem[] = [

@@ -1,7 +1,7 @@
 // What a conversation is: its members, their roles, its name.
 
 import { useState } from "preact/hooks";
-import { isAbandoned, personOf, request, titleOf, useConversation, useMe, usePerson, type ConversationView, type Role } from "../chat";
+import { isAbandoned, personOf, request, roleOf, titleOf, useConversation, useMe, usePerson, type ConversationView, type Role } from "../chat";
 import { Avatar } from "../parts/Avatar";
 import { ask } from "../parts/Dialog";
 import { Field, Form } from "../parts/Field";
@@ -48,10 +48,11 @@ function GroupDetails({ conversation }: { conversation: ConversationView }) {
   const [isAdding, setAdding] = useState(false);
   const hasOwner = Object.values(roles).includes("owner");
   // In a conversation of the first backend, which has no owner, everyone may do what an owner may.
-  const myRole: Role | "member" = hasOwner ? (roles[me] ?? "member") : "owner";
+  const myRole: Role | "member" = hasOwner ? (roleOf(conversation, me) ?? "member") : "owner";
   const mayChange = myRole !== "member";
   const rank = { owner: 0, admin: 1, member: 2 };
-  const sorted = [...members].sort((a, b) => rank[roles[a] ?? "member"] - rank[roles[b] ?? "member"]);
+  const rankOf = (username: string) => rank[roleOf(conversation, username) ?? "member"];
+  const sorted = [...members].sort((a, b) => rankOf(a) - rankOf(b));
   const leave = () =>
     ask({
       title: "Leave this conversation?",
@@ -131,7 +132,7 @@ function MemberRow(props: { conversation: ConversationView; username: string; my
   const { conversation, username, myRole, me } = props;
   usePerson(username);
   const profile = personOf(username);
-  const role = conversation.roles?.[username];
+  const role = roleOf(conversation, username);
   const { id } = conversation;
   const give = (next: Role | "member") => () =>
     void request("set_role", { conversation_id: id, username, role: next }).catch(toastError);
