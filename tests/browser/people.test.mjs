@@ -75,6 +75,28 @@ story(test, "a logout that the server does not hear is none", async (world) => {
   await alice.getByRole("button", { name: "Log in" }).waitFor();
 });
 
+story(test, "a logout leaves no text in any tab", async (world) => {
+  world.expected.push(/Failed to load resource|WebSocket connection/);
+  await world.register("bob", "Bob");
+  const alice = await world.person("alice", "Alice");
+  await alice.context().grantPermissions(["notifications"], { origin: world.url });
+  const bob = await world.program("bob");
+  const { id } = await bob.ask("create_conversation", { members: ["alice"], name: "Secret plans" });
+  const other = await world.tab(alice.context());
+  await other.goto(`/#/c/${id}`);
+  await other.getByRole("heading", { name: "Secret plans" }).waitFor();
+  await bob.ask("send_message", { conversation_id: id, content: "a secret" });
+  await other.locator("[aria-live=polite].unseen", { hasText: "a secret" }).waitFor({ state: "attached" });
+  await alice.evaluate(async () => (await navigator.serviceWorker.ready).showNotification("Bob", { body: "a secret" }));
+  await alice.getByRole("link", { name: /settings/ }).click();
+  await alice.getByRole("button", { name: "Log out on this device" }).click();
+  for (const page of [alice, other]) {
+    await page.getByRole("button", { name: "Log in" }).waitFor();
+    await page.waitForFunction(() => document.title === "Chat" && !/secret/i.test(document.documentElement.outerHTML));
+  }
+  await alice.waitForFunction(async () => (await (await navigator.serviceWorker.ready).getNotifications()).length === 0);
+});
+
 story(test, "what one user has begun to write is not the next one's", async (world) => {
   world.expected.push(/Failed to load resource|WebSocket connection/);
   const desk = await world.person("alice", "Alice");

@@ -3,11 +3,11 @@
 import { useEffect, useMemo, useState } from "preact/hooks";
 import { titleOf, useConversations, useIdentity } from "./chat";
 import { loadMore, more } from "./later";
-import { openTitle, unreadConversations } from "./notifications";
+import { closeNotifications, openTitle, unreadConversations } from "./notifications";
 import { ConnectionNotice } from "./parts/ConnectionNotice";
 import { Dialogs } from "./parts/Dialog";
 import { Menus } from "./parts/Menu";
-import { Announcer, Toasts } from "./parts/Toast";
+import { Announcer, forgetAnnounced, Toasts } from "./parts/Toast";
 import { picker } from "./room/picker";
 import { Room } from "./room/Room";
 import { route } from "./route";
@@ -43,6 +43,16 @@ function Panes() {
     unreadConversations.value = conversations.filter(({ unread }) => unread > 0).length;
     openTitle.value = open ? titleOf(open) : "";
   });
+  // Nothing stays on the screen of who has logged out, in no tab.
+  useEffect(
+    () => () => {
+      unreadConversations.value = 0;
+      openTitle.value = "";
+      forgetAnnounced();
+      void closeNotifications();
+    },
+    [],
+  );
   const isList = screen === "home" || screen === "register";
   const isNarrow = useMedia("(max-width: 44.99rem)");
   return (

@@ -49,6 +49,12 @@ export async function notify(title: string, body: string, conversation: number):
   }
 }
 
+/** Those that are still on the screen have texts of the user who has left. */
+export async function closeNotifications(): Promise<void> {
+  const worker = await navigator.serviceWorker?.getRegistration().catch(() => undefined);
+  for (const shown of (await worker?.getNotifications()) ?? []) shown.close();
+}
+
 /** How many conversations have something new. */
 export const unreadConversations = signal(0);
 /** What is open. */

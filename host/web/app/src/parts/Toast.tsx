@@ -47,6 +47,14 @@ export function announce(text: string): void {
   }, ANNOUNCE_MILLISECONDS);
 }
 
+/** The next user of the browser is not told of it. */
+export function forgetAnnounced(): void {
+  clearTimeout(timer);
+  timer = undefined;
+  waiting = [];
+  announced.value = "";
+}
+
 export function Announcer() {
   return (
     <div class="unseen" aria-live="polite">
