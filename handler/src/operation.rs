@@ -35,8 +35,8 @@ pub trait Operation: Send + Sync {
     /// `Context::is_repeat` they make no change that they have already made.
     fn statements(&self, ctx: &Context) -> Vec<Statement>;
 
-    /// What it is as a part of a set, if several like it can be one. On a database on a server that
-    /// costs a fraction of what they cost alone.
+    /// The operation as an element of a [`Set`](crate::Set), if several like it can run as one. On a
+    /// server a set costs a fraction of what its operations cost alone.
     fn element(&self, _: &Context) -> Option<Element> {
         None
     }

@@ -1,8 +1,8 @@
 //! Several operations of one kind as one set, in statements that take all of them as a list.
 //!
-//! A server is not slow at data but at statements, and a page that many changes share is written once
-//! for all of them. So operations that wait together for such a server are put together. Each of them
-//! ends as if they had run one after the other.
+//! What takes a server long is not data but statements, and a page that many changes share is written
+//! once for all of them. So operations that wait for a server together run as a set. They end as if
+//! they had run one after the other.
 
 use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
@@ -23,7 +23,7 @@ pub struct Set {
     /// with the ids of the latest message before and after. They return the same rows. Without them,
     /// each operation finds that for itself.
     pub repeated: Option<Repeated>,
-    /// What each of the elements would have got from statements of its own.
+    /// The rows that each element would have got from statements of its own.
     pub rows: fn(elements: &[&Element], rows: &[Rows]) -> Vec<Vec<Rows>>,
 }
 

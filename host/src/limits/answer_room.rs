@@ -228,7 +228,7 @@ mod tests {
         assert_eq!(left, [USER_BYTES_MAX, ADDRESS_BYTES_MAX, ALL_BYTES_MAX]);
     }
 
-    /// What an answer has more than was expected counts too.
+    /// If an answer is larger than was expected, all of it counts.
     #[tokio::test(start_paused = true)]
     async fn an_answer_holds_all_of_its_bytes() {
         let (all, user) = (AllAnswers::new(), AnswerShare::of_user());

@@ -1,4 +1,4 @@
-//! What all clients together may take of the server's memory, and of its threads.
+//! The bounds that all clients share: on the memory that the server holds for them, and on its threads.
 
 use crate::limits::answer_room::AllAnswers;
 use crate::limits::large_events::LargeEvents;

@@ -9,7 +9,7 @@ use crate::delivery::{Change, Delivery};
 use crate::metrics::METRICS;
 use crate::store::failures::Failure;
 use crate::store::job::Job;
-use crate::store::sets::{Part, gather, one_by_one, repeated, rows, statements};
+use crate::store::sets::Group;
 use crate::store::transactor::Transactor;
 
 /// Sends deliveries to the registry.
@@ -20,14 +20,14 @@ pub fn tell(deliveries: &mpsc::Sender<Vec<Delivery>>, told: Vec<Delivery>) {
 }
 
 /// Runs operations in one transaction and concludes them; adds their deliveries to `told` in commit
-/// order. If a statement fails, halves of the group get a transaction of their own, and so on, so
-/// that an operation that cannot be stored harms no other. If the database is locked, full, or gone, all operations fail
-/// at once. Returns the last of the jobs if they have to wait for the next transaction. `ends`: see
+/// order. If a statement fails, each half of the group gets a transaction of its own, and so on, so
+/// that an operation that cannot be stored harms no other. If the database is locked, full, or gone,
+/// all operations fail at once. Returns the last of the jobs if they have to wait for the next transaction. `ends`: see
 /// `Transactor::transact`.
 pub fn run_group(
     database: &mut Transactor,
     access: Access,
-    mut jobs: Vec<Job>,
+    jobs: Vec<Job>,
     timeout: Duration,
     told: &mut Vec<Delivery>,
     ends: &mut Vec<Duration>,
@@ -38,23 +38,16 @@ pub fn run_group(
     // All jobs share the deadline of the oldest one, but have a quarter of the timeout at least.
     let left = timeout.saturating_sub(oldest.elapsed());
     let deadline = Instant::now() + left.max(timeout / 4);
-    let mut parts = one_by_one(&jobs);
-    if database.takes_sets() {
-        (jobs, parts) = gather(jobs);
-    }
-    let statements = statements(&mut jobs, &parts, database.note_latest().as_ref());
-    let running = transact(
-        database,
-        access,
-        (&jobs, &parts),
-        statements,
-        deadline,
-        ends,
-    );
-    let failure = match running {
+    let mut group = match database.takes_sets() {
+        true => Group::gather(jobs),
+        false => Group::single(jobs),
+    };
+    let statements = group.statements(database.note_latest().as_ref());
+    let failure = match transact(database, access, &mut group, statements, deadline, ends) {
         Ok(results) => {
             // The counts under the previous lease are lost, but not those of this group.
             told.extend(new_lease(database));
+            let mut jobs = group.jobs;
             let rest = jobs.split_off(results.len());
             finish(jobs, results.into_iter().map(Ok), told);
             return rest;
@@ -62,11 +55,11 @@ pub fn run_group(
         Err(failure) => failure,
     };
     match failure {
-        Failure::AnswerLost => repeat(database, access, jobs, parts, timeout, told, ends),
-        Failure::Statement(_) | Failure::TooLarge(_) if jobs.len() > 1 => {
-            tracing::debug!(events = jobs.len(), "a group failed: retrying its halves");
-            let half = jobs.len().div_ceil(2);
-            let mut rest = jobs;
+        Failure::AnswerLost => repeat(database, access, group, timeout, told, ends),
+        Failure::Statement(_) | Failure::TooLarge(_) if group.jobs.len() > 1 => {
+            let mut rest = group.jobs;
+            tracing::debug!(events = rest.len(), "a group failed: retrying its halves");
+            let half = rest.len().div_ceil(2);
             while !rest.is_empty() {
                 let later = rest.split_off(half.min(rest.len()));
                 rest = run_group(database, access, rest, timeout, told, ends);
@@ -78,7 +71,7 @@ pub fn run_group(
                 // If the group was stored after all, others have to hear of it.
                 told.push(Change::Missed.into());
             }
-            refuse(jobs, failure, told);
+            refuse(group.jobs, failure, told);
         }
     }
     Vec::new()
@@ -88,31 +81,23 @@ pub fn run_group(
 fn repeat(
     database: &mut Transactor,
     access: Access,
-    mut jobs: Vec<Job>,
-    mut parts: Vec<Part>,
+    mut group: Group,
     timeout: Duration,
     told: &mut Vec<Delivery>,
     ends: &mut Vec<Duration>,
 ) {
     tracing::warn!(
-        events = jobs.len(),
+        events = group.jobs.len(),
         "the answer to a commit was lost: asking for it again"
     );
     let deadline = Instant::now() + timeout / 2;
     let found = database.noted_ids(deadline).and_then(|noted| {
-        let statements = repeated(&mut jobs, &mut parts, noted);
-        transact(
-            database,
-            access,
-            (&jobs, &parts),
-            statements,
-            deadline,
-            ends,
-        )
+        let statements = group.repeated(noted);
+        transact(database, access, &mut group, statements, deadline, ends)
     });
     match found {
         Ok(results) => {
-            finish(jobs, results.into_iter().map(Ok), told);
+            finish(group.jobs, results.into_iter().map(Ok), told);
             // If the lease was lost meanwhile, the counts of this group are lost too.
             told.extend(new_lease(database));
         }
@@ -120,7 +105,7 @@ fn repeat(
             // The group is stored, but its results are not known.
             database.doubt_lease();
             told.push(Change::Missed.into());
-            refuse(jobs, failure, told);
+            refuse(group.jobs, failure, told);
         }
     }
 }
@@ -129,7 +114,7 @@ fn repeat(
 fn transact(
     database: &mut Transactor,
     access: Access,
-    (jobs, parts): (&[Job], &[Part]),
+    group: &mut Group,
     statements: Vec<Vec<Statement>>,
     deadline: Instant,
     ends: &mut Vec<Duration>,
@@ -140,13 +125,13 @@ fn transact(
         let metrics = &*METRICS;
         let elapsed = started.elapsed();
         metrics.commit_seconds.observe(elapsed.as_secs_f64());
-        metrics.commit_operations.observe(jobs.len() as f64);
+        metrics.commit_operations.observe(group.jobs.len() as f64);
     }
     if let Err(failure) = &result {
         let reason = failure.reason();
         METRICS.commit_failures.with_label_values(&[reason]).inc();
     }
-    result.map(|found| rows(jobs, parts, found))
+    result.map(|found| group.rows(found))
 }
 
 fn finish(

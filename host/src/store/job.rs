@@ -9,9 +9,9 @@ use crate::threads::contain;
 
 /// One operation, with its type erased.
 pub struct Job {
-    /// The statements to run first; empty once they are taken, or if it is a part of a set.
+    /// The statements to run first; empty once they are taken, or if it can be an element.
     pub statements: Vec<Statement>,
-    /// What it is as a part of a set.
+    /// The operation as an element of a set, if it can be one.
     pub element: Option<Element>,
     /// The caller; 0 if nobody is logged in.
     pub user_id: i64,
@@ -87,5 +87,33 @@ where
             outbox.clear();
         }
         then(outcome, outbox)
+    }
+}
+
+#[cfg(test)]
+impl Job {
+    /// A job that does nothing.
+    pub fn idle(bytes: usize, room: Room) -> Self {
+        struct Idle;
+        impl Work for Idle {
+            fn statements(&self) -> Vec<Statement> {
+                Vec::new()
+            }
+
+            fn repeat(&mut self) {}
+
+            fn finish(self: Box<Self>, _: Result<Vec<Rows>, Error>) -> Option<Delivery> {
+                None
+            }
+        }
+        Job {
+            statements: Vec::new(),
+            element: None,
+            user_id: 0,
+            bytes,
+            submitted_at: Moment::now(),
+            work: Box::new(Idle),
+            room,
+        }
     }
 }

@@ -310,26 +310,6 @@ impl Receiver {
         Some(job)
     }
 
-    /// The next jobs, up to so many; one of a heavy source is taken alone.
-    pub fn take_together(&mut self, max: usize) -> Vec<Job> {
-        let mut jobs = Vec::new();
-        while jobs.len() < max {
-            let next = self.turns.values().find(|source| self.may_run(source));
-            let is_heavy = next.is_some_and(|source| self.is_heavy(source));
-            if is_heavy && !jobs.is_empty() {
-                break;
-            }
-            let Some(job) = self.take() else {
-                break;
-            };
-            jobs.push(job);
-            if is_heavy {
-                break;
-            }
-        }
-        jobs
-    }
-
     /// Notes what a job of this source has cost.
     pub fn charge(&mut self, source: SourceAddress, cost: Duration) {
         if cost > HEAVY_COST && self.heavy_max.is_some() {
@@ -357,46 +337,15 @@ impl Receiver {
 mod tests {
     use std::net::IpAddr;
 
-    use handler::Rows;
-
     use super::*;
-    use crate::awake::Moment;
-    use crate::delivery::Delivery;
     use crate::limits::memory::AllMemory;
-    use crate::store::job::Work;
 
     const JOBS_MAX: usize = 1024;
-
-    struct Nothing;
-
-    impl Work for Nothing {
-        fn statements(&self) -> Vec<handler::Statement> {
-            Vec::new()
-        }
-
-        fn repeat(&mut self) {}
-
-        fn finish(self: Box<Self>, _: Result<Vec<Rows>, Error>) -> Option<Delivery> {
-            None
-        }
-    }
-
-    fn job(number: usize, room: Room) -> Job {
-        Job {
-            statements: Vec::new(),
-            element: None,
-            user_id: 0,
-            bytes: number,
-            submitted_at: Moment::now(),
-            work: Box::new(Nothing),
-            room,
-        }
-    }
 
     /// Sends a job with this number.
     async fn send(sender: &Sender, source: &Source, number: usize) {
         let room = sender.room(source, source.reads(), 1).await;
-        let entry = Entry::Job(job(number, room.expect("room")));
+        let entry = Entry::Job(Job::idle(number, room.expect("room")));
         sender.send(entry).expect("sent");
     }
 
@@ -441,7 +390,7 @@ mod tests {
         for (number, from) in [0, 0, 0, 1, 0, 2, 1].into_iter().enumerate() {
             let room = sender.room(&sources[from], sources[from].reads(), 1).await;
             sender
-                .send(Entry::Job(job(number, room.expect("room"))))
+                .send(Entry::Job(Job::idle(number, room.expect("room"))))
                 .expect("sent");
         }
         assert_eq!(receiver.receive(), 7);
@@ -478,7 +427,7 @@ mod tests {
         // Who comes later does not have to wait until the others have used as much before.
         let late = source(3);
         let room = sender.room(&late, late.reads(), 1).await.expect("room");
-        sender.send(Entry::Job(job(2, room))).expect("sent");
+        sender.send(Entry::Job(Job::idle(2, room))).expect("sent");
         receiver.receive();
         let next: Vec<_> = (0..3).filter_map(|_| receiver.take()).collect();
         assert!(next.iter().any(|job| job.bytes == 2));
@@ -525,33 +474,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_job_of_a_heavy_source_is_taken_alone() {
-        let (sender, mut receiver) = queue(JOBS_MAX, Some(1));
-        let sources = [source(1), source(2), source(3)];
-        let reports = sender.reports();
-        reports.ran(sources[1].address(), 2 * HEAVY_COST);
-        for from in [0, 2, 1, 0, 2] {
-            send(&sender, &sources[from], from).await;
-        }
-        receiver.receive();
-        let mut taken = |max| {
-            let jobs = receiver.take_together(max);
-            jobs.iter().map(|job| job.bytes).collect::<Vec<_>>()
-        };
-        // Whose job was dear has a later turn.
-        assert_eq!(taken(3), [0, 2, 0]);
-        assert_eq!(taken(3), [2]);
-        assert_eq!(taken(3), [1]);
-        assert_eq!(taken(3), [0; 0]);
-    }
-
-    #[tokio::test]
     async fn jobs_that_are_put_back_keep_their_order() {
         let (sender, mut receiver) = queue(JOBS_MAX, None);
         let sources = [source(1), source(2)];
         for (number, from) in [0, 1, 0, 1, 0].into_iter().enumerate() {
             let room = sender.room(&sources[from], sources[from].reads(), 1).await;
-            let entry = Entry::Job(job(number, room.expect("room")));
+            let entry = Entry::Job(Job::idle(number, room.expect("room")));
             sender.send(entry).expect("sent");
         }
         receiver.receive();
@@ -657,7 +585,7 @@ mod tests {
             let address = IpAddr::from(index.to_be_bytes());
             let source = Source::of(address.into(), memory.clone());
             let room = sender.room(&source, source.reads(), 1).await;
-            let entry = Entry::Job(job(0, room.expect("room")));
+            let entry = Entry::Job(Job::idle(0, room.expect("room")));
             sender.send(entry).expect("sent");
             receiver.receive();
             drop(receiver.take());

@@ -153,8 +153,9 @@ impl Store {
         let writer = spawn("writer", move || {
             write_groups(writer, queued, timeout, &commits)
         })?;
-        let heavy_max = readers.len().saturating_sub(1).max(1);
-        let (reads, queued) = queue(READS_QUEUED_MAX, Some(heavy_max));
+        // On a server, a long read says more about the server and the way to it than about its source.
+        let heavy_max = (!database.is_shared()).then_some(readers.len().saturating_sub(1).max(1));
+        let (reads, queued) = queue(READS_QUEUED_MAX, heavy_max);
         let queued = Arc::new(Mutex::new(queued));
         let readers = readers.into_iter().map(|reader| {
             let (queued, deliveries) = (queued.clone(), deliveries.clone());

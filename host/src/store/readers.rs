@@ -1,6 +1,6 @@
-//! The reader threads: they share a queue. On a file each runs one job at a time; to a server each
-//! takes those that wait, in one request. One of the threads is kept free of sources whose reads take
-//! long, so that others need not wait for the end of one.
+//! The reader threads: they share a queue. On a file each runs one job at a time, and one of them is
+//! kept free of sources whose reads take long, so that others need not wait for the end of one. To a
+//! server each thread takes the jobs that wait, in one request.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -14,8 +14,8 @@ use crate::store::job::Job;
 use crate::store::job_queue::{Receiver, Reports};
 use crate::store::transactor::Transactor;
 
-/// Reads in one request to a server, of sources whose reads are short.
-const READS_TOGETHER_MAX: usize = 32;
+/// Reads in one request to a server.
+pub const READS_TOGETHER_MAX: usize = 32;
 
 /// Runs jobs until the queue has ended.
 pub fn read_all(
@@ -29,8 +29,6 @@ pub fn read_all(
         Transactor::Local(_) => 1,
         _ => READS_TOGETHER_MAX,
     };
-    // What the way to a server and back takes: no source is to blame for it.
-    let mut way = Duration::MAX;
     loop {
         let jobs = next(queue, max);
         if jobs.is_empty() {
@@ -49,14 +47,10 @@ pub fn read_all(
             &mut Vec::new(),
         );
         tell(deliveries, told);
-        let mut elapsed = started.elapsed();
-        if max > 1 {
-            way = way.min(elapsed);
-            elapsed -= way;
-        }
+        let cost = started.elapsed() / sources.len() as u32;
         // A thread that waits for jobs holds the lock, and takes this in too.
-        for source in &sources {
-            reports.ran(*source, elapsed / sources.len() as u32);
+        for source in sources {
+            reports.ran(source, cost);
         }
     }
 }
@@ -67,5 +61,5 @@ fn next(queue: &Mutex<Receiver>, max: usize) -> Vec<Job> {
         return Vec::new();
     };
     queue.wait();
-    queue.take_together(max)
+    std::iter::from_fn(|| queue.take()).take(max).collect()
 }

@@ -9,102 +9,130 @@ use handler::{Element, Rows, Set, Statement};
 
 use crate::store::job::Job;
 
+/// Jobs that run in one transaction, in this order.
+pub struct Group {
+    pub jobs: Vec<Job>,
+    parts: Vec<Part>,
+}
+
 /// The next jobs of a group.
-pub struct Part {
+struct Part {
     jobs: usize,
     /// The set that they are. Otherwise they run one by one.
     set: Option<&'static Set>,
 }
 
-/// Those of a set run one by one.
-pub fn one_by_one(jobs: &[Job]) -> Vec<Part> {
-    vec![Part {
-        jobs: jobs.len(),
-        set: None,
-    }]
-}
-
-/// The statements of each operation, and of each set as if it were one operation. `note` is around
-/// those sets that store messages.
-pub fn statements(
-    jobs: &mut [Job],
-    parts: &[Part],
-    note: Option<&Statement>,
-) -> Vec<Vec<Statement>> {
-    let mut all = Vec::new();
-    let mut rest = jobs;
-    for part in parts {
-        let (jobs, others) = rest.split_at_mut(part.jobs);
-        rest = others;
-        match part.set {
-            Some(set) => {
-                let note = note.filter(|_| set.repeated.is_some());
-                let statements = note.into_iter().cloned();
-                let statements = statements.chain((set.statements)(&elements(jobs)));
-                all.push(statements.chain(note.cloned()).collect());
-            }
-            None => all.extend(jobs.iter_mut().map(Job::take_statements)),
+impl Group {
+    /// Jobs that run one by one.
+    pub fn single(jobs: Vec<Job>) -> Self {
+        let part = Part {
+            jobs: jobs.len(),
+            set: None,
+        };
+        Group {
+            jobs,
+            parts: vec![part],
         }
     }
-    all
-}
 
-/// The same, to find what was done if the answer was lost. Each of the sets that store messages has
-/// two of the ids that were noted.
-pub fn repeated(jobs: &mut [Job], parts: &mut [Part], noted: Vec<i64>) -> Vec<Vec<Statement>> {
-    let mut noted = noted.into_iter();
-    let mut next = || noted.next().unwrap_or_default();
-    let nothing = || Statement::new("select null where 0", []);
-    let mut all = Vec::new();
-    let mut rest = jobs;
-    for part in parts {
-        let (jobs, others) = rest.split_at_mut(part.jobs);
-        rest = others;
-        match part.set.and_then(|set| set.repeated) {
-            Some(repeated) => {
-                let mut statements = repeated(&elements(jobs), next(), next());
-                // In place of those that noted them.
-                statements.insert(0, nothing());
-                statements.push(nothing());
-                all.push(statements);
-            }
-            None => {
-                part.set = None;
-                all.extend(jobs.iter_mut().map(|job| {
-                    job.work.repeat();
-                    job.work.statements()
-                }));
-            }
+    /// Puts jobs together in sets.
+    pub fn gather(jobs: Vec<Job>) -> Self {
+        let all = jobs.iter().map(|job| (job.user_id, job.element.as_ref()));
+        let (places, numbers) = places(all);
+        let mut gathered: Vec<Vec<Job>> = places.iter().map(|_| Vec::new()).collect();
+        for (job, number) in jobs.into_iter().zip(numbers) {
+            gathered[number].push(job);
+        }
+        let part = |(place, jobs): (&Place, &Vec<Job>)| Part {
+            jobs: jobs.len(),
+            // A set of one costs more than its statements do.
+            set: place.set.filter(|_| jobs.len() > 1),
+        };
+        Group {
+            parts: places.iter().zip(&gathered).map(part).collect(),
+            jobs: gathered.into_iter().flatten().collect(),
         }
     }
-    all
-}
 
-/// The rows of each job, from those of each operation and set.
-pub fn rows(jobs: &[Job], parts: &[Part], rows: Vec<Vec<Rows>>) -> Vec<Vec<Rows>> {
-    let mut rows = rows.into_iter();
-    let mut all = Vec::with_capacity(jobs.len());
-    let mut rest = jobs;
-    for part in parts {
-        let (jobs, others) = rest.split_at(part.jobs);
-        rest = others;
-        match part.set {
-            Some(set) => {
-                let rows = rows.next().unwrap_or_default();
-                let noted = usize::from(set.repeated.is_some());
-                all.extend((set.rows)(&elements(jobs), &rows[noted..]));
+    /// The statements of each operation, and of each set as if it were one operation. `note` stands
+    /// before and after a set that stores messages.
+    pub fn statements(&mut self, note: Option<&Statement>) -> Vec<Vec<Statement>> {
+        let mut all = Vec::new();
+        for (part, jobs) in self.parts() {
+            match part.set {
+                Some(set) => {
+                    let note = note.filter(|_| set.repeated.is_some());
+                    let statements = note.into_iter().cloned();
+                    let statements = statements.chain((set.statements)(&elements(jobs)));
+                    all.push(statements.chain(note.cloned()).collect());
+                }
+                None => all.extend(jobs.iter_mut().map(Job::take_statements)),
             }
-            None => all.extend(rows.by_ref().take(part.jobs)),
         }
+        all
     }
-    all
+
+    /// The same, to find what was done if the answer was lost. Each set that stores messages has two
+    /// of the ids that were noted.
+    pub fn repeated(&mut self, noted: Vec<i64>) -> Vec<Vec<Statement>> {
+        let mut noted = noted.into_iter();
+        let mut next = || noted.next().unwrap_or_default();
+        let nothing = || Statement::new("select null where 0", []);
+        let mut all = Vec::new();
+        for (part, jobs) in self.parts() {
+            match part.set.and_then(|set| set.repeated) {
+                Some(repeated) => {
+                    let mut statements = repeated(&elements(jobs), next(), next());
+                    // In place of those that noted them.
+                    statements.insert(0, nothing());
+                    statements.push(nothing());
+                    all.push(statements);
+                }
+                None => {
+                    part.set = None;
+                    all.extend(jobs.iter_mut().map(|job| {
+                        job.work.repeat();
+                        job.work.statements()
+                    }));
+                }
+            }
+        }
+        all
+    }
+
+    /// The rows of each job, from those of each operation and set.
+    pub fn rows(&mut self, rows: Vec<Vec<Rows>>) -> Vec<Vec<Rows>> {
+        let mut rows = rows.into_iter();
+        let mut all = Vec::new();
+        for (part, jobs) in self.parts() {
+            match part.set {
+                Some(set) => {
+                    let rows = rows.next().unwrap_or_default();
+                    let noted = usize::from(set.repeated.is_some());
+                    all.extend((set.rows)(&elements(jobs), &rows[noted..]));
+                }
+                None => all.extend(rows.by_ref().take(jobs.len())),
+            }
+        }
+        all
+    }
+
+    /// Each part with its jobs.
+    fn parts(&mut self) -> impl Iterator<Item = (&mut Part, &mut [Job])> {
+        let mut rest = &mut self.jobs[..];
+        self.parts.iter_mut().map(move |part| {
+            let (jobs, others) = std::mem::take(&mut rest).split_at_mut(part.jobs);
+            rest = others;
+            (part, jobs)
+        })
+    }
 }
 
 fn elements(jobs: &[Job]) -> Vec<&Element> {
     jobs.iter().filter_map(|job| job.element.as_ref()).collect()
 }
 
-/// What is put together.
+/// Jobs that run as one set, or one by one.
 #[derive(Default)]
 struct Place {
     set: Option<&'static Set>,
@@ -146,23 +174,6 @@ fn places<'a>(all: impl Iterator<Item = (i64, Option<&'a Element>)>) -> (Vec<Pla
     };
     let numbers = all.map(&mut number).collect();
     (places, numbers)
-}
-
-/// Puts jobs in the order in which they run, and says which of them are sets.
-pub fn gather(jobs: Vec<Job>) -> (Vec<Job>, Vec<Part>) {
-    let all = jobs.iter().map(|job| (job.user_id, job.element.as_ref()));
-    let (places, numbers) = places(all);
-    let mut gathered: Vec<Vec<Job>> = places.iter().map(|_| Vec::new()).collect();
-    for (job, number) in jobs.into_iter().zip(numbers) {
-        gathered[number].push(job);
-    }
-    let part = |(place, jobs): (&Place, &Vec<Job>)| Part {
-        jobs: jobs.len(),
-        // A set of one costs more than its statements do.
-        set: place.set.filter(|_| jobs.len() > 1),
-    };
-    let parts = places.iter().zip(&gathered).map(part).collect();
-    (gathered.into_iter().flatten().collect(), parts)
 }
 
 #[cfg(test)]

@@ -12,9 +12,9 @@ use crate::store::job::Job;
 use crate::store::job_queue::Receiver;
 use crate::store::transactor::Transactor;
 
-/// Operations in one commit, besides those that may be parts of sets.
+/// Operations in one commit that run one by one.
 pub const GROUP_MAX: usize = 256;
-/// Operations in one commit on a server.
+/// Operations in one commit, with those that may run as sets.
 const GROUP_WITH_SETS_MAX: usize = 1024;
 /// Bytes of parameters in one commit, unless a single operation has more.
 const GROUP_BYTES_MAX: usize = 1024 * 1024;
@@ -80,8 +80,7 @@ pub fn write_groups(
     }
 }
 
-/// The next operations. Each group of a server's has a request of its own, so it is as large as what
-/// waits.
+/// The operations of the next commit: all that wait, up to the limits.
 fn take_group(queue: &mut Receiver) -> Vec<Job> {
     let (mut jobs, mut single) = (Vec::new(), 0);
     while single < GROUP_MAX && jobs.len() < GROUP_WITH_SETS_MAX {
@@ -132,7 +131,36 @@ fn fitting(jobs: &[Job]) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use handler::{Context, Event, Operation};
+
     use super::*;
+    use crate::limits::memory::AllMemory;
+    use crate::store::job_queue::Entry;
+    use crate::store::job_queue::queue;
+    use crate::store::source::Source;
+
+    #[tokio::test]
+    async fn a_commit_has_a_limit_for_single_operations_and_one_for_all() {
+        let send = r#"{ "type": "send_message", "conversation_id": 1, "content": "x" }"#;
+        let send = Event::parse(send).operation.expect("valid");
+        let ctx = Context::new(1, "x".into(), 0);
+        let source = Source::own(AllMemory::new().into());
+        for (single, in_sets, expected) in [
+            (300, 0, GROUP_MAX),
+            (0, 1100, GROUP_WITH_SETS_MAX),
+            (10, 500, 510),
+        ] {
+            let (sender, mut receiver) = queue(4096, None);
+            for number in 0..single + in_sets {
+                let room = sender.room(&source, source.writes(), 1).await;
+                let mut job = Job::idle(number, room.expect("room"));
+                job.element = send.element(&ctx).filter(|_| number >= single);
+                sender.send(Entry::Job(job)).expect("sent");
+            }
+            receiver.wait();
+            assert_eq!(take_group(&mut receiver).len(), expected);
+        }
+    }
 
     #[test]
     fn operations_pay_for_themselves() {

@@ -244,6 +244,23 @@ async fn one_event_is_one_request_and_waiting_ones_share_it() {
     }
     let requests = gateway.requests() - before;
     assert!(requests <= 5, "20 events in {requests} requests");
+    gateway.delay(Duration::ZERO);
+    let mut readers = Vec::new();
+    for _ in 0..64 {
+        readers.push(host.connect("alice").await);
+    }
+    gateway.delay(Duration::from_millis(300));
+    let before = gateway.requests();
+    let page = json!({ "type": "get_messages", "conversation_id": conversation }).to_string();
+    for reader in &mut readers {
+        reader.text(&page).await;
+    }
+    for reader in &mut readers {
+        assert_eq!(reader.receive().await["type"], "get_messages");
+    }
+    // Sixteen leave at once, and what waits for these shares the next ones.
+    let requests = gateway.requests() - before;
+    assert!(requests <= 30, "64 reads in {requests} requests");
     assert_eq!(gateway.connections(), connections);
 }
 

@@ -9,10 +9,10 @@ use tests::world::{Place, World, places};
 
 const USERS: [&str; 4] = ["alice", "bob", "carol", "dave"];
 
-/// What one operation has answered and told.
+/// The answer of an operation, and its pushes.
 type Outcome = (String, Outbox);
 
-/// A request, as it was parsed for each of the two ways.
+/// A request, which runs in both ways.
 struct Request {
     user: &'static str,
     text: String,
