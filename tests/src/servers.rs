@@ -98,6 +98,8 @@ pub async fn shared_sqld() -> &'static Sqld {
 /// A bus.
 pub struct Nats {
     pub address: SocketAddr,
+    /// Where it says by HTTP what it has carried.
+    pub monitor: SocketAddr,
     /// The user and password, if the bus requires them.
     login: Option<(&'static str, &'static str)>,
     child: Option<Child>,
@@ -111,6 +113,7 @@ impl Nats {
     pub async fn start_for(login: Option<(&'static str, &'static str)>) -> Self {
         let mut nats = Nats {
             address: free_address(),
+            monitor: free_address(),
             login,
             child: None,
         };
@@ -121,7 +124,9 @@ impl Nats {
     pub async fn restart(&mut self) {
         let mut command = Command::new(installed("nats-server"));
         let port = self.address.port().to_string();
+        let monitor = self.monitor.port().to_string();
         command.args(["--addr", "127.0.0.1", "--port", &port]);
+        command.args(["--http_port", &monitor]);
         if let Some((user, password)) = self.login {
             command.args(["--user", user, "--pass", password]);
         }

@@ -30,6 +30,7 @@
 //! | `export` | the seconds and the memory of an export of `--messages` of one user | |
 //! | `report` | all scenarios with a target: a table, `--json FILE`, `--svg FILE` | |
 //! | `remote` | sends over a libSQL server, with `--hosts` joined by a bus; it starts all of them; `--delay-ms` before each request | bare batches of 64, one request each, through the same delay |
+//! | `hearing` | bytes on the bus into a host for each message that it delivers, with 2, 4 and 8 `--hosts` | |
 //!
 //!     load attacks --seconds 5 --rounds 3
 //!
@@ -47,6 +48,7 @@ mod floor;
 mod floor_servers;
 mod frame;
 mod growth;
+mod hearing;
 mod history;
 mod idle;
 mod logins;
@@ -127,6 +129,8 @@ enum Scenario {
     Export(export::Export),
     /// Durable sends a second over a libSQL server.
     Remote(remote::Remote),
+    /// Bytes on the bus into each host, by the number of hosts.
+    Hearing(hearing::Hearing),
 }
 
 #[tokio::main]
@@ -169,5 +173,6 @@ async fn run(scenario: Scenario) -> Result<Vec<Measurement>> {
         Scenario::Indexing(arguments) => search::indexing(arguments).await,
         Scenario::Export(arguments) => export::export(arguments).await,
         Scenario::Remote(arguments) => remote::remote(arguments).await,
+        Scenario::Hearing(arguments) => hearing::hearing(arguments).await,
     }
 }
