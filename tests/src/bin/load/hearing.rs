@@ -1,18 +1,14 @@
 //! What the bus carries into each host.
 
-use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::Args;
-use serde_json::Value;
-use tests::host::request;
 use tests::{Gateway, Nats, Process, Sqld};
 
 use crate::measurement::{Measurement, interleave, no_floor};
 use crate::sends::{Pairs, pairs_of};
 use crate::site::{Common, Site};
-use crate::swarm::PATIENCE;
 
 #[derive(Args)]
 pub struct Hearing {
@@ -69,9 +65,9 @@ async fn among(count: usize, arguments: &Hearing) -> Result<Measurement> {
     let mut talk = Pairs::new(swarm, &site, 64);
     let rounds = interleave(common, None, no_floor, async |length| {
         let began = Instant::now();
-        let before = carried(&nats, 0).await?;
+        let before = nats.carried().await;
         let messages = talk.open(length, *rate)?.count as f64;
-        let bytes = carried(&nats, before).await? - before;
+        let bytes = nats.carried().await - before;
         Ok(Heard {
             per_message: bytes as f64 / messages,
             per_second: bytes as f64 / count as f64 / began.elapsed().as_secs_f64(),
@@ -94,28 +90,4 @@ struct Heard {
     /// into a host for each message that this host delivers.
     per_message: f64,
     per_second: f64,
-}
-
-/// The bytes that nats-server has sent to all hosts. Waits until they are more than `before`, and
-/// until they no longer grow: it counts a moment later than the hosts deliver.
-async fn carried(nats: &Nats, before: u64) -> Result<u64> {
-    let deadline = Instant::now() + PATIENCE;
-    let mut last = 0;
-    loop {
-        let bytes = sent_by(nats.monitor).await?;
-        if bytes > before && bytes == last {
-            return Ok(bytes);
-        }
-        last = bytes;
-        ensure!(Instant::now() < deadline, "nothing is said on the bus");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
-async fn sent_by(monitor: SocketAddr) -> Result<u64> {
-    let answer = request(monitor, "GET", "/varz", &[], "").await;
-    let figures: Value = serde_json::from_str(&answer.body)?;
-    figures["out_bytes"]
-        .as_u64()
-        .context("nats-server does not say what it has sent")
 }
