@@ -154,9 +154,8 @@ struct Recent {
     /// By conversation, the latest `members_rev` of its pushes. A push from one host may arrive
     /// before the join of its reader, which comes from another host.
     pushes: HashMap<i64, i64>,
-    /// Conversations that users have joined. Until the hosts of these users have heard of it and have
-    /// said that they want its pushes, all hosts get them.
-    joins: HashSet<i64>,
+    /// Conversations that users have joined, and when that was heard here. See `JOINING`.
+    joins: HashMap<i64, Instant>,
 }
 
 impl Default for Recent {
@@ -167,7 +166,7 @@ impl Default for Recent {
             ended: HashMap::new(),
             count: 0,
             pushes: HashMap::new(),
-            joins: HashSet::new(),
+            joins: HashMap::new(),
         }
     }
 }
@@ -177,6 +176,9 @@ const AT_ONCE: usize = 100;
 /// Sockets of the crowd that are flushed before others have their turn: that takes a millisecond or
 /// two.
 const CROWD_PART: usize = 200;
+/// For this long after a join, all hosts get the pushes of the conversation. By then, the hosts of these
+/// users have heard of it and have said that they want them; if not, the users are told to catch up.
+const JOINING: Duration = Duration::from_secs(5);
 /// Longer than an operation takes.
 const RECENT: Duration = LOOK_BACK;
 /// Joins, ended logins, and conversations with pushes, that are remembered together.
@@ -360,9 +362,9 @@ impl Registry {
             Output::Push { to, .. } => match to {
                 Audience::Users(_) => false,
                 Audience::Conversation { id, .. } | Audience::MembersExcept { id, .. } => {
-                    [&self.recent, &self.older]
-                        .iter()
-                        .any(|recent| recent.joins.contains(id))
+                    let recent = [&self.recent, &self.older].into_iter();
+                    let mut joins = recent.filter_map(|recent| recent.joins.get(id));
+                    joins.any(|at| at.elapsed() < JOINING)
                 }
             },
             Output::Join(_) | Output::Leave(_) | Output::EndLogins(_) => true,
@@ -385,7 +387,8 @@ impl Registry {
             Output::Join(change) => {
                 self.listeners.join(change);
                 if self.bus.is_some() {
-                    self.recent.joins.insert(change.conversation_id);
+                    let joins = &mut self.recent.joins;
+                    joins.insert(change.conversation_id, Instant::now());
                 }
                 self.release();
                 self.tell_late(change);

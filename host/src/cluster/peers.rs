@@ -51,7 +51,7 @@ const PACKET_BYTES: usize = 256 * 1024;
 /// other hosts notice.
 const QUEUED_MAX: usize = 4096;
 const QUEUED_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// What this host wants, up to 420 KB for each other host, is said while no more than this waits.
+/// What this host wants, up to 850 KB for each other host, is said while no more than this waits.
 const QUEUED_BYTES_CALM: usize = QUEUED_BYTES_MAX / 4;
 
 /// An output for other hosts.
@@ -118,6 +118,8 @@ struct Peer {
     news_since: Instant,
     /// It does not know what this host wants.
     is_asking: bool,
+    /// When it was told that last. If it keeps losing packets, that is not said for each.
+    answered_at: Option<Instant>,
     has_said_goodbye: bool,
 }
 
@@ -234,7 +236,7 @@ impl Peers {
             if before.is_some() && !is_answer {
                 // It had forgotten this host, and knows neither the numbers nor what is wanted.
                 peer.told = 0;
-                self.greet(id, true, wanted);
+                self.greet(id, true, wanted, now);
             }
             return heard;
         }
@@ -273,7 +275,7 @@ impl Peers {
             Body::Ask { has_lost } => {
                 heard.has_missed |= has_lost;
                 peer.is_asking = true;
-                self.answer(wanted);
+                self.answer(wanted, now);
             }
             Body::Goodbye => peer.has_said_goodbye = true,
             Body::Hello | Body::Greeting { .. } | Body::Beat => {}
@@ -304,7 +306,7 @@ impl Peers {
                 false => self.send_to(id, Body::Beat),
             }
         }
-        self.answer(wanted);
+        self.answer(wanted, now);
         has_missed
     }
 
@@ -321,13 +323,14 @@ impl Peers {
             news: Default::default(),
             news_since: now,
             is_asking: true,
+            answered_at: None,
             has_said_goodbye: false,
         };
         self.peers.insert(id, peer);
-        self.greet(id, false, wanted);
+        self.greet(id, false, wanted, now);
     }
 
-    fn greet(&mut self, id: u64, is_answer: bool, wanted: &Wanted) {
+    fn greet(&mut self, id: u64, is_answer: bool, wanted: &Wanted, now: Instant) {
         let greeting = Body::Greeting {
             has_told: self.has_told,
             is_answer,
@@ -336,12 +339,14 @@ impl Peers {
         if let Some(peer) = self.peers.get_mut(&id) {
             peer.is_asking = true;
         }
-        self.answer(wanted);
+        self.answer(wanted, now);
     }
 
     /// Says what this host wants to those who do not know, unless the bus is slow.
-    fn answer(&mut self, wanted: &Wanted) {
-        let asking = self.peers.iter().filter(|(_, peer)| peer.is_asking);
+    fn answer(&mut self, wanted: &Wanted, now: Instant) {
+        let is_due = |peer: &Peer| peer.answered_at.is_none_or(|at| now - at >= BEAT);
+        let peers = self.peers.iter();
+        let asking = peers.filter(|(_, peer)| peer.is_asking && is_due(peer));
         let ids: Vec<_> = asking.map(|(id, _)| *id).collect();
         if ids.is_empty() {
             return;
@@ -353,6 +358,7 @@ impl Peers {
             }
             if let Some(peer) = self.peers.get_mut(&id) {
                 peer.is_asking = false;
+                peer.answered_at = Some(now);
             }
             self.send_to(id, Body::Wants(words.as_slice().into()));
         }

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 /// Users and conversations share this many buckets, by a hash of their ids. A host with 50,000 users
-/// in ten conversations each wants a quarter of all buckets, so it hears a quarter of what it does
-/// not need.
-pub const BUCKETS: usize = 1 << 21;
+/// in ten conversations each wants an eighth of all buckets, so it hears an eighth of the messages
+/// that it does not need. More buckets would not fit in a packet (see `Wanted::words`): NATS takes
+/// 1 MiB.
+pub const BUCKETS: usize = 1 << 22;
 /// A bucket that nobody here needs any more is wanted for one to two times as long. So nothing is
 /// said about users who lose their connection and are soon back.
 pub const LINGER: Duration = Duration::from_secs(30);

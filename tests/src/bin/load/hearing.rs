@@ -1,10 +1,11 @@
 //! What the bus carries into each host.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use clap::Args;
 use tests::{Gateway, Nats, Process, Sqld};
+use tokio::time::sleep;
 
 use crate::measurement::{Measurement, interleave, no_floor};
 use crate::sends::{Pairs, pairs_of};
@@ -63,6 +64,8 @@ async fn among(count: usize, arguments: &Hearing) -> Result<Measurement> {
         (&targets[(pair + apart) % count], &**cookie)
     }))?;
     let mut talk = Pairs::new(swarm, &site, 64);
+    // For 5 s, all hosts hear the messages of a new conversation.
+    sleep(Duration::from_secs(6)).await;
     let rounds = interleave(common, None, no_floor, async |length| {
         let began = Instant::now();
         let before = nats.carried().await;
