@@ -42,7 +42,7 @@ impl Engine {
     pub async fn open(config: &Config) -> anyhow::Result<Self> {
         let (deliveries, delivered) = mpsc::channel(DELIVERIES_QUEUED_MAX);
         let (commands, commanded) = mpsc::channel(COMMANDS_QUEUED_MAX);
-        let (bus, publisher) = match &config.bus {
+        let (bus, peers) = match &config.bus {
             Some(url) => Some(Bus::new(url).await?).unzip(),
             None => (None, None),
         };
@@ -52,7 +52,7 @@ impl Engine {
             missed: Arc::default(),
             doubted: Arc::default(),
         };
-        let registry = registry::start(delivered, commanded, notices.clone(), publisher)?;
+        let registry = registry::start(delivered, commanded, notices.clone(), peers)?;
         let (database, store_timeout) = (config.database.clone(), config.store_timeout);
         let open = move || Store::open(&database, clock::now(), store_timeout, deliveries);
         let (store, threads) = spawn_blocking(open).await??;

@@ -13,6 +13,7 @@ use std::collections::{HashMap, HashSet};
 use handler::MembersChange;
 use handler::cluster::memberships::Memberships;
 
+use crate::cluster::wanted::{Wanted, bucket_of_conversation, bucket_of_user};
 use crate::delivery::Arriving;
 
 /// Pushes that may be held, counted once for each user who waits for one.
@@ -34,6 +35,8 @@ pub struct Listeners<S, F> {
     doubted: HashSet<i64>,
     /// The read of users' conversations that is under way.
     reading: Option<Reading>,
+    /// What other hosts should tell this one, if there are any.
+    wanted: Wanted,
 }
 
 /// A user with at least one open socket.
@@ -79,7 +82,25 @@ impl<S, F: Clone> Listeners<S, F> {
             arrivals: 0,
             doubted: HashSet::new(),
             reading: None,
+            wanted: Wanted::default(),
         }
+    }
+
+    pub fn wanted(&mut self) -> &mut Wanted {
+        &mut self.wanted
+    }
+
+    /// The users who want one of these buckets.
+    pub fn users_in(&self, buckets: &[u32]) -> Vec<i64> {
+        let buckets: HashSet<u32> = buckets.iter().copied().collect();
+        let users = self.users.keys().copied();
+        let own = users.filter(|id| buckets.contains(&bucket_of_user(*id)));
+        let conversations = self.conversations.iter();
+        let members = conversations
+            .filter(|(id, _)| buckets.contains(&bucket_of_conversation(**id)))
+            .flat_map(|(_, members)| members.keys().copied());
+        let all: HashSet<i64> = own.chain(members).collect();
+        all.into_iter().collect()
     }
 
     pub fn user(&self, user_id: i64) -> Option<&User<S>> {
@@ -108,6 +129,9 @@ impl<S, F: Clone> Listeners<S, F> {
             conversations: Vec::with_capacity(conversations.len()),
         });
         let is_first = user.sockets.is_empty();
+        if is_first && self.is_shared {
+            self.wanted.need(bucket_of_user(user_id));
+        }
         // Most users have one socket, and there are many users.
         user.sockets.reserve_exact(1);
         user.sockets.push(socket);
@@ -160,6 +184,9 @@ impl<S, F: Clone> Listeners<S, F> {
             return (closed, false);
         }
         if let Some(user) = self.users.remove(&user_id) {
+            if self.is_shared {
+                self.wanted.free(bucket_of_user(user_id));
+            }
             for id in user.conversations {
                 self.remove(id, user_id);
             }
@@ -176,6 +203,10 @@ impl<S, F: Clone> Listeners<S, F> {
         for user_id in &change.user_ids {
             if self.users.contains_key(user_id) {
                 self.learn(change.conversation_id, *user_id, change.members_rev);
+                if self.is_shared {
+                    self.wanted
+                        .join(bucket_of_conversation(change.conversation_id));
+                }
                 if let Some(reading) = &mut self.reading {
                     reading.joined.insert((*user_id, change.conversation_id));
                 }
@@ -336,6 +367,9 @@ impl<S, F: Clone> Listeners<S, F> {
             return false;
         };
         let members = self.conversations.entry(conversation_id).or_default();
+        if members.is_empty() && self.is_shared {
+            self.wanted.need(bucket_of_conversation(conversation_id));
+        }
         let known = members.entry(user_id).or_insert(members_rev);
         *known = members_rev.max(*known);
         let place = user.conversations.binary_search(&conversation_id);
@@ -359,6 +393,9 @@ impl<S, F: Clone> Listeners<S, F> {
             members.remove(&user_id);
             if members.is_empty() {
                 self.conversations.remove(&conversation_id);
+                if self.is_shared {
+                    self.wanted.free(bucket_of_conversation(conversation_id));
+                }
             }
         }
     }
@@ -384,6 +421,11 @@ impl<S, F: Clone> Listeners<S, F> {
         let members = self.conversations.values();
         assert!(members.clone().all(|members| !members.is_empty()));
         assert_eq!(members.map(HashMap::len).sum::<usize>(), memberships);
+        let needs = match self.is_shared {
+            true => self.users.len() + self.conversations.len(),
+            false => 0,
+        };
+        assert_eq!(self.wanted.count(), needs);
         assert!(self.held.len() <= HELD_MAX);
         for user_id in self.arriving.keys() {
             assert!(self.users.contains_key(user_id), "user {user_id} arrives");

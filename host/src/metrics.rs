@@ -67,6 +67,8 @@ pub struct Metrics {
     pub refusals: IntCounterVec,
     pub panics: IntCounter,
     pub catch_ups: IntCounter,
+    /// By direction.
+    pub bus_bytes: IntCounterVec,
     // These are set at each scrape.
     pub store_queue: IntGaugeVec,
     pub password_queue: IntGauge,
@@ -196,6 +198,12 @@ impl Metrics {
             catch_ups: register_int_counter!(
                 "chat_catch_ups_total",
                 "Times that the clients were told to catch up, because the bus may have lost something."
+            )?,
+            bus_bytes: counters(
+                "chat_bus_bytes_total",
+                "Bytes in packets on the bus: heard from other hosts, and told to them.",
+                "direction",
+                &["heard", "told"],
             )?,
             store_queue: register_int_gauge_vec!(
                 "chat_store_queue_length",

@@ -18,7 +18,8 @@ use handler::{Audience, MembersChange, Output};
 use once_cell::unsync::Lazy;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
-use crate::cluster::publisher::Publisher;
+use crate::cluster::peers::{LOOK_BACK, Peers, Told};
+use crate::cluster::wire::Packet;
 use crate::delivery::{Arriving, Change, Delivery, Payer, Requester};
 use crate::listeners::{Listeners, User};
 use crate::metrics::METRICS;
@@ -31,8 +32,10 @@ use crate::threads;
 
 /// Commands to the registry from modules other than the store.
 pub enum RegistryCommand {
-    /// Deliver what other hosts have committed.
-    Deliver(Vec<Output>),
+    /// Take a packet of another host.
+    Hear(Packet<'static>),
+    /// Tell the other hosts that this one is there.
+    Beat,
     /// Answer with the logins that have open sockets.
     ListLogins(oneshot::Sender<Vec<OpenLogin>>),
     /// Close the sockets of these logins.
@@ -90,7 +93,7 @@ pub fn start(
     deliveries: mpsc::Receiver<Vec<Delivery>>,
     commands: mpsc::Receiver<RegistryCommand>,
     notices: Notices,
-    bus: Option<Publisher>,
+    bus: Option<Peers>,
 ) -> std::io::Result<JoinHandle<()>> {
     let registry = Registry {
         listeners: Listeners::new(bus.is_some()),
@@ -121,9 +124,9 @@ struct Registry {
     crowd: VecDeque<Arc<Socket>>,
     memory: PushMemory,
     notices: Notices,
-    bus: Option<Publisher>,
+    bus: Option<Peers>,
     /// Outputs for the other hosts since the last flush.
-    outgoing: Vec<Output>,
+    outgoing: Vec<Told>,
     recent: Recent,
     older: Recent,
 }
@@ -151,6 +154,8 @@ struct Recent {
     /// By conversation, the latest `members_rev` of its pushes. A push from one host may arrive
     /// before the join of its reader, which comes from another host.
     pushes: HashMap<i64, i64>,
+    /// Conversations that users have joined, and when that was heard here. See `JOINING`.
+    joins: HashMap<i64, Instant>,
 }
 
 impl Default for Recent {
@@ -161,6 +166,7 @@ impl Default for Recent {
             ended: HashMap::new(),
             count: 0,
             pushes: HashMap::new(),
+            joins: HashMap::new(),
         }
     }
 }
@@ -170,8 +176,11 @@ const AT_ONCE: usize = 100;
 /// Sockets of the crowd that are flushed before others have their turn: that takes a millisecond or
 /// two.
 const CROWD_PART: usize = 200;
+/// For this long after a join, all hosts get the pushes of the conversation. By then, the hosts of these
+/// users have heard of it and have said that they want them; if not, the users are told to catch up.
+const JOINING: Duration = Duration::from_secs(5);
 /// Longer than an operation takes.
-const RECENT: Duration = Duration::from_secs(15);
+const RECENT: Duration = LOOK_BACK;
 /// Joins, ended logins, and conversations with pushes, that are remembered together.
 const RECENT_MAX: usize = 100_000;
 /// In builds with assertions, the maps are checked once in this many rounds and at the end, because
@@ -217,6 +226,9 @@ impl Registry {
         if cfg!(debug_assertions) {
             self.listeners.check_invariants();
         }
+        if let Some(bus) = &mut self.bus {
+            bus.say_goodbye();
+        }
     }
 
     fn command(&mut self, command: RegistryCommand) {
@@ -241,10 +253,14 @@ impl Registry {
                     self.dirty.push(socket.clone());
                 }
             }
-            RegistryCommand::Deliver(outputs) => {
-                for output in outputs {
-                    self.deliver(&output, &None, &None);
-                    self.remember(&output);
+            RegistryCommand::Hear(packet) => self.hear(packet),
+            RegistryCommand::Beat => {
+                let now = Instant::now();
+                let wanted = self.listeners.wanted();
+                wanted.sweep(now);
+                let has_missed = self.bus.as_mut().is_some_and(|bus| bus.beat(wanted, now));
+                if has_missed {
+                    self.notices.missed.notify_one();
                 }
             }
             RegistryCommand::ListLogins(answer) => {
@@ -288,6 +304,25 @@ impl Registry {
         }
     }
 
+    /// Takes a packet of another host.
+    fn hear(&mut self, packet: Packet<'static>) {
+        let Some(bus) = &mut self.bus else {
+            return;
+        };
+        let heard = bus.hear(packet, self.listeners.wanted(), Instant::now());
+        if heard.has_missed {
+            self.notices.missed.notify_one();
+        }
+        for output in heard.outputs {
+            self.deliver(&output, &None, &None);
+            self.remember(&output);
+        }
+        if !heard.missed_in.is_empty() {
+            let users = self.listeners.users_in(&heard.missed_in);
+            self.tell_to_catch_up(&users);
+        }
+    }
+
     fn apply(&mut self, delivery: Delivery) {
         let mut arriving = None;
         match delivery.change {
@@ -311,7 +346,8 @@ impl Registry {
             }
             self.deliver(&output, &delivery.requester, &delivery.payer);
             if self.bus.is_some() {
-                self.outgoing.push(output);
+                let is_for_all = self.is_for_all(&output);
+                self.outgoing.push(Told { output, is_for_all });
             }
         }
         if let (Some(socket), Some(reply)) = (delivery.requester, delivery.reply) {
@@ -320,6 +356,21 @@ impl Registry {
         }
         if let Some(done) = delivery.done {
             done(arriving);
+        }
+    }
+
+    /// Whether all hosts have to hear this output.
+    fn is_for_all(&self, output: &Output) -> bool {
+        match output {
+            Output::Push { to, .. } => match to {
+                Audience::Users(_) => false,
+                Audience::Conversation { id, .. } | Audience::MembersExcept { id, .. } => {
+                    let recent = [&self.recent, &self.older].into_iter();
+                    let mut joins = recent.filter_map(|recent| recent.joins.get(id));
+                    joins.any(|at| at.elapsed() < JOINING)
+                }
+            },
+            Output::Join(_) | Output::Leave(_) | Output::EndLogins(_) => true,
         }
     }
 
@@ -338,6 +389,10 @@ impl Registry {
             }
             Output::Join(change) => {
                 self.listeners.join(change);
+                if self.bus.is_some() {
+                    let joins = &mut self.recent.joins;
+                    joins.insert(change.conversation_id, Instant::now());
+                }
                 self.release();
                 self.tell_late(change);
             }
@@ -557,15 +612,14 @@ impl Registry {
         let Some(bus) = &mut self.bus else {
             return;
         };
-        if !self.outgoing.is_empty() {
-            bus.publish(&self.outgoing);
-            self.outgoing.clear();
-        }
+        let now = Instant::now();
+        bus.tell(&self.outgoing, self.listeners.wanted(), now);
+        self.outgoing.clear();
         if self.listeners.is_doubted() {
             self.notices.doubted.notify_one();
         }
-        let recent = self.recent.count + self.recent.pushes.len();
-        if self.recent.since.elapsed() > RECENT || recent > RECENT_MAX {
+        let recent = self.recent.count + self.recent.pushes.len() + self.recent.joins.len();
+        if now - self.recent.since > RECENT || recent > RECENT_MAX {
             self.older = std::mem::take(&mut self.recent);
         }
     }

@@ -10,11 +10,12 @@ use once_cell::sync::OnceCell;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::{Duration, sleep};
 
 use crate::host::request;
-use crate::soon;
+use crate::{LOOK, soon};
 
 /// A libSQL server with a namespace for each database.
 pub struct Sqld {
@@ -98,6 +99,8 @@ pub async fn shared_sqld() -> &'static Sqld {
 /// A bus.
 pub struct Nats {
     pub address: SocketAddr,
+    /// Where it says by HTTP what it has carried.
+    pub monitor: SocketAddr,
     /// The user and password, if the bus requires them.
     login: Option<(&'static str, &'static str)>,
     child: Option<Child>,
@@ -111,6 +114,7 @@ impl Nats {
     pub async fn start_for(login: Option<(&'static str, &'static str)>) -> Self {
         let mut nats = Nats {
             address: free_address(),
+            monitor: free_address(),
             login,
             child: None,
         };
@@ -121,7 +125,9 @@ impl Nats {
     pub async fn restart(&mut self) {
         let mut command = Command::new(installed("nats-server"));
         let port = self.address.port().to_string();
+        let monitor = self.monitor.port().to_string();
         command.args(["--addr", "127.0.0.1", "--port", &port]);
+        command.args(["--http_port", &monitor]);
         if let Some((user, password)) = self.login {
             command.args(["--user", user, "--pass", password]);
         }
@@ -138,6 +144,39 @@ impl Nats {
         let child = self.child.as_ref().expect("it runs");
         let pid = Pid::from_child(child);
         kill_process(pid, signal).expect("signalled");
+    }
+
+    /// The bytes that it has sent to all hosts. Waits until they no longer grow.
+    pub async fn carried(&self) -> u64 {
+        let mut last = None;
+        soon("a quiet bus", async {
+            loop {
+                let answer = request(self.monitor, "GET", "/varz", &[], "").await;
+                let figures: Value = serde_json::from_str(&answer.body).expect("JSON");
+                let bytes = figures["out_bytes"].as_u64().expect("a number");
+                if last.replace(bytes) == Some(bytes) {
+                    return bytes;
+                }
+                sleep(LOOK).await;
+            }
+        })
+        .await
+    }
+
+    /// Publishes something that no host says.
+    pub async fn publish(&self, subject: &str, payload: &str) {
+        let mut stream = TcpStream::connect(self.address).await.expect("a bus");
+        let length = payload.len();
+        let said = format!(
+            "CONNECT {{\"verbose\":false}}\r\nPUB {subject} {length}\r\n{payload}\r\nPING\r\n"
+        );
+        stream.write_all(said.as_bytes()).await.expect("written");
+        let mut heard = String::new();
+        let mut stream = BufReader::new(stream);
+        while !heard.ends_with("PONG\r\n") {
+            let read = stream.read_line(&mut heard).await;
+            assert!(read.expect("an answer") > 0, "{heard}");
+        }
     }
 
     pub fn url(&self) -> String {

@@ -1,39 +1,40 @@
 //! The bus between the hosts of one database: what one host has committed, the others deliver to
 //! their sockets.
 //!
-//! NATS delivers at most once, and that is enough. Every packet carries the number of its host and
-//! a sequence number, so a lost packet shows as a gap. The host that sees a gap has its clients
-//! catch up from the database. It does the same if another host falls silent.
+//! NATS delivers at most once, and that is enough: `peers` notices what is lost, and has the clients
+//! catch up from the database. Each host has a subject of its own, and there is one for all.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use async_nats::{Client, ConnectOptions, Event, RequestErrorKind, ServerAddr};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::sync::{Notify, mpsc};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::cluster::gaps::{BEAT, Others};
-use crate::cluster::publisher::{Published, Publisher};
+use crate::cluster::peers::{BEAT, Parcel, Parcels, Peers, Shared};
 use crate::cluster::wire::{Body, Packet};
 use crate::config::BusUrl;
+use crate::metrics::METRICS;
 use crate::registry::{RegistryCommand, list_logins};
 
 /// Packets handed to the client library before it has written them.
 const CLIENT_QUEUE: usize = 16;
 /// Received packets that may wait for the registry; further ones are lost, which shows as a gap.
 const SUBSCRIPTION_QUEUE: usize = 512;
+/// By then, the hosts that are there have heard that this one is, and have greeted it.
+const INTRODUCTION: Duration = Duration::from_millis(200);
 
 /// The part of the bus that waits for the network.
 pub struct Bus {
     addresses: Vec<ServerAddr>,
     options: ConnectOptions,
     origin: u64,
-    published: Published,
+    parcels: Parcels,
     status: Arc<BusStatus>,
 }
 
@@ -41,7 +42,8 @@ pub struct Bus {
 #[derive(Default)]
 pub struct BusStatus {
     is_connected: AtomicBool,
-    /// The server has accepted the subscription; the library renews it when it connects again.
+    /// The server has accepted the subscriptions, and the other hosts know this one. The library
+    /// renews the subscriptions when it connects again.
     is_subscribed: AtomicBool,
     was_lost: AtomicBool,
 }
@@ -54,7 +56,7 @@ impl BusStatus {
 
 impl Bus {
     /// Does not connect yet. Fails if the credentials cannot be used.
-    pub async fn new(url: &BusUrl) -> anyhow::Result<(Bus, Publisher)> {
+    pub async fn new(url: &BusUrl) -> anyhow::Result<(Bus, Peers)> {
         let options = match &url.credentials_file {
             Some(path) => ConnectOptions::with_credentials_file(path)
                 .await
@@ -73,22 +75,22 @@ impl Bus {
         let mut origin = [0; 8];
         getrandom::fill(&mut origin)?;
         let origin = u64::from_be_bytes(origin);
-        let (publisher, published) = Publisher::new(origin);
+        let (peers, parcels) = Peers::new(origin, Instant::now());
         let bus = Bus {
             addresses,
             options,
             origin,
-            published,
+            parcels,
             status: Arc::default(),
         };
-        Ok((bus, publisher))
+        Ok((bus, peers))
     }
 
     pub fn status(&self) -> Arc<BusStatus> {
         self.status.clone()
     }
 
-    /// Sends and receives packets until the publisher is gone and its packets are sent. Only hosts
+    /// Sends and receives packets until the registry is gone and its packets are sent. Only hosts
     /// of the same chat hear each other. Fails if the configuration cannot work.
     pub async fn run(
         self,
@@ -100,31 +102,34 @@ impl Bus {
             addresses,
             options,
             origin,
-            published,
+            parcels,
             status,
         } = self;
         let client = connect(addresses, options, status.clone(), missed.clone()).await?;
         let subject = format!("chat.{chat_id}");
-        let subscription = client.subscribe(subject.clone()).await?;
-        let _receiving = AbortOnDropHandle::new(tokio::spawn(receive(
-            subscription,
-            origin,
-            commands.clone(),
-            missed.clone(),
-        )));
-        // Nobody answers this request. When the server says so, it has accepted the subscription.
+        let mut receiving = Vec::new();
+        for subject in [subject.clone(), subject_of(&subject, origin)] {
+            let packets = client.subscribe(subject).await?;
+            let received = receive(packets, commands.clone(), missed.clone());
+            receiving.push(AbortOnDropHandle::new(tokio::spawn(received)));
+        }
+        // Nobody answers this request. When the server says so, it has accepted the subscriptions.
         while let Err(error) = client.request(format!("{subject}.nobody"), "".into()).await {
             if error.kind() == RequestErrorKind::NoResponders {
                 break;
             }
             sleep(BEAT / 10).await;
         }
-        status.is_subscribed.store(true, Ordering::Release);
         // Sockets that have opened before may have missed something.
         if !list_logins(&commands).await.is_empty() {
             missed.notify_one();
         }
-        send(&client, subject, origin, published).await;
+        let Parcels { queue, shared } = parcels;
+        let introduction = introduce(&client, &subject, origin, &commands, &shared, &status);
+        tokio::select! {
+            () = send(&client, &subject, queue, &shared) => {}
+            () = introduction => {}
+        }
         Ok(())
     }
 }
@@ -163,6 +168,7 @@ async fn connect(
                         tracing::warn!("the bus is lost: nothing arrives from other hosts");
                     }
                     Event::SlowConsumer(_) => {
+                        missed.notify_one();
                         tracing::warn!(
                             "the bus delivers faster than this host can process: packets are lost"
                         );
@@ -175,90 +181,83 @@ async fn connect(
     options.connect(addresses).await.context("NATS_URL")
 }
 
-async fn send(client: &Client, subject: String, origin: u64, published: Published) {
-    let Published {
-        mut packets,
-        shared,
-    } = published;
+/// The subject of what only this host hears.
+fn subject_of(subject: &str, origin: u64) -> String {
+    format!("{subject}.{origin:016x}")
+}
+
+/// Says again and again that this host is there, and has the registry do the same for each host that it
+/// knows. Does not end.
+async fn introduce(
+    client: &Client,
+    subject: &str,
+    origin: u64,
+    commands: &mpsc::Sender<RegistryCommand>,
+    shared: &Shared,
+    status: &BusStatus,
+) {
+    let hello = Packet {
+        origin,
+        number: 0,
+        body: Body::Hello,
+    };
+    let hello = hello.encode();
     let mut beats = interval(BEAT);
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut last = 0;
-    let mut is_open = true;
-    while is_open {
-        // All packets up to this number are queued, were sent, or were left out.
-        let numbered = shared.number.load(Ordering::Acquire);
-        let packet = tokio::select! {
-            biased;
-            packet = packets.recv() => match packet {
-                Some((number, packet)) => {
-                    shared.queued_bytes.fetch_sub(packet.len(), Ordering::Relaxed);
-                    last = number;
-                    packet
-                }
-                None => {
-                    is_open = false;
-                    last = last.max(numbered);
-                    status(origin, last, Body::Goodbye)
-                }
-            },
-            _ = beats.tick() => {
-                last = last.max(numbered);
-                status(origin, last, Body::Beat)
-            }
-        };
-        // Waits while the bus is lost or slow. A packet that is too large for the bus is left out,
-        // which the others notice.
-        if let Err(error) = client.publish(subject.clone(), packet).await {
-            tracing::warn!(%error, "a packet cannot be published on the bus");
+    loop {
+        beats.tick().await;
+        publish(client, subject.to_owned(), hello.clone()).await;
+        // The registry may be ending.
+        let _ = commands.send(RegistryCommand::Beat).await;
+        if !status.is_subscribed.load(Ordering::Acquire) {
+            sleep(INTRODUCTION).await;
+            shared.is_introduced.store(true, Ordering::Release);
+            status.is_subscribed.store(true, Ordering::Release);
         }
+    }
+}
+
+async fn send(client: &Client, subject: &str, mut queue: mpsc::Receiver<Parcel>, shared: &Shared) {
+    while let Some(Parcel { to, packet }) = queue.recv().await {
+        let queued = &shared.queued_bytes;
+        queued.fetch_sub(packet.len(), Ordering::Relaxed);
+        let subject = match to {
+            Some(origin) => subject_of(subject, origin),
+            None => subject.to_owned(),
+        };
+        publish(client, subject, packet).await;
     }
     let _ = client.flush().await;
 }
 
-fn status(origin: u64, number: u64, body: Body<'static>) -> Bytes {
-    Packet {
-        origin,
-        number,
-        body,
+/// Waits while the bus is lost or slow. A packet that is too large for the bus is left out, which the
+/// others notice.
+async fn publish(client: &Client, subject: String, packet: Bytes) {
+    let told = METRICS.bus_bytes.with_label_values(&["told"]);
+    told.inc_by(packet.len() as u64);
+    if let Err(error) = client.publish(subject, packet).await {
+        tracing::warn!(%error, "a packet cannot be published on the bus");
     }
-    .encode()
 }
 
 async fn receive(
-    mut subscription: async_nats::Subscriber,
-    own: u64,
+    mut packets: async_nats::Subscriber,
     commands: mpsc::Sender<RegistryCommand>,
     missed: Arc<Notify>,
 ) {
-    let mut others = Others::new(Instant::now());
-    let mut ticks = interval(BEAT);
-    loop {
-        tokio::select! {
-            message = subscription.next() => {
-                let Some(message) = message else { return };
-                let payload = message.payload;
-                let Some(packet) = Packet::decode(&payload) else {
-                    tracing::warn!("a packet on the bus cannot be read: is there a host of another version?");
-                    missed.notify_one();
-                    continue;
-                };
-                if packet.origin == own {
-                    continue;
-                }
-                if others.hear(&packet, Instant::now()) {
-                    missed.notify_one();
-                }
-                let Body::Outputs(outputs) = packet.body else { continue };
-                let deliver = RegistryCommand::Deliver(outputs.into_owned());
-                if commands.send(deliver).await.is_err() {
-                    return;
-                }
-            }
-            _ = ticks.tick() => {
-                if others.has_silent(Instant::now()) {
-                    missed.notify_one();
-                }
-            }
+    let heard = METRICS.bus_bytes.with_label_values(&["heard"]);
+    while let Some(message) = packets.next().await {
+        let payload = message.payload;
+        heard.inc_by(payload.len() as u64);
+        let Some(packet) = Packet::decode(&payload) else {
+            tracing::warn!(
+                "a packet on the bus cannot be read: is there a host of another version?"
+            );
+            missed.notify_one();
+            continue;
+        };
+        if commands.send(RegistryCommand::Hear(packet)).await.is_err() {
+            return;
         }
     }
 }

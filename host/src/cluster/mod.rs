@@ -4,12 +4,12 @@
 pub mod bus;
 mod catching_up;
 mod erasing;
-mod gaps;
 mod lease;
 mod open_logins;
-pub mod publisher;
+pub mod peers;
 mod retry;
 mod search_index;
+pub mod wanted;
 pub mod wire;
 
 use std::sync::Arc;

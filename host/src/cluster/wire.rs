@@ -7,22 +7,55 @@ use handler::{Audience, Output};
 use serde::{Deserialize, Serialize};
 
 /// The first byte of every packet. Packets of another version cannot be read and count as lost.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// What follows the version.
 #[derive(Serialize, Deserialize)]
 pub struct Packet<'a> {
     /// The random number of the host.
     pub origin: u64,
-    /// A `Beat` or a `Goodbye` has the number of the packet before it.
+    /// Counts the packets of this host to the receiver. A `Beat` has the number of the packet before
+    /// it. A packet to all hosts has 0.
     pub number: u64,
     pub body: Body<'a>,
 }
 
+/// `Hello` goes to all hosts, and so do the `Outputs` of a host that does not know the others yet, and
+/// its `Goodbye`. Everything else goes to one host.
 #[derive(Serialize, Deserialize)]
 pub enum Body<'a> {
-    Outputs(Cow<'a, [Output]>),
+    /// This host is there.
+    Hello,
+    /// The first packet to a host. Says whether there were outputs before that were not for this
+    /// host because it was not known.
+    Greeting {
+        has_told: bool,
+        /// Whether it answers one: its sender had not forgotten this host.
+        is_answer: bool,
+    },
+    Outputs(Vec<Cow<'a, Output>>),
+    /// Everything that the sender wants: see `Wanted::words`. Until then, it wants all.
+    Wants(Cow<'a, [(u32, u64)]>),
+    /// What it wants besides, and since when, by its own clock.
+    More {
+        since: i64,
+        buckets: Cow<'a, [u32]>,
+    },
+    /// What it no longer wants.
+    Fewer(Cow<'a, [u32]>),
+    /// The answer to `More`: for each bucket, how many milliseconds ago the last push was that the
+    /// receiver may not have got.
+    Skipped {
+        since: i64,
+        buckets: Vec<(u32, i64)>,
+    },
+    /// The sender does not know what the receiver wants. If packets were lost, it did not know that
+    /// for a while and left out what the receiver wanted.
+    Ask {
+        has_lost: bool,
+    },
     Beat,
+    /// The last packet.
     Goodbye,
 }
 
@@ -75,7 +108,7 @@ mod tests {
     }
 
     fn outputs(number: u64) -> Packet<'static> {
-        packet(number, Body::Outputs(Cow::default()))
+        packet(number, Body::Outputs(Vec::new()))
     }
 
     #[test]
@@ -117,13 +150,15 @@ mod tests {
                 tokens_until: Some(i64::MAX),
             }),
         ];
-        let payload = packet(3, Body::Outputs(sent.as_slice().into())).encode();
+        let outputs = sent.iter().map(Cow::Borrowed).collect();
+        let payload = packet(3, Body::Outputs(outputs)).encode();
         let received = Packet::decode(&payload).expect("a packet");
         assert_eq!((received.origin, received.number), (1, 3));
         let Body::Outputs(outputs) = received.body else {
             panic!("not outputs");
         };
-        assert_eq!(*outputs, sent);
+        let outputs: Vec<_> = outputs.into_iter().map(Cow::into_owned).collect();
+        assert_eq!(outputs, sent);
     }
 
     #[test]

@@ -388,6 +388,109 @@ async fn a_member_who_is_just_connecting_elsewhere_hears_of_everything() {
 }
 
 #[tokio::test]
+async fn a_message_that_is_sent_while_its_reader_connects_is_pushed_or_told() {
+    let cluster = Cluster::start(30).await;
+    let mut alice = cluster.join(0, "alice").await;
+    let mut told = 0;
+    // A user and a conversation of its own for each round: the hosts know nothing of them yet.
+    for round in 0..40 {
+        let name = format!("reader{round}");
+        register(cluster.hosts[0].address, &name).await;
+        let cookie = login(cluster.hosts[1].address, &name).await;
+        let conversation = alice.converse(&[&name]).await;
+        let connects = async {
+            for _ in 0..fastrand::u32(..200) {
+                tokio::task::yield_now().await;
+            }
+            let mut reader = Client::connect(cluster.hosts[1].address, &cookie).await;
+            let known = known_by(&mut reader, conversation).await;
+            (reader, known)
+        };
+        let sends = async {
+            let mut ids = Vec::new();
+            for number in 0..12 {
+                ids.push(alice.send(conversation, &number.to_string()).await);
+            }
+            ids
+        };
+        let ((mut reader, mut known), sent) = tokio::join!(connects, sends);
+        soon("the messages, or a hint", async {
+            while sent.iter().any(|id| !known.contains(id)) {
+                if reader.hints > 0 {
+                    told += 1;
+                    known = known_by(&mut reader, conversation).await;
+                    break;
+                }
+                let pushes = reader.pushes_so_far().await;
+                known.extend(pushes.iter().filter_map(|push| push["data"]["id"].as_i64()));
+            }
+        })
+        .await;
+        assert!(sent.iter().all(|id| known.contains(id)), "round {round}");
+        // From now on it hears everything.
+        let last = alice.send(conversation, "last").await;
+        while reader.push().await["data"]["id"] != last {}
+        reader.close().await;
+    }
+    assert!(told < 40, "most are pushed: {told}");
+}
+
+/// The messages of a conversation that the database has.
+async fn known_by(client: &mut Client, conversation: i64) -> Vec<i64> {
+    let history = client.history(conversation).await;
+    let messages = history.as_array().expect("a list").iter();
+    messages
+        .filter_map(|message| message["id"].as_i64())
+        .collect()
+}
+
+#[tokio::test]
+async fn a_host_hears_only_what_it_delivers() {
+    let mut cluster = Cluster::start(30).await;
+    let mut stranger = cluster.join(1, "stranger").await;
+    let mut alice = cluster.join(0, "alice").await;
+    register(cluster.hosts[0].address, "bob").await;
+    let conversation = alice.converse(&["bob"]).await;
+    // All hosts hear the first messages of a new conversation. To the next host it is not new.
+    assert!(cluster.hosts.remove(0).end(Signal::TERM).await.success());
+    let next = Process::start_on(&cluster.gateway, Some(&cluster.nats), 30).await;
+    let mut alice = next.connect("alice").await;
+    let mut bob = next.connect("bob").await;
+    let content = "x".repeat(10_000);
+    let before = cluster.nats.carried().await;
+    for _ in 0..10 {
+        let id = alice.send(conversation, &content).await;
+        assert_eq!(bob.push().await["data"]["id"], id);
+    }
+    let bytes = cluster.nats.carried().await - before;
+    assert!(bytes < 10_000, "{bytes}");
+    assert_eq!(stranger.pushes_so_far().await, [] as [Value; 0]);
+    // Another device of bob, on the other host: from now on that host hears it.
+    let mut far = cluster.hosts[0].connect("bob").await;
+    let before = cluster.nats.carried().await;
+    let id = alice.send(conversation, &content).await;
+    assert_eq!(far.push().await["data"]["id"], id);
+    let bytes = cluster.nats.carried().await - before;
+    assert!((10_000..20_000).contains(&bytes), "{bytes}");
+}
+
+#[tokio::test]
+async fn what_a_host_of_another_version_says_is_counted_as_lost() {
+    let cluster = Cluster::start(30).await;
+    let mut alice = cluster.join(0, "alice").await;
+    let hints = alice.hints;
+    let db = open_remote(cluster.gateway.url()).await;
+    let find = handler::Statement::new("select cast(id as blob) from community", []);
+    let rows = handler::run_batch(&db, [&find]).await.expect("rows");
+    let chat_id = rows[0].first().expect("a row").columns().text();
+    cluster
+        .nats
+        .publish(&format!("chat.{chat_id}"), "\u{2}of before")
+        .await;
+    hinted(&mut alice, hints).await;
+}
+
+#[tokio::test]
 async fn secrets_are_used_and_never_logged() {
     let gateway = Gateway::start(shared_sqld().await).await;
     let nats = Nats::start_for(Some(("somebody", "a-word-of-the-bus"))).await;

@@ -88,6 +88,7 @@ scenarios! {
     export: "export --messages 1000 --rounds 1";
     growth: "growth --small 100 --large 1000 --rounds 2";
     search: "search --messages 6000 --searches 20 --rounds 1";
+    hearing: "hearing --hosts 2,3 --pairs 4 --rate 100 --seconds 0.3 --rounds 1";
     indexing: "indexing --pairs 3 --messages 2000 --seconds 0.2 --rounds 1";
 }
 

@@ -31,6 +31,7 @@
 //! | `report` | all scenarios with a target: a table, `--json FILE`, `--svg FILE` | |
 //! | `remote` | sends over a libSQL server, with `--hosts` joined by a bus; it starts all of them; `--delay-ms` before each request; at a steady `--rate`, or as many as go | bare sets of as many messages, one request each, through the same delay |
 //! | `remote-history` | pages of `--messages` from a libSQL server, `--delay-ms` away | |
+//! | `hearing` | bytes on the bus into a host for each message that it delivers, with 2, 4 and 8 `--hosts` | |
 //!
 //!     load attacks --seconds 5 --rounds 3
 //!
@@ -48,6 +49,7 @@ mod floor;
 mod floor_servers;
 mod frame;
 mod growth;
+mod hearing;
 mod history;
 mod idle;
 mod logins;
@@ -129,6 +131,8 @@ enum Scenario {
     /// Durable sends a second over a libSQL server.
     Remote(remote::Remote),
     RemoteHistory(remote::RemoteHistory),
+    /// Bytes on the bus into each host, by the number of hosts.
+    Hearing(hearing::Hearing),
 }
 
 #[tokio::main]
@@ -172,5 +176,6 @@ async fn run(scenario: Scenario) -> Result<Vec<Measurement>> {
         Scenario::Export(arguments) => export::export(arguments).await,
         Scenario::Remote(arguments) => remote::remote(arguments).await,
         Scenario::RemoteHistory(arguments) => remote::remote_history(arguments).await,
+        Scenario::Hearing(arguments) => hearing::hearing(arguments).await,
     }
 }

@@ -179,6 +179,7 @@ struct Pair {
 
 /// The results of a round.
 pub struct Sent {
+    pub count: usize,
     pub per_second: f64,
     pub replies: Latency,
     pub pushes: Latency,
@@ -289,6 +290,7 @@ impl Round {
         ensure!(is_done || missing == 0, "lost: {missing} replies or pushes");
         let [replies, pushes] = self.times;
         Ok(Sent {
+            count: replies.len(),
             per_second: replies.len() as f64 / started.elapsed().as_secs_f64(),
             replies: Latency::of(replies),
             pushes: Latency::of(pushes),
