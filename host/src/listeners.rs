@@ -200,13 +200,14 @@ impl<S, F: Clone> Listeners<S, F> {
     /// Users have joined a conversation.
     pub fn join(&mut self, change: &MembersChange) {
         self.follow(change);
+        let mut here = change.user_ids.iter();
+        if self.is_shared && here.any(|user_id| self.users.contains_key(user_id)) {
+            self.wanted
+                .join(bucket_of_conversation(change.conversation_id));
+        }
         for user_id in &change.user_ids {
             if self.users.contains_key(user_id) {
                 self.learn(change.conversation_id, *user_id, change.members_rev);
-                if self.is_shared {
-                    self.wanted
-                        .join(bucket_of_conversation(change.conversation_id));
-                }
                 if let Some(reading) = &mut self.reading {
                     reading.joined.insert((*user_id, change.conversation_id));
                 }
@@ -482,6 +483,16 @@ mod tests {
             assert_eq!(listeners.arrive(id, id, vec![(1, 5)], true), None);
         }
         listeners
+    }
+
+    #[test]
+    fn a_join_is_asked_about_once_and_only_if_it_is_of_somebody_here() {
+        let mut listeners = three(true);
+        listeners.join(&change(&[1, 2, 3, 9], 5, 6));
+        let joined = |listeners: &mut Listeners<_, _>| listeners.wanted().news().joined;
+        assert_eq!(joined(&mut listeners), [bucket_of_conversation(1)]);
+        listeners.join(&change(&[9], 6, 7));
+        assert_eq!(joined(&mut listeners), [] as [u32; 0]);
     }
 
     #[test]
