@@ -383,9 +383,8 @@ impl Peers {
             if buckets.is_empty() {
                 continue;
             }
-            // Who is asking has this in the answer.
-            let knowing = self.peers.iter().filter(|(_, peer)| !peer.is_asking);
-            let ids: Vec<_> = knowing.map(|(id, _)| *id).collect();
+            // Also to those who wait for an answer: they may go by an earlier one until then.
+            let ids: Vec<_> = self.peers.keys().copied().collect();
             for id in ids {
                 let buckets = buckets.as_slice().into();
                 let body = match since {
@@ -397,13 +396,17 @@ impl Peers {
         }
     }
 
-    /// Outputs while the other hosts are not known. A part that does not get there is noticed: NATS
-    /// disconnects a host that is too slow.
+    /// Outputs while the other hosts may not all be known. If a part is left out, those that are known
+    /// miss a number. NATS disconnects a host that is too slow for the rest.
     fn tell_all(&mut self, outputs: &[Told]) {
         let outputs = outputs.iter().map(|told| Cow::Borrowed(&told.output));
+        let mut is_told = true;
         for outputs in packets(outputs.collect()) {
             let body = Body::Outputs(outputs);
-            self.has_told |= !send(&self.queue, &self.shared, self.origin, None, 0, body);
+            is_told &= send(&self.queue, &self.shared, self.origin, None, 0, body);
+        }
+        if !is_told {
+            self.skip();
         }
     }
 
@@ -1097,5 +1100,62 @@ mod tests {
         }
         assert!(bytes <= QUEUED_BYTES_MAX);
         assert!(packets > 10 && packets < 300, "{packets}");
+    }
+
+    #[test]
+    fn what_is_wanted_while_an_answer_waits_is_asked_for() {
+        let mut network = Network::new(2, 7);
+        network.open(1, 1);
+        network.arrive();
+        // One host does not know what the other wants, and asks twice before it has the answer.
+        let asking = &mut network.hosts[0].peers;
+        asking.peers.get_mut(&1).expect("it is known").wants = None;
+        for _ in 0..2 {
+            asking.send_to(1, Body::Ask { has_lost: false });
+        }
+        network.collect(0);
+        assert!(network.step(), "the first question arrives");
+        // The bus is slow, so the answer to the second one waits.
+        let queue = |network: &Network, bytes| {
+            let shared = &network.hosts[1].parcels.shared;
+            shared.queued_bytes.store(bytes, Ordering::Relaxed);
+        };
+        queue(&network, QUEUED_BYTES_CALM + 1);
+        network.arrive();
+        let is_known = |peers: &Peers, id| peers.peers[&id].wants.is_some();
+        assert!(is_known(&network.hosts[0].peers, 1) && network.hosts[1].peers.peers[&0].is_asking);
+        network.open(1, 2);
+        network.send(0, 2);
+        network.arrive();
+        queue(&network, 0);
+        for _ in 0..3 {
+            network.beat();
+            network.arrive();
+        }
+        assert!(network.hosts[1].due.is_empty());
+    }
+
+    #[test]
+    fn what_is_left_out_of_the_packets_to_all_is_noticed() {
+        let mut network = Network::new(1, 7);
+        network.hosts.push(Host::new(1, network.now));
+        network.open(0, 1);
+        network.beat();
+        network.arrive();
+        // The hosts have greeted each other. One of them still tells all, more than the bus can hold.
+        let outputs: Vec<_> = (0..10).map(|_| message(1, "0".repeat(60 * 1024))).collect();
+        let Network { hosts, now, .. } = &mut network;
+        for _ in 0..10 {
+            let host = &mut hosts[1];
+            host.peers.tell(&outputs, &mut host.wanted, *now);
+        }
+        network.collect(1);
+        network.arrive();
+        let heard = &network.hosts[0];
+        assert!(heard.outputs > 10 && heard.outputs < 100 && heard.misses == 0);
+        network.hosts[1].introduce();
+        network.beat();
+        network.arrive();
+        assert!(network.hosts[0].misses > 0);
     }
 }
