@@ -84,9 +84,9 @@ impl Operation for DeleteAccount {
         };
         vec![
             deleted,
-            // changes() is 1 if the account is deleted now.
             Statement::new(
-                "delete from users where id = ?1 and changes() = 1",
+                "delete from users where id = ?1
+                     and exists (select 1 from deleted_accounts where user_id = ?1)",
                 [user_id()],
             ),
             // Those of the fullname among them.

@@ -11,7 +11,7 @@ use handler::account::register::Register;
 use handler::conversation::deleted_member::NoteDeletedMember;
 use handler::conversation::leave::LeaveConversation;
 use handler::presence::Connected;
-use handler::{Context, Error, Outbox, Output, schema};
+use handler::{Context, Error, Operation, Outbox, Output, Statement, run_batch, schema};
 use serde_json::{Value, json};
 use tests::world::NOW;
 use tests::{Place, World, places};
@@ -445,6 +445,28 @@ async fn a_step_that_is_repeated_does_nothing_more() {
         let rows = world.dump().await;
         assert_eq!(world.run_as(&repeat, &piece).await, first);
         assert_eq!(world.dump().await, rows);
+    }
+}
+
+/// Whatever was changed in the same commit before it.
+#[tokio::test]
+async fn a_refused_deletion_that_is_repeated_is_refused_again() {
+    for &place in places() {
+        let world = before(place).await;
+        let mut ctx = world.context("alice").await;
+        ctx.request_id = Some([7; 8]);
+        ctx.is_repeat = true;
+        let refused = DeleteAccount {
+            password_hash: "another".into(),
+        };
+        let change = Statement::new("update users set fullname = 'B' where username = 'bob'", []);
+        let statements: Vec<_> = [change]
+            .into_iter()
+            .chain(refused.statements(&ctx))
+            .collect();
+        run_batch(&world.db, &statements).await.expect("run");
+        let there = "select count(*) from users where username = 'alice'";
+        assert_eq!(world.integer(there).await, 1, "{place:?}");
     }
 }
 

@@ -7,6 +7,8 @@ import { parse, type Block, type Inline } from "../text/markdown";
 /** A longer text is cut, until somebody wants all of it. */
 const CHARS_SHOWN_MAX = 3_000;
 const LINES_SHOWN_MAX = 30;
+/** A longer text is shown as it was written. To draw thousands of marks takes seconds. */
+const MARKED_CHARS_MAX = 16_000;
 
 const TAGS = { bold: "strong", italic: "em", struck: "s" } as const;
 
@@ -36,8 +38,16 @@ function inline(part: Inline, key: number, me: string): JSX.Element | string {
 
 const line = (parts: Inline[], me: string) => parts.map((part, at) => inline(part, at, me));
 
-/** Lines that a person has separated stay separate. */
-const lines = (all: Inline[][], me: string) => all.flatMap((parts, at) => (at === 0 ? line(parts, me) : ["\n", ...line(parts, me)]));
+/** Lines that a person has separated stay separate. Text that follows text is one node: to remove many takes long. */
+function lines(all: Inline[][], me: string) {
+  const parts: Inline[] = [];
+  for (const part of all.flatMap((parts, at) => (at === 0 ? parts : ["\n", ...parts]))) {
+    const last = parts.at(-1);
+    if (typeof part === "string" && typeof last === "string") parts[parts.length - 1] = last + part;
+    else parts.push(part);
+  }
+  return line(parts, me);
+}
 
 function block(part: Block, key: number, me: string) {
   switch (part.kind) {
@@ -74,9 +84,10 @@ export function Text({ content, mentions, me }: { content: string; mentions?: re
   const [whole, setWhole] = useState(false);
   const isLong = content.length > CHARS_SHOWN_MAX || newlines(content) > LINES_SHOWN_MAX;
   const shown = isLong && !whole ? content.slice(0, CHARS_SHOWN_MAX) : content;
+  const blocks: Block[] = shown.length > MARKED_CHARS_MAX ? [{ kind: "paragraph", lines: [[shown]] }] : parse(shown, mentions);
   return (
     <>
-      <div class={isLong && !whole ? "text is-cut" : "text"}>{parse(shown, mentions).map((part, at) => block(part, at, me))}</div>
+      <div class={isLong && !whole ? "text is-cut" : "text"}>{blocks.map((part, at) => block(part, at, me))}</div>
       {isLong && (
         <button type="button" class="link-button" onClick={() => setWhole(!whole)}>
           {whole ? "Show less" : "Show all"}
