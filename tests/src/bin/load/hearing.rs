@@ -1,11 +1,11 @@
 //! What the bus carries into each host.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use clap::Args;
+use rustix::process::Signal;
 use tests::{Gateway, Nats, Process, Sqld};
-use tokio::time::sleep;
 
 use crate::measurement::{Measurement, interleave, no_floor};
 use crate::sends::{Pairs, pairs_of};
@@ -49,12 +49,14 @@ async fn among(count: usize, arguments: &Hearing) -> Result<Measurement> {
     let sqld = Sqld::start().await;
     let gateway = Gateway::start(&sqld).await;
     let nats = Nats::start().await;
+    // Another host prepares all, and ends: a host hears of users for a while after they have left.
+    let first = Process::start_on(&gateway, Some(&nats), 30).await;
+    let site = Site::join(common, first.address.into(), pairs_of(*pairs)).await?;
+    first.end(Signal::TERM).await;
     let mut hosts = Vec::new();
     for _ in 0..count {
         hosts.push(Process::start_on(&gateway, Some(&nats), 30).await);
     }
-    let first = hosts[0].address;
-    let site = Site::join(common, first.into(), pairs_of(*pairs)).await?;
     let mut swarm = site.swarm()?;
     let targets: Vec<_> = hosts.iter().map(|host| host.address.into()).collect();
     let cookies = site.cookies.iter().enumerate();
@@ -64,8 +66,6 @@ async fn among(count: usize, arguments: &Hearing) -> Result<Measurement> {
         (&targets[(pair + apart) % count], &**cookie)
     }))?;
     let mut talk = Pairs::new(swarm, &site, 64);
-    // For 5 s, all hosts hear the messages of a new conversation.
-    sleep(Duration::from_secs(6)).await;
     let rounds = interleave(common, None, no_floor, async |length| {
         let began = Instant::now();
         let before = nats.carried().await;
