@@ -40,6 +40,7 @@
 
 mod attackers;
 mod attacks;
+mod bars;
 mod connects;
 mod edits;
 mod export;

@@ -7,9 +7,9 @@ use anyhow::{Context as _, Result, ensure};
 use clap::{Args, Parser};
 use serde_json::{Value, json};
 
+use crate::bars::draw;
 use crate::machine::disk_sync_seconds;
 use crate::measurement::{Measurement, Usage, median, number};
-use crate::svg::draw;
 use crate::{Scenario, run};
 
 #[derive(Args)]
