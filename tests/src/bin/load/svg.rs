@@ -12,7 +12,7 @@ const STYLE: &str = "<style>
   .target { stroke-width: 3 } .small { font-size: 11px } .bold { font-weight: bold }
   .start { text-anchor: start } .middle { text-anchor: middle } .end { text-anchor: end }
   .curve { fill: none; stroke: currentColor; stroke-width: 2 } .dashed .curve { stroke-dasharray: 7 4 }
-  .spread { stroke: currentColor } circle,
+  .spread { stroke: currentColor } circle, .name { fill: currentColor }
   @media (prefers-color-scheme: dark) {
     .paper { fill: #0d1117 } text { fill: #e6edf3 } .faint { fill: #9198a1 } .line { stroke: #3d444d }
     .floor, .target { stroke: #e6edf3 } .met { fill: #4fae77 } .missed { fill: #d98350 }
