@@ -176,9 +176,6 @@ pub async fn plots(arguments: Plots) -> Result<Vec<Measurement>> {
         Some(path) => read(path).with_context(|| format!("--from {}", path.display()))?,
         None => measure(&arguments, &mut measurements).await?,
     };
-    if let Some(path) = &arguments.json {
-        std::fs::write(path, figures.text()?)?;
-    }
     if let Some(folder) = &arguments.svg {
         std::fs::create_dir_all(folder)?;
         for (index, [file, ..]) in CHARTS.iter().enumerate() {
@@ -212,7 +209,13 @@ async fn measure(arguments: &Plots, measurements: &mut Vec<Measurement>) -> Resu
     } = arguments;
     let xs = [&arguments.pairs, &arguments.rates, &arguments.members];
     let disk = disk_sync_seconds(std::time::Duration::from_millis(500))?;
-    let mut points = Vec::new();
+    let mut figures = Figures {
+        conditions: format!(
+            "{}; {rounds} rounds of {seconds} s",
+            Conditions::read(disk)?.text()
+        ),
+        points: Vec::new(),
+    };
     for series in &SERIES {
         for x in xs[series.chart] {
             let command = series.command.replace('X', &x.to_string());
@@ -233,25 +236,23 @@ async fn measure(arguments: &Plots, measurements: &mut Vec<Measurement>) -> Resu
                 let rounds = json.pointer(line.rounds).context("no rounds")?;
                 let rounds: Vec<f64> = serde_json::from_value(rounds.clone())?;
                 last = median(&rounds);
-                points.push(Point {
+                figures.points.push(Point {
                     command: command.clone(),
                     curve: line.name.to_owned(),
                     x: *x,
                     rounds,
                 });
             }
+            // Now, so that an error later does not lose it.
+            if let Some(path) = &arguments.json {
+                std::fs::write(path, figures.text()?)?;
+            }
             if series.chart == RATES && last > KNEE_MS {
                 break;
             }
         }
     }
-    Ok(Figures {
-        conditions: format!(
-            "{}; {rounds} rounds of {seconds} s",
-            Conditions::read(disk)?.text()
-        ),
-        points,
-    })
+    Ok(figures)
 }
 
 impl Figures {

@@ -280,8 +280,9 @@ fn sign(names: &[String], secret: &str) -> Vec<String> {
     names.iter().map(sign).collect()
 }
 
+/// The event of the first user, who becomes a member too.
 fn creation(names: &[String]) -> Value {
-    json!({ "type": "create_conversation", "members": names, "name": "load" })
+    json!({ "type": "create_conversation", "members": names[1..], "name": "load" })
 }
 
 /// The frame that sends a message of this many bytes.
