@@ -9,6 +9,8 @@ const LEFT: f64 = 76.0;
 const RIGHT: f64 = 770.0;
 const TOP: f64 = 78.0;
 const BOTTOM: f64 = 390.0;
+/// With more steps of an axis than these, only the powers of ten have marks.
+const STEPS: usize = 9;
 /// The least distance of two names.
 const NAME: f64 = 17.0;
 
@@ -30,8 +32,8 @@ pub struct Curve<'a> {
 }
 
 /// Draws each curve through the medians, with a bar from the least to the largest round of each
-/// point, and its name at its end. The axes have marks where something was measured (x) and at 1, 2
-/// and 5 (y).
+/// point, and its name at its end. The axes have marks where something was measured (x) and at round
+/// numbers (y).
 pub fn draw(chart: &Chart, conditions: &str) -> String {
     let points = chart.curves.iter().flat_map(|curve| &curve.points);
     let mut xs: Vec<_> = points.clone().map(|(x, _)| *x).collect();
@@ -40,8 +42,8 @@ pub fn draw(chart: &Chart, conditions: &str) -> String {
     let ends = |(low, high): (f64, f64), value: f64| (low.min(value), high.max(value));
     let none = (f64::INFINITY, f64::NEG_INFINITY);
     let range = points.fold(none, |range, (_, y)| ends(ends(range, y.min), y.max));
-    let marks = marks(range);
-    let range = marks.iter().copied().fold(none, ends);
+    let steps = steps(range);
+    let range = steps.iter().copied().fold(none, ends);
     let x_at = |x: f64| place(x, xs.iter().copied().fold(none, ends), LEFT, RIGHT);
     let y_at = |y: f64| place(y, range, BOTTOM, TOP);
 
@@ -49,10 +51,15 @@ pub fn draw(chart: &Chart, conditions: &str) -> String {
     svg.text("bold", [16.0, 24.0], chart.title);
     svg.text("faint", [16.0, 43.0], chart.text);
     svg.text("faint small", [16.0, TOP - 14.0], chart.y_unit);
-    for y in marks {
+    let is_fine = steps.len() <= STEPS;
+    for y in steps {
+        if !is_fine && y.log10().fract() != 0.0 {
+            continue;
+        }
         svg.line("line", [LEFT, y_at(y)], [RIGHT, y_at(y)]);
         svg.text("faint small end", [LEFT - 8.0, y_at(y) + 4.0], &mark(y));
     }
+    svg.line("line", [LEFT, BOTTOM], [RIGHT, BOTTOM]);
     for x in &xs {
         svg.line("line", [x_at(*x), BOTTOM], [x_at(*x), BOTTOM + 5.0]);
         svg.text("faint small middle", [x_at(*x), BOTTOM + 18.0], &mark(*x));
@@ -113,29 +120,20 @@ fn mark(value: f64) -> String {
     }
 }
 
-/// The marks of an axis from the last one below the range to the first one above it: 1, 2 and 5 in
-/// each power of ten, or only the powers if those are too many.
-fn marks((low, high): (f64, f64)) -> Vec<f64> {
+/// 1, 2 and 5 in each power of ten, from the last one below the range to the first one above it.
+fn steps((low, high): (f64, f64)) -> Vec<f64> {
     let powers = low.log10().floor() as i32..=high.log10().ceil() as i32;
-    let within = |steps: &[f64]| {
-        let all = powers.clone().flat_map(|exponent| {
-            // Divided, because negative powers of ten are not exact.
-            steps.iter().map(move |step| match exponent {
-                ..0 => step / 10f64.powi(-exponent),
-                _ => step * 10f64.powi(exponent),
-            })
-        });
-        let all: Vec<f64> = all.collect();
-        let first = all.iter().rposition(|mark| *mark <= low).unwrap_or(0);
-        let last = all.iter().position(|mark| *mark >= high && *mark > low);
-        all[first..=last.unwrap_or(all.len() - 1)].to_vec()
-    };
-    let fine = within(&[1.0, 2.0, 5.0]);
-    if fine.len() <= 9 {
-        fine
-    } else {
-        within(&[1.0])
-    }
+    let all = powers.flat_map(|exponent| {
+        // Divided, because negative powers of ten are not exact.
+        [1.0, 2.0, 5.0].map(|step| match exponent {
+            ..0 => step / 10f64.powi(-exponent),
+            _ => step * 10f64.powi(exponent),
+        })
+    });
+    let all: Vec<_> = all.collect();
+    let first = all.iter().rposition(|step| *step <= low).unwrap_or(0);
+    let last = all.iter().position(|step| *step >= high && *step > low);
+    all[first..=last.unwrap_or(all.len() - 1)].to_vec()
 }
 
 /// The place of a value on a logarithmic axis.
@@ -147,13 +145,19 @@ fn place(value: f64, (first, last): (f64, f64), from: f64, to: f64) -> f64 {
     }
 }
 
-/// Moves the names apart that would cover each other: from the lowest to the highest.
+/// Moves names apart that would cover each other, each of two neighbours by as much.
 fn apart(names: impl Iterator<Item = f64>) -> Vec<f64> {
     let mut names: Vec<_> = names.collect();
     let mut order: Vec<_> = (0..names.len()).collect();
-    order.sort_by(|a, b| names[*b].total_cmp(&names[*a]));
-    for pair in order.windows(2) {
-        names[pair[1]] = names[pair[1]].min(names[pair[0]] - NAME);
+    order.sort_by(|a, b| names[*a].total_cmp(&names[*b]));
+    for _ in 0..100 {
+        for pair in order.windows(2) {
+            let missing = NAME - (names[pair[1]] - names[pair[0]]);
+            if missing > 0.0 {
+                names[pair[0]] -= missing / 2.0;
+                names[pair[1]] += missing / 2.0;
+            }
+        }
     }
     names
 }
