@@ -1,6 +1,7 @@
 //! The load program: each scenario runs, finds no error, and prints its measurement. These tests do
 //! not judge speed.
 
+use std::path::Path;
 use std::process::Stdio;
 
 use serde_json::Value;
@@ -72,6 +73,7 @@ macro_rules! scenarios {
 
 scenarios! {
     sends: "sends --pairs 3 --seconds 0.2 --rounds 1";
+    sends_without_a_floor: "sends --pairs 3 --no-floor --seconds 0.2 --rounds 1";
     sends_that_overlap: "sends --pairs 3 --in-flight 8 --seconds 0.2 --rounds 2";
     latency: "latency --pairs 3 --rate 200 --seconds 0.2 --rounds 1";
     latency_during_logins: "latency --pairs 3 --rate 200 --logins 2 --seconds 0.2 --rounds 1";
@@ -198,4 +200,62 @@ async fn a_report() {
         svg.contains("pings, 50 sockets") && svg.ends_with("</svg>\n"),
         "{svg}"
     );
+}
+
+#[tokio::test]
+async fn plots() {
+    let data = Data::create();
+    let (json, drawn, again) = (
+        data.beside("plots.json"),
+        data.beside("drawn"),
+        data.beside("again"),
+    );
+    let last = figure(&format!(
+        "plots --pairs 3 --rates 100 --members 3,300 --seconds 0.1 --rounds 2 --json {} --svg {}",
+        json.display(),
+        drawn.display()
+    ))
+    .await;
+    assert_eq!(last["name"], "fan-out, 1 × 300, in bursts of 32");
+    let redraw = |from: &Path| {
+        let (from, again) = (from.display(), again.display());
+        format!("plots --from {from} --svg {again}")
+    };
+    let (is_success, _, errors) = run(&redraw(&json)).await;
+    assert!(is_success, "{errors}");
+    for (name, curves, points) in [("throughput", 3, 1), ("latency", 4, 1), ("fan-out", 2, 2)] {
+        let file = format!("{name}.svg");
+        let svg = std::fs::read_to_string(drawn.join(&file)).expect("a drawing");
+        let drawn_again = std::fs::read_to_string(again.join(&file)).expect("a drawing");
+        assert_eq!(svg, drawn_again);
+        let elements = elements(&drawn.join(&file)).await;
+        let count = |name| elements.iter().filter(|element| *element == name).count();
+        assert_eq!(count("polyline"), curves, "{svg}");
+        assert_eq!(count("circle"), points * curves, "{svg}");
+        assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
+    }
+    let figures = std::fs::read_to_string(&json).expect("figures");
+    let damaged = data.beside("damaged.json");
+    let rounds = "\"rounds\":[";
+    std::fs::write(&damaged, figures.replace(rounds, &format!("{rounds}0,"))).expect("written");
+    let (is_success, _, errors) = run(&redraw(&damaged)).await;
+    assert!(
+        !is_success && errors.contains("not all numbers are more than 0"),
+        "{errors}"
+    );
+}
+
+/// The names of all elements of a drawing, which must be well-formed.
+async fn elements(svg: &Path) -> Vec<String> {
+    let parser = "import sys, xml.etree.ElementTree as xml\n\
+                  for element in xml.parse(sys.argv[1]).iter(): print(element.tag.split('}')[1])";
+    let output = Command::new("python3")
+        .args(["-c", parser])
+        .arg(svg)
+        .output();
+    let output = output.await.expect("python3 starts");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {errors}", svg.display());
+    let names = String::from_utf8(output.stdout).expect("text");
+    names.lines().map(str::to_owned).collect()
 }

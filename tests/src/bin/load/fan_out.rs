@@ -9,7 +9,7 @@ use clap::Args;
 use crate::floor_servers::FloorServer;
 use crate::frame::host_frame;
 use crate::machine::ensure_files;
-use crate::measurement::{Goal, Measurement, interleave};
+use crate::measurement::{Goal, Measurement, interleave, no_floor};
 use crate::order::Order;
 use crate::site::{Common, Crowd, Site, message};
 use crate::swarm::{PATIENCE, Swarm};
@@ -50,17 +50,22 @@ pub async fn fan_out(arguments: FanOut) -> Result<Vec<Measurement>> {
     };
     let site = Site::make(&common, crowd).await?;
     // Both sets of sockets are open at the same time.
-    ensure_files(2 * crowd.users())?;
+    let sets = if common.no_floor { 1 } else { 2 };
+    ensure_files(sets * crowd.users())?;
     let mut rooms = Rooms::new(&site, bytes, burst)?;
     // One message to each group; the floor's frames get the length of its push.
     rooms.round(Duration::ZERO)?;
-    let mut writes = RawWrites::start(crowd, rooms.payload_bytes)?;
-    // One round there as well, so that all sockets are connected.
-    writes.round(Duration::ZERO)?;
+    let mut writes = match common.no_floor {
+        true => None,
+        false => Some(RawWrites::start(crowd, rooms.payload_bytes)?),
+    };
     let rounds = interleave(
         &common,
         site.pid,
-        async |length| writes.round(length),
+        async |length| match &mut writes {
+            Some(writes) => writes.round(length),
+            None => no_floor(length).await,
+        },
         async |length| rooms.round(length),
     )
     .await?;
@@ -207,12 +212,15 @@ impl RawWrites {
             }
         }
         let control = swarm.open_bare(server.address, &u32::MAX.to_le_bytes())?;
-        Ok(RawWrites {
+        let mut writes = RawWrites {
             swarm,
             crowd,
             control,
             _server: server,
-        })
+        };
+        // One round, so that all sockets are connected.
+        writes.round(Duration::ZERO)?;
+        Ok(writes)
     }
 
     fn round(&mut self, length: Duration) -> Result<f64> {

@@ -31,6 +31,7 @@
 //! | `report` | all scenarios with a target: a table, `--json FILE`, `--svg FILE` | |
 //! | `remote` | sends over a libSQL server, with `--hosts` joined by a bus; it starts all of them; `--delay-ms` before each request; at a steady `--rate`, or as many as go | bare sets of as many messages, one request each, through the same delay |
 //! | `remote-history` | pages of `--messages` from a libSQL server, `--delay-ms` away | |
+//! | `plots` | the throughput by pairs, the latency by rate and the deliveries by members, with the scenarios above: `--json FILE`, and drawings in `--svg DIR` | |
 //! | `hearing` | bytes on the bus into a host for each message that it delivers, with 2, 4 and 8 `--hosts` | |
 //!
 //!     load attacks --seconds 5 --rounds 3
@@ -40,7 +41,9 @@
 
 mod attackers;
 mod attacks;
+mod bars;
 mod connects;
+mod curves;
 mod edits;
 mod export;
 mod fan_out;
@@ -58,6 +61,7 @@ mod measurement;
 mod mix;
 mod order;
 mod pings;
+mod plots;
 mod remote;
 mod report;
 mod search;
@@ -133,6 +137,8 @@ enum Scenario {
     RemoteHistory(remote::RemoteHistory),
     /// Bytes on the bus into each host, by the number of hosts.
     Hearing(hearing::Hearing),
+    /// Draws throughput, latency and deliveries as they grow.
+    Plots(plots::Plots),
 }
 
 #[tokio::main]
@@ -177,5 +183,6 @@ async fn run(scenario: Scenario) -> Result<Vec<Measurement>> {
         Scenario::Remote(arguments) => remote::remote(arguments).await,
         Scenario::RemoteHistory(arguments) => remote::remote_history(arguments).await,
         Scenario::Hearing(arguments) => hearing::hearing(arguments).await,
+        Scenario::Plots(arguments) => plots::plots(arguments).await,
     }
 }

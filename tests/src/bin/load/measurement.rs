@@ -99,7 +99,7 @@ impl Measurement {
     }
 
     pub fn against(mut self, name: &'static str, rounds: &[f64]) -> Self {
-        self.floor = Some((name, rounds.to_vec()));
+        self.floor = (!rounds.is_empty()).then(|| (name, rounds.to_vec()));
         self
     }
 
@@ -118,9 +118,14 @@ impl Measurement {
         self
     }
 
-    /// Adds the median of a further figure.
+    /// Adds the median of a further figure, and its rounds.
     pub fn beside(self, name: &str, rounds: &[f64]) -> Self {
-        self.with(name, median(rounds))
+        match rounds {
+            [] => self,
+            _ => self
+                .with(name, median(rounds))
+                .with(&format!("{name}_rounds"), rounds),
+        }
     }
 
     pub fn figure(&self) -> f64 {
@@ -135,12 +140,11 @@ impl Measurement {
         Some(Spread::of(&ratios))
     }
 
-    /// Whether the target is met, if there is one.
+    /// Whether the target is met, if there is one, and a floor if it is a ratio.
     pub fn is_met(&self) -> Option<bool> {
-        let ratio = self.ratio().map_or(f64::NAN, |ratio| ratio.median);
         Some(match self.target? {
-            Goal::RatioAtLeast(goal) => ratio >= goal,
-            Goal::RatioAtMost(goal) => ratio <= goal,
+            Goal::RatioAtLeast(goal) => self.ratio()?.median >= goal,
+            Goal::RatioAtMost(goal) => self.ratio()?.median <= goal,
             Goal::AtLeast(goal) => self.figure() >= goal,
             Goal::AtMost(goal) => self.figure() <= goal,
         })
@@ -232,7 +236,8 @@ impl<T> Rounds<T> {
     }
 }
 
-/// Runs the rounds, each after a round of the floor, so that both see the same machine.
+/// Runs the rounds, each after a round of the floor, so that both see the same machine. With
+/// `--no-floor` there are no floors.
 pub async fn interleave<T>(
     common: &Common,
     pid: Option<u32>,
@@ -244,7 +249,9 @@ pub async fn interleave<T>(
     let (mut figures, mut floors) = (vec![], vec![]);
     let mut usages = Vec::new();
     for _ in 0..common.rounds {
-        floors.push(floor(length).await?);
+        if !common.no_floor {
+            floors.push(floor(length).await?);
+        }
         let meter = Meter::start(pid)?;
         figures.push(figure(length).await?);
         usages.push(meter.read()?);

@@ -11,7 +11,7 @@ use crate::floor::{Floor, raw_sets};
 use crate::history::Readers;
 use crate::measurement::{Measurement, interleave, no_floor};
 use crate::sends::{Pairs, Sends, pairs_of, with_latencies};
-use crate::site::{Common, Crowd, Site};
+use crate::site::{Common, Crowd, Site, populate_remote};
 
 #[derive(Args)]
 pub struct Remote {
@@ -65,13 +65,15 @@ pub async fn remote(arguments: Remote) -> Result<Vec<Measurement>> {
         1 => None,
         _ => Some(Nats::start().await),
     };
+    let crowd = pairs_of(pairs);
+    let db = new_database(&gateway).await?;
+    let conversation_ids = populate_remote(&db, crowd).await?;
     let mut hosts = Vec::new();
     for _ in 0..count {
         hosts.push(Process::start_on(&gateway, nats.as_ref(), 30).await);
     }
     let (first, last) = (hosts[0].address, hosts[count - 1].address);
-    let crowd = pairs_of(pairs);
-    let site = Site::join(&common, first.into(), crowd).await?;
+    let site = Site::of(&common, crowd, conversation_ids, &hosts[0]);
     let mut swarm = site.swarm()?;
     // Senders are on the first host, receivers on the last.
     let targets = [first.into(), last.into()];
@@ -79,9 +81,7 @@ pub async fn remote(arguments: Remote) -> Result<Vec<Measurement>> {
     swarm.join(cookies.map(|(index, cookie)| (&targets[index % 2], &**cookie)))?;
     // The floor has a database of its own.
     let beside = Gateway::start(&sqld).await;
-    let database = libsql::Builder::new_remote(beside.url(), String::new());
-    let db = database.build().await?.connect()?;
-    schema::migrate_remote(&db, 0).await?;
+    let db = new_database(&beside).await?;
     for register in Floor::users() {
         let anonymous = Context::anonymous(0);
         handle_remote(&db, &anonymous, &register, &mut Vec::new()).await?;
@@ -113,6 +113,14 @@ pub async fn remote(arguments: Remote) -> Result<Vec<Measurement>> {
         .against("raw sets of as many", &rounds.floors)
         .used(rounds.usage);
     Ok(vec![with_latencies(measurement, &rounds.figures)])
+}
+
+/// A database with only its tables.
+async fn new_database(gateway: &Gateway) -> Result<libsql::Connection> {
+    let database = libsql::Builder::new_remote(gateway.url(), String::new());
+    let db = database.build().await?.connect()?;
+    schema::migrate_remote(&db, 0).await?;
+    Ok(db)
 }
 
 pub async fn remote_history(arguments: RemoteHistory) -> Result<Vec<Measurement>> {

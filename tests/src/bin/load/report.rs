@@ -7,9 +7,9 @@ use anyhow::{Context as _, Result, ensure};
 use clap::{Args, Parser};
 use serde_json::{Value, json};
 
+use crate::bars::draw;
 use crate::machine::disk_sync_seconds;
 use crate::measurement::{Measurement, Usage, median, number};
-use crate::svg::draw;
 use crate::{Scenario, run};
 
 #[derive(Args)]
@@ -155,14 +155,14 @@ pub async fn report(arguments: Report) -> Result<()> {
 }
 
 /// The machine and the version that were measured.
-struct Conditions {
+pub struct Conditions {
     cores: usize,
     kernel: String,
     disk_sync_ms: f64,
 }
 
 impl Conditions {
-    fn read(disk_sync_seconds: f64) -> Result<Self> {
+    pub fn read(disk_sync_seconds: f64) -> Result<Self> {
         let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
         Ok(Conditions {
             cores: std::thread::available_parallelism()?.get(),
@@ -171,9 +171,9 @@ impl Conditions {
         })
     }
 
-    fn text(&self) -> String {
+    pub fn text(&self) -> String {
         format!(
-            "{} cores, shared by the host, this program and the floors; Linux {}; fdatasync of 4 KiB {} ms; version {}",
+            "{} cores, shared by this program and all that it measures; Linux {}; fdatasync of 4 KiB {} ms; version {}",
             self.cores,
             self.kernel,
             number(self.disk_sync_ms),

@@ -9,7 +9,7 @@ use clap::Args;
 use crate::floor::raw_commits;
 use crate::logins::Storm;
 use crate::machine::disk_sync_seconds;
-use crate::measurement::{Goal, Latency, Measurement, interleave, median};
+use crate::measurement::{Goal, Latency, Measurement, interleave};
 use crate::order::Order;
 use crate::site::{Common, Crowd, Site, message};
 use crate::swarm::{PATIENCE, Swarm};
@@ -81,7 +81,7 @@ pub async fn sends(arguments: Sends) -> Result<Vec<Measurement>> {
     let name = format!("sends, {pairs} pairs, {in_flight} in flight");
     let measurement = Measurement::new(name, "sends/s", rounds.each(|round| round.per_second))
         .against("raw commits of 64", &rounds.floors)
-        .with("raw_commits_to_one_conversation", median(&to_one))
+        .beside("raw_commits_to_one_conversation", &to_one)
         .aims(Goal::RatioAtLeast(0.5))
         .used(rounds.usage);
     Ok(vec![with_latencies(measurement, &rounds.figures)])

@@ -12,7 +12,7 @@ use clap::Args;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use handler::account::password;
 use handler::account::register::Register;
-use handler::{Context, Event, Operation};
+use handler::{Context, Event, Operation, handle_remote};
 use hyper::Uri;
 use serde_json::{Value, json};
 use tests::Process;
@@ -50,6 +50,9 @@ pub struct Common {
     pub seconds: f64,
     #[arg(long, default_value_t = 3)]
     pub rounds: usize,
+    /// Without the floor: half of the time, and no ratio.
+    #[arg(long)]
+    pub no_floor: bool,
     /// Loopback addresses to connect from, in turn, if the chat is on this machine.
     #[arg(long, default_value_t = 8)]
     pub sources: usize,
@@ -122,7 +125,8 @@ impl Site {
         })
     }
 
-    /// A host that runs on a file in which `populate` has made the crowd.
+    /// A host that runs on a file in which `populate` has made the crowd, or on a remote database in
+    /// which `populate_remote` has.
     pub fn of(
         common: &Common,
         crowd: Crowd,
@@ -276,8 +280,9 @@ fn sign(names: &[String], secret: &str) -> Vec<String> {
     names.iter().map(sign).collect()
 }
 
+/// The event of the first user, who becomes a member too.
 fn creation(names: &[String]) -> Value {
-    json!({ "type": "create_conversation", "members": names, "name": "load" })
+    json!({ "type": "create_conversation", "members": names[1..], "name": "load" })
 }
 
 /// The frame that sends a message of this many bytes.
@@ -293,35 +298,20 @@ pub fn message(conversation_id: i64, bytes: usize) -> Vec<u8> {
 pub async fn populate(file: &Path, crowd: Crowd) -> Result<Vec<i64>> {
     let db = Floor::open_file(file).await?;
     let mut prepared = Prepared::default();
-    let hash = password::hash(PASSWORD, [7; 16]);
-    let names: Vec<_> = (0..crowd.users()).map(|user| name("load", user)).collect();
     let now = std::time::UNIX_EPOCH.elapsed()?.as_secs() as i64;
     db.execute_batch("begin immediate").await?;
-    for username in &names {
-        let register = Register {
-            username: username.clone(),
-            fullname: username.clone(),
-            password_hash: hash.clone(),
-        };
+    for register in registers(crowd) {
         prepared
             .run(&db, &Context::anonymous(now), &register)
             .await?;
     }
     let mut ids = Vec::new();
     for group in 0..crowd.groups {
-        let members = crowd.members_of(group);
-        // A new file numbers its users from 1.
-        let ctx = Context::new(
-            1 + members.start as i64,
-            names[members.start].as_str().into(),
-            now,
-        );
-        let create = creation(&names[members]).to_string();
+        let (ctx, create) = create(crowd, group, now);
         let created = prepared
             .run(&db, &ctx, &Event::parse(&create).operation?)
             .await?;
-        let created: Value = serde_json::from_str(&created.0)?;
-        let id = created["id"].as_i64().context("no conversation")?;
+        let id = id_of(&created.0)?;
         ids.push(id);
         let content = "x".repeat(64);
         let send = json!({ "type": "send_message", "conversation_id": id, "content": content });
@@ -333,6 +323,48 @@ pub async fn populate(file: &Path, crowd: Crowd) -> Result<Vec<i64>> {
     db.execute_batch("commit; pragma wal_checkpoint(truncate)")
         .await?;
     Ok(ids)
+}
+
+/// Makes the crowd in a new remote database, without messages. Returns the ids of its
+/// conversations.
+pub async fn populate_remote(db: &libsql::Connection, crowd: Crowd) -> Result<Vec<i64>> {
+    let now = std::time::UNIX_EPOCH.elapsed()?.as_secs() as i64;
+    for register in registers(crowd) {
+        let anonymous = Context::anonymous(now);
+        handle_remote(db, &anonymous, &register, &mut Vec::new()).await?;
+    }
+    let mut ids = Vec::new();
+    for group in 0..crowd.groups {
+        let (ctx, create) = create(crowd, group, now);
+        let create = Event::parse(&create).operation?;
+        let created = handle_remote(db, &ctx, &create, &mut Vec::new()).await?;
+        ids.push(id_of(&created.0)?);
+    }
+    Ok(ids)
+}
+
+fn registers(crowd: Crowd) -> impl Iterator<Item = Register> {
+    let hash = password::hash(PASSWORD, [7; 16]);
+    (0..crowd.users()).map(move |user| Register {
+        username: name("load", user),
+        fullname: name("load", user),
+        password_hash: hash.clone(),
+    })
+}
+
+/// The event with which a group's first member creates its conversation. A new database numbers its
+/// users from 1.
+fn create(crowd: Crowd, group: usize, now: i64) -> (Context, String) {
+    let members = crowd.members_of(group);
+    let user_id = 1 + members.start as i64;
+    let names: Vec<_> = members.map(|user| name("load", user)).collect();
+    let ctx = Context::new(user_id, names[0].as_str().into(), now);
+    (ctx, creation(&names).to_string())
+}
+
+fn id_of(created: &str) -> Result<i64> {
+    let created: Value = serde_json::from_str(created)?;
+    created["id"].as_i64().context("no conversation")
 }
 
 /// Prepared statements by their text.
