@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail, ensure};
@@ -12,6 +13,7 @@ use ipnet::IpNet;
 
 use crate::exposure::{self, is_loopback};
 use crate::limits::Limits;
+use crate::socket::flusher::threads_for;
 use crate::store::location::Database;
 use crate::variables::{self, DEMO_JWT_SECRET};
 
@@ -83,6 +85,8 @@ pub struct Config {
     pub lease: Duration,
     /// SEARCH: whether the words of messages are indexed, and `search_messages` is answered.
     pub search: bool,
+    /// Threads that write to sockets; with 0, the registry's thread does. Only tests change this.
+    pub flushers: usize,
 }
 
 /// The identity providers whose tokens log users in.
@@ -240,6 +244,7 @@ impl Config {
                 "off" => false,
                 other => bail!("SEARCH is {other:?}: expected on or off"),
             },
+            flushers: threads_for(thread::available_parallelism().map_or(1, usize::from)),
         };
         Ok((config, warnings))
     }

@@ -16,6 +16,7 @@ use crate::cluster::bus::Bus;
 use crate::config::Config;
 use crate::http::services::Services;
 use crate::registry::{self, Notices, PresenceLost, RegistryCommand};
+use crate::socket::flusher::Flusher;
 use crate::socket::presence::Presence;
 use crate::store::{Store, StoreThreads};
 
@@ -52,7 +53,8 @@ impl Engine {
             missed: Arc::default(),
             doubted: Arc::default(),
         };
-        let registry = registry::start(delivered, commanded, notices.clone(), peers)?;
+        let flusher = Flusher::start(config.flushers)?;
+        let registry = registry::start(delivered, commanded, notices.clone(), peers, flusher)?;
         let (database, store_timeout) = (config.database.clone(), config.store_timeout);
         let open = move || Store::open(&database, clock::now(), store_timeout, deliveries);
         let (store, threads) = spawn_blocking(open).await??;

@@ -4,7 +4,7 @@
 //! from one queue in commit order, so that everyone sees a conversation in the order of its
 //! commits.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -24,6 +24,7 @@ use crate::delivery::{Arriving, Change, Delivery, Payer, Requester};
 use crate::listeners::{Listeners, User};
 use crate::metrics::METRICS;
 use crate::socket::close_reason::CloseReason;
+use crate::socket::flusher::Flusher;
 use crate::socket::frame;
 use crate::socket::handle::{Socket, User as SocketUser};
 use crate::socket::outgoing::FlushTurn;
@@ -88,19 +89,18 @@ pub struct Notices {
     pub doubted: Arc<Notify>,
 }
 
-/// Starts the registry's thread. It ends when `deliveries` is closed.
+/// Starts the registry's thread. It ends when `deliveries` is closed and everything is written.
 pub fn start(
     deliveries: mpsc::Receiver<Vec<Delivery>>,
     commands: mpsc::Receiver<RegistryCommand>,
     notices: Notices,
     bus: Option<Peers>,
+    flusher: Flusher,
 ) -> std::io::Result<JoinHandle<()>> {
     let registry = Registry {
         listeners: Listeners::new(bus.is_some()),
         is_shutting_down: false,
-        answered: Vec::new(),
-        dirty: Vec::new(),
-        crowd: VecDeque::new(),
+        flusher,
         memory: PushMemory::default(),
         notices,
         bus,
@@ -114,14 +114,7 @@ pub fn start(
 struct Registry {
     listeners: Listeners<Arc<Socket>, HeldPush>,
     is_shutting_down: bool,
-    /// Sockets with a reply queued since the last flush. They are flushed first, so that a reply
-    /// does not wait for the pushes to others.
-    answered: Vec<Arc<Socket>>,
-    /// Sockets with another frame queued since then.
-    dirty: Vec<Arc<Socket>>,
-    /// The many sockets of large conversations that have a push queued. They are flushed in parts, so
-    /// that nobody else waits for all of them. Meanwhile more pushes may come for the same sockets.
-    crowd: VecDeque<Arc<Socket>>,
+    flusher: Flusher,
     memory: PushMemory,
     notices: Notices,
     bus: Option<Peers>,
@@ -173,9 +166,6 @@ impl Default for Recent {
 
 /// Receivers of a push that are flushed at once. The others are a crowd.
 const AT_ONCE: usize = 100;
-/// Sockets of the crowd that are flushed before others have their turn: that takes a millisecond or
-/// two.
-const CROWD_PART: usize = 200;
 /// For this long after a join, all hosts get the pushes of the conversation. By then, the hosts of these
 /// users have heard of it and have said that they want them; if not, the users are told to catch up.
 const JOINING: Duration = Duration::from_secs(5);
@@ -211,7 +201,7 @@ impl Registry {
                         Some(command) => self.command(command),
                         None => commands_open = false,
                     },
-                    () = std::future::ready(()), if !self.crowd.is_empty() => {}
+                    () = std::future::ready(()), if self.flusher.has_rest() => {}
                 }
                 self.flush();
                 rounds = rounds.wrapping_add(1);
@@ -220,9 +210,7 @@ impl Registry {
                 }
             }
         });
-        while !self.crowd.is_empty() {
-            self.flush();
-        }
+        self.flusher.finish();
         if cfg!(debug_assertions) {
             self.listeners.check_invariants();
         }
@@ -241,7 +229,7 @@ impl Registry {
                     } else {
                         socket.close(CloseReason::NO_ANSWER_TO_PING);
                     }
-                    self.dirty.push(socket.clone());
+                    self.flusher.add(socket.clone(), FlushTurn::Soon);
                 }
                 // The server may be stopping.
                 let _ = done.send(());
@@ -250,7 +238,7 @@ impl Registry {
                 let (hint, slow_bytes_max) = (hint(), self.memory.client_bytes_max());
                 for socket in sockets(&self.listeners, slot, slots) {
                     socket.push(hint.clone(), false, FlushTurn::Soon, slow_bytes_max);
-                    self.dirty.push(socket.clone());
+                    self.flusher.add(socket.clone(), FlushTurn::Soon);
                 }
             }
             RegistryCommand::Hear(packet) => self.hear(packet),
@@ -352,7 +340,7 @@ impl Registry {
         }
         if let (Some(socket), Some(reply)) = (delivery.requester, delivery.reply) {
             socket.answer(reply);
-            self.answered.push(socket);
+            self.flusher.add_answered(socket);
         }
         if let Some(done) = delivery.done {
             done(arriving);
@@ -417,7 +405,7 @@ impl Registry {
         let slow_bytes_max = self.memory.client_bytes_max();
         // One frame for all receivers, encoded once, and only if there is a receiver.
         let frame = Lazy::new(|| self.memory.frame(event));
-        let (dirty, crowd) = (&mut self.dirty, &mut self.crowd);
+        let flusher = &mut self.flusher;
         let mut receivers = 0;
         let mut tell = |user: &User<Arc<Socket>>| {
             for socket in &user.sockets {
@@ -425,17 +413,12 @@ impl Registry {
                     continue;
                 }
                 receivers += 1;
-                if receivers <= AT_ONCE {
-                    if socket.push(frame.clone(), is_droppable, FlushTurn::Soon, slow_bytes_max) {
-                        dirty.push(socket.clone());
-                    }
-                } else if socket.push(
-                    frame.clone(),
-                    is_droppable,
-                    FlushTurn::InCrowd,
-                    slow_bytes_max,
-                ) {
-                    crowd.push_back(socket.clone());
+                let turn = match receivers {
+                    ..=AT_ONCE => FlushTurn::Soon,
+                    _ => FlushTurn::InCrowd,
+                };
+                if socket.push(frame.clone(), is_droppable, turn, slow_bytes_max) {
+                    flusher.add(socket.clone(), turn);
                 }
             }
         };
@@ -488,7 +471,7 @@ impl Registry {
             let sockets = user.into_iter().flat_map(|user| &user.sockets);
             for socket in sockets.filter(|socket| !is_same(&push.requester, socket)) {
                 socket.push(push.frame.clone(), false, FlushTurn::Soon, slow_bytes_max);
-                self.dirty.push(socket.clone());
+                self.flusher.add(socket.clone(), FlushTurn::Soon);
             }
         }
     }
@@ -510,7 +493,7 @@ impl Registry {
         for user in user_ids.iter().filter_map(|id| self.listeners.user(*id)) {
             for socket in &user.sockets {
                 socket.push(hint.clone(), false, FlushTurn::Soon, slow_bytes_max);
-                self.dirty.push(socket.clone());
+                self.flusher.add(socket.clone(), FlushTurn::Soon);
             }
         }
     }
@@ -521,7 +504,7 @@ impl Registry {
         let sockets = user.into_iter().flat_map(|user| &user.sockets);
         for socket in sockets.filter(|socket| socket.user().is_some_and(&has_ended)) {
             socket.close(CloseReason::SESSION_ENDED);
-            self.dirty.push(socket.clone());
+            self.flusher.add(socket.clone(), FlushTurn::Soon);
         }
     }
 
@@ -565,7 +548,7 @@ impl Registry {
         });
         if has_ended {
             socket.close(CloseReason::SESSION_ENDED);
-            self.dirty.push(socket.clone());
+            self.flusher.add(socket.clone(), FlushTurn::Soon);
         }
         METRICS.sockets.inc();
         if self.listeners.user(user_id).is_none() {
@@ -597,18 +580,9 @@ impl Registry {
         self.notices.presence_lost.send_replace(lost);
     }
 
-    /// Writes to the sockets that wait for it, of the crowd to a part.
-    ///
-    /// Writes once for each socket, however many frames it has: a second flush of the same socket
-    /// finds nothing.
+    /// What has to be done after a round of deliveries.
     fn flush(&mut self) {
-        for socket in self.answered.drain(..).chain(self.dirty.drain(..)) {
-            socket.flush();
-        }
-        let part = CROWD_PART.min(self.crowd.len());
-        for socket in self.crowd.drain(..part) {
-            socket.flush();
-        }
+        self.flusher.flush();
         let Some(bus) = &mut self.bus else {
             return;
         };

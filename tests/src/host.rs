@@ -201,6 +201,11 @@ impl Host {
         // Some clients here read nothing for long, or are in the middle of a frame, where a pong
         // would become a part of it. A test that is about pings sets this itself.
         config.ping_interval = Duration::from_secs(3600);
+        // Both ways to write to sockets are tried on every machine.
+        config.flushers = match form {
+            Form::File => 0,
+            Form::Remote | Form::Cluster => 3,
+        };
         change(&mut config);
         let (mut addresses, mut running) = (Vec::new(), Vec::new());
         let hosts = if form == Form::Cluster { 2 } else { 1 };

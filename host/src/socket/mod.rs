@@ -2,6 +2,7 @@
 
 pub mod close_reason;
 pub mod connection;
+pub mod flusher;
 pub mod frame;
 pub mod handle;
 pub mod outgoing;
