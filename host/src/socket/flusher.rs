@@ -172,7 +172,7 @@ mod tests {
     use super::*;
     use crate::socket::push_memory::CLIENT_BYTES_MAX;
 
-    const SOCKETS: u64 = 500;
+    const SOCKETS: u64 = 250;
     const ROUNDS: u32 = 200;
 
     #[test]
