@@ -1107,7 +1107,9 @@ mod tests {
         let mut network = Network::new(2, 7);
         network.open(1, 1);
         network.arrive();
-        // One host does not know what the other wants, and asks twice before it has the answer.
+        // One host does not know what the other wants, and asks twice before it has the answer. The
+        // other one has last said it at least a `BEAT` ago.
+        network.now += BEAT;
         let asking = &mut network.hosts[0].peers;
         asking.peers.get_mut(&1).expect("it is known").wants = None;
         for _ in 0..2 {
