@@ -14,8 +14,8 @@
 //!   `hashing`. `logins` has sessions and tokens. `issuers` are identity
 //!   providers, whose tokens log users in. `provisioning` is what the operator's programs do
 //!   with accounts, and `api_keys` lets them in.
-//! - `socket`: `handle` is a WebSocket as other modules see it, `connection` is its life, and
-//!   `presence` counts it in the database.
+//! - `socket`: `handle` is a WebSocket as other modules see it, `connection` is its life,
+//!   `presence` counts it in the database, and `flusher` writes to many.
 //! - `store`: turns operations of `handler` into transactions, and hands on what was committed as
 //!   deliveries, which it does not inspect. `delivery` is the interface between store and registry;
 //!   neither imports the other.

@@ -68,7 +68,8 @@ impl Source {
 pub struct Room {
     /// The address of its source.
     pub address: Option<ClientNetwork>,
-    _of_source: OwnedSemaphorePermit,
+    /// `None` if another job of its source may already wait in its place.
+    of_source: Option<OwnedSemaphorePermit>,
     _of_all: OwnedSemaphorePermit,
     /// The number of jobs in its queue.
     jobs: Arc<AtomicUsize>,
@@ -85,10 +86,16 @@ impl Room {
         jobs.fetch_add(1, Ordering::Relaxed);
         Room {
             address: source.address,
-            _of_source: of_source,
+            of_source: Some(of_source),
             _of_all: of_all,
             jobs,
         }
+    }
+
+    /// The job no longer waits, so another one of its source may. Otherwise those that run and those
+    /// that wait would share the places of their source, and commits would be half as large.
+    pub fn leave_queue(&mut self) {
+        self.of_source = None;
     }
 }
 

@@ -84,9 +84,10 @@ pub fn write_groups(
 fn take_group(queue: &mut Receiver) -> Vec<Job> {
     let (mut jobs, mut single) = (Vec::new(), 0);
     while single < GROUP_MAX && jobs.len() < GROUP_WITH_SETS_MAX {
-        let Some(job) = queue.take() else {
+        let Some(mut job) = queue.take() else {
             break;
         };
+        job.room.leave_queue();
         single += usize::from(job.element.is_none());
         jobs.push(job);
     }
@@ -160,6 +161,31 @@ mod tests {
             receiver.wait();
             assert_eq!(take_group(&mut receiver).len(), expected);
         }
+    }
+
+    /// One address may have 128 writes in the queue (4,096 / 32).
+    #[tokio::test(start_paused = true)]
+    async fn while_a_group_runs_its_source_may_fill_the_next_one() {
+        let source = Source::of(
+            std::net::IpAddr::from([192, 0, 2, 1]).into(),
+            AllMemory::new().into(),
+        );
+        let (sender, mut receiver) = queue(4096, None);
+        let fill = async || {
+            let mut count = 0;
+            while let Ok(room) = sender.room(&source, source.writes(), 1).await {
+                sender.send(Entry::Job(Job::idle(1, room))).expect("sent");
+                count += 1;
+            }
+            count
+        };
+        assert_eq!(fill().await, 128);
+        receiver.wait();
+        let running = take_group(&mut receiver);
+        assert_eq!(running.len(), 128);
+        assert_eq!(fill().await, 128);
+        receiver.wait();
+        assert_eq!(take_group(&mut receiver).len(), 128);
     }
 
     #[test]

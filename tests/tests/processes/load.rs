@@ -75,10 +75,12 @@ scenarios! {
     sends: "sends --pairs 3 --seconds 0.2 --rounds 1";
     sends_without_a_floor: "sends --pairs 3 --no-floor --seconds 0.2 --rounds 1";
     sends_that_overlap: "sends --pairs 3 --in-flight 8 --seconds 0.2 --rounds 2";
+    sends_one_by_one: "sends --pairs 3 --in-flight 8 --one-by-one --seconds 0.2 --rounds 1";
     latency: "latency --pairs 3 --rate 200 --seconds 0.2 --rounds 1";
     latency_during_logins: "latency --pairs 3 --rate 200 --logins 2 --seconds 0.2 --rounds 1";
     fan_out: "fan-out --groups 2 --members 5 --seconds 0.2 --rounds 1";
     fan_out_in_bursts: "fan-out --groups 1 --members 300 --burst 4 --seconds 0.2 --rounds 1";
+    fan_out_of_several_threads: "fan-out --groups 1 --members 300 --flushers 3 --seconds 0.2 --rounds 1";
     pings: "pings --sockets 3 --in-flight 4 --seconds 0.2 --rounds 1";
     history: "history --sockets 3 --messages 20 --seconds 0.2 --rounds 1";
     connects: "connects --concurrent 4 --users 20 --seconds 0.2 --rounds 1";

@@ -75,10 +75,11 @@ pub async fn fan_out(arguments: FanOut) -> Result<Vec<Measurement>> {
     };
     let name = format!("fan-out, {groups} × {members}{in_bursts}");
     let frame_bytes = host_frame(rooms.payload_bytes).len();
-    let measurement = Measurement::new(name, "deliveries/s", rounds.figures)
+    let measurement = Measurement::new(name, "deliveries/s", rounds.figures.clone())
         .against("raw writes", &rounds.floors)
         .used(rounds.usage)
         .with("frame_bytes", frame_bytes);
+    let measurement = rounds.with_threads(measurement, &rounds.figures);
     Ok(vec![match (burst, members) {
         (1, ..=500) => measurement.aims(Goal::RatioAtLeast(0.9)),
         // Larger groups have no target.

@@ -86,11 +86,12 @@ pub async fn raw_sets(
     Ok(count as f64 / started.elapsed().as_secs_f64())
 }
 
-/// Runs the prepared statements of `send_message` alone, 64 messages a commit; returns the messages
-/// a second. They go to this many conversations in turn, because each conversation has its own
+/// Runs the prepared statements of `send_message` alone, so many messages a commit; returns the
+/// messages a second. They go to this many conversations in turn, because each conversation has its own
 /// pages to change.
 pub async fn raw_commits(
     conversations: usize,
+    group: usize,
     length: Duration,
     content: String,
 ) -> anyhow::Result<f64> {
@@ -116,13 +117,13 @@ pub async fn raw_commits(
     let (started, mut count) = (Instant::now(), 0);
     while started.elapsed() < length {
         handler::run(&mut begin, vec![]).await?;
-        for statements in sends.by_ref().take(64) {
+        for statements in sends.by_ref().take(group) {
             for (prepared, statement) in prepared.iter_mut().zip(statements) {
                 handler::run(prepared, statement.parameters.clone()).await?;
             }
         }
         handler::run(&mut commit, vec![]).await?;
-        count += 64;
+        count += group;
     }
-    Ok(f64::from(count) / started.elapsed().as_secs_f64())
+    Ok(count as f64 / started.elapsed().as_secs_f64())
 }

@@ -33,6 +33,11 @@ impl FloorServer {
             child,
         })
     }
+
+    /// The id of its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
 }
 
 impl Drop for FloorServer {

@@ -1,5 +1,6 @@
 //! Figures of the system: CPU time of processes, the disk, the limit of open files.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
@@ -13,13 +14,46 @@ use crate::measurement::median;
 pub fn cpu_seconds(id: Option<u32>) -> Result<f64> {
     let id = id.unwrap_or_else(std::process::id);
     let stat = std::fs::read_to_string(format!("/proc/{id}/stat"))?;
-    let (_, after_name) = stat.rsplit_once(") ").context("no name in stat")?;
-    let ticks = after_name
-        .split(' ')
-        .skip(11)
-        .take(2)
-        .map(str::parse::<f64>);
-    Ok(ticks.sum::<Result<f64, _>>()? / 100.0)
+    let (_, Cpu { user, system }) = read_stat(&stat)?;
+    Ok(user + system)
+}
+
+/// Seconds, or a number of CPUs.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Cpu {
+    /// In the program's own code.
+    pub user: f64,
+    /// In the system, for the program.
+    pub system: f64,
+}
+
+/// The CPU time so far of the threads of a process, by their names. Threads of one name count
+/// together.
+pub fn thread_seconds(id: u32) -> Result<BTreeMap<String, Cpu>> {
+    let mut threads: BTreeMap<String, Cpu> = BTreeMap::new();
+    for thread in std::fs::read_dir(format!("/proc/{id}/task"))? {
+        // A thread may end meanwhile.
+        let Ok(stat) = std::fs::read_to_string(thread?.path().join("stat")) else {
+            continue;
+        };
+        let (name, cpu) = read_stat(&stat)?;
+        let sum = threads.entry(name.to_owned()).or_default();
+        sum.user += cpu.user;
+        sum.system += cpu.system;
+    }
+    Ok(threads)
+}
+
+/// The name and the CPU time of a process or a thread.
+fn read_stat(stat: &str) -> Result<(&str, Cpu)> {
+    let (name, fields) = stat.rsplit_once(") ").context("no name in stat")?;
+    let (_, name) = name.split_once('(').context("no name in stat")?;
+    let ticks = fields.split(' ').skip(11).take(2).map(str::parse::<f64>);
+    let [user, system] = ticks.collect::<Result<Vec<_>, _>>()?[..] else {
+        anyhow::bail!("no times in stat: {stat}");
+    };
+    let (user, system) = (user / 100.0, system / 100.0);
+    Ok((name, Cpu { user, system }))
 }
 
 /// The CPU time so far of everything on this machine, including the time that other virtual

@@ -74,6 +74,8 @@ mod swarm;
 mod tls;
 mod zipf;
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use measurement::Measurement;
@@ -96,6 +98,9 @@ enum Arguments {
     /// A bare echo.
     #[command(hide = true)]
     FloorEcho(floor_servers::FloorEcho),
+    /// A host whose sockets are written to by so many threads.
+    #[command(hide = true)]
+    Host { file: PathBuf, flushers: usize },
 }
 
 #[derive(Subcommand)]
@@ -159,6 +164,7 @@ async fn main() -> Result<()> {
         }
         Arguments::FloorWrites(arguments) => floor_servers::floor_writes(&arguments),
         Arguments::FloorEcho(arguments) => floor_servers::floor_echo(&arguments),
+        Arguments::Host { file, flushers } => site::serve(&file, flushers).await,
     }
 }
 

@@ -1,11 +1,12 @@
 //! Figures of several rounds and of their floors, for people and for programs.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use serde_json::{Map, Value, json};
 
-use crate::machine::{cpu_seconds, machine_cpu_seconds};
+use crate::machine::{Cpu, cpu_seconds, machine_cpu_seconds, thread_seconds};
 use crate::site::Common;
 
 /// One figure of a scenario.
@@ -227,12 +228,47 @@ pub struct Rounds<T> {
     pub figures: Vec<T>,
     pub floors: Vec<f64>,
     pub usage: Usage,
+    /// The CPUs that the host's threads used in each round, by their names.
+    threads: Vec<BTreeMap<String, Cpu>>,
 }
+
+/// The threads of the host that are one each, and so limit it on machines with many cores, and those
+/// that write to sockets.
+const THREADS: [&str; 3] = ["writer", "registry", "flusher"];
 
 impl<T> Rounds<T> {
     /// One number of each round.
     pub fn each(&self, number: impl Fn(&T) -> f64) -> Vec<f64> {
         self.figures.iter().map(number).collect()
+    }
+
+    /// Adds the microseconds of CPU that some threads take for each of so many things a second: in
+    /// the program itself, and in the system. Of the registry these are the handing out and the
+    /// writing to sockets.
+    pub fn with_threads(&self, measurement: Measurement, per_second: &[f64]) -> Measurement {
+        let mut measurement = measurement;
+        for name in THREADS {
+            let each = |part: fn(&Cpu) -> f64| -> Vec<f64> {
+                let cpus = self.threads.iter().map(|threads| {
+                    let named = threads
+                        .iter()
+                        .filter(|(thread, _)| thread.starts_with(name));
+                    named.map(|(_, cpu)| part(cpu)).sum::<f64>()
+                });
+                let each = cpus.zip(per_second).map(|(cpu, count)| 1e6 * cpu / count);
+                each.collect()
+            };
+            let (user, system) = (each(|cpu| cpu.user), each(|cpu| cpu.system));
+            if self
+                .threads
+                .iter()
+                .any(|threads| threads.keys().any(|thread| thread.starts_with(name)))
+            {
+                measurement = measurement.beside(&format!("{name}_user_us"), &user);
+                measurement = measurement.beside(&format!("{name}_system_us"), &system);
+            }
+        }
+        measurement
     }
 }
 
@@ -247,7 +283,7 @@ pub async fn interleave<T>(
     ensure!(common.rounds > 0, "--rounds must be at least 1");
     let length = common.length()?;
     let (mut figures, mut floors) = (vec![], vec![]);
-    let mut usages = Vec::new();
+    let (mut usages, mut threads) = (Vec::new(), Vec::new());
     for _ in 0..common.rounds {
         if !common.no_floor {
             floors.push(floor(length).await?);
@@ -255,11 +291,13 @@ pub async fn interleave<T>(
         let meter = Meter::start(pid)?;
         figures.push(figure(length).await?);
         usages.push(meter.read()?);
+        threads.push(meter.threads()?);
     }
     Ok(Rounds {
         figures,
         floors,
         usage: Usage::medians(&usages),
+        threads,
     })
 }
 
@@ -275,6 +313,7 @@ pub struct Meter {
     client: f64,
     server: Option<f64>,
     machine: f64,
+    threads: BTreeMap<String, Cpu>,
 }
 
 impl Meter {
@@ -285,6 +324,7 @@ impl Meter {
             client: cpu_seconds(None)?,
             server: pid.map(|pid| cpu_seconds(Some(pid))).transpose()?,
             machine: machine_cpu_seconds()?,
+            threads: pid.map(thread_seconds).transpose()?.unwrap_or_default(),
         })
     }
 
@@ -300,6 +340,22 @@ impl Meter {
             // These clocks tick separately, so the difference can be negative.
             others_cpu: server.map(|server| ((machine - client - server) / elapsed).max(0.0)),
         })
+    }
+
+    /// The CPUs that the host's threads use, by their names.
+    fn threads(&self) -> Result<BTreeMap<String, Cpu>> {
+        let elapsed = self.started.elapsed().as_secs_f64();
+        let mut threads = self
+            .pid
+            .map(thread_seconds)
+            .transpose()?
+            .unwrap_or_default();
+        for (name, cpu) in &mut threads {
+            let before = self.threads.get(name).copied().unwrap_or_default();
+            cpu.user = (cpu.user - before.user) / elapsed;
+            cpu.system = (cpu.system - before.system) / elapsed;
+        }
+        Ok(threads)
     }
 }
 

@@ -51,6 +51,7 @@ pub async fn remote(arguments: Remote) -> Result<Vec<Measurement>> {
     let Sends {
         pairs,
         in_flight,
+        one_by_one,
         bytes,
         common,
     } = sends;
@@ -94,6 +95,7 @@ pub async fn remote(arguments: Remote) -> Result<Vec<Measurement>> {
         gateway.delay(Duration::from_millis(delay_ms));
     }
     let mut talk = Pairs::new(swarm, &site, bytes);
+    talk.one_by_one = one_by_one;
     let rounds = interleave(
         &common,
         None,

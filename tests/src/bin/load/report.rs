@@ -37,9 +37,10 @@ pub struct Report {
 }
 
 /// Command lines of this program.
-const COMMANDS: [&str; 14] = [
+const COMMANDS: [&str; 15] = [
     "sends --pairs 100 --in-flight 1",
     "sends --pairs 100 --in-flight 8",
+    "sends --pairs 100 --in-flight 8 --one-by-one",
     "latency --pairs 100 --rate 1000",
     "latency --pairs 100 --rate 1000 --logins 4",
     "fan-out --groups 20 --members 50",

@@ -8,7 +8,7 @@ use clap::Args;
 
 use crate::floor::raw_commits;
 use crate::logins::Storm;
-use crate::machine::disk_sync_seconds;
+use crate::machine::{cpu_seconds, disk_sync_seconds};
 use crate::measurement::{Goal, Latency, Measurement, interleave};
 use crate::order::Order;
 use crate::site::{Common, Crowd, Site, message};
@@ -21,6 +21,9 @@ pub struct Sends {
     /// Messages that each sender keeps unanswered.
     #[arg(long, default_value_t = 1)]
     pub in_flight: usize,
+    /// Each message is written by itself. Otherwise those that answer one read go together.
+    #[arg(long)]
+    pub one_by_one: bool,
     /// Length of a message, in bytes.
     #[arg(long, default_value_t = 64)]
     pub bytes: usize,
@@ -58,6 +61,7 @@ pub async fn sends(arguments: Sends) -> Result<Vec<Measurement>> {
     let Sends {
         pairs,
         in_flight,
+        one_by_one,
         bytes,
         common,
     } = arguments;
@@ -67,23 +71,36 @@ pub async fn sends(arguments: Sends) -> Result<Vec<Measurement>> {
     );
     let site = Site::make(&common, pairs_of(pairs)).await?;
     let mut talk = Pairs::new(site.connected()?, &site, bytes);
-    let mut to_one = Vec::new();
+    talk.one_by_one = one_by_one;
+    // Such clients are answered one by one too, so that the groups can be as large as what waits.
+    let (group, floor, goal) = match one_by_one {
+        false => (64, "raw commits of 64", 0.5),
+        true => (256, "raw commits of 256", 0.8),
+    };
+    let (mut to_one, mut costs) = (Vec::new(), Vec::new());
     let rounds = interleave(
         &common,
         site.pid,
         async |length| {
-            to_one.push(raw_commits(1, length, "x".repeat(bytes)).await?);
-            raw_commits(pairs, length, "x".repeat(bytes)).await
+            to_one.push(raw_commits(1, 64, length, "x".repeat(bytes)).await?);
+            let before = cpu_seconds(None)?;
+            let floor = raw_commits(pairs, group, length, "x".repeat(bytes)).await?;
+            costs.push(1e6 * (cpu_seconds(None)? - before) / (floor * length.as_secs_f64()));
+            Ok(floor)
         },
         async |length| talk.closed(length, in_flight),
     )
     .await?;
-    let name = format!("sends, {pairs} pairs, {in_flight} in flight");
-    let measurement = Measurement::new(name, "sends/s", rounds.each(|round| round.per_second))
-        .against("raw commits of 64", &rounds.floors)
+    let how = if one_by_one { ", one by one" } else { "" };
+    let name = format!("sends, {pairs} pairs, {in_flight} in flight{how}");
+    let per_second = rounds.each(|round| round.per_second);
+    let measurement = Measurement::new(name, "sends/s", per_second.clone())
+        .against(floor, &rounds.floors)
         .beside("raw_commits_to_one_conversation", &to_one)
-        .aims(Goal::RatioAtLeast(0.5))
+        .beside("raw_commits_cpu_us", &costs)
+        .aims(Goal::RatioAtLeast(goal))
         .used(rounds.usage);
+    let measurement = rounds.with_threads(measurement, &per_second);
     Ok(vec![with_latencies(measurement, &rounds.figures)])
 }
 
@@ -167,6 +184,8 @@ pub async fn latency(arguments: Latencies) -> Result<Vec<Measurement>> {
 pub struct Pairs {
     pub swarm: Swarm,
     pairs: Vec<Pair>,
+    /// Each message is written by itself.
+    pub one_by_one: bool,
 }
 
 struct Pair {
@@ -195,6 +214,7 @@ impl Pairs {
         Pairs {
             swarm,
             pairs: pairs.collect(),
+            one_by_one: false,
         }
     }
 
@@ -211,17 +231,20 @@ impl Pairs {
     /// Each sender keeps this many messages in flight.
     pub fn closed(&mut self, length: Duration, in_flight: usize) -> Result<Sent> {
         let started = Instant::now();
-        let mut round = Round::default();
+        let mut round = Round {
+            one_by_one: self.one_by_one,
+            ..Round::default()
+        };
         for index in 0..self.pairs.len() {
             for _ in 0..in_flight {
-                round.send(&mut self.swarm, &mut self.pairs, index, started);
+                round.send(&mut self.swarm, &mut self.pairs, index, started)?;
             }
         }
         let end = started + length;
         let is_done = self.swarm.run(end + PATIENCE, |swarm, index, payload| {
             let is_reply = round.take(&mut self.pairs, index, payload)?;
             if is_reply && swarm.now() < end {
-                round.send(swarm, &mut self.pairs, index / 2, Instant::now());
+                round.send(swarm, &mut self.pairs, index / 2, Instant::now())?;
             }
             Ok(round.missing == 0)
         })?;
@@ -241,7 +264,7 @@ impl Pairs {
                 Ok(false)
             })?;
             let index = number as usize % self.pairs.len();
-            round.send(&mut self.swarm, &mut self.pairs, index, due);
+            round.send(&mut self.swarm, &mut self.pairs, index, due)?;
         }
         let is_done = self
             .swarm
@@ -256,18 +279,29 @@ impl Pairs {
 /// The results so far.
 #[derive(Default)]
 struct Round {
+    one_by_one: bool,
     missing: usize,
     times: [Vec<Duration>; 2],
 }
 
 impl Round {
-    fn send(&mut self, swarm: &mut Swarm, pairs: &mut [Pair], index: usize, due: Instant) {
+    fn send(
+        &mut self,
+        swarm: &mut Swarm,
+        pairs: &mut [Pair],
+        index: usize,
+        due: Instant,
+    ) -> Result<()> {
         let pair = &mut pairs[index];
         swarm.send(2 * index, &pair.frame);
         pair.missing
             .iter_mut()
             .for_each(|missing| missing.push_back(due));
         self.missing += 2;
+        match self.one_by_one {
+            true => swarm.flush(),
+            false => Ok(()),
+        }
     }
 
     /// Takes a reply or a push; returns whether it is a reply.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
-use std::net::ToSocketAddrs;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -16,12 +16,13 @@ use handler::{Context, Event, Operation, handle_remote};
 use hyper::Uri;
 use serde_json::{Value, json};
 use tests::Process;
-use tests::host::{Log, PASSWORD, SECRET};
+use tests::host::{LIMITS, Log, PASSWORD, SECRET};
 use tests::tokens::foreign_token;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::floor::Floor;
+use crate::floor_servers::FloorServer;
 use crate::frame::text;
 use crate::machine::ensure_files;
 use crate::swarm::{PATIENCE, Swarm, Target};
@@ -53,6 +54,10 @@ pub struct Common {
     /// Without the floor: half of the time, and no ratio.
     #[arg(long)]
     pub no_floor: bool,
+    /// Start the host with this many threads that write to sockets, whatever the number of cores.
+    /// Then the registry's thread only hands out.
+    #[arg(long, conflicts_with = "url")]
+    pub flushers: Option<usize>,
     /// Loopback addresses to connect from, in turn, if the chat is on this machine.
     #[arg(long, default_value_t = 8)]
     pub sources: usize,
@@ -101,7 +106,8 @@ pub struct Site {
     pub conversation_ids: Vec<i64>,
     pub pid: Option<u32>,
     sources: usize,
-    _own: Option<(Process, tempfile::TempDir)>,
+    /// The host that ends with this value, and its folder.
+    _own: Option<(Box<dyn Send>, tempfile::TempDir)>,
 }
 
 impl Site {
@@ -117,10 +123,20 @@ impl Site {
         let folder = tempfile::TempDir::new()?;
         let file = folder.path().join("chat.db");
         let conversation_ids = populate(&file, crowd).await?;
+        if let Some(flushers) = common.flushers {
+            let file = file.to_str().context("a name in UTF-8")?;
+            let host = FloorServer::start(&["host", file, &flushers.to_string()])?;
+            let (address, pid) = (host.address, host.id());
+            let site = Self::at(common, crowd, conversation_ids, address, pid);
+            return Ok(Site {
+                _own: Some((Box::new(host), folder)),
+                ..site
+            });
+        }
         let process = start_host(&file, folder.path()).await;
         let site = Self::of(common, crowd, conversation_ids, &process);
         Ok(Site {
-            _own: Some((process, folder)),
+            _own: Some((Box::new(process), folder)),
             ..site
         })
     }
@@ -133,14 +149,30 @@ impl Site {
         conversation_ids: Vec<i64>,
         process: &Process,
     ) -> Site {
+        Self::at(
+            common,
+            crowd,
+            conversation_ids,
+            process.address,
+            process.id(),
+        )
+    }
+
+    fn at(
+        common: &Common,
+        crowd: Crowd,
+        conversation_ids: Vec<i64>,
+        address: SocketAddr,
+        pid: u32,
+    ) -> Site {
         let names: Vec<_> = (0..crowd.users()).map(|user| name("load", user)).collect();
         Site {
-            target: process.address.into(),
+            target: address.into(),
             crowd,
             cookies: sign(&names, SECRET),
             names,
             conversation_ids,
-            pid: Some(process.id()),
+            pid: Some(pid),
             sources: common.sources,
             _own: None,
         }
@@ -246,6 +278,21 @@ pub async fn start_host(file: &Path, folder: &Path) -> Process {
         ("LOG_LEVEL", OsStr::new("info")),
     ];
     Process::start_with(&variables, Log::File(folder.join("log"))).await
+}
+
+/// Serves this file with so many threads that write to sockets, which no variable can say.
+pub async fn serve(file: &Path, flushers: usize) -> Result<()> {
+    let (mut config, _) = host::Config::read(|name| match name {
+        "DBPATH" => Some(file.into()),
+        "JWTSECRET" => Some(SECRET.into()),
+        "PORT" => Some("0".into()),
+        _ if LIMITS.contains(&name) => Some("0".into()),
+        _ => None,
+    })?;
+    config.flushers = flushers;
+    let (server, _stopper) = host::Server::bind(&config).await?;
+    println!("{}", server.address()?);
+    server.run().await
 }
 
 fn parse(url: &str, authorities: Option<&Path>) -> Result<Target> {

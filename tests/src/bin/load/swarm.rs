@@ -264,7 +264,8 @@ impl Swarm {
         }
     }
 
-    fn flush(&mut self) -> Result<()> {
+    /// Sends what is queued.
+    pub fn flush(&mut self) -> Result<()> {
         for index in std::mem::take(&mut self.closing) {
             let connection = &mut self.connections[index];
             // A closed socket leaves the epoll by itself.
