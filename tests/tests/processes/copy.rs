@@ -30,7 +30,10 @@ async fn execute(file: &str, sql: &str) {
     db.execute_batch(sql).await.expect("executed");
 }
 
-async fn rows(db: &libsql::Connection, sql: &str) -> Vec<Vec<libsql::Value>> {
+/// On a connection of its own: the server forgets one that has not asked for 10 s, and on a busy machine
+/// it takes longer to read 40,000 rows.
+async fn rows(place: &str, sql: &str) -> Vec<Vec<libsql::Value>> {
+    let db = open(place).await;
     let mut found = db.query(sql, ()).await.expect("a query");
     let columns = found.column_count();
     let mut rows = Vec::new();
@@ -42,8 +45,7 @@ async fn rows(db: &libsql::Connection, sql: &str) -> Vec<Vec<libsql::Value>> {
 }
 
 async fn integer(place: &str, sql: &str) -> i64 {
-    let db = open(place).await;
-    match rows(&db, sql).await[0][0] {
+    match rows(place, sql).await[0][0] {
         libsql::Value::Integer(value) => value,
         ref other => panic!("{other:?}"),
     }
@@ -52,29 +54,28 @@ async fn integer(place: &str, sql: &str) -> i64 {
 /// The contents of each table: types, bytes and numbers of every column, in the order of rowids.
 /// The tables of running hosts must be empty and are left out.
 async fn contents(place: &str) -> BTreeMap<String, Vec<String>> {
-    let db = open(place).await;
     let text = |value: &libsql::Value| value.as_text().expect("text").clone();
     let tables = "select name from sqlite_master where type = 'table' order by name";
     let mut contents = BTreeMap::new();
-    for table in rows(&db, tables).await.iter().map(|row| text(&row[0])) {
+    for table in rows(place, tables).await.iter().map(|row| text(&row[0])) {
         if table.starts_with("search") {
             // The index is made anew.
             continue;
         }
         if ["hosts", "presence"].contains(&table.as_str()) {
             let count = format!("select count(*) from {table}");
-            assert_eq!(rows(&db, &count).await, [[libsql::Value::Integer(0)]]);
+            assert_eq!(rows(place, &count).await, [[libsql::Value::Integer(0)]]);
             continue;
         }
         let columns = format!("select name from pragma_table_info('{table}') order by cid");
-        let columns = rows(&db, &columns).await;
+        let columns = rows(place, &columns).await;
         let columns = columns.iter().map(|row| text(&row[0]));
         let columns = columns.map(|name| {
             format!(", '{name}', typeof({name}), hex({name}), iif(typeof({name}) = 'real', {name}, null)")
         });
         let select = columns.collect::<String>();
         let select = format!("select rowid{select} from {table} order by rowid");
-        let found = rows(&db, &select).await;
+        let found = rows(place, &select).await;
         contents.insert(table, found.iter().map(|row| format!("{row:?}")).collect());
     }
     contents
@@ -211,7 +212,7 @@ async fn a_chat_moves_to_a_server_and_back() {
     assert_eq!(mode & 0o777, 0o600);
     let others = "select group_concat(name) from (select name from sqlite_master
         where type in ('index', 'view', 'trigger') and name not like 'sqlite_%' order by name)";
-    let others_of = async |place: &str| rows(&open(place).await, others).await;
+    let others_of = async |place: &str| rows(place, others).await;
     assert_eq!(others_of(&gateway.url()).await, others_of(&from).await);
     assert_eq!(others_of(&back).await, others_of(&from).await);
 }
