@@ -15,19 +15,16 @@ const NAMES: [&str; 3] = ["username", "password", "fullname"];
 
 fuzz_target!(|body: &[u8]| {
     let found = Registration::parse(body).map(|it| vec![it.username, it.password, it.fullname]);
-    check(body, &NAMES, true, found);
-    let found = Credentials::parse(body).map(|it| vec![it.username, it.password]);
-    check(body, &NAMES[..2], false, found);
+    if let Some(expected) = expected(body, &NAMES, true) {
+        assert_eq!(found.map_err(text), expected);
+    }
+    if let Some(expected) = expected_credentials(body) {
+        assert_eq!(Credentials::parse(body).map_err(text), expected);
+    }
     if let Some(expected) = expected_change(body) {
         assert_eq!(UserChange::parse(body).map_err(text), expected);
     }
 });
-
-fn check(body: &[u8], names: &[&str], has_limits: bool, found: Result<Vec<String>, Error>) {
-    if let Some(expected) = expected(body, names, has_limits) {
-        assert_eq!(found.map_err(text), expected);
-    }
-}
 
 fn text(error: Error) -> String {
     match error {
@@ -54,6 +51,28 @@ fn longer(name: &str, text: &str) -> Option<String> {
     (length > max).then(|| format!("{name} should be at most {max} {unit}"))
 }
 
+fn flag(object: &Map<String, Value>, name: &str) -> Result<Option<bool>, String> {
+    match object.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Bool(flag)) => Ok(Some(*flag)),
+        Some(_) => Err(format!("{name} should be true or false")),
+    }
+}
+
+fn expected_credentials(body: &[u8]) -> Option<Result<Credentials, String>> {
+    let texts = expected(body, &NAMES[..2], false)?;
+    let credentials = |texts: Vec<String>| {
+        let [username, password] = texts.try_into().expect("two names, two texts");
+        let remember = flag(&object(body).expect("read before")?, "remember")?.unwrap_or(false);
+        Ok(Credentials {
+            username,
+            password,
+            remember,
+        })
+    };
+    Some(texts.and_then(credentials))
+}
+
 /// A change of a user: what is missing or `null` stays as it is.
 fn expected_change(body: &[u8]) -> Option<Result<UserChange, String>> {
     let object = match body {
@@ -72,11 +91,7 @@ fn expected_change(body: &[u8]) -> Option<Result<UserChange, String>> {
     };
     let change = || {
         let (fullname, password) = (read("fullname")?, read("password")?);
-        let banned = match value("banned") {
-            None => None,
-            Some(Value::Bool(banned)) => Some(*banned),
-            Some(_) => return Err("banned should be true or false".into()),
-        };
+        let banned = flag(&object, "banned")?;
         for (name, text) in [("fullname", &fullname), ("password", &password)] {
             if let Some(error) = text.as_ref().and_then(|text| longer(name, text)) {
                 return Err(error);
