@@ -1,6 +1,6 @@
 //! Several operations of one kind as one set, in statements that take all of them as a list.
 //!
-//! What takes a server long is not data but statements, and a page that many changes share is written
+//! A server spends its time on statements, not on data, and a page that many changes share is written
 //! once for all of them. So operations that wait for a server together run as a set. They end as if
 //! they had run one after the other.
 

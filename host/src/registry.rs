@@ -580,7 +580,7 @@ impl Registry {
         self.notices.presence_lost.send_replace(lost);
     }
 
-    /// What has to be done after a round of deliveries.
+    /// Ends a round of deliveries: has the sockets written to, and tells the other hosts.
     fn flush(&mut self) {
         self.flusher.flush();
         let Some(bus) = &mut self.bus else {

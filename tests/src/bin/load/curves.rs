@@ -16,7 +16,7 @@ const NAME: f64 = 17.0;
 
 pub struct Chart<'a> {
     pub title: &'a str,
-    /// What is on the axes: continues the title.
+    /// The names of the axes. They continue the title.
     pub text: &'a str,
     pub x_unit: &'a str,
     pub y_unit: &'a str,

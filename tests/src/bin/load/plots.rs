@@ -33,7 +33,7 @@ pub struct Plots {
     /// Members of the one conversation.
     #[arg(long, value_delimiter = ',', default_value = "10,100,1000,10000")]
     members: Vec<u32>,
-    /// Where to write all rounds of all points.
+    /// The file that gets all rounds of all points.
     #[arg(long)]
     json: Option<PathBuf>,
     /// The folder to draw in.
@@ -57,7 +57,7 @@ struct Line {
     name: &'static str,
     /// Classes of the style.
     look: &'static str,
-    /// Where the rounds are in the JSON of the scenario's measurements.
+    /// The JSON pointer to the rounds in the scenario's measurements.
     rounds: &'static str,
 }
 

@@ -1,4 +1,4 @@
-//! What all drawings have in common: one style, readable on light and on dark backgrounds.
+//! The style of all drawings. It is readable on light and on dark backgrounds.
 
 use std::fmt::{Display, Write};
 
