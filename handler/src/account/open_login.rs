@@ -16,7 +16,7 @@ pub const SEEN_SECONDS: i64 = 3600;
 /// The row of a session stays for this time after the session was seen last, also if its token has
 /// expired: it may have an open socket. Hosts see those once in `SEEN_SECONDS` and a minute; the rest
 /// is for a host that is late.
-const KEPT_SECONDS: i64 = 3 * 3600;
+pub(crate) const KEPT_SECONDS: i64 = 3 * 3600;
 /// The most logins, or sessions, that one operation handles, so that it does not hold up others.
 pub const LOGINS_AT_ONCE: usize = 100;
 
