@@ -101,7 +101,10 @@ impl Change for EditMessage {
         match &self.candidates {
             None => vec![forget],
             Some(_) => vec![
-                Statement::new(insert_mentions!("?1"), [message_id.into()]),
+                Statement::new(
+                    insert_mentions!("m.id = ?1 and changes() = 1"),
+                    [message_id.into()],
+                ),
                 forget,
             ],
         }

@@ -112,19 +112,19 @@ macro_rules! mentioned {
 }
 pub(crate) use mentioned;
 
-/// Stores who is mentioned by the message `$id`, if the statement before has stored it. A sender
+/// Stores who is mentioned by the messages `m` for which `$holds`. A sender
 /// needs no row, because `get_mentions` and the unread count are about messages of others. Who has
 /// blocked the sender gets none: it is not to be bothered by the message, which shows the mention as
 /// ever.
 macro_rules! insert_mentions {
-    ($id:literal) => {
+    ($holds:literal) => {
         concat!(
             "insert into mentions (user_id, message_id, conversation_id, rev)
              select j.value, m.id, m.conversation_id, m.rev
              from messages m cross join json_each(m.mentions) j
-             where m.id = (select ",
-            $id,
-            ") and j.value <> m.sender_id and changes() = 1 and not ",
+             where ",
+            $holds,
+            " and j.value <> m.sender_id and not ",
             $crate::user::has_blocked!("j.value", "m.sender_id"),
             " on conflict do nothing"
         )

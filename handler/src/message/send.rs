@@ -26,6 +26,10 @@ pub const CONTENT_BYTES_MAX: usize = 64 * 1024;
 /// The longest `client_id`, in characters.
 pub const CLIENT_ID_CHARS_MAX: usize = 64;
 
+/// The most mentions of a message that is stored in a set with others. One with more would hold them
+/// up.
+const MENTIONS_IN_SET_MAX: usize = 10;
+
 pub(crate) const CONTENT: Field =
     Field::required("content", Kind::Text(Length::bytes(1, CONTENT_BYTES_MAX)))
         .wrong("expected content as string")
@@ -211,15 +215,19 @@ impl MemberEvent for SendMessage {
                 ),
                 [],
             ));
-            statements.push(Statement::new(insert_mentions!("last_insert_rowid()"), []));
+            statements.push(Statement::new(
+                insert_mentions!("m.id = (select last_insert_rowid()) and changes() = 1"),
+                [],
+            ));
         }
         statements
     }
 
     fn element(&self, guard: &Guard, ctx: &Context) -> Option<Element> {
-        if self.candidates.is_some() || ctx.is_repeat {
+        if ctx.is_repeat || self.mentions_max() > MENTIONS_IN_SET_MAX {
             return None;
         }
+        let candidates = self.candidates.as_ref();
         let values = vec![
             ctx.user_id.into(),
             guard.conversation_id.into(),
@@ -227,6 +235,9 @@ impl MemberEvent for SendMessage {
             ctx.now.into(),
             self.client_id.as_deref().into(),
             self.content.as_str().into(),
+            candidates
+                .map(|candidates| candidates.names.as_str())
+                .into(),
         ];
         // Without a client_id, it is no other's repetition.
         let client_id = self.client_id.as_deref();

@@ -1,7 +1,7 @@
 //! Several `send_message` at once, for a database on a server.
 //!
-//! The elements are the sender's id, the conversation's, `reply_id`, the time, `client_id` and the
-//! content. A `reply_id` is looked for as it was before the set: nobody can know the id of a message
+//! The elements are the sender's id, the conversation's, `reply_id`, the time, `client_id`, the
+//! content, and whom it may mention, if anyone. A `reply_id` is looked for as it was before the set: nobody can know the id of a message
 //! that is being stored.
 
 use std::collections::HashMap;
@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use libsql::Value;
 
 use crate::conversation::members_rev;
+use crate::message::mention::{ALL_MEMBERS_MAX, insert_mentions, mentioned};
 use crate::message::{message_columns, sender};
 use crate::set::{Element, Set, list, rows_by_key};
 use crate::sql::{Row, Rows, Statement};
@@ -19,8 +20,16 @@ pub(super) static SENDS: Set = Set {
     rows,
 };
 
-/// The place of the content, which only the first statement needs.
+/// The places of what may say why a message is not stored.
+const REPLY: usize = 2;
+const CLIENT: usize = 4;
+
+/// The places of the content and of the candidates, which only the first statement needs.
 const CONTENT: usize = 5;
+const CANDIDATES: usize = 6;
+
+/// The number of the statement that returns the messages that mention somebody.
+const MENTIONING: usize = 4;
 
 /// A message that was stored.
 #[derive(serde::Deserialize)]
@@ -39,8 +48,8 @@ impl Stored {
         let (sender_id, conversation_id, reply_id) = self.ids;
         element.integer(0) == Some(sender_id)
             && element.integer(1) == Some(conversation_id)
-            && element.integer(2) == reply_id
-            && element.str(4) == self.client_id.as_deref()
+            && element.integer(REPLY) == reply_id
+            && element.str(CLIENT) == self.client_id.as_deref()
     }
 }
 
@@ -69,68 +78,115 @@ macro_rules! find {
                          and m.client_id = e.value ->> 4", sender!(),
                 " where m.id not between ", $before, " + 1 and ", $after
             ),
+            concat!(
+                "select m.id, ", message_columns!(), " from messages m", sender!(),
+                " where m.id > ", $before, " and m.id <= ", $after, " and m.mentions is not null"
+            ),
         ]
     };
 }
 
-fn finding(
-    [stored, members, duplicates]: [&'static str; 3],
-    elements: &[&Element],
-) -> [Statement; 3] {
+fn finding(finding: [&'static str; 4], elements: &[&Element]) -> Vec<Statement> {
+    let [stored, members, duplicates, mentioning] = finding;
     let ids = list(elements, CONTENT);
     let count = Value::from(elements.len() as i64);
-    [
+    let mut statements = vec![
         Statement::new(stored, []),
         Statement::new(members, [ids.clone(), count.clone()]),
         Statement::new(duplicates, [ids, count]),
-    ]
+    ];
+    if may_mention(elements) {
+        statements.push(Statement::new(mentioning, []));
+    }
+    statements
+}
+
+/// Whether one of these may mention somebody. The other sets need not look for that.
+fn may_mention(elements: &[&Element]) -> bool {
+    let mut candidates = elements.iter().map(|element| element.str(CANDIDATES));
+    candidates.any(|candidates| candidates.is_some())
+}
+
+macro_rules! insert {
+    ($column:literal, $value:expr) => {
+        concat!(
+            "with e as materialized (
+                 select key, value ->> 0 as sender_id, value ->> 1 as conversation_id, value ->> 2 as reply_id,
+                     value ->> 3 as sent_at, value ->> 4 as client_id, value ->> 5 as content, value ->> 6 as candidates
+                 from json_each(?1)),
+             new as materialized (
+                 select e.*, c.rev + row_number() over (partition by c.id order by e.key) as rev
+                 from e cross join conversations c on c.id = e.conversation_id
+                 where c.is_silent = 0
+                     and exists (select 1 from members where conversation_id = c.id and user_id = e.sender_id)
+                     and (e.reply_id is null
+                         or exists (select 1 from messages where id = e.reply_id and conversation_id = c.id))
+                     and (e.client_id is null
+                         or not exists (select 1 from messages
+                             where conversation_id = c.id and sender_id = e.sender_id and client_id = e.client_id)))
+             insert or fail into messages (sender_id, conversation_id, reply_id, sent_at, content, client_id, rev",
+            $column,
+            ") select sender_id, conversation_id, reply_id, sent_at, content, client_id, rev",
+            $value,
+            " from new order by key"
+        )
+    };
 }
 
 fn statements(elements: &[&Element]) -> Vec<Statement> {
-    let insert = Statement::new(
-        "with e as materialized (
-             select key, value ->> 0 as sender_id, value ->> 1 as conversation_id, value ->> 2 as reply_id,
-                 value ->> 3 as sent_at, value ->> 4 as client_id, value ->> 5 as content
-             from json_each(?1)),
-         new as materialized (
-             select e.*, c.rev + row_number() over (partition by c.id order by e.key) as rev
-             from e cross join conversations c on c.id = e.conversation_id
-             where c.is_silent = 0
-                 and exists (select 1 from members where conversation_id = c.id and user_id = e.sender_id)
-                 and (e.reply_id is null
-                     or exists (select 1 from messages where id = e.reply_id and conversation_id = c.id))
-                 and (e.client_id is null
-                     or not exists (select 1 from messages
-                         where conversation_id = c.id and sender_id = e.sender_id and client_id = e.client_id)))
-         insert or fail into messages (sender_id, conversation_id, reply_id, sent_at, content, client_id, rev)
-         select sender_id, conversation_id, reply_id, sent_at, content, client_id, rev from new order by key",
-        [list(elements, CONTENT + 1)],
-    );
+    let may_mention = may_mention(elements);
+    let insert = match may_mention {
+        false => Statement::new(insert!("", ""), [list(elements, CONTENT + 1)]),
+        true => Statement::new(
+            insert!(
+                ", mentions",
+                concat!(
+                    ", iif(candidates is null, null, ",
+                    mentioned!(
+                        "new.conversation_id",
+                        "new.sender_id",
+                        "new.candidates",
+                        "?2"
+                    ),
+                    ")"
+                )
+            ),
+            [list(elements, CANDIDATES + 1), ALL_MEMBERS_MAX.into()],
+        ),
+    };
+    let mut statements = vec![insert];
     // The ids of one statement follow each other. A select leaves changes() as it is.
     let find = find!("(last_insert_rowid() - changes())", "last_insert_rowid()");
-    let raise_revs = Statement::new(
-        "update conversations set rev = conversations.rev + new.count, activity = new.id
-         from (select conversation_id, count(*) as count, max(id) as id from messages
-             where id > last_insert_rowid() - changes() and id <= last_insert_rowid()
-             group by conversation_id) as new
-         where conversations.id = new.conversation_id",
-        [],
-    );
-    let mut statements = vec![insert];
     statements.extend(finding(find, elements));
-    statements.push(raise_revs);
+    if may_mention {
+        // What this inserts has ids too: the range is read before.
+        statements.push(Statement::new(
+            insert_mentions!(
+                "m.id > (select last_insert_rowid() - changes()) and m.id <= (select last_insert_rowid())
+                     and m.mentions is not null"
+            ),
+            [],
+        ));
+    }
+    // Not by those ids, which are no longer known: the latest message of a conversation has its rev.
+    statements.push(Statement::new(
+        "update conversations set (rev, activity) = (select rev, id from messages
+             where conversation_id = conversations.id order by rev desc limit 1)
+         where id in (select value ->> 1 from json_each(?1))
+             and rev < (select max(rev) from messages where conversation_id = conversations.id)",
+        [list(elements, 2)],
+    ));
     statements
 }
 
 fn repeated(elements: &[&Element], before: i64, after: i64) -> Vec<Statement> {
-    let [mut stored, mut members, mut duplicates] = finding(find!("?3", "?4"), elements);
-    stored.parameters = vec![Value::Null, Value::Null];
-    for statement in [&mut stored, &mut members, &mut duplicates] {
+    let mut statements = finding(find!("?3", "?4"), elements);
+    for statement in &mut statements {
+        statement.parameters.resize(2, Value::Null);
         statement.parameters.extend([before.into(), after.into()]);
     }
     // In place of the one that stores.
-    let mut statements = vec![Statement::new("select null where 0", [])];
-    statements.extend([stored, members, duplicates]);
+    statements.insert(0, Statement::new("select null where 0", []));
     statements
 }
 
@@ -140,21 +196,32 @@ fn rows(elements: &[&Element], rows: &[Rows]) -> Vec<Vec<Rows>> {
     let mut stored = stored.unwrap_or_default().into_iter().peekable();
     let mut members = rows_by_key(&rows[2]);
     let mut duplicates = rows_by_key(&rows[3]);
+    let mentioning = rows.get(MENTIONING).filter(|_| may_mention(elements));
+    let mut mentioning = mentioning.map(rows_by_key).unwrap_or_default();
     let of_element = |(key, element): (usize, &&Element)| {
         let key = key as i64;
-        let found = |rows: &mut HashMap<i64, Row>| Rows(rows.remove(&key).into_iter().collect());
-        let message = stored.next_if(|stored| stored.is_of(element));
-        let message = message.map(|stored| {
+        let one = |row: Option<Row>| Rows(row.into_iter().collect());
+        let found = |rows: &mut HashMap<i64, Row>| one(rows.remove(&key));
+        let stored = stored.next_if(|stored| stored.is_of(element));
+        let message = stored
+            .as_ref()
+            .and_then(|stored| mentioning.remove(&stored.id));
+        let stored = stored.map(|stored| {
             let columns = [stored.id, stored.rev, stored.members_rev];
             Row(columns.map(Value::from).to_vec())
         });
-        vec![
+        let mut rows = vec![
             Rows::default(),
             Rows::default(),
-            Rows(message.into_iter().collect()),
+            one(stored),
             found(&mut members),
-            found(&mut duplicates),
-        ]
+        ];
+        // As of a statement of its own, which asks for a duplicate only if there may be one.
+        if element.integer(REPLY).is_some() || element.str(CLIENT).is_some() {
+            rows.push(found(&mut duplicates));
+        }
+        rows.push(one(message));
+        rows
     };
     elements.iter().enumerate().map(of_element).collect()
 }

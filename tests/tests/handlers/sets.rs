@@ -1,13 +1,32 @@
 //! Several operations as one set end as if they had run one after the other.
 
 use std::collections::HashSet;
+use std::fmt::Debug;
 
 use fastrand::Rng;
-use handler::{Context, Element, Event, EventOperation, Operation, Outbox, Rows, Statement};
+use handler::account::login_id::{LoginId, SessionId};
+use handler::presence::{Arrival, Connected, Disconnected};
+use handler::{
+    Access, Context, Element, Error, Event, EventOperation, Operation, Outbox, Rows, Statement,
+};
 use serde_json::json;
 use tests::world::{Place, World, places};
 
 const USERS: [&str; 4] = ["alice", "bob", "carol", "dave"];
+
+const CONTENTS: [&str; 10] = [
+    "x",
+    "it's; ?1 \"\\\u{1}é\n'",
+    "--",
+    "@",
+    "nul \0",
+    "@bob",
+    "@dave, @carol! @bob\n",
+    "@nobody @\"' @alice",
+    "@all",
+    // One more than a set takes.
+    "@bob @bob @bob @bob @bob @bob @bob @bob @bob @bob @bob",
+];
 
 /// The answer of an operation, and its pushes.
 type Outcome = (String, Outbox);
@@ -21,7 +40,7 @@ struct Request {
 fn event(random: &mut Rng) -> Request {
     let user = random.choice(USERS).expect("a user");
     let conversation = random.i64(1..=4);
-    let content = random.choice(["x", "it's; ?1 \"\\\u{1}é\n'", "--", "@", "nul \0", "@bob"]);
+    let content = random.choice(CONTENTS);
     let mut event = json!({
         "type": "send_message", "conversation_id": conversation, "content": content,
     });
@@ -76,22 +95,24 @@ async fn transact(world: &World, statements: &[Statement]) -> Vec<Rows> {
     all
 }
 
-fn concluded(ctx: &Context, operation: &EventOperation, rows: &[Rows]) -> Outcome {
+fn concluded<O>(ctx: &Context, operation: &O, rows: &[Rows]) -> Outcome
+where
+    O: Operation<Output: Debug>,
+{
     let mut outbox = Outbox::new();
     let outcome = operation.conclude(ctx, rows, &mut outbox);
-    let text = match outcome {
-        Ok(reply) => reply.0,
-        Err(error) => {
-            outbox.clear();
-            format!("{error:?}")
-        }
-    };
-    (text, outbox)
+    if outcome.is_err() {
+        outbox.clear();
+    }
+    (format!("{outcome:?}"), outbox)
 }
 
 /// Runs these requests, those that follow each other and may be a set as one; checks that the set is
 /// found again.
-async fn run_in_sets(world: &World, requests: &[(Context, EventOperation)]) -> Vec<Outcome> {
+async fn run_in_sets<O>(world: &World, requests: &[(Context, O)]) -> Vec<Outcome>
+where
+    O: Operation<Output: Debug>,
+{
     let mut outcomes = Vec::new();
     let mut rest = requests;
     while let Some((ctx, operation)) = rest.first() {
@@ -128,6 +149,19 @@ async fn run_in_sets(world: &World, requests: &[(Context, EventOperation)]) -> V
     outcomes
 }
 
+/// Runs these requests in both ways; returns the outcomes, of one way and of the other.
+async fn run_both<O>(single: &World, sets: &World, requests: &[(Context, O)]) -> [Vec<Outcome>; 2]
+where
+    O: Operation<Output: Debug>,
+{
+    let mut outcomes = Vec::new();
+    for (ctx, operation) in requests {
+        let rows = transact(single, &operation.statements(ctx)).await;
+        outcomes.push(concluded(ctx, operation, &rows));
+    }
+    [outcomes, run_in_sets(sets, requests).await]
+}
+
 /// Runs random groups of requests in both ways, in a world each.
 async fn compare(place: Place, seed: u64, groups: usize, largest: usize) {
     let mut random = Rng::with_seed(seed);
@@ -145,26 +179,28 @@ async fn compare(place: Place, seed: u64, groups: usize, largest: usize) {
             let number = (group * largest + number) as u64;
             prepared_requests.push(prepared(&single, number, request).await);
         }
-        let mut expected = Vec::new();
-        for (ctx, operation) in &prepared_requests {
-            let rows = transact(&single, &operation.statements(ctx)).await;
-            expected.push(concluded(ctx, operation, &rows));
-        }
-        let found = run_in_sets(&sets, &prepared_requests).await;
+        let [expected, found] = run_both(&single, &sets, &prepared_requests).await;
         for ((request, expected), found) in requests.iter().zip(expected).zip(found) {
             let Request { user, text } = request;
             assert_eq!(found, expected, "seed {seed}, {user}: {text}");
         }
     }
+    assert_same(&single, &sets, seed).await;
+}
+
+/// Fails if the two databases differ.
+async fn assert_same(single: &World, sets: &World, seed: u64) {
     // In a set, a message needs no request id.
     let same = [
         "update messages set client_id = null where typeof(client_id) = 'blob'",
         "update community set id = 'same'",
     ];
-    for world in [&single, &sets] {
+    for world in [single, sets] {
         transact(world, &same.map(|sql| Statement::new(sql, []))).await;
     }
-    assert_eq!(sets.dump().await, single.dump().await, "seed {seed}");
+    let (found, expected) = (sets.dump().await, single.dump().await);
+    let difference: Vec<_> = found.symmetric_difference(&expected).collect();
+    assert!(difference.is_empty(), "seed {seed}: {difference:?}");
 }
 
 #[tokio::test]
@@ -172,6 +208,120 @@ async fn a_set_ends_as_if_its_operations_had_run_one_after_the_other() {
     for place in places() {
         for seed in 0..10 {
             compare(*place, seed, 10, 12).await;
+        }
+    }
+}
+
+/// A socket that opens or closes.
+enum Change {
+    Opens(Connected),
+    Closes(Disconnected),
+}
+
+impl Operation for Change {
+    type Output = Option<Arrival>;
+
+    fn access(&self) -> Access {
+        Access::Write
+    }
+
+    fn statements(&self, ctx: &Context) -> Vec<Statement> {
+        match self {
+            Change::Opens(connected) => connected.statements(ctx),
+            Change::Closes(disconnected) => disconnected.statements(ctx),
+        }
+    }
+
+    fn element(&self, ctx: &Context) -> Option<Element> {
+        match self {
+            Change::Opens(connected) => connected.element(ctx),
+            Change::Closes(disconnected) => disconnected.element(ctx),
+        }
+    }
+
+    fn conclude(
+        &self,
+        ctx: &Context,
+        rows: &[Rows],
+        out: &mut Outbox,
+    ) -> Result<Option<Arrival>, Error> {
+        match self {
+            Change::Opens(connected) => connected.conclude(ctx, rows, out).map(Some),
+            Change::Closes(disconnected) => {
+                disconnected.conclude(ctx, rows, out)?;
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// Users with contacts and sessions; one is in more conversations than are read, one has blocked
+/// another, and one is banned.
+const PEOPLE: [&str; 6] = [
+    "insert into conversations (id, name, rev, activity, member_count)
+         with recursive n(i) as (select 101 union all select i + 1 from n where i < 305)
+         select i, 'c', 1, i, 1 from n",
+    "insert into members (conversation_id, user_id)
+         select c.id, u.id from conversations c join users u on u.username = 'alice' where c.id > 100",
+    "insert into contacts (user_id, contact_id)
+         select a.id, b.id from users a join users b where a.id <> b.id order by a.id, b.id
+         on conflict do nothing",
+    "insert into blocks (user_id, blocked_id)
+         select a.id, b.id from users a join users b on a.username = 'alice' and b.username = 'carol'",
+    "insert into sessions (id, user_id, lifetime, created_at, last_seen, ends_at, user_agent)
+         select 1000 + id, id, 60, 0, 0, 60, '' from users",
+    "update users set banned_at = 1 where username = 'dave'",
+];
+
+/// A socket of this user opens or, if one is open, may close.
+fn change(random: &mut Rng, user: &str, user_id: i64, host_id: &str, open: &mut u32) -> Change {
+    let host_id = host_id.into();
+    if *open > 0 && random.bool() {
+        *open -= 1;
+        return Change::Closes(Disconnected { host_id });
+    }
+    let exists = random.u8(..10) > 0;
+    let holds = random.u8(..4) > 0;
+    let session = SessionId::new((1000 + user_id + i64::from(!holds)).to_be_bytes());
+    *open += u32::from(exists && holds && user != "dave");
+    Change::Opens(Connected {
+        username: if exists { user } else { "nobody" }.into(),
+        login: LoginId::of_session(session),
+        host_id,
+    })
+}
+
+#[tokio::test]
+async fn sockets_that_come_and_go_in_sets_are_counted_as_one_by_one() {
+    for place in places() {
+        for seed in 0..5 {
+            let mut random = Rng::with_seed(seed);
+            let (single, sets) = (World::new_at(*place).await, World::new_at(*place).await);
+            for world in [&single, &sets] {
+                transact(world, &PEOPLE.map(|sql| Statement::new(sql, []))).await;
+            }
+            let mut open = [[0; USERS.len()]; 2];
+            let mut now = 10_000;
+            for _ in 0..10 {
+                now += random.choice([0, 4_000]).unwrap_or_default();
+                // A set is of one host.
+                let host = random.usize(..2);
+                let mut requests = Vec::new();
+                for _ in 0..random.usize(1..=12) {
+                    let user = random.usize(..USERS.len());
+                    now += random.i64(0..2);
+                    let mut ctx = single.context(USERS[user]).await;
+                    ctx.now = now;
+                    ctx.request_id = Some([0; 8]);
+                    let (name, id) = (USERS[user], ctx.user_id);
+                    let host_id = ["one", "two"][host];
+                    let change = change(&mut random, name, id, host_id, &mut open[host][user]);
+                    requests.push((ctx, change));
+                }
+                let [expected, found] = run_both(&single, &sets, &requests).await;
+                assert_eq!(found, expected, "seed {seed}");
+            }
+            assert_same(&single, &sets, seed).await;
         }
     }
 }
