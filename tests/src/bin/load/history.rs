@@ -56,7 +56,7 @@ pub async fn history(arguments: History) -> Result<Vec<Measurement>> {
     let name = format!("history, {sockets} sockets, pages of {messages}");
     let measurement = Measurement::new(name, "pages/s", rounds.figures)
         .against("raw queries", &rounds.floors)
-        .aims(Goal::RatioAtLeast(0.5))
+        .aims(Goal::RatioAtLeast(0.6))
         .used(rounds.usage)
         .with("page_bytes", readers.pages[0].len());
     Ok(vec![measurement])

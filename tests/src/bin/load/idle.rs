@@ -83,7 +83,7 @@ pub async fn idle(arguments: Idle) -> Result<Vec<Measurement>> {
         Measurement::new(name, "KiB", vec![all])
             // The rest of the memory is pages of the database's files.
             .with("anonymous_kib", anonymous)
-            .aims(Goal::AtMost(2.0))
+            .aims(Goal::AtMost(1.8))
             .used(usage)
     };
     Ok(vec![

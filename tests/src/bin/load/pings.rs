@@ -62,7 +62,7 @@ pub async fn pings(arguments: Pings) -> Result<Vec<Measurement>> {
     let name = format!("pings, {sockets} sockets, {in_flight} in flight");
     let measurement = Measurement::new(name, "events/s", rounds.figures)
         .against("raw TCP echo", &rounds.floors)
-        .aims(Goal::RatioAtLeast(0.7))
+        .aims(Goal::RatioAtLeast(0.75))
         .used(rounds.usage);
     Ok(vec![measurement])
 }

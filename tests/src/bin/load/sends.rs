@@ -74,7 +74,7 @@ pub async fn sends(arguments: Sends) -> Result<Vec<Measurement>> {
     talk.one_by_one = one_by_one;
     // Such clients are answered one by one too, so that the groups can be as large as what waits.
     let (group, floor, goal) = match one_by_one {
-        false => (64, "raw commits of 64", 0.5),
+        false => (64, "raw commits of 64", 0.6),
         true => (256, "raw commits of 256", 0.8),
     };
     let (mut to_one, mut costs) = (Vec::new(), Vec::new());
