@@ -44,7 +44,8 @@ fn short_username(username: &str) -> &str {
     short(username, USERNAME_CHARS_MAX)
 }
 
-fn short(text: &str, chars_max: usize) -> &str {
+/// The first so many characters.
+pub fn short(text: &str, chars_max: usize) -> &str {
     let chars = text.char_indices();
     let end = chars.map(|(index, _)| index).nth(chars_max);
     &text[..end.unwrap_or(text.len())]

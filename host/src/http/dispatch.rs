@@ -38,6 +38,10 @@ pub enum Peer {
     Operator,
 }
 
+/// Characters of a request's method and of its path in each line that is logged meanwhile. A client
+/// may make them as long as the head of a request.
+const LOGGED_CHARS_MAX: usize = 256;
+
 /// Answers one request of a connection from `peer`. The connection holds `place` as long as it speaks HTTP.
 pub async fn answer(
     table: &Table,
@@ -61,8 +65,8 @@ pub async fn answer(
         "request",
         id,
         %address,
-        method = %request.method(),
-        path = request.uri().path()
+        method = audit::short(request.method().as_str(), LOGGED_CHARS_MAX),
+        path = audit::short(request.uri().path(), LOGGED_CHARS_MAX)
     );
     let found = table.find(request.uri().path());
     let label = found.as_ref().map_or("other", |(path, _)| path.pattern);

@@ -290,6 +290,21 @@ async fn a_login_storm_does_not_flood_the_log_nor_hide_a_line() {
 }
 
 #[tokio::test]
+async fn a_long_request_makes_no_long_line() {
+    let data = Data::create();
+    let host = data.start_logging().await;
+    let path = format!("/users/{}", "x".repeat(15_000));
+    let key = [("authorization", "Bearer wrong")];
+    request(host.address, "GET", &path, &key, "").await;
+    host.stop().await;
+    until("the last line", async || data.logged("stopped") > 0).await;
+    let log = std::fs::read_to_string(data.log()).expect("a log");
+    assert!(log.contains(&path[..256]), "its beginning is logged: {log}");
+    let longest = log.lines().map(str::len).max();
+    assert!(longest < Some(1_000), "{log}");
+}
+
+#[tokio::test]
 async fn other_lines_do_not_push_out_those_about_security() {
     let (data, read) = (Data::create(), Arc::new(Notify::new()));
     let file = data.file();
