@@ -19,6 +19,8 @@ pub struct Batch {
     pub messages_max: i64,
     /// Of their contents, without that of the last message.
     pub bytes_max: i64,
+    /// Of all messages, those to be taken out too. A message that has more is taken in alone.
+    pub tokens_max: usize,
 }
 
 impl Batch {
@@ -26,12 +28,32 @@ impl Batch {
     pub const BESIDE_OTHERS: Batch = Batch {
         messages_max: 128,
         bytes_max: 64 * 1024,
+        tokens_max: 4_000,
     };
     /// For a program that works alone.
     pub const ALONE: Batch = Batch {
         messages_max: 1024,
         bytes_max: 512 * 1024,
+        tokens_max: 1_000_000,
     };
+}
+
+impl Batch {
+    /// The first of these messages, at least one, that do not have too many tokens together.
+    fn first<M>(&self, messages: impl Iterator<Item = M>, tokens: impl Fn(&M) -> usize) -> Vec<M> {
+        let mut sum = 0;
+        let fits = |(number, message): &(usize, M)| {
+            sum += tokens(message);
+            *number == 0 || sum <= self.tokens_max
+        };
+        let first = messages.enumerate().take_while(fits);
+        first.map(|(_, message)| message).collect()
+    }
+}
+
+/// Of a text of `tokens`.
+fn count(tokens: &str) -> usize {
+    tokens.split(' ').count()
 }
 
 /// Finds what the index needs next.
@@ -79,6 +101,7 @@ impl Operation for FindUnindexed {
         let Batch {
             messages_max,
             bytes_max,
+            ..
         } = self.batch;
         let max = || [messages_max.into(), bytes_max.into()];
         vec![
@@ -118,14 +141,16 @@ impl Operation for FindUnindexed {
             return Ok(IndexWork::Clear);
         }
         if !rows[1].is_empty() {
-            let messages = rows[1].0.iter().map(Changed::of).collect();
+            let changed = rows[1].0.iter().map(Changed::of);
+            let tokens =
+                |Changed(_, new, _, old): &Changed| new.as_deref().map_or(0, count) + count(old);
+            let messages = self.batch.first(changed, tokens);
             return Ok(IndexWork::Change(IndexChanges { messages }));
         }
         let (new, old) = (&rows[2].0, &rows[3].0);
-        let mut messages: Vec<_> = match new.is_empty() {
-            true => old.iter().map(Unindexed::of).collect(),
-            false => new.iter().map(Unindexed::of).collect(),
-        };
+        let next = if new.is_empty() { old } else { new };
+        let tokens = |Unindexed(_, tokens, _): &Unindexed| tokens.as_deref().map_or(0, count);
+        let mut messages = self.batch.first(next.iter().map(Unindexed::of), tokens);
         // FTS5 would write a part of the index for each message that comes after a later one.
         messages.sort_unstable_by_key(|message| message.0);
         let (Some(first), Some(last)) = (messages.first(), messages.last()) else {

@@ -15,7 +15,7 @@ pub(crate) mod words;
 
 pub use places::PLACES_MAX;
 pub use query::{QUERY_CHARS_MAX, QUERY_ELEMENTS_MAX, QUERY_TERMS_MAX};
-pub use words::{WORD_CHARS_MAX, WORDS_VERSION};
+pub use words::{ELEMENTS_MAX, WORD_CHARS_MAX, WORDS_VERSION};
 
 /// Keeps the content of the message `?1` if it is in the index and `$condition` holds for the
 /// message, called `m`. A statement that changes the content has to follow: the index still holds

@@ -8,11 +8,15 @@ use unicode_normalization::char::{decompose_compatible, is_combining_mark};
 /// Changes with everything that may change the elements of a text, such as a later version of
 /// Unicode. An index of another version is built anew. A test compares the elements of all
 /// characters with those of this version.
-pub const WORDS_VERSION: i64 = 1;
+pub const WORDS_VERSION: i64 = 2;
 
 /// Only this many characters of a word count. A longer one is no word of a language, and the index
 /// need not hold it.
 pub const WORD_CHARS_MAX: usize = 64;
+
+/// Only so many words and signs of a text count. What FTS5 takes in of a message it takes in at once,
+/// and everyone else's writes wait for that.
+pub const ELEMENTS_MAX: usize = 3_000;
 
 /// A word or a sign, in the form in which it is compared: without case, accents, and differences
 /// of width or shape (Unicode's compatibility decomposition).
@@ -34,11 +38,11 @@ pub(crate) enum Kind {
     Sign { is_joined: bool },
 }
 
-/// The elements of a text, in its order.
+/// The elements of a text, in its order: the first `ELEMENTS_MAX`.
 pub(crate) fn elements(text: &str) -> Vec<Element> {
     let mut reader = Reader {
         // About six bytes for each word.
-        elements: Vec::with_capacity(text.len() / 6 + 1),
+        elements: Vec::with_capacity((text.len() / 6 + 1).min(ELEMENTS_MAX + 1)),
         is_open: false,
         start: 0,
         end: 0,
@@ -47,7 +51,12 @@ pub(crate) fn elements(text: &str) -> Vec<Element> {
         reader.end = reader.start + c.len_utf16() as u32;
         reader.take(c);
         reader.start = reader.end;
+        // One more, because only then the one before it has ended.
+        if reader.elements.len() > ELEMENTS_MAX {
+            break;
+        }
     }
+    reader.elements.truncate(ELEMENTS_MAX);
     reader.elements
 }
 
@@ -275,6 +284,19 @@ mod tests {
         assert_eq!(found[0].end, long.chars().count() as u32);
     }
 
+    #[test]
+    fn a_text_ends_after_so_many_words_and_signs() {
+        for (element, separator) in [("word", " "), ("東", "")] {
+            let text = format!("{element}{separator}").repeat(ELEMENTS_MAX + 10);
+            let found = elements(&text);
+            assert_eq!(found.len(), ELEMENTS_MAX);
+            assert!(
+                found.iter().all(|found| found.text == element),
+                "whole words"
+            );
+        }
+    }
+
     /// If this fails, the elements of some texts are others than before: raise `WORDS_VERSION`, so
     /// that all indexes are built anew, and put the new number here.
     #[test]
@@ -288,6 +310,6 @@ mod tests {
                 }
             }
         }
-        assert_eq!((WORDS_VERSION, hash), (1, 6_670_239_878_679_382_888));
+        assert_eq!((WORDS_VERSION, hash), (2, 6_670_239_878_679_382_888));
     }
 }

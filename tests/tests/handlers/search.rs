@@ -17,6 +17,7 @@ fn find() -> FindUnindexed {
         batch: Batch {
             messages_max: 7,
             bytes_max: 300,
+            tokens_max: 60,
         },
     }
 }
@@ -323,12 +324,13 @@ async fn a_search_ends_after_so_many_messages() {
         assert_eq!(first, (0, json!(last - 16)), "{is_indexed}");
     }
 
-    // A character that stands for three words and a part: four messages have more than a search compares.
+    // A character that stands for three words and a part: 84 messages of which 3,000 words count have
+    // more than a search compares.
     let world = World::new().await;
-    add(&world, 8, &"\u{fdfa}".repeat(21_000)).await;
+    add(&world, 100, &"\u{fdfa}".repeat(1_000)).await;
     let last = world.integer("select max(id) from messages").await;
     let first = page(&world, "alice", "on", &Value::Null).await;
-    assert_eq!(first, (0, json!(last - 3)));
+    assert_eq!(first, (0, json!(last - 83)));
 }
 
 /// FTS5 writes some of what it is given only at a later statement of the transaction, and what it
@@ -396,9 +398,11 @@ async fn words_that_do_not_meet_are_looked_for_in_parts() {
 }
 
 #[tokio::test]
-async fn a_batch_has_so_many_messages_and_bytes() {
+async fn a_batch_has_so_many_messages_bytes_and_tokens() {
     let world = World::new().await;
     add(&world, 1_000, "hello").await;
+    // Each has 1,005 tokens.
+    add(&world, 6, &"short ".repeat(1_000)).await;
     add(&world, 20, &"long ".repeat(10_000)).await;
     let find = FindUnindexed {
         host_id: "local".into(),
@@ -418,9 +422,9 @@ async fn a_batch_has_so_many_messages_and_bytes() {
             work @ IndexWork::Change(_) => panic!("nothing was changed: {work:?}"),
         }
     }
-    // The newest first: long ones two by two, the second of which goes beyond 64 KiB.
-    assert_eq!(counts[..10], [2; 10]);
-    assert_eq!(counts[10..], [128, 128, 128, 128, 128, 128, 128, 107]);
+    // The newest first: long ones one by one, of which the first 3,000 words count.
+    assert_eq!(counts[..20], [1; 20]);
+    assert_eq!(counts[20..], [3, 128, 128, 128, 128, 128, 128, 128, 110]);
 }
 
 #[tokio::test]
