@@ -297,13 +297,18 @@ impl Registry {
         let Some(bus) = &mut self.bus else {
             return;
         };
+        let (origin, number) = (packet.origin, packet.number);
         let heard = bus.hear(packet, self.listeners.wanted(), Instant::now());
         if heard.has_missed {
             self.notices.missed.notify_one();
         }
+        let mut delivered = Vec::new();
         for output in heard.outputs {
-            self.deliver(&output, &None, &None);
+            delivered.push(self.deliver(&output, &None));
             self.remember(&output);
+        }
+        if let Some(bus) = &mut self.bus {
+            bus.report(origin, number, delivered.into_iter());
         }
         if !heard.missed_in.is_empty() {
             let users = self.listeners.users_in(&heard.missed_in);
@@ -332,10 +337,16 @@ impl Registry {
             if is_left_out(&output, &delivery.payer) {
                 continue;
             }
-            self.deliver(&output, &delivery.requester, &delivery.payer);
+            let sockets = self.deliver(&output, &delivery.requester);
+            if let (Some(payer), Output::Push { event, .. }) = (&delivery.payer, &output) {
+                payer.charge_push(event.len(), sockets);
+            }
             if self.bus.is_some() {
-                let is_for_all = self.is_for_all(&output);
-                self.outgoing.push(Told { output, is_for_all });
+                self.outgoing.push(Told {
+                    is_for_all: self.is_for_all(&output),
+                    payer: delivery.payer.clone(),
+                    output,
+                });
             }
         }
         if let (Some(socket), Some(reply)) = (delivery.requester, delivery.reply) {
@@ -362,19 +373,15 @@ impl Registry {
         }
     }
 
-    /// Delivers an output that this host or another one has committed.
-    fn deliver(&mut self, output: &Output, requester: &Requester, payer: &Payer) {
+    /// Delivers an output that this host or another one has committed. Returns the number of sockets
+    /// that a push was queued for.
+    fn deliver(&mut self, output: &Output, requester: &Requester) -> usize {
         match output {
             Output::Push {
                 to,
                 event,
                 is_droppable,
-            } => {
-                let receivers = self.push(to, event, *is_droppable, requester);
-                if let Some(spending) = payer {
-                    spending.charge_push(event.len(), receivers);
-                }
-            }
+            } => return self.push(to, event, *is_droppable, requester),
             Output::Join(change) => {
                 self.listeners.join(change);
                 if self.bus.is_some() {
@@ -392,6 +399,7 @@ impl Registry {
                 self.end_sockets(ended.user_id, |user| ended.has(user.login));
             }
         }
+        0
     }
 
     /// Returns the number of sockets that it was queued for.

@@ -9,6 +9,7 @@ mod open_logins;
 pub mod peers;
 mod retry;
 mod search_index;
+pub mod unpaid;
 pub mod wanted;
 pub mod wire;
 

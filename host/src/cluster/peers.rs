@@ -33,10 +33,12 @@ use bytes::Bytes;
 use handler::{Audience, Output};
 use tokio::sync::mpsc;
 
+use crate::cluster::unpaid::{self, Bill, Unpaid};
 use crate::cluster::wanted::{
     BUCKETS, News, Wanted, Wants, bucket_of_conversation, bucket_of_user,
 };
 use crate::cluster::wire::{self, Body, Packet};
+use crate::delivery::Payer;
 
 /// How often a host announces the number of its last packet.
 pub const BEAT: Duration = Duration::from_secs(1);
@@ -57,8 +59,19 @@ const QUEUED_BYTES_CALM: usize = QUEUED_BYTES_MAX / 4;
 /// An output for other hosts.
 pub struct Told {
     pub output: Output,
+    /// Who pays for what other hosts push of it.
+    pub payer: Payer,
     /// Whether all hosts hear it: the members of its conversation are just changing.
     pub is_for_all: bool,
+}
+
+impl Told {
+    fn bill(&self) -> Bill {
+        let Output::Push { event, .. } = &self.output else {
+            return None;
+        };
+        self.payer.clone().map(|payer| (payer, event.len()))
+    }
 }
 
 /// What a packet of another host means for this one.
@@ -121,6 +134,7 @@ struct Peer {
     /// When it was told that last. If it keeps losing packets, that is not said for each.
     answered_at: Option<Instant>,
     has_said_goodbye: bool,
+    unpaid: Unpaid,
 }
 
 impl Peers {
@@ -161,9 +175,11 @@ impl Peers {
             ..
         } = self;
         for (id, peer) in peers.iter_mut().filter(|(_, peer)| !peer.has_said_goodbye) {
-            let wanted = outputs.iter().filter_map(|told| peer.part(told)).collect();
-            for outputs in packets(wanted) {
+            let wanted = outputs.iter();
+            let wanted = wanted.filter_map(|told| Some((peer.part(told)?, told.bill())));
+            for (outputs, bills) in packets(wanted.collect()) {
                 let number = peer.next();
+                peer.unpaid.add(number, bills);
                 let body = Body::Outputs(outputs);
                 send(queue, shared, *origin, Some(*id), number, body);
             }
@@ -277,10 +293,21 @@ impl Peers {
                 peer.is_asking = true;
                 self.answer(wanted, now);
             }
+            Body::Delivered { number, sockets } => peer.unpaid.charge(number, &sockets),
             Body::Goodbye => peer.has_said_goodbye = true,
             Body::Hello | Body::Greeting { .. } | Body::Beat => {}
         }
         heard
+    }
+
+    /// Says how many sockets got the outputs of a packet from this host: see `Unpaid`.
+    pub fn report(&mut self, id: u64, number: u64, delivered: impl Iterator<Item = usize>) {
+        let sockets = delivered.enumerate();
+        let sockets = sockets.filter_map(|(place, sockets)| unpaid::report(place, sockets));
+        let sockets: Vec<_> = sockets.collect();
+        if !sockets.is_empty() {
+            self.send_to(id, Body::Delivered { number, sockets });
+        }
     }
 
     /// Does what is due each `BEAT`. Returns whether something may have been missed.
@@ -325,6 +352,7 @@ impl Peers {
             is_asking: true,
             answered_at: None,
             has_said_goodbye: false,
+            unpaid: Unpaid::default(),
         };
         self.peers.insert(id, peer);
         self.greet(id, false, wanted, now);
@@ -399,9 +427,12 @@ impl Peers {
     /// Outputs while the other hosts may not all be known. If a part is left out, those that are known
     /// miss a number. NATS disconnects a host that is too slow for the rest.
     fn tell_all(&mut self, outputs: &[Told]) {
-        let outputs = outputs.iter().map(|told| Cow::Borrowed(&told.output));
+        // Nobody pays: the others may not be known.
+        let outputs = outputs
+            .iter()
+            .map(|told| (Cow::Borrowed(&told.output), None));
         let mut is_told = true;
-        for outputs in packets(outputs.collect()) {
+        for (outputs, _) in packets(outputs.collect()) {
             let body = Body::Outputs(outputs);
             is_told &= send(&self.queue, &self.shared, self.origin, None, 0, body);
         }
@@ -524,16 +555,19 @@ impl Peer {
     }
 }
 
-/// Outputs in packets of at most `PACKET_BYTES`, or of one output.
-fn packets(outputs: Vec<Cow<Output>>) -> Vec<Vec<Cow<Output>>> {
-    let mut packets: Vec<Vec<_>> = Vec::new();
+/// Outputs in packets of at most `PACKET_BYTES`, or of one output, with who pays for each.
+fn packets(outputs: Vec<(Cow<Output>, Bill)>) -> Vec<(Vec<Cow<Output>>, Vec<Bill>)> {
+    let mut packets: Vec<(Vec<_>, Vec<_>)> = Vec::new();
     let mut room = 0;
-    for output in outputs {
+    for (output, bill) in outputs {
         let bytes = wire::bytes(&output);
         match packets.last_mut().filter(|_| bytes <= room) {
-            Some(packet) => packet.push(output),
+            Some((outputs, bills)) => {
+                outputs.push(output);
+                bills.push(bill);
+            }
             None => {
-                packets.push(vec![output]);
+                packets.push((vec![output], vec![bill]));
                 room = PACKET_BYTES;
             }
         }
@@ -588,6 +622,7 @@ mod tests {
     fn told(output: Output) -> Told {
         Told {
             output,
+            payer: None,
             is_for_all: false,
         }
     }

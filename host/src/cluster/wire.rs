@@ -57,6 +57,12 @@ pub enum Body<'a> {
     Beat,
     /// The last packet.
     Goodbye,
+    /// How many sockets got some outputs of the packet `number`, by their places there: see
+    /// `Unpaid`.
+    Delivered {
+        number: u64,
+        sockets: Vec<(u32, u32)>,
+    },
 }
 
 impl Packet<'_> {

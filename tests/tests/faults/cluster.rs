@@ -22,12 +22,27 @@ struct Cluster {
 
 impl Cluster {
     async fn start(lease_seconds: u32) -> Self {
+        Self::start_with(lease_seconds, 0).await
+    }
+
+    async fn start_with(lease_seconds: u32, events_per_second: u32) -> Self {
         let gateway = Gateway::start(shared_sqld().await).await;
         let nats = Nats::start().await;
-        let (first, second) = tokio::join!(
-            Process::start_on(&gateway, Some(&nats), lease_seconds),
-            Process::start_on(&gateway, Some(&nats), lease_seconds)
-        );
+        let start = || async {
+            let (url, bus) = (gateway.url(), nats.url());
+            let (lease, events) = (lease_seconds.to_string(), events_per_second.to_string());
+            let variables = [
+                ("DBPATH", &url),
+                ("NATS_URL", &bus),
+                ("LEASE_SECONDS", &lease),
+                ("EVENTS_PER_SECOND", &events),
+            ];
+            let variables = variables.map(|(name, value)| (name, OsStr::new(value)));
+            let process = Process::start_with(&variables, Log::Test).await;
+            ready(process.address).await;
+            process
+        };
+        let (first, second) = tokio::join!(start(), start());
         Cluster {
             gateway,
             nats,
@@ -645,4 +660,48 @@ async fn hosts_that_were_paused_together_do_not_take_each_other_for_dead() {
     assert_eq!(online(&mut alice).await, true);
     assert_eq!(alice.pushes_so_far().await, [] as [Value; 0]);
     assert_eq!(bob.pushes_so_far().await, [] as [Value; 0]);
+}
+
+#[tokio::test]
+async fn who_writes_to_many_sockets_of_another_host_pays_for_them() {
+    const SOCKETS: usize = 150;
+    let cluster = Cluster::start_with(30, 1_000).await;
+    let mut alice = cluster.join(0, "alice").await;
+    let address = cluster.hosts[1].address;
+    register(address, "bob").await;
+    let cookie = login(address, "bob").await;
+    let mut bob = Vec::new();
+    for _ in 0..SOCKETS {
+        bob.push(Client::connect(address, &cookie).await);
+    }
+    let conversation = alice.converse(&["bob"]).await;
+    let typing = json!({ "type": "typing", "conversation_id": conversation, "on": true });
+    // Each is 128 times 512 bytes, so six are more than is earned in a second. Their own bytes are
+    // less.
+    let content = "x".repeat(64 * 1024 - 200);
+    for _ in 0..6 {
+        alice.send(conversation, &content).await;
+    }
+    for client in &mut bob {
+        pushed_or_hinted(client).await;
+    }
+    // Nothing would wait until the pushes are paid for, so typing is left out.
+    soon("that typing is left out", async {
+        loop {
+            alice.ok(typing.clone()).await;
+            let mark = alice.send(conversation, "mark").await;
+            let mut is_seen = false;
+            loop {
+                let push = bob[0].push().await;
+                is_seen |= push["type"] == "typing";
+                if push["data"]["id"] == mark {
+                    break;
+                }
+            }
+            if !is_seen {
+                break;
+            }
+        }
+    })
+    .await;
 }
