@@ -8,6 +8,7 @@
 //! has been read again. So users who have left receive nothing that was committed after they left,
 //! whatever is lost.
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 
 use handler::MembersChange;
@@ -265,8 +266,9 @@ impl<S, F: Clone> Listeners<S, F> {
         doubtful
     }
 
-    /// Holds a push for users who were not told. `false` if more than `HELD_MAX` would be held:
-    /// then all held pushes are lost.
+    /// Holds a push for users who were not told. If more than `HELD_MAX` would be held, half of that
+    /// is kept: the pushes of the conversations with the most held pushes are lost. Returns the users
+    /// who lost one.
     #[must_use]
     pub fn hold(
         &mut self,
@@ -274,7 +276,7 @@ impl<S, F: Clone> Listeners<S, F> {
         members_rev: i64,
         user_ids: Vec<i64>,
         push: F,
-    ) -> bool {
+    ) -> HashSet<i64> {
         let held = user_ids.into_iter().map(|user_id| Held {
             user_id,
             conversation_id,
@@ -282,11 +284,25 @@ impl<S, F: Clone> Listeners<S, F> {
             push: push.clone(),
         });
         self.held.extend(held);
-        let fits = self.held.len() <= HELD_MAX;
-        if !fits {
-            self.held.clear();
+        if self.held.len() <= HELD_MAX {
+            return HashSet::new();
         }
-        fits
+        let mut counts = HashMap::<i64, usize>::new();
+        for held in &self.held {
+            *counts.entry(held.conversation_id).or_default() += 1;
+        }
+        let mut counts: Vec<_> = counts.into_iter().collect();
+        counts.sort_unstable_by_key(|(_, count)| Reverse(*count));
+        let mut left = self.held.len();
+        let most = counts.into_iter().take_while(|(_, count)| {
+            let is_too_much = left > HELD_MAX / 2;
+            left = left.saturating_sub(*count);
+            is_too_much
+        });
+        let most: HashSet<_> = most.map(|(id, _)| id).collect();
+        let is_lost = |held: &mut Held<F>| most.contains(&held.conversation_id);
+        let lost = self.held.extract_if(.., is_lost);
+        lost.map(|held| held.user_id).collect()
     }
 
     /// Returns the held pushes that go to their users now. Pushes to users who are no longer
@@ -445,7 +461,10 @@ mod tests {
     fn heard(listeners: &mut Listeners<i64, &'static str>, members_rev: i64) -> Vec<i64> {
         let mut heard = Vec::new();
         let others = listeners.tell(1, members_rev, |user| heard.extend(&user.sockets));
-        assert!(listeners.hold(1, members_rev, others, "push"));
+        assert_eq!(
+            listeners.hold(1, members_rev, others, "push"),
+            HashSet::new()
+        );
         listeners.check_invariants();
         heard.sort();
         heard
@@ -723,14 +742,37 @@ mod tests {
     #[test]
     fn no_more_is_held_than_may_be() {
         let mut listeners = three(true);
-        let mut is_kept = true;
-        for _ in 0..=HELD_MAX / 3 {
+        listeners.join(&change_of(2, 2, 5));
+        assert_eq!(listeners.hold(2, 7, vec![2], "another"), HashSet::new());
+        let mut lost = HashSet::new();
+        for _ in 0..HELD_MAX / 3 + 1 {
+            assert_eq!(lost, HashSet::new());
             let others = listeners.tell(1, 7, |_| {});
-            is_kept = listeners.hold(1, 7, others, "push");
+            lost = listeners.hold(1, 7, others, "push");
         }
-        assert!(!is_kept);
-        listeners.check_invariants();
+        assert_eq!(lost, HashSet::from([1, 2, 3]));
+        // The other conversation loses nothing.
+        listeners.leave(&change(&[3], 5, 7));
         assert_eq!(released(&mut listeners), [] as [i64; 0]);
+        listeners.join(&change_of(2, 9, 6));
+        listeners.join(&change_of(2, 9, 7));
+        assert_eq!(released(&mut listeners), [2]);
+    }
+
+    #[test]
+    fn of_many_conversations_those_with_the_most_held_pushes_lose_them() {
+        let mut listeners = three(true);
+        let conversations = 10..10 + HELD_MAX as i64 / 2;
+        for id in conversations.clone() {
+            listeners.join(&change_of(id, 2, 5));
+            assert_eq!(listeners.hold(id, 7, vec![2], "push"), HashSet::new());
+            assert_eq!(listeners.hold(id, 7, vec![2], "push"), HashSet::new());
+        }
+        assert_eq!(
+            listeners.hold(1, 7, vec![1, 2, 3], "push"),
+            HashSet::from([1, 2, 3])
+        );
+        assert_eq!(listeners.held.len(), HELD_MAX / 2);
     }
 
     #[test]

@@ -280,7 +280,7 @@ impl Registry {
                 let changed = ids.filter(|(_, read)| self.listeners.replace(read));
                 let changed: Vec<_> = changed.map(|(user_id, _)| user_id).collect();
                 self.release();
-                self.tell_to_catch_up(&changed);
+                self.tell_to_catch_up(changed);
             }
             RegistryCommand::EndReading => self.listeners.end_reading(),
             RegistryCommand::Shutdown => {
@@ -312,7 +312,7 @@ impl Registry {
         }
         if !heard.missed_in.is_empty() {
             let users = self.listeners.users_in(&heard.missed_in);
-            self.tell_to_catch_up(&users);
+            self.tell_to_catch_up(users);
         }
     }
 
@@ -458,9 +458,8 @@ impl Registry {
                         frame: frame.clone(),
                         requester: requester.clone(),
                     };
-                    if !self.listeners.hold(*id, *members_rev, doubtful, push) {
-                        self.notices.missed.notify_one();
-                    }
+                    let lost = self.listeners.hold(*id, *members_rev, doubtful, push);
+                    self.tell_to_catch_up(lost);
                 }
                 if self.bus.is_some() {
                     let latest = self.recent.pushes.entry(*id).or_default();
@@ -492,13 +491,14 @@ impl Registry {
             pushed.is_some_and(|members_rev| *members_rev >= change.members_rev)
         });
         if is_late {
-            self.tell_to_catch_up(&change.user_ids);
+            self.tell_to_catch_up(change.user_ids.iter().copied());
         }
     }
 
-    fn tell_to_catch_up(&mut self, user_ids: &[i64]) {
+    fn tell_to_catch_up(&mut self, user_ids: impl IntoIterator<Item = i64>) {
         let (hint, slow_bytes_max) = (Lazy::new(hint), self.memory.client_bytes_max());
-        for user in user_ids.iter().filter_map(|id| self.listeners.user(*id)) {
+        let users = user_ids.into_iter();
+        for user in users.filter_map(|id| self.listeners.user(id)) {
             for socket in &user.sockets {
                 socket.push(hint.clone(), false, FlushTurn::Soon, slow_bytes_max);
                 self.flusher.add(socket.clone(), FlushTurn::Soon);
