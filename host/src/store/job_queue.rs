@@ -8,13 +8,12 @@ use std::time::Duration;
 
 use handler::Error;
 use tokio::sync::{Semaphore, mpsc};
-use tokio::time::Instant;
 
 use crate::awake;
 use crate::limits::client_address::ClientNetwork;
 use crate::store::failures::busy;
 use crate::store::job::Job;
-use crate::store::source::{QUEUE_BYTES_MAX, Room, SOURCE_BYTES_MAX, Source};
+use crate::store::source::{Heaviness, QUEUE_BYTES_MAX, Room, SOURCE_BYTES_MAX, Source};
 
 /// How long an operation waits for room in a queue before it is refused as `Unavailable`.
 const QUEUE_WAIT: Duration = Duration::from_secs(2);
@@ -22,10 +21,6 @@ const QUEUE_WAIT: Duration = Duration::from_secs(2);
 const COST_MIN: Duration = Duration::from_micros(50);
 /// A source that uses less than its part may use so much at once before it has to wait for its turn.
 const CREDIT: Duration = Duration::from_millis(5);
-/// A source is heavy after a job that took longer, for so many times as long as it took: cheap jobs
-/// in between do not make up for it.
-const HEAVY_COST: Duration = Duration::from_millis(5);
-const HEAVY_TIMES: u32 = 200;
 /// Sources whose costs are remembered. If there are more, those without an effect are forgotten, or,
 /// if these are few, all.
 const COSTS_MAX: usize = 10_000;
@@ -65,10 +60,8 @@ pub struct Receiver {
     used: HashMap<SourceAddress, Duration>,
     /// The number of jobs of heavy sources that may run at once, if there is a limit.
     heavy_max: Option<usize>,
-    /// Until when sources are heavy. Those in the past are not.
-    heavy: HashMap<SourceAddress, Instant>,
     /// The jobs of each source that run, if there is a limit.
-    running: HashMap<SourceAddress, usize>,
+    running: HashMap<SourceAddress, Running>,
     length: usize,
     is_stopped: bool,
 }
@@ -81,6 +74,11 @@ type Turn = (Duration, u64);
 struct Line {
     turn: Turn,
     jobs: VecDeque<Job>,
+}
+
+struct Running {
+    heaviness: Heaviness,
+    jobs: usize,
 }
 
 /// Tells the receiving end which jobs have run. It does not keep the queue alive.
@@ -112,7 +110,6 @@ pub fn queue(jobs_max: usize, heavy_max: Option<usize>) -> (Sender, Receiver) {
         now: Duration::ZERO,
         used: HashMap::new(),
         heavy_max,
-        heavy: HashMap::new(),
         running: HashMap::new(),
         length: 0,
         is_stopped: false,
@@ -194,8 +191,8 @@ impl Receiver {
             }
             Entry::Ran(source, cost) => {
                 if let Some(running) = self.running.get_mut(&source) {
-                    *running -= 1;
-                    if *running == 0 {
+                    running.jobs -= 1;
+                    if running.jobs == 0 {
                         self.running.remove(&source);
                     }
                 }
@@ -209,22 +206,18 @@ impl Receiver {
         self.turns.values().any(|source| self.may_run(source))
     }
 
-    /// Whether a job of this source may run now: those of heavy sources leave room for others.
+    /// Whether the next job of this source may run now: those of heavy sources leave room for others.
     fn may_run(&self, source: &SourceAddress) -> bool {
         let Some(max) = self.heavy_max.filter(|_| !self.is_stopped) else {
             return true;
         };
-        if !self.is_heavy(source) {
+        let next = self.lines.get(source).and_then(|line| line.jobs.front());
+        if next.is_none_or(|job| !job.room.heaviness.is_heavy()) {
             return true;
         }
-        let running = self.running.iter();
-        let heavy = running.filter(|(source, _)| self.is_heavy(source));
-        heavy.map(|(_, jobs)| jobs).sum::<usize>() < max
-    }
-
-    fn is_heavy(&self, source: &SourceAddress) -> bool {
-        let until = self.heavy.get(source);
-        until.is_some_and(|until| *until > Instant::now())
+        let running = self.running.values();
+        let heavy = running.filter(|running| running.heaviness.is_heavy());
+        heavy.map(|running| running.jobs).sum::<usize>() < max
     }
 
     /// Puts jobs that were taken, but have not run, back to the beginnings of their lines.
@@ -284,12 +277,16 @@ impl Receiver {
         let turn = *turns.find(|(_, source)| self.may_run(source))?.0;
         let (at, _) = turn;
         let source = self.turns.remove(&turn)?;
-        if self.heavy_max.is_some() {
-            *self.running.entry(source).or_default() += 1;
-        }
         self.now = self.now.max(at);
         let line = self.lines.get_mut(&source)?;
         let job = line.jobs.pop_front()?;
+        if self.heavy_max.is_some() {
+            let running = self.running.entry(source).or_insert_with(|| Running {
+                heaviness: job.room.heaviness.clone(),
+                jobs: 0,
+            });
+            running.jobs += 1;
+        }
         let next = at + COST_MIN;
         self.used.insert(source, next);
         if line.jobs.is_empty() {
@@ -312,16 +309,6 @@ impl Receiver {
 
     /// Notes what a job of this source has cost.
     pub fn charge(&mut self, source: SourceAddress, cost: Duration) {
-        if cost > HEAVY_COST && self.heavy_max.is_some() {
-            let now = Instant::now();
-            if self.heavy.len() >= COSTS_MAX {
-                self.heavy.retain(|_, until| *until > now);
-            }
-            if self.heavy.len() < COSTS_MAX {
-                let until = self.heavy.entry(source).or_insert(now);
-                *until = (*until).max(now + cost * HEAVY_TIMES);
-            }
-        }
         let cost = cost.saturating_sub(COST_MIN);
         if cost.is_zero() {
             return;
@@ -339,6 +326,7 @@ mod tests {
 
     use super::*;
     use crate::limits::memory::AllMemory;
+    use crate::store::source::{HEAVY_COST, HEAVY_TIMES};
 
     const JOBS_MAX: usize = 1024;
 
@@ -440,7 +428,10 @@ mod tests {
         let sources = [source(1), source(2)];
         let send = |from: usize| send(&sender, &sources[from], from);
         let reports = sender.reports();
-        let ran = |from: usize, cost| reports.ran(sources[from].address(), cost);
+        let ran = |from: usize, cost| {
+            sources[from].heaviness.note(cost);
+            reports.ran(sources[from].address(), cost);
+        };
         for _ in 0..6 {
             send(0).await;
         }

@@ -19,12 +19,12 @@ mod writer;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use handler::{Access, Context, Element, Error, Operation, Outbox};
+use handler::{ANSWER_BYTES_MAX, Access, Context, Element, Error, Operation, Outbox};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::awake::Moment;
@@ -37,7 +37,7 @@ use crate::store::job::{Job, Submitted, bytes};
 use crate::store::job_queue::{Entry, Sender, queue};
 use crate::store::local::LocalDatabase;
 use crate::store::location::Database;
-use crate::store::readers::read_all;
+use crate::store::readers::Readers;
 use crate::store::remote::{RemoteReader, RemoteWriter};
 use crate::store::snapshot::Snapshots;
 use crate::store::source::Source;
@@ -49,14 +49,21 @@ use crate::threads::{contain, spawn};
 const WRITES_QUEUED_MAX: usize = 4096;
 /// Operations that may wait for a reader.
 const READS_QUEUED_MAX: usize = 1024;
-/// Reads of a remote database that may be under way at once.
-const REMOTE_READERS: usize = 16;
+/// Requests to a remote database that may be under way at once, and reads in one of them.
+const READERS: usize = 16;
+const READS_TOGETHER_MAX: usize = 32;
+/// Large reads that may be under way besides, each in a request of its own: libsql takes 130 MiB to
+/// read the 6,000 conversations of a user.
+const LARGE_READERS: usize = 2;
+const LARGE_READS_OF_HEAVY_SOURCES: usize = 1;
 
 /// A handle to the database's threads.
 #[derive(Clone)]
 pub struct Store {
     writes: Sender,
     reads: Sender,
+    /// Large reads and those of heavy sources, if the database is on a server.
+    large_reads: Option<Sender>,
     /// The sources that were seen last.
     sources: Arc<Remembered<ClientNetwork, Source>>,
     /// The source of operations that come from no socket.
@@ -76,7 +83,7 @@ pub struct Store {
 /// The database's threads. Dropping the last `Store` ends them too.
 pub struct StoreThreads {
     writer: JoinHandle<()>,
-    readers: Vec<JoinHandle<()>>,
+    readers: Vec<Readers>,
     exporter: Option<JoinHandle<()>>,
     store: Store,
 }
@@ -85,19 +92,15 @@ impl StoreThreads {
     /// Commits what is queued, empties the write-ahead log and closes the database. Operations
     /// submitted later are refused as `Unavailable`. Blocks.
     pub fn stop(self) {
-        for _ in &self.readers {
-            let _ = self.store.reads.send(Entry::Stop);
-        }
-        // A thread that panicked has logged why. The writer closes last: SQLite removes the
-        // write-ahead log of a file when its last connection closes while no other one is closing.
-        for reader in self.readers {
-            let _ = reader.join();
-        }
+        // The writer closes last: SQLite removes the write-ahead log of a file when its last connection
+        // closes while no other one is closing.
+        self.readers.into_iter().for_each(Readers::stop);
         if let (Some(snapshots), Some(exporter)) = (&self.store.snapshots, self.exporter) {
             snapshots.stop();
             let _ = exporter.join();
         }
         let _ = self.store.writes.send(Entry::Stop);
+        // A thread that panicked has logged why.
         let _ = self.writer.join();
     }
 }
@@ -116,6 +119,10 @@ impl Store {
         let mut random = [0; 16];
         getrandom::fill(&mut random)?;
         let random = u128::from_be_bytes(random);
+        let start = |readers, together_max, heavy_max| {
+            let (reads, queued) = queue(READS_QUEUED_MAX, heavy_max);
+            Readers::start(readers, together_max, (reads, queued), timeout, &deliveries)
+        };
         let (host_id, writer, readers): (Arc<str>, _, Vec<_>);
         match database {
             Database::File(path) => {
@@ -123,9 +130,12 @@ impl Store {
                 host_id = "local".into();
                 writer = Transactor::Local(LocalDatabase::open_writer(path, now)?);
                 let cores = thread::available_parallelism().map_or(1, usize::from);
-                readers = (0..cores.clamp(1, 4))
+                let count = cores.clamp(1, 4);
+                let connections = (0..count)
                     .map(|_| LocalDatabase::open_reader(path).map(Transactor::Local))
                     .collect::<Result<_, _>>()?;
+                let heavy_max = (count - 1).max(1);
+                readers = vec![start(connections, 1, Some(heavy_max))?];
             }
             Database::Remote(url) => {
                 host_id = format!("{:016x}", (random >> 64) as u64).into();
@@ -134,10 +144,22 @@ impl Store {
                 let patience = timeout / 2;
                 let opened = RemoteWriter::open(url, host_id.clone(), patience, is_ready.clone())?;
                 writer = Transactor::RemoteWriter(opened);
-                readers = (0..REMOTE_READERS)
-                    .map(|_| RemoteReader::connect(url, patience, is_ready.clone()))
-                    .map(|reader| reader.map(Transactor::RemoteReader))
-                    .collect::<Result<_, _>>()?;
+                let connections = |count| {
+                    let connect = |_| RemoteReader::connect(url, patience, is_ready.clone());
+                    let connections = (0..count).map(connect);
+                    let connections =
+                        connections.map(|reader| reader.map(Transactor::RemoteReader));
+                    connections.collect::<anyhow::Result<Vec<_>>>()
+                };
+                // Heavy sources have readers of their own.
+                readers = vec![
+                    start(connections(READERS)?, READS_TOGETHER_MAX, None)?,
+                    start(
+                        connections(LARGE_READERS)?,
+                        1,
+                        Some(LARGE_READS_OF_HEAVY_SOURCES),
+                    )?,
+                ];
             }
         }
         let file = match database {
@@ -153,22 +175,11 @@ impl Store {
         let writer = spawn("writer", move || {
             write_groups(writer, queued, timeout, &commits)
         })?;
-        // On a server, a long read says more about the server and the way to it than about its source.
-        let heavy_max = (!database.is_shared()).then_some(readers.len().saturating_sub(1).max(1));
-        let (reads, queued) = queue(READS_QUEUED_MAX, heavy_max);
-        let queued = Arc::new(Mutex::new(queued));
-        let readers = readers.into_iter().map(|reader| {
-            let (queued, deliveries) = (queued.clone(), deliveries.clone());
-            let reports = reads.reports();
-            spawn("reader", move || {
-                read_all(reader, &queued, &reports, timeout, &deliveries)
-            })
-        });
-        let readers = readers.collect::<Result<_, _>>()?;
         let memory = Arc::new(AllMemory::new());
         let store = Store {
             writes,
-            reads,
+            reads: readers[0].jobs(),
+            large_reads: readers.get(1).map(Readers::jobs),
             sources: Arc::new(Remembered::new()),
             own: Arc::new(Source::own(memory.clone())),
             memory,
@@ -268,7 +279,8 @@ impl Store {
 
     /// Operations that wait or are under way: writes, and reads.
     pub fn queued(&self) -> (usize, usize) {
-        (self.writes.jobs(), self.reads.jobs())
+        let large_reads = self.large_reads.as_ref().map_or(0, Sender::jobs);
+        (self.writes.jobs(), self.reads.jobs() + large_reads)
     }
 
     /// The sizes in bytes of the data file and its write-ahead log; empty for a remote database.
@@ -297,7 +309,12 @@ impl Store {
     {
         let (queue, share) = match operation.access() {
             Access::Write => (&self.writes, source.writes()),
-            Access::Read | Access::None => (&self.reads, source.reads()),
+            Access::Read | Access::None => {
+                let is_large = operation.answer_bytes_max() > ANSWER_BYTES_MAX;
+                let large = self.large_reads.as_ref();
+                let large = large.filter(|_| is_large || source.heaviness.is_heavy());
+                (large.unwrap_or(&self.reads), source.reads())
+            }
         };
         if self.is_shared {
             let id = self.next_request_id.fetch_add(1, Ordering::Relaxed);

@@ -1,8 +1,11 @@
 //! The reader threads: they share a queue. On a file each runs one job at a time, and one of them is
 //! kept free of sources whose reads take long, so that others need not wait for the end of one. To a
-//! server each thread takes the jobs that wait, in one request.
+//! server each thread takes the jobs that wait, in one request. There, large reads and those of such
+//! sources have threads of their own: whatever shares a request with them has to wait for them, and
+//! each thread keeps the memory that it has needed once.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use handler::Access;
@@ -11,48 +14,122 @@ use tokio::sync::mpsc;
 use crate::delivery::Delivery;
 use crate::store::group::{refuse_late, run_group, tell};
 use crate::store::job::Job;
-use crate::store::job_queue::{Receiver, Reports};
+use crate::store::job_queue::{Entry, Receiver, Reports, Sender};
 use crate::store::transactor::Transactor;
+use crate::threads::spawn;
 
-/// Reads in one request to a server.
-pub const READS_TOGETHER_MAX: usize = 32;
+/// Threads that share a queue.
+pub struct Readers {
+    jobs: Sender,
+    threads: Vec<JoinHandle<()>>,
+}
 
-/// Runs jobs until the queue has ended.
-pub fn read_all(
+impl Readers {
+    /// A thread for each of these connections. It runs up to `together_max` jobs in one request.
+    pub fn start(
+        databases: Vec<Transactor>,
+        together_max: usize,
+        (jobs, queued): (Sender, Receiver),
+        timeout: Duration,
+        deliveries: &mpsc::Sender<Vec<Delivery>>,
+    ) -> std::io::Result<Self> {
+        let queued = Arc::new(Mutex::new(queued));
+        let start = |database| {
+            let (queued, deliveries) = (queued.clone(), deliveries.clone());
+            let reports = jobs.reports();
+            let read = move || {
+                read_all(
+                    database,
+                    together_max,
+                    &queued,
+                    &reports,
+                    timeout,
+                    &deliveries,
+                )
+            };
+            spawn("reader", read)
+        };
+        let threads = databases.into_iter().map(start).collect::<Result<_, _>>()?;
+        Ok(Readers { jobs, threads })
+    }
+
+    pub fn jobs(&self) -> Sender {
+        self.jobs.clone()
+    }
+
+    /// Returns when the threads have run what is queued.
+    pub fn stop(self) {
+        for _ in &self.threads {
+            let _ = self.jobs.send(Entry::Stop);
+        }
+        // A thread that panicked has logged why.
+        for thread in self.threads {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Runs jobs, at most so many in one request, until the queue has ended.
+fn read_all(
     mut database: Transactor,
+    together_max: usize,
     queue: &Mutex<Receiver>,
     reports: &Reports,
     timeout: Duration,
     deliveries: &mpsc::Sender<Vec<Delivery>>,
 ) {
-    let max = match database {
-        Transactor::Local(_) => 1,
-        _ => READS_TOGETHER_MAX,
-    };
     loop {
-        let jobs = next(queue, max);
+        let jobs = next(queue, together_max);
         if jobs.is_empty() {
             return;
         }
-        let sources: Vec<_> = jobs.iter().map(|job| job.room.address).collect();
-        let started = Instant::now();
         let mut told = Vec::new();
-        let jobs = refuse_late(jobs, timeout, &mut told);
+        let (mut sources, mut running) = (Vec::new(), Vec::new());
+        for job in jobs {
+            let (address, heaviness) = (job.room.address, job.room.heaviness.clone());
+            match refuse_late(vec![job], timeout, &mut told).pop() {
+                Some(job) => {
+                    running.push(job);
+                    sources.push((address, heaviness));
+                }
+                None => reports.ran(address, Duration::ZERO),
+            }
+        }
+        let started = Instant::now();
+        let mut ends = Vec::new();
         run_group(
             &mut database,
             Access::Read,
-            jobs,
+            running,
             timeout,
             &mut told,
-            &mut Vec::new(),
+            &mut ends,
         );
         tell(deliveries, told);
-        let cost = started.elapsed() / sources.len() as u32;
+        if let Transactor::Local(_) = database {
+            // The time of its only job has what comes after the read too.
+            ends.clear();
+        }
+        let costs = costs(sources.len(), &ends, started.elapsed());
         // A thread that waits for jobs holds the lock, and takes this in too.
-        for source in sources {
-            reports.ran(source, cost);
+        for ((address, heaviness), cost) in sources.into_iter().zip(costs) {
+            heaviness.note(cost);
+            reports.ran(address, cost);
         }
     }
+}
+
+/// What each job has cost, if so many took so long together. If it is not known when each of them had
+/// run: the mean.
+fn costs(count: usize, ends: &[Duration], all: Duration) -> Vec<Duration> {
+    if ends.len() != count {
+        return vec![all / count.max(1) as u32; count];
+    }
+    let starts = std::iter::once(&Duration::ZERO).chain(ends);
+    let costs = ends.iter().zip(starts);
+    costs
+        .map(|(end, start)| end.saturating_sub(*start))
+        .collect()
 }
 
 /// Holds the lock only while waiting for a job, never while running one.
@@ -62,4 +139,20 @@ fn next(queue: &Mutex<Receiver>, max: usize) -> Vec<Job> {
     };
     queue.wait();
     std::iter::from_fn(|| queue.take()).take(max).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jobs_pay_for_themselves_if_it_is_known_when_they_had_run() {
+        let ms = Duration::from_millis;
+        assert_eq!(
+            costs(3, &[ms(1), ms(11), ms(12)], ms(30)),
+            [ms(1), ms(10), ms(1)]
+        );
+        assert_eq!(costs(3, &[ms(1)], ms(30)), [ms(10); 3]);
+        assert!(costs(0, &[], ms(30)).is_empty());
+    }
 }

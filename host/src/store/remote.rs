@@ -390,10 +390,15 @@ enum Unready {
     Unavailable(String),
 }
 
+/// The way to the server may have become longer by this part with each request.
+const WAY_GROWS: u32 = 64;
+
 /// A connection that reads.
 pub struct RemoteReader {
     client: Client,
     is_ready: Arc<AtomicBool>,
+    /// How long the shortest request took lately.
+    way: Option<Duration>,
 }
 
 impl RemoteReader {
@@ -405,22 +410,36 @@ impl RemoteReader {
         Ok(RemoteReader {
             client: Client::connect(url, timeout)?,
             is_ready,
+            way: None,
         })
     }
 
     /// Reads in one transaction. Tries again until there is an answer or the deadline has passed.
+    /// `ends` gets when each operation had run, without the way to the server: the server does not
+    /// say it, so it is estimated by the sizes of the answers.
     pub fn transact(
         &mut self,
         operations: &[Vec<Statement>],
         deadline: Instant,
+        ends: &mut Vec<Duration>,
     ) -> Result<Vec<Vec<Rows>>, Failure> {
         if !self.is_ready.load(Ordering::Acquire) {
             return Err(Failure::Unavailable("the database is not ready".into()));
         }
         let mut backoff = Backoff::until(deadline);
         loop {
+            let started = Instant::now();
             let fault = match self.client.run(operations.iter().flatten()) {
-                Ok(rows) => return Ok(distribute(rows.into_iter(), operations)),
+                Ok(rows) => {
+                    let found = distribute(rows.into_iter(), operations);
+                    let elapsed = started.elapsed();
+                    // It may have become longer.
+                    let way = self.way.map_or(elapsed, |way| way + way / WAY_GROWS);
+                    let way = way.min(elapsed);
+                    self.way = Some(way);
+                    ends.extend(shares(&found, elapsed - way));
+                    return Ok(found);
+                }
                 Err(Fault::Statement(text)) => return Err(Failure::Statement(text)),
                 Err(Fault::TooLarge(text)) => return Err(Failure::TooLarge(text)),
                 Err(fault) => fault,
@@ -430,6 +449,21 @@ impl RemoteReader {
             }
         }
     }
+}
+
+/// When each of these operations had run, if together they took so long.
+fn shares(found: &[Vec<Rows>], elapsed: Duration) -> Vec<Duration> {
+    /// What a row costs besides its texts.
+    const ROW_BYTES: usize = 256;
+    let size = |rows: &Rows| ROW_BYTES * (rows.0.len() + 1) + rows.bytes();
+    let mut sum = 0;
+    let ends = found.iter().map(|rows| {
+        sum += rows.iter().map(size).sum::<usize>();
+        sum
+    });
+    let ends: Vec<_> = ends.collect();
+    let share = |end: usize| elapsed.mul_f64(end as f64 / sum.max(1) as f64);
+    ends.into_iter().map(share).collect()
 }
 
 /// A connection for a program that works alone.
@@ -500,4 +534,25 @@ fn distribute(
         .iter()
         .map(|statements| rows.by_ref().take(statements.len()).collect())
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use handler::Row;
+
+    use super::*;
+
+    #[test]
+    fn a_request_is_paid_for_by_what_its_answers_have() {
+        let rows = |count, bytes| {
+            let row = || Row(vec!["x".repeat(bytes).into()]);
+            vec![Rows((0..count).map(|_| row()).collect())]
+        };
+        let found = [rows(0, 0), rows(1_000, 1_000), rows(0, 0)];
+        let ends = shares(&found, Duration::from_millis(100));
+        assert!(ends[0] < Duration::from_micros(100), "{ends:?}");
+        assert!(ends[1] > Duration::from_millis(99), "{ends:?}");
+        assert_eq!(ends[2], Duration::from_millis(100));
+        assert_eq!(shares(&[vec![]], Duration::ZERO), [Duration::ZERO]);
+    }
 }

@@ -1,9 +1,11 @@
 //! The sources of operations, and what each source may have in the queues and in memory.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 use crate::limits::answer_room::AnswerShare;
 use crate::limits::client_address::ClientNetwork;
@@ -16,6 +18,10 @@ pub const QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// What the sockets of one address, or a single operation, may take of these bytes.
 pub const SOURCE_BYTES_MAX: usize = QUEUE_BYTES_MAX / 32;
 
+/// A source is heavy after a job that took longer, for so many times as long as it took.
+pub const HEAVY_COST: Duration = Duration::from_millis(5);
+pub const HEAVY_TIMES: u32 = 200;
+
 /// A source of operations: the sockets of an address, or the server itself, whose operations are
 /// limited elsewhere.
 pub struct Source {
@@ -25,6 +31,7 @@ pub struct Source {
     pub answers: AnswerShare,
     pub unfinished: Unfinished,
     pub large_events: LargeEvents,
+    pub heaviness: Heaviness,
     /// What all sources share.
     pub all: Arc<AllMemory>,
 }
@@ -46,6 +53,7 @@ impl Source {
             answers: AnswerShare::of_address(),
             unfinished: Unfinished::of_address(),
             large_events: LargeEvents::default(),
+            heaviness: Heaviness::default(),
             all,
         }
     }
@@ -64,8 +72,33 @@ impl Source {
     }
 }
 
+/// Until when a source is heavy: after a read that took long, for so many times as long as it took.
+/// Cheap reads in between do not make up for it.
+#[derive(Clone, Default)]
+pub struct Heaviness(Arc<Mutex<Option<Instant>>>);
+
+impl Heaviness {
+    pub fn is_heavy(&self) -> bool {
+        self.until().is_some_and(|until| until > Instant::now())
+    }
+
+    /// A read has taken so long.
+    pub fn note(&self, cost: Duration) {
+        if cost > HEAVY_COST {
+            let until = Instant::now() + cost * HEAVY_TIMES;
+            let mut latest = self.until();
+            *latest = (*latest).max(Some(until));
+        }
+    }
+
+    fn until(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// What a job takes of the limits until it is done.
 pub struct Room {
+    pub heaviness: Heaviness,
     /// The address of its source.
     pub address: Option<ClientNetwork>,
     /// `None` if another job of its source may already wait in its place.
@@ -85,6 +118,7 @@ impl Room {
     ) -> Self {
         jobs.fetch_add(1, Ordering::Relaxed);
         Room {
+            heaviness: source.heaviness.clone(),
             address: source.address,
             of_source: Some(of_source),
             _of_all: of_all,
@@ -102,5 +136,23 @@ impl Room {
 impl Drop for Room {
     fn drop(&mut self) {
         self.jobs.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_source_is_heavy_for_some_time_after_a_long_read() {
+        let heaviness = Heaviness::default();
+        heaviness.note(HEAVY_COST);
+        assert!(!heaviness.is_heavy());
+        heaviness.note(2 * HEAVY_COST);
+        tokio::time::advance(HEAVY_COST * HEAVY_TIMES).await;
+        heaviness.note(Duration::ZERO);
+        assert!(heaviness.is_heavy());
+        tokio::time::advance(HEAVY_COST * HEAVY_TIMES).await;
+        assert!(!heaviness.is_heavy());
     }
 }

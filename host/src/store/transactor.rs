@@ -54,7 +54,9 @@ impl Transactor {
                     .map_err(|error| Failure::of_local(&error))
             }
             Transactor::RemoteWriter(writer) => writer.transact(&operations, deadline),
-            Transactor::RemoteReader(reader) => reader.transact(&operations, deadline),
+            Transactor::RemoteReader(reader) => {
+                reader.transact(&operations, deadline, &mut ends.borrow_mut())
+            }
         };
         catch_unwind(AssertUnwindSafe(transact))
             .unwrap_or_else(|_| Err(Failure::Statement("a panic in libsql".into())))
