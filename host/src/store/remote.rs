@@ -451,19 +451,26 @@ impl RemoteReader {
     }
 }
 
+/// The most that a row of an answer may cost, and each `ROW_BYTES` of its texts: several times what
+/// they cost on a server that is idle. If it takes longer, others are the reason.
+const ROW_COST: Duration = Duration::from_micros(25);
+const ROW_BYTES: usize = 4 * 1024;
+
 /// When each of these operations had run, if together they took so long.
 fn shares(found: &[Vec<Rows>], elapsed: Duration) -> Vec<Duration> {
-    /// What a row costs besides its texts.
-    const ROW_BYTES: usize = 256;
-    let size = |rows: &Rows| ROW_BYTES * (rows.0.len() + 1) + rows.bytes();
-    let mut sum = 0;
-    let ends = found.iter().map(|rows| {
-        sum += rows.iter().map(size).sum::<usize>();
-        sum
+    let cost = |rows: &Rows| ROW_COST * (rows.0.len() + rows.bytes() / ROW_BYTES) as u32;
+    let costs = found
+        .iter()
+        .map(|rows| rows.iter().map(cost).sum::<Duration>());
+    let costs: Vec<_> = costs.collect();
+    let all = costs.iter().sum::<Duration>().max(ROW_COST);
+    let part = elapsed.div_duration_f64(all).min(1.0);
+    let mut end = Duration::ZERO;
+    let end = costs.into_iter().map(|cost| {
+        end += cost.mul_f64(part);
+        end
     });
-    let ends: Vec<_> = ends.collect();
-    let share = |end: usize| elapsed.mul_f64(end as f64 / sum.max(1) as f64);
-    ends.into_iter().map(share).collect()
+    end.collect()
 }
 
 /// A connection for a program that works alone.
@@ -548,11 +555,17 @@ mod tests {
             let row = || Row(vec!["x".repeat(bytes).into()]);
             vec![Rows((0..count).map(|_| row()).collect())]
         };
-        let found = [rows(0, 0), rows(1_000, 1_000), rows(0, 0)];
-        let ends = shares(&found, Duration::from_millis(100));
-        assert!(ends[0] < Duration::from_micros(100), "{ends:?}");
-        assert!(ends[1] > Duration::from_millis(99), "{ends:?}");
-        assert_eq!(ends[2], Duration::from_millis(100));
+        let found = [rows(1, 10), rows(1_000, 10_000), rows(0, 0)];
+        let took = Duration::from_millis(10);
+        let ends = shares(&found, took);
+        assert!(ends[0] < took / 1_000, "{ends:?}");
+        assert!(
+            ends[2] > took * 999 / 1_000 && ends[1] == ends[2],
+            "{ends:?}"
+        );
+        // Others have used the server too.
+        let ends = shares(&found[..1], took);
+        assert_eq!(ends, [ROW_COST]);
         assert_eq!(shares(&[vec![]], Duration::ZERO), [Duration::ZERO]);
     }
 }
