@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use handler::Error;
+use handler::{ANSWER_BYTES_MAX, Error};
 use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
@@ -14,6 +14,9 @@ use tokio::time::timeout;
 const USER_BYTES_MAX: usize = 32 * 1024 * 1024;
 const ADDRESS_BYTES_MAX: usize = 64 * 1024 * 1024;
 const ALL_BYTES_MAX: usize = 96 * 1024 * 1024;
+/// Of these, what answers of more than `ANSWER_BYTES_MAX` may take until they are made. The rest is left
+/// for the others, which do not have to wait for them.
+const LARGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Answers that are not larger are not counted: few of them wait for one socket.
 const FREE_BYTES: usize = 1024;
 /// How long a request waits for room before it is refused as `Unavailable`.
@@ -42,6 +45,8 @@ impl AnswerShare {
 /// The room of all clients together.
 pub struct AllAnswers {
     room: Arc<Semaphore>,
+    /// For those of large answers.
+    large: Arc<Semaphore>,
     /// Requests that wait for the room of all take turns.
     turn: Mutex<()>,
     waiting: AtomicUsize,
@@ -50,12 +55,16 @@ pub struct AllAnswers {
 }
 
 /// Room for one answer. The shares get it back when it is dropped.
-pub struct AnswerRoom([OwnedSemaphorePermit; 3]);
+pub struct AnswerRoom {
+    shares: [OwnedSemaphorePermit; 3],
+    _large: OwnedSemaphorePermit,
+}
 
 impl AllAnswers {
     pub fn new() -> Self {
         AllAnswers {
             room: Arc::new(Semaphore::new(ALL_BYTES_MAX)),
+            large: Arc::new(Semaphore::new(LARGE_BYTES_MAX)),
             turn: Mutex::default(),
             waiting: AtomicUsize::new(0),
             pressed: Notify::new(),
@@ -70,18 +79,29 @@ impl AllAnswers {
         bytes: usize,
     ) -> Result<AnswerRoom, Error> {
         // So that a user who has not read one answer can get another, however large.
-        let bytes = bytes.min(USER_BYTES_MAX / 2) as u32;
+        let bytes = bytes.min(USER_BYTES_MAX / 2);
+        // Besides what an answer repeats of its request.
+        let large = if bytes > 2 * ANSWER_BYTES_MAX {
+            bytes
+        } else {
+            0
+        } as u32;
+        let bytes = bytes as u32;
         let (user, address) = (&user.0, &address.0);
         let at_once = || {
             let user = user.clone().try_acquire_many_owned(bytes).ok()?;
             let address = address.clone().try_acquire_many_owned(bytes).ok()?;
+            let _large = self.large.clone().try_acquire_many_owned(large).ok()?;
             let all = self.room.clone().try_acquire_many_owned(bytes).ok()?;
-            Some(AnswerRoom([user, address, all]))
+            let shares = [user, address, all];
+            Some(AnswerRoom { shares, _large })
         };
         let in_time = async {
             let user = user.clone().acquire_many_owned(bytes).await.ok()?;
             let address = address.clone().acquire_many_owned(bytes).await.ok()?;
-            Some(AnswerRoom([user, address, self.press(bytes).await?]))
+            let _large = self.large.clone().acquire_many_owned(large).await.ok()?;
+            let shares = [user, address, self.press(bytes).await?];
+            Some(AnswerRoom { shares, _large })
         };
         let room = match at_once() {
             Some(room) => Some(room),
@@ -135,7 +155,7 @@ impl Drop for Waiting<'_> {
 /// An answer's frame with its room.
 struct Held {
     frame: Bytes,
-    _room: AnswerRoom,
+    _shares: [OwnedSemaphorePermit; 3],
 }
 
 impl AsRef<[u8]> for Held {
@@ -151,7 +171,7 @@ impl AnswerRoom {
         if is_free(frame.len()) {
             return Ok(frame);
         }
-        for permit in &mut self.0 {
+        for permit in &mut self.shares {
             let (found, needed) = (permit.num_permits(), frame.len());
             if needed <= found {
                 drop(permit.split(found - needed));
@@ -162,7 +182,10 @@ impl AnswerRoom {
             let more = share.try_acquire_many_owned(missing);
             permit.merge(more.map_err(|_| no_room())?);
         }
-        Ok(Bytes::from_owner(Held { frame, _room: self }))
+        Ok(Bytes::from_owner(Held {
+            frame,
+            _shares: self.shares,
+        }))
     }
 }
 
@@ -210,6 +233,28 @@ mod tests {
         // An answer that was read makes room.
         unread.pop();
         assert!(take(&all, third, &address, 16 * MIB).await.is_ok());
+    }
+
+    /// Three users have two large answers each made. A small one does not wait for them.
+    #[tokio::test(start_paused = true)]
+    async fn large_answers_leave_room_for_others_while_they_are_made() {
+        let all = AllAnswers::new();
+        let users: Vec<_> = (0..4).map(|_| AnswerShare::of_user()).collect();
+        let addresses: Vec<_> = (0..4).map(|_| AnswerShare::of_address()).collect();
+        let mut made = Vec::new();
+        for index in [0, 0, 1, 1] {
+            made.push(all.room(&users[index], &addresses[index], 16 * MIB).await);
+        }
+        assert!(made.iter().all(Result::is_ok));
+        let large = all.room(&users[2], &addresses[2], 16 * MIB).await;
+        assert!(large.is_err_and(|error| error.code() == "unavailable"));
+        let started = tokio::time::Instant::now();
+        assert!(all.room(&users[3], &addresses[3], MIB).await.is_ok());
+        assert_eq!(started.elapsed(), Duration::ZERO);
+        // A large answer that is made makes room for another, though it is not read.
+        let room = made.pop().and_then(Result::ok).expect("room");
+        let _unread = room.hold(vec![0; 16 * MIB].into()).expect("room");
+        assert!(all.room(&users[2], &addresses[2], 16 * MIB).await.is_ok());
     }
 
     #[tokio::test(start_paused = true)]
