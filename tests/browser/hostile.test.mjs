@@ -70,6 +70,24 @@ story(test, "hostile names and contents are text", async (world) => {
   assert.ok(performance.now() - started < 5_000);
 });
 
+story(test, "a text of very many lines or marks is drawn as few nodes", async (world) => {
+  const alice = await world.person("alice", "Alice");
+  const program = await world.program("mallory");
+  const { id } = await program.ask("create_conversation", { members: ["alice"], direct: true });
+  await alice.goto(`/#/c/${id}`);
+  await message(alice).waitFor();
+  for (const content of [`lines${"\nx".repeat(7_900)}`, `marks${" *x*".repeat(16_000)}`]) {
+    await program.ask("send_message", { conversation_id: id, content });
+    const row = said(alice, content.slice(0, 5));
+    await row.getByRole("button", { name: "Show all" }).click();
+    await row.getByRole("button", { name: "Show less" }).waitFor();
+    const text = row.locator(".text");
+    assert.equal((await text.textContent()).length, content.length);
+    const nodes = await text.evaluate((text) => text.querySelectorAll("*").length + text.firstChild.childNodes.length);
+    assert.ok(nodes < 10, `${nodes}`);
+  }
+});
+
 story(test, "the policy of the page holds", async (world) => {
   const alice = await world.person("alice", "Alice");
   assert.deepEqual(world.complaints, []);

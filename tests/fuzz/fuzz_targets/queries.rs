@@ -34,7 +34,7 @@ fuzz_target!(|input: &str| {
 });
 
 const RESTORE: &str = "delete from messages; insert into search (search) values ('delete-all');
-    update search_state set low = 0, high = 0, words_version = 1";
+    update search_state set low = 0, high = 0";
 
 struct Chat {
     db: Connection,

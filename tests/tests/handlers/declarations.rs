@@ -28,6 +28,7 @@ use handler::moderation::ban::{BanUser, UnbanUser};
 use handler::moderation::erase::EraseMessage;
 use handler::moderation::reports::{CloseReports, FindReport, ListReports};
 use handler::presence::{Connected, Disconnected};
+use handler::search::WORDS_VERSION;
 use handler::search::clear::{ClearIndex, SwitchSearch};
 use handler::search::index::{Batch, FindUnindexed, IndexChanges, IndexMessages, IndexWork};
 use handler::user::words::{FindWordless, StoreWords, Wordless};
@@ -407,8 +408,8 @@ fn find_unindexed() -> FindUnindexed {
 /// What the index of a new world needs after this change.
 async fn index_work(change: &str) -> IndexWork {
     let world = World::new().await;
-    let is_filled = "update search_state set words_version = 1";
-    world.db.execute_batch(is_filled).await.expect("filled");
+    let is_filled = format!("update search_state set words_version = {WORDS_VERSION}");
+    world.db.execute_batch(&is_filled).await.expect("filled");
     world.db.execute_batch(change).await.expect("changed");
     world.run("", &find_unindexed()).await.0.expect("found")
 }
@@ -493,7 +494,10 @@ pub async fn check_statements<O: Operation>(world: &World, operation: &O) {
     let mut ctx = world.context("alice").await;
     for request_id in [None, Some([7; 8])] {
         ctx.request_id = request_id;
-        for statement in operation.statements(&ctx) {
+        let element = operation.element(&ctx);
+        let of_set = element.map(|element| (element.set.statements)(&[&element, &element]));
+        let statements = operation.statements(&ctx).into_iter();
+        for statement in statements.chain(of_set.into_iter().flatten()) {
             assert!(
                 !has_bare_limit(statement.sql),
                 "SQLite would plan this anew for each run: {}",

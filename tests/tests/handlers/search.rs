@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use fastrand::Rng;
+use handler::search::WORDS_VERSION;
 use handler::search::clear::{ClearIndex, SwitchSearch};
 use handler::search::index::{Batch, FindUnindexed, IndexWork};
 use handler::{Event, Operation};
@@ -371,12 +372,14 @@ async fn words_that_do_not_meet_are_looked_for_in_parts() {
         .execute_batch(crowd)
         .await
         .expect("in many conversations");
-    let texts = "with recursive n(n) as (select 1 union all select n + 1 from n where n < 200000)
+    let texts = format!(
+        "with recursive n(n) as (select 1 union all select n + 1 from n where n < 200000)
          insert into search (rowid, words) select 10 + n, iif(n % 2, 'left', 'right') from n;
          insert into search (rowid, words) values (5, 'left right');
-         update search_state set words_version = 1, low = 0, high = 200010;
-         insert into messages (id, sender_id, conversation_id, content, rev) values (5, 1, 1, 'left right', 5)";
-    world.db.execute_batch(texts).await.expect("indexed");
+         update search_state set words_version = {WORDS_VERSION}, low = 0, high = 200010;
+         insert into messages (id, sender_id, conversation_id, content, rev) values (5, 1, 1, 'left right', 5)"
+    );
+    world.db.execute_batch(&texts).await.expect("indexed");
     let (mut before, mut pages, mut found) = (Value::Null, 0, 0);
     loop {
         let (count, next) = page(&world, "alice", "\"left\" \"right\"", &before).await;
@@ -430,11 +433,13 @@ async fn a_batch_has_so_many_messages_bytes_and_tokens() {
 #[tokio::test]
 async fn an_index_is_removed_in_parts() {
     let world = World::new().await;
-    let texts = "with recursive n(n) as (select 1 union all select n + 1 from n where n < 300000)
+    let texts = format!(
+        "with recursive n(n) as (select 1 union all select n + 1 from n where n < 300000)
          insert into search (rowid, words) select n, 'word' || n from n;
-         update search_state set words_version = 1, low = 0, high = 300000;
-         insert into search_stale (message_id, content) values (1, 'x')";
-    world.db.execute_batch(texts).await.expect("indexed");
+         update search_state set words_version = {WORDS_VERSION}, low = 0, high = 300000;
+         insert into search_stale (message_id, content) values (1, 'x')"
+    );
+    world.db.execute_batch(&texts).await.expect("indexed");
     let pages = "select count(*) from search_data where id > 10";
     let mut left = world.integer(pages).await;
     assert!(left > 600, "{left} pages");

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::bail;
 use clap::{Args, ValueEnum};
+use fastrand::Rng;
 use serde_json::json;
 use tests::host::PASSWORD;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -82,6 +83,8 @@ pub enum Attack {
     Crowd,
     /// Four sockets of one user that send 64 KiB in each message.
     LargeMessages,
+    /// The same, of random Chinese signs: each pair of them is a word of the search.
+    ManyWords,
     /// Eight users who send such messages to somebody who reads 1 MB a second.
     SlowVictim,
 }
@@ -272,6 +275,18 @@ pub async fn attack(attackers: Attackers) {
         Attack::LargeMessages => {
             let large = send(0, &"x".repeat(64 * 1024));
             swarm(4, |_| flood(address, 0, large.clone())).await;
+        }
+        Attack::ManyWords => {
+            let signs = |random: &mut Rng| -> String {
+                let signs = (0..64 * 1024 / 3).map(|_| random.char('\u{4e00}'..'\u{9fa5}'));
+                signs.collect()
+            };
+            let messages = |index| {
+                let mut random = Rng::with_seed(index as u64);
+                let messages = (0..8).map(|_| send(0, &signs(&mut random)));
+                messages.collect::<Vec<_>>().concat()
+            };
+            swarm(4, |index| flood(address, 0, messages(index))).await;
         }
         Attack::SlowVictim => {
             let large = event(json!({
