@@ -71,6 +71,7 @@ story(test, "hostile names and contents are text", async (world) => {
 });
 
 story(test, "a text of very many lines or marks is drawn as few nodes", async (world) => {
+  await world.register("mallory", "Mallory");
   const alice = await world.person("alice", "Alice");
   const program = await world.program("mallory");
   const { id } = await program.ask("create_conversation", { members: ["alice"], direct: true });
