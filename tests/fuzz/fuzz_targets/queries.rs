@@ -4,6 +4,7 @@
 
 use fuzz::now;
 use handler::account::register::Register;
+use handler::search::WORDS_VERSION;
 use handler::search::index::{Batch, FindUnindexed, IndexWork};
 use handler::{Context, Event, Operation, Outbox, handle, schema};
 use libfuzzer_sys::fuzz_target;
@@ -16,7 +17,7 @@ const MESSAGES_MAX: usize = 8;
 fuzz_target!(|input: &str| {
     let (query, messages) = input.split_once('\n').unwrap_or((input, ""));
     CHAT.with(|chat| {
-        now(chat.db.execute_batch(RESTORE)).expect("restored");
+        now(chat.db.execute_batch(&restore())).expect("restored");
         for content in messages.split('\n').take(MESSAGES_MAX) {
             let send = json!({ "type": "send_message", "conversation_id": 1, "content": content });
             // An empty one is refused.
@@ -33,8 +34,12 @@ fuzz_target!(|input: &str| {
     });
 });
 
-const RESTORE: &str = "delete from messages; insert into search (search) values ('delete-all');
-    update search_state set low = 0, high = 0";
+fn restore() -> String {
+    format!(
+        "delete from messages; insert into search (search) values ('delete-all');
+         update search_state set low = 0, high = 0, words_version = {WORDS_VERSION}"
+    )
+}
 
 struct Chat {
     db: Connection,

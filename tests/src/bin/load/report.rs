@@ -75,7 +75,7 @@ impl Line {
             let count = self.measurements.len();
             let name = worst
                 .name
-                .replacen("growth", &format!("growth (the worst of {count})"), 1);
+                .replacen("growth", &format!("growth (worst of {count})"), 1);
             Measurement { name, ..worst }
         });
         worst.into_iter().collect()
