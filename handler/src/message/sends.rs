@@ -159,7 +159,7 @@ fn statements(elements: &[&Element]) -> Vec<Statement> {
     let find = find!("(last_insert_rowid() - changes())", "last_insert_rowid()");
     statements.extend(finding(find, elements));
     if may_mention {
-        // What this inserts has ids too: the range is read before.
+        // The statement reads the range before it inserts, because its own rows get ids too.
         statements.push(Statement::new(
             insert_mentions!(
                 "m.id > (select last_insert_rowid() - changes()) and m.id <= (select last_insert_rowid())

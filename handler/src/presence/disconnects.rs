@@ -20,7 +20,7 @@ pub(super) static DISCONNECTS: Set = Set {
 /// The place of the host, which is the same for all.
 const HOST: usize = 2;
 
-/// Who is online without a socket.
+/// Whether a user counts as online and has no open socket any more.
 macro_rules! is_gone {
     () => {
         "users.is_online = 1 and not exists (select 1 from presence where user_id = users.id and sockets > 0)"

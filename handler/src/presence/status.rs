@@ -1,4 +1,4 @@
-//! What contacts are told of who comes and goes.
+//! The `user_status` that contacts get when a user comes or goes.
 
 use std::collections::HashMap;
 

@@ -59,7 +59,7 @@ const QUEUED_BYTES_CALM: usize = QUEUED_BYTES_MAX / 4;
 /// An output for other hosts.
 pub struct Told {
     pub output: Output,
-    /// Who pays for what other hosts push of it.
+    /// The user who pays for the pushes of other hosts, if there is one.
     pub payer: Payer,
     /// Whether all hosts hear it: the members of its conversation are just changing.
     pub is_for_all: bool,

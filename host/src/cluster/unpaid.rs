@@ -1,5 +1,5 @@
-//! What users pay for pushes to the sockets of another host. How many sockets got a push is known
-//! there, so that host says it, and the user's own host charges the user.
+//! Users pay for pushes to the sockets of another host too. Only that host knows how many sockets got
+//! a push. It reports the number, and the user's own host charges the user.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ pub struct Unpaid {
     packets: VecDeque<(u64, Vec<Bill>)>,
 }
 
-/// Who pays for an output, and its bytes; `None` if nobody does.
+/// The user who pays for an output, and the bytes of the output. `None` if nobody pays.
 pub type Bill = Option<(Arc<Spending>, usize)>;
 
 /// The report on an output, if one is due.

@@ -19,6 +19,13 @@ pub fn tell(deliveries: &mpsc::Sender<Vec<Delivery>>, told: Vec<Delivery>) {
     }
 }
 
+/// How long each operation took, from the times at which each of them had run.
+pub fn own_times(ends: &[Duration]) -> impl Iterator<Item = Duration> {
+    let starts = std::iter::once(&Duration::ZERO).chain(ends);
+    let times = ends.iter().zip(starts);
+    times.map(|(end, start)| end.saturating_sub(*start))
+}
+
 /// Runs operations in one transaction and concludes them; adds their deliveries to `told` in commit
 /// order. If a statement fails, each half of the group gets a transaction of its own, and so on, so
 /// that an operation that cannot be stored harms no other. If the database is locked, full, or gone,

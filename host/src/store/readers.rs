@@ -12,7 +12,7 @@ use handler::Access;
 use tokio::sync::mpsc;
 
 use crate::delivery::Delivery;
-use crate::store::group::{refuse_late, run_group, tell};
+use crate::store::group::{own_times, refuse_late, run_group, tell};
 use crate::store::job::Job;
 use crate::store::job_queue::{Entry, Receiver, Reports, Sender};
 use crate::store::transactor::Transactor;
@@ -119,17 +119,13 @@ fn read_all(
     }
 }
 
-/// What each job has cost, if so many took so long together. If it is not known when each of them had
-/// run: the mean.
+/// What each of so many jobs has cost. If the time at which each had run is not known, it is the mean of
+/// the time that all of them took.
 fn costs(count: usize, ends: &[Duration], all: Duration) -> Vec<Duration> {
     if ends.len() != count {
         return vec![all / count.max(1) as u32; count];
     }
-    let starts = std::iter::once(&Duration::ZERO).chain(ends);
-    let costs = ends.iter().zip(starts);
-    costs
-        .map(|(end, start)| end.saturating_sub(*start))
-        .collect()
+    own_times(ends).collect()
 }
 
 /// Holds the lock only while waiting for a job, never while running one.

@@ -7,7 +7,7 @@ use handler::Access;
 use tokio::sync::mpsc;
 
 use crate::delivery::Delivery;
-use crate::store::group::{refuse_late, run_group, tell};
+use crate::store::group::{own_times, refuse_late, run_group, tell};
 use crate::store::job::Job;
 use crate::store::job_queue::Receiver;
 use crate::store::transactor::Transactor;
@@ -113,11 +113,7 @@ fn costs(done: usize, ends: &[Duration], total: Duration) -> Vec<Duration> {
         return vec![total / count; done];
     };
     let share = total.saturating_sub(*last) / count;
-    let starts = std::iter::once(&Duration::ZERO).chain(ends);
-    let costs = ends.iter().zip(starts);
-    costs
-        .map(|(end, start)| end.saturating_sub(*start) + share)
-        .collect()
+    own_times(ends).map(|own| own + share).collect()
 }
 
 /// How many of these make a group: at least one.
