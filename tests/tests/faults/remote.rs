@@ -256,9 +256,10 @@ async fn one_event_is_one_request_and_waiting_ones_share_it() {
     // Sixteen leave at once, and what waits for these shares the next ones.
     let requests = gateway.requests() - before;
     assert!(requests <= 30, "64 reads in {requests} requests");
+    // The writer's, those of the 16 threads that read, and of the two for large answers.
     let connections = gateway.connections();
     assert!(
-        connections <= 17,
+        connections <= 19,
         "at most one lasting connection for each thread: {connections}"
     );
 }
