@@ -6,7 +6,9 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::answer_budget::{ANSWER_BYTES_MAX, AnswerBudget};
-use crate::conversation::{Conversation, UNREAD_MAX, raw, read_rev, roles, unread_column};
+use crate::conversation::{
+    Conversation, UNREAD_MAX, UNREAD_REVS_MAX, raw, read_rev, roles, unread_column,
+};
 use crate::declaration::Declared;
 use crate::error::Error;
 use crate::field::{Field, Kind, Length};
@@ -176,19 +178,24 @@ impl Operation for Sync {
             let [user_id, revs, epoch, limit, new] = page();
             [user_id, revs, epoch, limit, new, last.into()]
         };
+        let unread = || {
+            let [user_id, revs, epoch, limit, new, last] = with(UNREAD_MAX);
+            let revs_max = UNREAD_REVS_MAX.into();
+            [user_id, revs, epoch, limit, new, last, revs_max]
+        };
         let mut statements = vec![
             Statement::new(
                 concat!(
                     page!(),
                     ", counted as materialized (select page.*, ",
-                    read_rev!(),
+                    read_rev!("?7"),
                     " as read_rev from page)
                      select (select count(*) from changed) > (select count(*) from page),
                          page.id, cast(page.name as blob), page.rev, page.direct is not null, page.created_at, page.read_id, ",
                     unread_column!("+?6"),
                     " from counted as page order by page.id"
                 ),
-                with(UNREAD_MAX),
+                unread(),
             ),
             Statement::new(
                 concat!(

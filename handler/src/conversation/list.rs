@@ -7,7 +7,8 @@ use serde_json::value::RawValue;
 
 use crate::answer_budget::{ANSWER_BYTES_MAX, AnswerBudget};
 use crate::conversation::{
-    UNREAD_MAX, mentions_column, no_such_conversation, raw, read_rev, unread_column,
+    UNREAD_MAX, UNREAD_REVS_MAX, mentions_column, no_such_conversation, raw, read_rev,
+    unread_column,
 };
 use crate::declaration::Declared;
 use crate::error::Error;
@@ -155,7 +156,7 @@ impl Operation for GetConversations {
                  ),
                  sized as (
                      select page.*, ",
-                read_rev!(),
+                read_rev!("?7"),
                 " as read_rev, sum(",
                 message_bytes!(),
                 ") over (order by activity desc, page.id desc rows unbounded preceding) as bytes
@@ -190,6 +191,7 @@ impl Operation for GetConversations {
                 (self.bytes_max() as i64).into(),
                 UNREAD_MAX.into(),
                 LISTED_USERNAMES_MAX.into(),
+                UNREAD_REVS_MAX.into(),
             ],
         );
         let mut statements = vec![page];

@@ -27,10 +27,19 @@ use crate::role::Role;
 /// Unread messages are counted up to this number, which stands for itself and every higher number.
 pub const UNREAD_MAX: i64 = 100;
 
-/// The rev of the last message that the caller has read in `page.id`: that of `page.read_id`.
+/// Unread messages are looked for among so many of the latest changes of a conversation. Otherwise
+/// to count them would take longer the more messages the caller has sent without reading any.
+pub const UNREAD_REVS_MAX: i64 = 10_000;
+
+/// The rev in `page.id` after which messages can be unread: that of `page.read_id`, the last message
+/// that the caller has read, or `$max` before the latest change.
 macro_rules! read_rev {
-    () => {
-        "coalesce((select rev from messages where id = page.read_id and conversation_id = page.id), 0)"
+    ($max:literal) => {
+        concat!(
+            "max(page.rev - ",
+            $max,
+            ", coalesce((select rev from messages where id = page.read_id and conversation_id = page.id), 0))"
+        )
     };
 }
 pub(crate) use read_rev;

@@ -44,6 +44,25 @@ async fn unread_messages_behind_a_thousand_deleted_ones_are_not_counted() {
     }
 }
 
+/// Otherwise to count the unread would take longer the more messages the caller has sent.
+#[tokio::test]
+async fn unread_messages_before_ten_thousand_changes_are_not_counted() {
+    let world = world(10_001).await;
+    // Of bob's messages, one that mentions alice stays. The others become hers.
+    let sql = "update messages set sender_id = 1 where id > 4;
+        insert into mentions (user_id, message_id, conversation_id, rev) values (1, 4, 1, 4);";
+    world.db.execute_batch(sql).await.expect("sent");
+    for (rev, unread) in [(10_003, 1), (10_004, 0)] {
+        let sql = format!("update conversations set rev = {rev} where id = 1");
+        world.db.execute_batch(&sql).await.expect("changed");
+        let listed = ask(&world, json!({ "type": "get_conversations" })).await;
+        assert_eq!(listed[0]["unread"], unread, "at rev {rev}");
+        assert_eq!(listed[0]["mentions"], unread, "at rev {rev}");
+        let synced = ask(&world, json!({ "type": "sync", "limit": 1 })).await;
+        assert_eq!(synced["conversations"][0]["unread"], unread);
+    }
+}
+
 /// Gives each message from 4 on all reactions that it takes, of users with long names.
 async fn react(world: &World) {
     let sql = "with recursive n(i) as (select 10 union all select i + 1 from n where i < 509)
