@@ -261,7 +261,7 @@ impl Connection {
             return Poll::Ready(Wake::Changed);
         }
         if self.socket.may_read() {
-            if self.socket.stream.poll_read_ready(cx).is_ready() {
+            if self.decoder.has_more() || self.socket.stream.poll_read_ready(cx).is_ready() {
                 return Poll::Ready(Wake::Readable);
             }
             if let Some(deadline) = deadline
@@ -279,8 +279,12 @@ impl Connection {
         self.socket.close(reason);
     }
 
-    /// Reads once, without waiting, and decodes in place.
+    /// Decodes what is left of the last read; otherwise reads once, without waiting, and decodes in
+    /// place.
     fn receive(&mut self) -> (Vec<Request>, Received) {
+        if self.decoder.has_more() {
+            return self.decode(&mut []);
+        }
         INPUT.with_borrow_mut(|buffer| match self.socket.stream.try_read(buffer) {
             Ok(0) => (Vec::new(), Received::End),
             Ok(bytes) => self.decode(&mut buffer[..bytes]),

@@ -15,6 +15,10 @@ pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 /// Frames of one message. More close the socket with 1009.
 pub const FRAGMENTS_MAX: u32 = 1024;
 
+/// Messages that are decoded at once. They are larger than the bytes they came in, so a socket whose
+/// client reads no answers holds no more of them; what came behind them is held as it came.
+pub const MESSAGES_AT_ONCE: usize = 32;
+
 /// Longest payload of a control frame (section 5.5).
 const CONTROL_BYTES_MAX: usize = 125;
 
@@ -43,19 +47,21 @@ const fn violation(code: u16, reason: &'static str) -> Violation {
 /// Turns the bytes of one connection into messages. Holds no memory between whole messages.
 #[derive(Default)]
 pub struct Decoder {
-    /// The beginning of a frame whose end has not arrived.
+    /// The beginning of a frame whose end has not arrived; if there is more, what came behind the
+    /// last [`MESSAGES_AT_ONCE`].
     tail: Vec<u8>,
     /// The fragments of an unfinished text message.
     fragments: Option<Vec<u8>>,
     /// The number of these fragments.
     fragment_count: u32,
+    has_more: bool,
     closed: bool,
 }
 
 impl Decoder {
     /// Takes the next bytes of the connection, in pieces of any size, and calls `receive` for each
-    /// message that is complete with them. `input` is used as working space. After an error or a
-    /// `Close` the decoder ignores all input.
+    /// message that is complete with them, up to [`MESSAGES_AT_ONCE`]. `input` is used as working
+    /// space. After an error or a `Close` the decoder ignores all input.
     pub fn feed(
         &mut self,
         input: &mut [u8],
@@ -64,6 +70,7 @@ impl Decoder {
         if self.closed {
             return Ok(());
         }
+        self.has_more = false;
         let result = if self.tail.is_empty() {
             self.decode(input, &mut receive).map(|consumed| {
                 self.tail = input[consumed..].to_vec();
@@ -87,13 +94,18 @@ impl Decoder {
         result
     }
 
+    /// Whether more messages may be decoded from what has come: feed an empty piece to get them.
+    pub fn has_more(&self) -> bool {
+        self.has_more
+    }
+
     /// Whether no message or frame is incomplete.
     pub fn is_between_messages(&self) -> bool {
         self.tail.is_empty() && self.fragments.is_none()
     }
 
     /// Bytes of incomplete messages and frames: never more than the longest message and a control
-    /// frame.
+    /// frame, unless there is more.
     pub fn held_bytes(&self) -> usize {
         self.tail.len() + self.fragments.as_ref().map_or(0, Vec::len)
     }
@@ -101,23 +113,31 @@ impl Decoder {
     /// Forgets what has come of incomplete messages and frames, and ignores all further input.
     pub fn close(&mut self) {
         self.closed = true;
+        self.has_more = false;
         self.tail = Vec::new();
         self.fragments = None;
     }
 
-    /// Decodes every complete frame; returns the number of bytes they took.
+    /// Decodes complete frames; returns the number of bytes they took.
     fn decode(
         &mut self,
         buffer: &mut [u8],
         receive: &mut impl FnMut(Message),
     ) -> Result<usize, Violation> {
-        let mut consumed = 0;
+        let (mut consumed, mut count) = (0, 0);
         while !self.closed {
+            if count == MESSAGES_AT_ONCE {
+                self.has_more = consumed < buffer.len();
+                break;
+            }
             let Some((head, payload)) = self.next_frame(&mut buffer[consumed..])? else {
                 break;
             };
             consumed += head.bytes + payload.len();
-            self.take(&head, payload, receive)?;
+            self.take(&head, payload, &mut |message| {
+                count += 1;
+                receive(message);
+            })?;
         }
         Ok(consumed)
     }

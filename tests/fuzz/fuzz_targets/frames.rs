@@ -5,7 +5,7 @@
 use std::io::{self, Read, Write};
 
 use arbitrary::Arbitrary;
-use frame::{Decoder, MESSAGE_BYTES_MAX, Message, Violation};
+use frame::{Decoder, MESSAGE_BYTES_MAX, MESSAGES_AT_ONCE, Message, Violation};
 use libfuzzer_sys::fuzz_target;
 use tungstenite::error::{Error, ProtocolError};
 use tungstenite::protocol::{Role, WebSocket, WebSocketConfig};
@@ -77,22 +77,31 @@ fn ours(stream: &[u8], sizes: impl Iterator<Item = usize>) -> (Vec<Decoded>, Opt
         }
         let (piece, later) = rest.split_at(size.clamp(1, rest.len()));
         rest = later;
-        let fed = decoder.feed(&mut piece.to_vec(), |message| {
-            assert_eq!(violation, None, "a message after a violation");
-            assert!(
-                !matches!(messages.last(), Some(Decoded::Close(_))),
-                "a message after a close"
-            );
-            messages.push(match message {
-                Message::Text(text) => Decoded::Text(text.into()),
-                Message::Ping(payload) => Decoded::Ping(payload.into()),
-                Message::Pong => Decoded::Pong,
-                Message::Close(code) => Decoded::Close(code),
+        let mut piece = piece.to_vec();
+        loop {
+            let before = messages.len();
+            let fed = decoder.feed(&mut piece, |message| {
+                assert_eq!(violation, None, "a message after a violation");
+                assert!(
+                    !matches!(messages.last(), Some(Decoded::Close(_))),
+                    "a message after a close"
+                );
+                messages.push(match message {
+                    Message::Text(text) => Decoded::Text(text.into()),
+                    Message::Ping(payload) => Decoded::Ping(payload.into()),
+                    Message::Pong => Decoded::Pong,
+                    Message::Close(code) => Decoded::Close(code),
+                });
             });
-        });
-        if let Err(found) = fed {
-            assert_eq!(violation, None, "a second violation");
-            violation = Some(found);
+            assert!(messages.len() - before <= MESSAGES_AT_ONCE);
+            if let Err(found) = fed {
+                assert_eq!(violation, None, "a second violation");
+                violation = Some(found);
+            }
+            if !decoder.has_more() {
+                break;
+            }
+            piece.clear();
         }
         assert!(
             decoder.held_bytes() <= HELD_BYTES_MAX,

@@ -1,7 +1,8 @@
 //! The frame decoder against every rule of RFC 6455 section 5, and against random input.
 
 use host::frame::{
-    Decoder, FRAGMENTS_MAX, MESSAGE_BYTES_MAX, Message, close_frame, pong_frame, text_frame,
+    Decoder, FRAGMENTS_MAX, MESSAGE_BYTES_MAX, MESSAGES_AT_ONCE, Message, close_frame, pong_frame,
+    text_frame,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -58,17 +59,27 @@ fn decode(stream: &[u8], pieces: impl Iterator<Item = usize>) -> Decoded {
         }
         let (now, later) = rest.split_at(piece.clamp(1, rest.len()));
         rest = later;
-        let result = decoder.feed(&mut now.to_vec(), |message| {
-            decoded.messages.push(match message {
-                Message::Text(text) => format!("text {text}"),
-                Message::Ping(payload) => format!("ping {payload:?}"),
-                Message::Pong => "pong".into(),
-                Message::Close(code) => format!("close {code:?}"),
+        let mut now = now.to_vec();
+        loop {
+            let mut count = 0;
+            let result = decoder.feed(&mut now, |message| {
+                count += 1;
+                decoded.messages.push(match message {
+                    Message::Text(text) => format!("text {text}"),
+                    Message::Ping(payload) => format!("ping {payload:?}"),
+                    Message::Pong => "pong".into(),
+                    Message::Close(code) => format!("close {code:?}"),
+                });
             });
-        });
-        if let Err(violation) = result {
-            assert_eq!(decoded.violation, None, "a second violation");
-            decoded.violation = Some(violation.code);
+            assert!(count <= MESSAGES_AT_ONCE);
+            if let Err(violation) = result {
+                assert_eq!(decoded.violation, None, "a second violation");
+                decoded.violation = Some(violation.code);
+            }
+            if !decoder.has_more() {
+                break;
+            }
+            now.clear();
         }
     }
     decoded
@@ -111,6 +122,28 @@ fn whole_messages() {
             None,
         );
     }
+}
+
+#[test]
+fn messages_beyond_those_of_one_turn_wait_as_they_came() {
+    let pings = frame(FIN | PING, b"").repeat(MESSAGES_AT_ONCE);
+    check(&pings, &["ping []"; MESSAGES_AT_ONCE], None);
+    let more = [&*pings, &pings, &frame(FIN | TEXT, b"a"), &[FIN | BINARY]].concat();
+    let mut decoder = Decoder::default();
+    decoder
+        .feed(&mut more.clone(), |_| {})
+        .expect("no violation");
+    assert!(decoder.has_more());
+    assert_eq!(decoder.held_bytes(), more.len() - pings.len());
+    decoder.feed(&mut [], |_| {}).expect("no violation");
+    assert!(decoder.has_more());
+    decoder.feed(&mut [], |_| {}).expect("no violation");
+    assert!(!decoder.has_more());
+    assert_eq!(decoder.held_bytes(), 1);
+    let mut messages = vec!["ping []"; 2 * MESSAGES_AT_ONCE];
+    messages.push("text a");
+    let unmasked = [FIN | BINARY, 0];
+    check(&[&*more, &unmasked[1..]].concat(), &messages, Some(1002));
 }
 
 #[test]
