@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tests::data::open_remote;
 use tests::host::{PASSWORD, Site, ready, request};
 use tests::servers::shared_sqld;
-use tests::{Client, Fault, Form, Gateway, Host, Place, Sqld, World, soon};
+use tests::{Client, Fault, Form, Gateway, Host, PATIENCE, Place, Sqld, World, soon};
 
 /// The contents of a conversation's messages.
 async fn contents(client: &mut Client, conversation: i64) -> Vec<String> {
@@ -262,6 +262,48 @@ async fn one_event_is_one_request_and_waiting_ones_share_it() {
         connections <= 19,
         "at most one lasting connection for each thread: {connections}"
     );
+}
+
+/// Large reads have threads of their own, because what shares a request with one has to wait for it.
+#[tokio::test]
+async fn small_reads_do_not_wait_for_a_large_one_that_stalls() {
+    // The host waits longer for the database than this test for an answer.
+    let host = Host::start_with(Form::Remote, |config| {
+        config.store_timeout = 4 * PATIENCE;
+    })
+    .await;
+    let mut alice = host.join("alice").await;
+    let conversation = alice.converse(&[]).await;
+    let mut sockets = Vec::new();
+    for _ in 0..20 {
+        sockets.push(host.connect("alice").await);
+    }
+    let gateway = host.gateway();
+    // Each of these is in a request of its own, so that all threads for small reads are busy.
+    gateway.delay(Duration::from_millis(500));
+    let page = json!({ "type": "get_messages", "conversation_id": conversation }).to_string();
+    for socket in &mut sockets[..16] {
+        let before = gateway.requests();
+        socket.text(&page).await;
+        soon("a request", async {
+            while gateway.requests() == before {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+    // What waits next would leave together.
+    gateway.fault("ORDER BY c.activity DESC", Fault::Stall);
+    let list = json!({ "type": "get_conversations" });
+    alice.text(&list.to_string()).await;
+    for socket in &mut sockets[16..] {
+        socket.text(&page).await;
+    }
+    for socket in &mut sockets {
+        let reply = socket.receive().await;
+        assert_eq!(reply["success"], true, "{reply}");
+    }
+    assert_eq!(gateway.faults_left(), 0, "the large read stalls");
 }
 
 #[tokio::test]
