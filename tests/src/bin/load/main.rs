@@ -16,6 +16,7 @@
 //! | `latency` | sends at a steady `--rate`: the time from when a message was due to its reply | fdatasync of 4 KiB on the same disk |
 //! | `latency --logins 4` | the p99 of that time while this many users log in | the p99 without logins |
 //! | `fan-out` | deliveries a second to `--groups` of `--members`, each message after the reply to the last; with `--burst`, each burst after the last has arrived everywhere | a write to each of as many sockets |
+//! | `one-room` | the time of a message to all `--members` of a room; deliveries a second while `--senders` of them send, each after the reply to its last | |
 //! | `pings` | pings, the shortest way through the host; `--sockets` with `--in-flight` each | a bare TCP echo |
 //! | `history` | pages of `--messages` | the same queries without a server |
 //! | `connects` | sockets opened a second, presence stored | |
@@ -59,6 +60,7 @@ mod logins;
 mod machine;
 mod measurement;
 mod mix;
+mod one_room;
 mod order;
 mod pings;
 mod plots;
@@ -113,6 +115,8 @@ enum Scenario {
     Latency(sends::Latencies),
     /// Deliveries a second, to groups.
     FanOut(fan_out::FanOut),
+    /// A message to a large room, and many senders in it.
+    OneRoom(one_room::OneRoom),
     /// Pings a second.
     Pings(pings::Pings),
     /// Pages of history a second.
@@ -174,6 +178,7 @@ async fn run(scenario: Scenario) -> Result<Vec<Measurement>> {
         Scenario::Edits(arguments) => edits::edits(arguments).await,
         Scenario::Latency(arguments) => sends::latency(arguments).await,
         Scenario::FanOut(arguments) => fan_out::fan_out(arguments).await,
+        Scenario::OneRoom(arguments) => one_room::one_room(arguments).await,
         Scenario::Pings(arguments) => pings::pings(arguments).await,
         Scenario::History(arguments) => history::history(arguments).await,
         Scenario::Connects(arguments) => connects::connects(arguments).await,

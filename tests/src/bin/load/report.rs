@@ -37,7 +37,7 @@ pub struct Report {
 }
 
 /// Command lines of this program.
-const COMMANDS: [&str; 15] = [
+const COMMANDS: [&str; 16] = [
     "sends --pairs 100 --in-flight 1",
     "sends --pairs 100 --in-flight 8",
     "sends --pairs 100 --in-flight 8 --one-by-one",
@@ -47,6 +47,7 @@ const COMMANDS: [&str; 15] = [
     "fan-out --groups 1 --members 500",
     "fan-out --groups 1 --members 5000",
     "fan-out --groups 20 --members 50 --burst 32",
+    "one-room --members 10000 --senders 16",
     "pings --sockets 50 --in-flight 10",
     "history --sockets 50 --messages 100",
     "connects --concurrent 64",
