@@ -30,15 +30,27 @@ pub fn is_free(bytes: usize) -> bool {
 }
 
 /// The room of a user, or of an address.
-pub struct AnswerShare(Arc<Semaphore>);
+pub struct AnswerShare {
+    room: Arc<Semaphore>,
+    /// For one of these large answers at a time. So whoever waits for one has at most one of each
+    /// address before it.
+    large: Arc<Semaphore>,
+}
 
 impl AnswerShare {
     pub fn of_user() -> Self {
-        AnswerShare(Arc::new(Semaphore::new(USER_BYTES_MAX)))
+        Self::new(USER_BYTES_MAX)
     }
 
     pub fn of_address() -> Self {
-        AnswerShare(Arc::new(Semaphore::new(ADDRESS_BYTES_MAX)))
+        Self::new(ADDRESS_BYTES_MAX)
+    }
+
+    fn new(bytes_max: usize) -> Self {
+        AnswerShare {
+            room: Arc::new(Semaphore::new(bytes_max)),
+            large: Arc::new(Semaphore::new(1)),
+        }
     }
 }
 
@@ -57,7 +69,8 @@ pub struct AllAnswers {
 /// Room for one answer. The shares get it back when it is dropped.
 pub struct AnswerRoom {
     shares: [OwnedSemaphorePermit; 3],
-    _large: OwnedSemaphorePermit,
+    /// Until the answer is made.
+    _large: [OwnedSemaphorePermit; 2],
 }
 
 impl AllAnswers {
@@ -86,22 +99,28 @@ impl AllAnswers {
         } else {
             0
         } as u32;
-        let bytes = bytes as u32;
-        let (user, address) = (&user.0, &address.0);
+        let (bytes, turns) = (bytes as u32, u32::from(large > 0));
+        let (user, turn, address) = (&user.room, &address.large, &address.room);
         let at_once = || {
             let user = user.clone().try_acquire_many_owned(bytes).ok()?;
             let address = address.clone().try_acquire_many_owned(bytes).ok()?;
-            let _large = self.large.clone().try_acquire_many_owned(large).ok()?;
+            let turn = turn.clone().try_acquire_many_owned(turns).ok()?;
+            let large = self.large.clone().try_acquire_many_owned(large).ok()?;
             let all = self.room.clone().try_acquire_many_owned(bytes).ok()?;
-            let shares = [user, address, all];
-            Some(AnswerRoom { shares, _large })
+            Some(AnswerRoom {
+                shares: [user, address, all],
+                _large: [turn, large],
+            })
         };
         let in_time = async {
             let user = user.clone().acquire_many_owned(bytes).await.ok()?;
             let address = address.clone().acquire_many_owned(bytes).await.ok()?;
-            let _large = self.large.clone().acquire_many_owned(large).await.ok()?;
-            let shares = [user, address, self.press(bytes).await?];
-            Some(AnswerRoom { shares, _large })
+            let turn = turn.clone().acquire_many_owned(turns).await.ok()?;
+            let large = self.large.clone().acquire_many_owned(large).await.ok()?;
+            Some(AnswerRoom {
+                shares: [user, address, self.press(bytes).await?],
+                _large: [turn, large],
+            })
         };
         let room = match at_once() {
             Some(room) => Some(room),
@@ -197,6 +216,8 @@ fn no_room() -> Error {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
     const MIB: usize = 1024 * 1024;
@@ -235,26 +256,54 @@ mod tests {
         assert!(take(&all, third, &address, 16 * MIB).await.is_ok());
     }
 
-    /// Three users have two large answers each made. A small one does not wait for them.
+    /// Four users have a large answer each made. A small one does not wait for them.
     #[tokio::test(start_paused = true)]
     async fn large_answers_leave_room_for_others_while_they_are_made() {
         let all = AllAnswers::new();
-        let users: Vec<_> = (0..4).map(|_| AnswerShare::of_user()).collect();
-        let addresses: Vec<_> = (0..4).map(|_| AnswerShare::of_address()).collect();
+        let users: Vec<_> = (0..6).map(|_| AnswerShare::of_user()).collect();
+        let addresses: Vec<_> = (0..6).map(|_| AnswerShare::of_address()).collect();
         let mut made = Vec::new();
-        for index in [0, 0, 1, 1] {
+        for index in 0..4 {
             made.push(all.room(&users[index], &addresses[index], 16 * MIB).await);
         }
         assert!(made.iter().all(Result::is_ok));
-        let large = all.room(&users[2], &addresses[2], 16 * MIB).await;
+        let large = all.room(&users[4], &addresses[4], 16 * MIB).await;
         assert!(large.is_err_and(|error| error.code() == "unavailable"));
         let started = tokio::time::Instant::now();
-        assert!(all.room(&users[3], &addresses[3], MIB).await.is_ok());
+        assert!(all.room(&users[5], &addresses[5], MIB).await.is_ok());
         assert_eq!(started.elapsed(), Duration::ZERO);
         // A large answer that is made makes room for another, though it is not read.
         let room = made.pop().and_then(Result::ok).expect("room");
         let _unread = room.hold(vec![0; 16 * MIB].into()).expect("room");
-        assert!(all.room(&users[2], &addresses[2], 16 * MIB).await.is_ok());
+        assert!(all.room(&users[4], &addresses[4], 16 * MIB).await.is_ok());
+    }
+
+    /// However many requests of an address wait, they have one turn together.
+    #[tokio::test(start_paused = true)]
+    async fn an_address_has_one_large_answer_made_at_a_time() {
+        let all = AllAnswers::new();
+        let addresses: Vec<_> = (0..5).map(|_| AnswerShare::of_address()).collect();
+        let users: Vec<_> = (0..9).map(|_| AnswerShare::of_user()).collect();
+        let room = |user: usize, address: usize| {
+            Box::pin(all.room(&users[user], &addresses[address], 16 * MIB))
+        };
+        // Two users of each of four addresses, and then another one.
+        let mut made = Vec::new();
+        for address in 0..4 {
+            made.push(room(2 * address, address).await.expect("room"));
+        }
+        let mut waiting: Vec<_> = (0..4)
+            .map(|address| room(2 * address + 1, address))
+            .collect();
+        for request in &mut waiting {
+            assert!(request.now_or_never().is_none());
+        }
+        let mut other = room(8, 4);
+        assert!((&mut other).now_or_never().is_none());
+        made.pop();
+        let found = other.now_or_never().expect("its turn");
+        assert!(found.is_ok());
+        assert!((&mut waiting[3]).now_or_never().is_none(), "it came later");
     }
 
     #[tokio::test(start_paused = true)]
@@ -268,7 +317,7 @@ mod tests {
             unread.push(answer.expect("room"));
         }
         drop(unread);
-        let shares = [&user.0, &address.0, &all.room];
+        let shares = [&user.room, &address.room, &all.room];
         let left = shares.map(|share| share.available_permits());
         assert_eq!(left, [USER_BYTES_MAX, ADDRESS_BYTES_MAX, ALL_BYTES_MAX]);
     }
@@ -288,7 +337,7 @@ mod tests {
         };
         assert_eq!((unread.len(), refused), (31, "unavailable"));
         drop(unread);
-        let shares = [&user.0, &address.0, &all.room];
+        let shares = [&user.room, &address.room, &all.room];
         let left = shares.map(|share| share.available_permits());
         assert_eq!(left, [USER_BYTES_MAX, ADDRESS_BYTES_MAX, ALL_BYTES_MAX]);
     }
