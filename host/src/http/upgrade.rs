@@ -62,23 +62,32 @@ pub async fn open_socket(call: Call) -> Result<Answer, HttpError> {
         let socket = Arc::new(Socket::new(id, stream));
         match admitted {
             Ok((claim, admission)) => {
-                let address = admission.address;
-                services.create_unknown(&claim, address).await;
-                let (username, login) = (claim.username.into(), claim.login);
+                services.create_unknown(&claim, admission.address).await;
+                let (username, login): (Arc<str>, _) = (claim.username.into(), claim.login);
                 // The socket has a place of its own.
                 drop(place);
-                let opening = Connection::open(socket, (username, login), admission, presence);
-                let connection = opening.await?;
-                let unread = (!unread.is_empty()).then(|| Box::new(unread));
-                Some((connection, unread))
+                let whose = (username.clone(), login);
+                match Connection::open(socket.clone(), whose, admission, presence).await {
+                    Ok(connection) => {
+                        let unread = (!unread.is_empty()).then(|| Box::new(unread));
+                        return Some((connection, unread));
+                    }
+                    Err(reason) => {
+                        if reason.is_refusal() {
+                            services.user_rates.refused(&username, login);
+                        }
+                        // While it closes it counts nowhere: a user opens few sockets a second.
+                        connection::refuse(&socket, reason).await;
+                    }
+                }
             }
             Err(reason) => {
                 // A refused socket still counts as an HTTP connection.
                 connection::refuse(&socket, reason).await;
                 drop(place);
-                None
             }
         }
+        None
     });
     sockets.spawn(async move {
         if let Some((mut connection, unread)) = opening.await {
@@ -108,6 +117,10 @@ async fn admit(
         CloseReason::refused(error.to_string())
     })?;
     let username: Arc<str> = claim.username.as_str().into();
+    if services.user_rates.is_refused(&username, claim.login) {
+        audit::refused(Refusal::Token, address, Some(&username));
+        return Err(CloseReason::refused("invalid login-token".into()));
+    }
     let place = services.socket_places.take(&username, address);
     let place = place.map_err(|full| {
         let (reason, refusal) = match full {

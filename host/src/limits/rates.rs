@@ -47,6 +47,14 @@ impl Quota {
         self.check_many(used, 1)
     }
 
+    /// Whether one more would be too early.
+    fn is_spent(self, used: &Used) -> bool {
+        let unspent = Used {
+            free_at: AtomicU64::new(used.free_at.load(Ordering::Relaxed)),
+        };
+        self.check(&unspent).is_err()
+    }
+
     /// Counts this many more, or none. More than are ever allowed at once are not refused.
     pub fn check_many(self, used: &Used, count: usize) -> Result<(), Duration> {
         if self.period == 0 || count == 0 || count > self.at_once as usize {
@@ -114,6 +122,12 @@ impl<K: Hash + Eq> Rates<K> {
     pub fn check(&self, key: K) -> Result<(), Duration> {
         let used = self.remembered.of(key, Used::default);
         self.quota.check(&used)
+    }
+
+    /// Whether one more of this key would be too early.
+    pub fn is_spent(&self, key: &K) -> bool {
+        let used = self.remembered.known(key);
+        used.is_some_and(|used| self.quota.is_spent(&used))
     }
 
     /// Forgets what this key has done.

@@ -27,6 +27,11 @@ impl<K: Hash + Eq, V> Remembered<K, V> {
         value
     }
 
+    /// The value of this key, if there is one. It does not count as used.
+    pub fn known(&self, key: &K) -> Option<Arc<V>> {
+        self.locked().peek(key).cloned()
+    }
+
     pub fn forget(&self, key: &K) {
         self.locked().pop(key);
     }

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use handler::Error;
+use handler::account::login_id::LoginId;
 use once_cell::race::OnceBox;
 
 use crate::limits::Limits;
 use crate::limits::answer_room::AnswerShare;
-use crate::limits::rates::{Quota, Rate, Used, rate_limited};
+use crate::limits::rates::{Quota, Rate, Rates, Used, rate_limited};
 use crate::limits::remembered::Remembered;
 use crate::limits::spending::Spending;
 use crate::limits::unfinished::Unfinished;
@@ -24,10 +25,17 @@ const USER_EVENTS: u32 = 4;
 const USERS_AT_ONCE: u32 = 10_000;
 const USERS_PER_SECOND: u32 = 20;
 
+/// Sockets that a login which does not hold may try to open, at once and after that one in each period.
+/// Further ones are refused before they count as sockets of the user.
+const REFUSED_AT_ONCE: u32 = 10;
+const REFUSED_PERIOD: Duration = Duration::from_secs(2);
+
 /// The rates of users, over all of their sockets on this host.
 pub struct UserRates {
     quotas: Arc<Quotas>,
     users: Remembered<Arc<str>, UserRate>,
+    /// Of logins that do not hold. Whoever has the token of one must not use up what its user may do.
+    refused: Rates<(Arc<str>, LoginId)>,
 }
 
 /// What each user, and each socket, may do. There are many of them, so they only count.
@@ -78,7 +86,18 @@ impl UserRates {
         UserRates {
             quotas: Arc::new(quotas),
             users: Remembered::new(),
+            refused: Rates::new(Quota::new(1, REFUSED_PERIOD, REFUSED_AT_ONCE)),
         }
+    }
+
+    /// Notes that this login does not hold.
+    pub fn refused(&self, username: &Arc<str>, login: LoginId) {
+        let _ = self.refused.check((username.clone(), login));
+    }
+
+    /// Whether this login was refused so often that it need not be looked up.
+    pub fn is_refused(&self, username: &Arc<str>, login: LoginId) -> bool {
+        self.refused.is_spent(&(username.clone(), login))
     }
 
     /// What this user may send without a socket.

@@ -161,18 +161,18 @@ enum Wake {
 }
 
 impl Connection {
-    /// Registers the socket. `None` if that fails: the socket is closed then.
+    /// Registers the socket. If that fails, returns the reason to close it.
     pub async fn open(
         socket: Arc<Socket>,
         (username, login): (Arc<str>, LoginId),
         admission: Box<Admission>,
         presence: Arc<Presence>,
-    ) -> Option<Self> {
+    ) -> Result<Self, CloseReason> {
         let opened = presence.open(&socket, username.clone(), login, &admission.source);
         match opened.await {
             Ok(_) => {
                 METRICS.sockets_opened.inc();
-                Some(Connection {
+                Ok(Connection {
                     socket,
                     presence,
                     admission,
@@ -185,8 +185,7 @@ impl Connection {
                 if reason.is_refusal() {
                     audit::refused(Refusal::Token, admission.address, Some(&username));
                 }
-                refuse(&socket, reason).await;
-                None
+                Err(reason)
             }
         }
     }

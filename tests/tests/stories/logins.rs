@@ -133,6 +133,32 @@ async fn a_logout_ends_one_session_at_once(form: Form) {
     assert_eq!(json_of(&answer, 401), expected);
 }
 
+/// Whoever has a token that no longer holds cannot use up what its user may do.
+#[tokio::test]
+async fn a_login_that_has_ended_takes_no_sockets_from_its_user() {
+    let host = Host::start_with(Form::File, |config| {
+        config.limits.sockets_per_user = 10;
+    })
+    .await;
+    host.register("alice").await;
+    let (ended, other) = (
+        Device::log_in(&host, "alice", json!({})).await,
+        Device::log_in(&host, "alice", json!({})).await,
+    );
+    is_done(&ended.ask(&host, "POST", "/auth/logout", "").await);
+    // Twice as many as she may open at once, and none of them is closed on this side.
+    let mut refused = Vec::new();
+    for _ in 0..40 {
+        let headers = [("authorization", ended.bearer.as_str())];
+        let mut socket = Client::connect_with(host.address, &headers).await;
+        let reason = "invalid login-token".to_owned();
+        assert_eq!(socket.closed().await, (1000, reason));
+        refused.push(socket);
+    }
+    let mut socket = other.connect(&host).await;
+    socket.ok(json!({ "type": "self" })).await;
+}
+
 async fn another_session_is_listed_and_ended(form: Form) {
     let host = Host::start_as(form).await;
     host.register("alice").await;
