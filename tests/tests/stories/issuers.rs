@@ -124,6 +124,11 @@ async fn an_issuer_that_is_down_for_an_hour_keeps_out_only_unknown_keys() {
     assert_eq!(who(&host, &known).await.as_deref(), Some("ann"));
     provider.rotate().await;
     let unknown = provider.id_token("carol", "RS256").await;
+    let expired = json!({
+        "iss": provider.url(), "aud": "RS256", "sub": "s", "preferred_username": "dave",
+        "exp": unix_now() - 100,
+    });
+    let expired = provider.sign(json!({}), expired, false).await;
     provider.kill();
 
     // In its place, somebody counts who connects, and answers nothing.
@@ -138,6 +143,9 @@ async fn an_issuer_that_is_down_for_an_hour_keeps_out_only_unknown_keys() {
     for _ in 0..12 {
         pass(Duration::from_secs(600)).await;
         let (since, before) = (Instant::now(), tries.load(Ordering::Relaxed));
+        // Nobody is asked for the key of a token that has expired.
+        assert_eq!(who(&host, &expired).await, None);
+        assert_eq!(tries.load(Ordering::Relaxed), before);
         for _ in 0..10 {
             assert_eq!(who(&host, &unknown).await, None);
             assert_eq!(who(&host, &known).await.as_deref(), Some("ann"));
