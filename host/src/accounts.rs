@@ -14,18 +14,19 @@ use handler::{Context, Error};
 use tokio::sync::Notify;
 
 use crate::audit;
+use crate::background::{BackgroundPlace, BackgroundThreads};
 use crate::clock;
 use crate::config::Config;
-use crate::hashing::{HashingPlace, HashingThreads};
 use crate::limits::account_guesses::{AccountGuesses, Attempt};
 use crate::logins::Login;
+use crate::metrics::METRICS;
 use crate::password_policy::PasswordPolicy;
 use crate::random::random_bytes;
 use crate::store::Store;
 
 pub struct Accounts {
     pub(crate) store: Store,
-    pub(crate) hashing: HashingThreads,
+    pub(crate) hashing: BackgroundThreads,
     guesses: AccountGuesses,
     policy: PasswordPolicy,
     /// Told when an account was deleted.
@@ -36,7 +37,7 @@ impl Accounts {
     pub fn new(config: &Config, store: Store, deleted: Arc<Notify>) -> Self {
         Accounts {
             store,
-            hashing: HashingThreads::start(),
+            hashing: BackgroundThreads::start(),
             guesses: AccountGuesses::new(&config.limits),
             policy: PasswordPolicy {
                 chars_min: config.password_chars_min as usize,
@@ -180,13 +181,14 @@ impl Accounts {
     /// calls it `name`.
     pub(crate) async fn hash(
         &self,
-        place: HashingPlace,
+        place: BackgroundPlace,
         name: &'static str,
         password: String,
         of_user: Vec<String>,
     ) -> Result<String, Error> {
         let (salt, policy) = (random_bytes()?, self.policy);
         let hashed = place.run(move || {
+            let _timer = METRICS.password_seconds.start_timer();
             let of_user: Vec<&str> = of_user.iter().map(String::as_str).collect();
             policy.check(name, &password, &of_user)?;
             Ok(password::hash(&password, salt))
@@ -197,7 +199,7 @@ impl Accounts {
     /// The account of this user, if the password is right.
     async fn check_password(
         &self,
-        place: HashingPlace,
+        place: BackgroundPlace,
         username: &str,
         password: String,
         address: IpAddr,
@@ -216,6 +218,7 @@ impl Accounts {
         let salt = random_bytes()?;
         let (verdict, new_hash) = place
             .run(move || {
+                let _timer = METRICS.password_seconds.start_timer();
                 let verdict = password::verify(&password, stored.as_deref());
                 let outdated = verdict == Verdict::Outdated;
                 (verdict, outdated.then(|| password::hash(&password, salt)))

@@ -11,7 +11,7 @@
 //! - `http`: HTTP connections. `routes` is the table of routes, `dispatch` enforces what the table
 //!   says about a route, and the handlers are files beside them; `page` has the page to chat in.
 //!   `accounts` has registration and the check of passwords, which are hashed on the threads of
-//!   `hashing`. `logins` has sessions and tokens. `issuers` are identity
+//!   `background`. `logins` has sessions and tokens. `issuers` are identity
 //!   providers, whose tokens log users in. `provisioning` is what the operator's programs do
 //!   with accounts, and `api_keys` lets them in.
 //! - `socket`: `handle` is a WebSocket as other modules see it, `connection` is its life,
@@ -39,6 +39,7 @@ mod accounts;
 mod api_keys;
 mod audit;
 mod awake;
+mod background;
 mod clock;
 mod cluster;
 pub mod commands;
@@ -46,7 +47,6 @@ mod config;
 mod delivery;
 mod engine;
 mod exposure;
-mod hashing;
 mod http;
 mod http_client;
 mod issuers;

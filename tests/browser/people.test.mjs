@@ -75,6 +75,18 @@ story(test, "a logout that the server does not hear is none", async (world) => {
   await alice.getByRole("button", { name: "Log in" }).waitFor();
 });
 
+story(test, "a logout ends the login whose check at the start failed", async (world) => {
+  world.expected.push(/Failed to load resource/);
+  await world.register("alice", "Alice");
+  const alice = await world.window();
+  await alice.route("**/auth/verify", (route) => route.abort(), { times: 1 });
+  await world.logIn(alice, "alice");
+  await alice.getByRole("link", { name: /settings/ }).click();
+  await alice.getByRole("button", { name: "Log out on this device" }).click();
+  await alice.getByRole("button", { name: "Log in" }).waitFor();
+  assert.equal(await alice.evaluate(async () => (await fetch("/auth/verify")).status), 401);
+});
+
 story(test, "a logout leaves no text in any tab", async (world) => {
   world.expected.push(/Failed to load resource|WebSocket connection/);
   await world.register("bob", "Bob");

@@ -10,8 +10,8 @@ story(test, "over plain HTTP", async (world) => {
   const program = await world.program("bob");
   await program.ask("create_conversation", { members: ["alice"], direct: true });
   const page = await world.window({ ...DESK, baseURL: `http://${LAN_NAME}:${world.gateway.port}` });
-  // The library looks whether the cookie has stayed.
-  world.expected.push(/\/auth\/verify/, /Cross-Origin-Opener-Policy header has been ignored/);
+  // The library looks whether the cookie has stayed, and a logout ends the login of one.
+  world.expected.push(/\/auth\/(verify|logout)/, /Cross-Origin-Opener-Policy header has been ignored/);
   await page.goto("/");
   assert.equal(await page.evaluate(() => isSecureContext), false);
   const alice = await world.logIn(page, "alice");

@@ -17,7 +17,7 @@ use once_cell::sync::OnceCell;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStderr, Command};
 use tokio::sync::{Mutex, Notify};
@@ -92,6 +92,48 @@ pub async fn request(
         schema::check_http(method, path, &sent, &answer);
     }
     answer
+}
+
+/// A request that the host has let in, and whose body is still to be sent.
+pub struct Begun {
+    stream: TcpStream,
+    body: String,
+}
+
+impl Begun {
+    /// Sends the head, and waits until the host reads the body.
+    pub async fn send(
+        address: SocketAddr,
+        method: &str,
+        path: &str,
+        bearer: &str,
+        body: String,
+    ) -> Self {
+        const GO_AHEAD: &str = "HTTP/1.1 100 Continue\r\n\r\n";
+        let mut stream = TcpStream::connect(address).await.expect("the host listens");
+        let bytes = body.len();
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nhost: {address}\r\nauthorization: {bearer}\r\n\
+             content-length: {bytes}\r\nexpect: 100-continue\r\nconnection: close\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.expect("written");
+        let mut answer = vec![0; GO_AHEAD.len()];
+        let answered = soon("a go-ahead", stream.read_exact(&mut answer));
+        answered.await.expect("a go-ahead");
+        assert_eq!(String::from_utf8_lossy(&answer), GO_AHEAD);
+        Begun { stream, body }
+    }
+
+    /// Sends the body; returns the status of the answer, and its text.
+    pub async fn end(mut self) -> (u16, String) {
+        let body = self.body.as_bytes();
+        self.stream.write_all(body).await.expect("written");
+        let mut answer = String::new();
+        let reading = soon("an answer", self.stream.read_to_string(&mut answer));
+        reading.await.expect("a text");
+        let status = answer.split(' ').nth(1).expect("a status");
+        (status.parse().expect("a number"), answer)
+    }
 }
 
 /// Registers a user with `PASSWORD`.

@@ -21,7 +21,7 @@ use crate::audit::{self, Action};
 use crate::awake;
 use crate::clock;
 use crate::http::answers::{Answer, AnswerBody, HttpError, whole_body, with};
-use crate::http::call::{Call, read_whole};
+use crate::http::call::Call;
 use crate::limits::exports::ExportPlace;
 use crate::limits::refusal::Refusal;
 use crate::logins::Login;
@@ -34,10 +34,9 @@ const TRIES: usize = 5;
 const RETRY: Duration = Duration::from_secs(1);
 
 /// `DELETE /account`
-pub async fn delete(call: Call, login: Login) -> Result<Answer, HttpError> {
+pub async fn delete(call: Call<Bytes>, login: Login) -> Result<Answer, HttpError> {
     let services = call.services;
-    let body = read_whole(call.request.into_body(), services.body_timeout).await?;
-    let farewell = Farewell::parse(&body)?;
+    let farewell = Farewell::parse(call.request.body())?;
     let accounts = &services.accounts;
     let outcome = accounts.delete(&login, farewell, call.address).await;
     audit::done(
@@ -53,7 +52,7 @@ pub async fn delete(call: Call, login: Login) -> Result<Answer, HttpError> {
 }
 
 /// `GET /account/export`
-pub async fn export(call: Call, login: Login) -> Result<Answer, HttpError> {
+pub async fn export(call: Call<Bytes>, login: Login) -> Result<Answer, HttpError> {
     let (services, address) = (call.services, call.address);
     let begun = async {
         let place = services.exports.begin(&login.username).inspect_err(|_| {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use handler::Error;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::{Request, StatusCode};
 
 use crate::awake;
@@ -18,11 +18,11 @@ use crate::limits::places::ConnectionPlace;
 /// Longest body of a request that is read whole.
 const BODY_BYTES_MAX: usize = 64 * 1024;
 
-/// A request that its route has admitted.
-pub struct Call {
+/// A request that its route has admitted. Its body is still to be read, piece by piece or with
+/// `read_whole`, or it is there.
+pub struct Call<B = Incoming> {
     pub services: Arc<Services>,
-    /// A handler may read its body piece by piece, or with `read_whole`.
-    pub request: Request<Incoming>,
+    pub request: Request<B>,
     pub address: IpAddr,
     /// It came over the socket beside the data file, which only the operator can open.
     pub is_operator: bool,
@@ -30,6 +30,27 @@ pub struct Call {
     pub is_proxied: bool,
     pub parameters: Parameters,
     pub place: Arc<ConnectionPlace>,
+}
+
+impl Call {
+    pub fn has_body(&self) -> bool {
+        !self.request.body().is_end_stream()
+    }
+
+    /// The same with its whole body.
+    pub async fn whole(self) -> Result<Call<Bytes>, HttpError> {
+        let (head, body) = self.request.into_parts();
+        let body = read_whole(body, self.services.body_timeout).await?;
+        Ok(Call {
+            services: self.services,
+            request: Request::from_parts(head, body),
+            address: self.address,
+            is_operator: self.is_operator,
+            is_proxied: self.is_proxied,
+            parameters: self.parameters,
+            place: self.place,
+        })
+    }
 }
 
 /// The values of the route's path parameters, percent-encoded as they came.

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use bytes::Bytes;
 use handler::Error;
+use handler::account::api_key::Scope;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
 use hyper::{Method, Request, StatusCode, Version};
@@ -17,7 +19,7 @@ use crate::http::answers::{Answer, ErrorFormat, HttpError, until_sent, with};
 use crate::http::call::Call;
 use crate::http::cors;
 use crate::http::login_token;
-use crate::http::program::{self, Sender};
+use crate::http::program::{self, Program, Sender};
 use crate::http::route::{Effect, Handler, Route};
 use crate::http::services::Services;
 use crate::http::table::{Path, Table};
@@ -165,36 +167,52 @@ async fn answer_as(route: &Route, call: Call) -> Result<Answer, HttpError> {
         Handler::Open(_) | Handler::LoggedIn(_) if call.is_operator => Err(HttpError::NOT_FOUND),
         Handler::Open(handler) => handler(call).await,
         Handler::LoggedIn(handler) => {
-            let login = log_in(&call).await?;
+            let (call, login) = log_in(call).await?;
             handler(call, login).await
         }
-        Handler::Sending(scope, handler) => {
-            let sender = match program::is_of_program(&call) {
-                true => Sender::Program(program::authorize(&call, *scope).await?),
-                false => Sender::User(log_in(&call).await?),
-            };
-            handler(call, sender).await
-        }
+        Handler::Sending(scope, handler) => match program::is_of_program(&call) {
+            true => {
+                let (call, program) = authorize(call, *scope).await?;
+                handler(call, Sender::Program(program)).await
+            }
+            false => {
+                let (call, login) = log_in(call).await?;
+                handler(call, Sender::User(login)).await
+            }
+        },
         Handler::Program(scope, handler) => {
-            let program = program::authorize(&call, *scope).await?;
+            let (call, program) = authorize(call, *scope).await?;
             handler(call, program).await
         }
     }
 }
 
-/// The login of a request's token.
-async fn log_in(call: &Call) -> Result<Login, Error> {
-    let (services, address) = (&call.services, call.address);
-    let claim = login_token::claim(services, call.request.headers(), address).await?;
+/// The login of a request's token, as it is when the whole body is there. The body is read only if the
+/// token once was a login.
+async fn log_in(call: Call) -> Result<(Call<Bytes>, Login), HttpError> {
+    let address = call.address;
+    let claim = login_token::claim(&call.services, call.request.headers(), address).await?;
     let username = claim.username.clone();
-    services
-        .find_login(claim, address)
-        .await
-        .inspect_err(|error| {
-            if let Error::Unauthorized(_) = error {
-                audit::refused(Refusal::Token, address, Some(&username));
-            }
-        })
+    let call = call.whole().await?;
+    let found = call.services.find_login(claim, address).await;
+    let login = found.inspect_err(|error| {
+        if let Error::Unauthorized(_) = error {
+            audit::refused(Refusal::Token, address, Some(&username));
+        }
+    })?;
+    Ok((call, login))
+}
+
+/// The program of a request's key, as it is when the whole body is there. Anyone can make up a key, so
+/// the body is read only if the key holds.
+async fn authorize(call: Call, scope: Scope) -> Result<(Call<Bytes>, Program), HttpError> {
+    let mut program = program::authorize(&call, scope).await?;
+    let has_body = call.has_body();
+    let call = call.whole().await?;
+    if has_body {
+        program = program::authorize(&call, scope).await?;
+    }
+    Ok((call, program))
 }
 
 #[cfg(test)]
@@ -203,7 +221,6 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
     use std::time::Duration;
 
-    use bytes::Bytes;
     use futures_util::stream;
     use handler::account::register::Register;
     use http_body_util::combinators::UnsyncBoxBody;
@@ -252,7 +269,7 @@ mod tests {
         }
     }
 
-    async fn change_thing(call: Call, login: Login) -> Result<Answer, HttpError> {
+    async fn change_thing(call: Call<Bytes>, login: Login) -> Result<Answer, HttpError> {
         let (method, username) = (call.request.method(), login.username);
         Ok(text(StatusCode::OK, format!("{method} by {username}")))
     }

@@ -9,7 +9,7 @@ use handler::{Access, Error, Event, EventOperation, Outbox, Reply};
 
 use crate::audit::{self, Deed, Provisioning};
 use crate::http::answers::{Answer, HttpError, reply};
-use crate::http::call::{Call, read_whole};
+use crate::http::call::Call;
 use crate::http::program::Sender;
 use crate::http::services::Services;
 use crate::limits::answer_room::{self, AnswerRoom};
@@ -25,10 +25,10 @@ use crate::threads::contain;
 
 /// Answers with the reply that a socket would get. What one user may send, and have under way, is the
 /// same as on sockets, whoever sends it.
-pub async fn answer_event(call: Call, sender: Sender) -> Result<Answer, HttpError> {
+pub async fn answer_event(call: Call<Bytes>, sender: Sender) -> Result<Answer, HttpError> {
     let started = Instant::now();
     let services = call.services;
-    let body = read_whole(call.request.into_body(), services.body_timeout).await?;
+    let body = call.request.into_body();
     let Event {
         envelope,
         operation,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use handler::Error;
 use handler::account::change_password::PasswordChange;
 use handler::account::login::Credentials;
@@ -49,13 +50,13 @@ pub async fn give_token(call: Call) -> Result<Answer, HttpError> {
     Ok(json(StatusCode::OK, &TokenBody::of(&token)))
 }
 
-pub async fn verify(_: Call, login: Login) -> Result<Answer, HttpError> {
+pub async fn verify(_: Call<Bytes>, login: Login) -> Result<Answer, HttpError> {
     let username = login.username;
     Ok(text(StatusCode::OK, format!("Hello, {username}")))
 }
 
 /// Gives the session of the request a new token.
-pub async fn refresh(call: Call, login: Login) -> Result<Answer, HttpError> {
+pub async fn refresh(call: Call<Bytes>, login: Login) -> Result<Answer, HttpError> {
     let services = call.services;
     let refreshed = services.logins.refresh(&login).await;
     audit::done(Action::Refresh, &refreshed, call.address, &login.username);
@@ -66,7 +67,7 @@ pub async fn refresh(call: Call, login: Login) -> Result<Answer, HttpError> {
 }
 
 /// Ends the session of the request. A token without a session stays valid, but the cookie goes.
-pub async fn log_out(call: Call, login: Login) -> Result<Answer, HttpError> {
+pub async fn log_out(call: Call<Bytes>, login: Login) -> Result<Answer, HttpError> {
     let services = call.services;
     if let Some(session) = login.id.session() {
         let ended = match services.logins.end(&login, session).await {
@@ -82,7 +83,7 @@ pub async fn log_out(call: Call, login: Login) -> Result<Answer, HttpError> {
     Ok(answer)
 }
 
-pub async fn list_sessions(call: Call, login: Login) -> Result<Answer, HttpError> {
+pub async fn list_sessions(call: Call<Bytes>, login: Login) -> Result<Answer, HttpError> {
     #[derive(Serialize)]
     struct Body {
         sessions: Vec<Session>,
@@ -91,7 +92,7 @@ pub async fn list_sessions(call: Call, login: Login) -> Result<Answer, HttpError
     Ok(json(StatusCode::OK, &Body { sessions }))
 }
 
-pub async fn end_session(call: Call, login: Login) -> Result<Answer, HttpError> {
+pub async fn end_session(call: Call<Bytes>, login: Login) -> Result<Answer, HttpError> {
     let id = call.parameters.get("id").parse::<SessionId>();
     let ended = match id {
         Ok(id) => call.services.logins.end(&login, id).await,
@@ -102,10 +103,9 @@ pub async fn end_session(call: Call, login: Login) -> Result<Answer, HttpError> 
     Ok(nothing())
 }
 
-pub async fn change_password(call: Call, login: Login) -> Result<Answer, HttpError> {
+pub async fn change_password(call: Call<Bytes>, login: Login) -> Result<Answer, HttpError> {
     let services = call.services;
-    let body = read_whole(call.request.into_body(), services.body_timeout).await?;
-    let change = PasswordChange::parse(&body)?;
+    let change = PasswordChange::parse(call.request.body())?;
     let changing = services
         .accounts
         .change_password(&login, change, call.address);

@@ -19,11 +19,14 @@ const HOST_COOKIE: &str = "__Host-login-token";
 const HOST_COOKIE_SECONDS: i64 = 30 * 24 * 3600;
 /// The protocol that a client may name in its WebSocket handshake, beside its token.
 pub const SUBPROTOCOL: &str = "chat";
+/// The tokens of a request that are looked at: an app may send one, and a browser has one cookie, or a few
+/// if sibling subdomains have set others.
+const TOKENS_MAX: usize = 4;
 /// Begins the name of a protocol that is no protocol, but a token.
 const BEARER_SUBPROTOCOL: &str = "bearer.";
 
-/// What the request's login token claims: the first one that this server's secret or a trusted issuer signed and that is
-/// valid now. One that the client puts into the request counts before the cookies, which a browser
+/// What the request's login token claims: the first one that this server's secret or a trusted issuer
+/// signed and that is valid now, of the first `TOKENS_MAX`. One that the client puts into the request counts before the cookies, which a browser
 /// adds by itself. If there is a `__Host-` cookie, other cookies do not count: another site may have
 /// set them.
 pub async fn claim(
@@ -53,7 +56,7 @@ async fn first_valid<'a>(
     address: IpAddr,
 ) -> Result<Claim, Error> {
     let mut text = "login-token required";
-    for token in tokens {
+    for token in tokens.take(TOKENS_MAX) {
         match services.verify(token, address).await {
             Some(claim) => return Ok(claim),
             None => text = "invalid login-token",

@@ -38,13 +38,13 @@ pub enum Sender {
 }
 
 /// Whether a request comes from a program and not from a user.
-pub fn is_of_program(call: &Call) -> bool {
+pub fn is_of_program<B>(call: &Call<B>) -> bool {
     call.is_operator || bearer(call.request.headers()).is_some_and(api_keys::is_key)
 }
 
 /// The program that a request comes from. `Unauthorized` without a key that holds, and `Forbidden` if
 /// the key may do something else only.
-pub async fn authorize(call: &Call, scope: Scope) -> Result<Program, Error> {
+pub async fn authorize<B>(call: &Call<B>, scope: Scope) -> Result<Program, Error> {
     if call.is_operator {
         return Ok(Program::Operator);
     }

@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 
+use bytes::Bytes;
 use handler::account::api_key::Scope;
 use hyper::Method;
 
@@ -32,18 +33,25 @@ pub enum Effect {
 
 type Answering = Pin<Box<dyn Future<Output = Result<Answer, HttpError>> + Send>>;
 
-/// The handler, which also says who may use the route.
+/// The handler, which also says who may use the route. One for a login or a key gets the whole body with
+/// it, and cannot wait for more: a client that holds its body back would act after its login has ended.
 pub enum Handler {
     /// Anyone may.
     Open(Box<dyn Fn(Call) -> Answering + Send + Sync>),
     /// Logged-in users may. The handler gets the login of the request's token, which holds; without
     /// one, the answer is 401.
-    LoggedIn(Box<dyn Fn(Call, Login) -> Answering + Send + Sync>),
+    LoggedIn(Box<dyn Fn(Call<Bytes>, Login) -> Answering + Send + Sync>),
     /// Logged-in users may, and programs whose API key has this scope, for a user whom they name.
-    Sending(Scope, Box<dyn Fn(Call, Sender) -> Answering + Send + Sync>),
+    Sending(
+        Scope,
+        Box<dyn Fn(Call<Bytes>, Sender) -> Answering + Send + Sync>,
+    ),
     /// Programs whose API key has this scope may. Without a key that holds, the answer is 401; with
     /// one of another scope it is 403.
-    Program(Scope, Box<dyn Fn(Call, Program) -> Answering + Send + Sync>),
+    Program(
+        Scope,
+        Box<dyn Fn(Call<Bytes>, Program) -> Answering + Send + Sync>,
+    ),
 }
 
 /// A handler for anyone.
@@ -55,7 +63,7 @@ where
 }
 
 /// A handler for logged-in users.
-pub fn logged_in<F>(handler: impl Fn(Call, Login) -> F + Send + Sync + 'static) -> Handler
+pub fn logged_in<F>(handler: impl Fn(Call<Bytes>, Login) -> F + Send + Sync + 'static) -> Handler
 where
     F: Future<Output = Result<Answer, HttpError>> + Send + 'static,
 {
@@ -65,7 +73,7 @@ where
 /// A handler for logged-in users, and for programs that act for them.
 pub fn sending<F>(
     scope: Scope,
-    handler: impl Fn(Call, Sender) -> F + Send + Sync + 'static,
+    handler: impl Fn(Call<Bytes>, Sender) -> F + Send + Sync + 'static,
 ) -> Handler
 where
     F: Future<Output = Result<Answer, HttpError>> + Send + 'static,
@@ -77,7 +85,7 @@ where
 /// A handler for programs.
 pub fn program<F>(
     scope: Scope,
-    handler: impl Fn(Call, Program) -> F + Send + Sync + 'static,
+    handler: impl Fn(Call<Bytes>, Program) -> F + Send + Sync + 'static,
 ) -> Handler
 where
     F: Future<Output = Result<Answer, HttpError>> + Send + 'static,

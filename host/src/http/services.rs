@@ -110,7 +110,8 @@ impl Services {
         if let Some(claim) = self.logins.verify(token) {
             return Some(claim);
         }
-        let identity = self.issuers.verify(token).await?;
+        let source = self.store.source(address);
+        let identity = self.issuers.verify(token, &source).await?;
         let login = LoginId::of_token(identity.made_at);
         let suggested = identity.username.clone();
         let identified = self.accounts.identify(identity).await;

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
 use handler::Error;
 use handler::account::provision::{ListedUsers, USERS_LISTED_MAX, UserChange};
 use hyper::StatusCode;
@@ -9,17 +10,16 @@ use percent_encoding::percent_decode_str;
 
 use crate::audit::{Deed, Provisioning};
 use crate::http::answers::{Answer, HttpError, json, nothing};
-use crate::http::call::{Call, read_whole};
+use crate::http::call::Call;
 use crate::http::program::Program;
 
 /// `PUT /users/{username}`
-pub async fn put(call: Call, program: Program) -> Result<Answer, HttpError> {
+pub async fn put(call: Call<Bytes>, program: Program) -> Result<Answer, HttpError> {
     let mut audited = begin(Deed::Change, &call, &program);
     let putting = async {
         let username = username(&call)?;
         let services = call.services;
-        let body = read_whole(call.request.into_body(), services.body_timeout).await?;
-        let change = UserChange::parse(&body)?;
+        let change = UserChange::parse(call.request.body())?;
         let deeds = Deed::of(&change);
         if !deeds.is_empty() {
             audited.deeds = deeds;
@@ -43,7 +43,7 @@ pub async fn put(call: Call, program: Program) -> Result<Answer, HttpError> {
 }
 
 /// `GET /users/{username}`
-pub async fn get(call: Call, program: Program) -> Result<Answer, HttpError> {
+pub async fn get(call: Call<Bytes>, program: Program) -> Result<Answer, HttpError> {
     let audited = begin(Deed::Read, &call, &program);
     let finding = async { Ok(call.services.accounts.find_user(&username(&call)?).await?) };
     let user = finding.await;
@@ -52,7 +52,7 @@ pub async fn get(call: Call, program: Program) -> Result<Answer, HttpError> {
 }
 
 /// `DELETE /users/{username}`
-pub async fn delete(call: Call, program: Program) -> Result<Answer, HttpError> {
+pub async fn delete(call: Call<Bytes>, program: Program) -> Result<Answer, HttpError> {
     let audited = begin(Deed::Delete, &call, &program);
     let accounts = &call.services.accounts;
     let deleting = async { Ok(accounts.delete_user(&username(&call)?).await?) };
@@ -63,14 +63,14 @@ pub async fn delete(call: Call, program: Program) -> Result<Answer, HttpError> {
 }
 
 /// `GET /users?after=…&limit=…`
-pub async fn list(call: Call, program: Program) -> Result<Answer, HttpError> {
+pub async fn list(call: Call<Bytes>, program: Program) -> Result<Answer, HttpError> {
     let audited = begin(Deed::List, &call, &program);
     let listed = page(&call).await;
     audited.end(result(&listed));
     Ok(json(StatusCode::OK, &listed?))
 }
 
-async fn page(call: &Call) -> Result<ListedUsers, HttpError> {
+async fn page(call: &Call<Bytes>) -> Result<ListedUsers, HttpError> {
     let query = call.request.uri().query().unwrap_or_default();
     let (mut after, mut limit) = (String::new(), USERS_LISTED_MAX);
     for (name, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
@@ -90,7 +90,7 @@ async fn page(call: &Call) -> Result<ListedUsers, HttpError> {
     Ok(call.services.accounts.list_users(after, limit).await?)
 }
 
-fn begin(deed: Deed, call: &Call, program: &Program) -> Provisioning {
+fn begin(deed: Deed, call: &Call<Bytes>, program: &Program) -> Provisioning {
     let name = call.parameters.get("username");
     let name = percent_decode_str(name).decode_utf8_lossy();
     let username = (!name.is_empty()).then(|| name.into_owned());
@@ -102,7 +102,7 @@ fn result<T>(outcome: &Result<T, HttpError>) -> &'static str {
 }
 
 /// The username in the path.
-fn username(call: &Call) -> Result<String, Error> {
+fn username(call: &Call<Bytes>) -> Result<String, Error> {
     let name = call.parameters.get("username");
     decoded("username", name).map(Cow::into_owned)
 }

@@ -3,15 +3,16 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, anyhow, ensure};
 use hyper::{Method, StatusCode, Uri};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio::time::timeout;
 
 use crate::http_client::{Addresses, HttpClient};
 
-/// Time for a connection, and for an answer.
+/// Time for an answer, with the connection.
 const TIME: Duration = Duration::from_secs(5);
 /// The longest answer. Those of large providers have 20 KiB.
 const ANSWER_BYTES_MAX: usize = 256 * 1024;
@@ -62,5 +63,7 @@ async fn get<T: DeserializeOwned>(url: &Uri, addresses: Addresses) -> anyhow::Re
         ensure!(status == StatusCode::OK, "it answers {status}");
         serde_json::from_slice(&body).context("it answers something else than was asked for")
     };
-    asking.await.with_context(|| url.to_string())
+    let answer = timeout(TIME, asking).await;
+    let answer = answer.unwrap_or_else(|_| Err(anyhow!("no answer in {TIME:?}")));
+    answer.with_context(|| url.to_string())
 }

@@ -9,11 +9,12 @@ use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey};
 use serde::Deserialize;
 use serde_json::Value;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::issuers::fetch::fetch_keys;
 
-/// The pause between two tries to fetch the keys of an issuer, whatever tokens name.
+/// The pause between two fetches of the keys of an issuer, whatever tokens name.
 const FETCH_PERIOD: Duration = Duration::from_secs(10);
 /// Keys that are older are fetched again behind the next token, so that one that the issuer has withdrawn
 /// does not stay.
@@ -31,10 +32,9 @@ pub struct IssuerKeys {
     shared: Arc<Shared>,
 }
 
+#[derive(Default)]
 struct Shared {
     state: Mutex<State>,
-    /// Held by the one who fetches.
-    fetching: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
@@ -43,6 +43,8 @@ struct State {
     /// When they were fetched, and when that was tried last.
     fetched_at: Option<Instant>,
     tried_at: Option<Instant>,
+    /// Closed at the end of the fetch that was begun last.
+    fetching: Option<watch::Receiver<()>>,
 }
 
 #[derive(Clone)]
@@ -55,10 +57,7 @@ impl IssuerKeys {
     pub fn new(url: String) -> Self {
         IssuerKeys {
             url,
-            shared: Arc::new(Shared {
-                state: Mutex::default(),
-                fetching: tokio::sync::Mutex::default(),
-            }),
+            shared: Arc::default(),
         }
     }
 
@@ -68,12 +67,14 @@ impl IssuerKeys {
         let find = || self.shared.find(kid, algorithm);
         if let Some(key) = find() {
             if self.shared.is_old() {
-                let (shared, url) = (self.shared.clone(), self.url.clone());
-                tokio::spawn(async move { shared.fetch(&url).await });
+                self.shared.fetching(&self.url);
             }
             return Some(key);
         }
-        self.shared.fetch(&self.url).await;
+        if let Some(mut fetching) = self.shared.fetching(&self.url) {
+            // It fails at the end.
+            let _ = fetching.changed().await;
+        }
         find()
     }
 }
@@ -92,18 +93,35 @@ impl Shared {
     }
 
     fn is_old(&self) -> bool {
-        let state = self.state();
-        let is_due = |at: Option<Instant>, period| at.is_none_or(|at| at.elapsed() >= period);
-        is_due(state.fetched_at, FRESH) && is_due(state.tried_at, FETCH_PERIOD)
+        let fetched_at = self.state().fetched_at;
+        fetched_at.is_none_or(|at| at.elapsed() >= FRESH)
     }
 
-    /// Fetches the keys, unless that was tried a moment ago. If it fails, the known ones stay.
-    async fn fetch(&self, url: &str) {
-        let _turn = self.fetching.lock().await;
-        let is_early = |at: Instant| at.elapsed() < FETCH_PERIOD;
-        if self.state().tried_at.is_some_and(is_early) {
-            return;
+    /// The fetch that is under way, or is begun by this; `None` if the last one has ended a moment ago. It
+    /// has a task of its own: a client who leaves does not stop it.
+    fn fetching(self: &Arc<Self>, url: &str) -> Option<watch::Receiver<()>> {
+        let mut state = self.state();
+        let under_way = state.fetching.clone();
+        let under_way = under_way.filter(|fetching| fetching.has_changed().is_ok());
+        if under_way.is_some() {
+            return under_way;
         }
+        let is_early = |at: Instant| at.elapsed() < FETCH_PERIOD;
+        if state.tried_at.is_some_and(is_early) {
+            return None;
+        }
+        let (end, fetching) = watch::channel(());
+        state.fetching = Some(fetching.clone());
+        let (shared, url) = (self.clone(), url.to_owned());
+        tokio::spawn(async move {
+            shared.fetch(&url).await;
+            drop(end);
+        });
+        Some(fetching)
+    }
+
+    /// Fetches the keys. If it fails, the known ones stay.
+    async fn fetch(&self, url: &str) {
         let fetched = fetch_keys(url).await;
         let mut state = self.state();
         state.tried_at = Some(Instant::now());

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Mutex as Turn, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use crate::limits::answer_room::AnswerShare;
@@ -31,6 +31,8 @@ pub struct Source {
     pub answers: AnswerShare,
     pub unfinished: Unfinished,
     pub large_events: LargeEvents,
+    /// Held while the signature of one of its tokens is checked.
+    pub signatures: Turn<()>,
     pub heaviness: Heaviness,
     /// What all sources share.
     pub all: Arc<AllMemory>,
@@ -53,6 +55,7 @@ impl Source {
             answers: AnswerShare::of_address(),
             unfinished: Unfinished::of_address(),
             large_events: LargeEvents::default(),
+            signatures: Turn::default(),
             heaviness: Heaviness::default(),
             all,
         }

@@ -7,7 +7,7 @@ use handler::account::api_key::Scope;
 use host::commands::key;
 use host::{Config, listed_routes};
 use serde_json::{Value, json};
-use tests::host::{Form, Http, PASSWORD, SECRET, login, request};
+use tests::host::{Begun, Form, Http, PASSWORD, SECRET, login, request};
 use tests::tokens::{foreign_token, unix_now};
 use tests::{Client, Host};
 
@@ -246,6 +246,41 @@ async fn a_route_for_programs_lets_in_only_keys_of_its_scope(form: Form) {
     let headers = [("authorization", app.bearer.as_str())];
     let mut client = Client::connect_with(host.next_address(), &headers).await;
     assert_eq!(client.closed().await, (1000, "invalid login-token".into()));
+}
+
+#[tokio::test]
+async fn a_body_that_comes_after_a_revocation_or_a_ban_does_nothing() {
+    let host = Host::start().await;
+    host.register("alice").await;
+    let app = Program::new(&host, "the app", &Scope::ALL).await;
+    let revoked = Program::new(&host, "revoked", &Scope::ALL).await;
+    let user = format!("Bearer {}", foreign_token(SECRET, "alice"));
+    let mut begun = Vec::new();
+    for route in listed_routes() {
+        let path = route.path.replace("{username}", "alice");
+        let send = async |bearer: &str, body: Value| {
+            let body = body.to_string();
+            Begun::send(host.address, &route.method, &path, bearer, body).await
+        };
+        if route.scope.is_some() {
+            let body = json!({ "type": "self", "as": "alice" });
+            begun.push((send(&revoked.bearer, body).await, "invalid API key"));
+        }
+        if route.path == "/events" {
+            let body = json!({ "type": "self" });
+            begun.push((send(&user, body).await, "invalid login-token"));
+        }
+    }
+    assert!(begun.len() >= 6, "{}", begun.len());
+    let revoke = key::revoke(&config(&host), "revoked", &mut Vec::new()).await;
+    revoke.expect("revoked");
+    let ban = json!({ "banned": true });
+    app.done(&host, 200, ("PUT", "/users/alice", ban)).await;
+    for (begun, error) in begun {
+        let (status, answer) = begun.end().await;
+        assert_eq!(status, 401, "{answer}");
+        assert!(answer.contains(error), "{answer}");
+    }
 }
 
 #[tokio::test]

@@ -115,7 +115,8 @@ async fn the_cookie_is_the_seeds_and_verifies() {
     let among = format!("a=b; {token}; c=\"d\"");
     let foreign = format!("theme=日; {token}");
     let quoted = token.replace('=', "=\"") + "\"";
-    let several = format!("login-token=; login-token=x.y.z; {token}");
+    let several = format!("login-token=; login-token=x.y.z; login-token=x; {token}");
+    let too_many = format!("login-token=y; {several}");
     let hello = (200, "Hello, hizz \u{202e}é\"");
     for (headers, expected) in [
         (vec![("cookie", token)], hello),
@@ -135,6 +136,7 @@ async fn the_cookie_is_the_seeds_and_verifies() {
             vec![("authorization", "Basic eDp5")],
             (401, "login-token required"),
         ),
+        (vec![("cookie", &too_many)], (401, "invalid login-token")),
         (
             vec![("cookie", "login-token=x")],
             (401, "invalid login-token"),

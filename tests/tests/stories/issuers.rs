@@ -15,7 +15,9 @@ use serde_json::{Value, json};
 use tests::host::{Form, SECRET, request};
 use tests::tokens::{foreign_token, unix_now};
 use tests::{Client, Host, IdentityProvider, until};
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::stories::in_every_form;
@@ -39,9 +41,13 @@ async fn start(form: Form, issuers: Vec<String>) -> Host {
 
 /// Who the user of a token is; `None` if it is refused. Asks each host in turn.
 async fn who(host: &Host, token: &str) -> Option<String> {
+    who_at(host.next_address(), token).await
+}
+
+async fn who_at(address: SocketAddr, token: &str) -> Option<String> {
     let bearer = format!("Bearer {token}");
     let headers = [("authorization", bearer.as_str())];
-    let answer = request(host.next_address(), "GET", "/auth/verify", &headers, "").await;
+    let answer = request(address, "GET", "/auth/verify", &headers, "").await;
     match answer.status {
         200 => answer.body.strip_prefix("Hello, ").map(str::to_owned),
         _ => {
@@ -85,9 +91,9 @@ async fn users_of_an_identity_provider_come_by_themselves(form: Form) {
     let old = provider.id_token("dave", "RS256").await;
     provider.rotate().await;
     let new = provider.id_token("erin", "ES256").await;
-    until("the new keys", async || who(&host, &new).await.is_some()).await;
-    for _ in &host.addresses {
-        until("on each host", async || who(&host, &new).await.is_some()).await;
+    for address in &host.addresses {
+        let knows = async || who_at(*address, &new).await.is_some();
+        until("the new keys", knows).await;
     }
     // The old ones are gone from the host that has fetched the new ones.
     let token = provider.id_token("frank", "RS256").await;
@@ -124,6 +130,11 @@ async fn an_issuer_that_is_down_for_an_hour_keeps_out_only_unknown_keys() {
     assert_eq!(who(&host, &known).await.as_deref(), Some("ann"));
     provider.rotate().await;
     let unknown = provider.id_token("carol", "RS256").await;
+    let expired = json!({
+        "iss": provider.url(), "aud": "RS256", "sub": "s", "preferred_username": "dave",
+        "exp": unix_now() - 100,
+    });
+    let expired = provider.sign(json!({}), expired, false).await;
     provider.kill();
 
     // In its place, somebody counts who connects, and answers nothing.
@@ -138,6 +149,9 @@ async fn an_issuer_that_is_down_for_an_hour_keeps_out_only_unknown_keys() {
     for _ in 0..12 {
         pass(Duration::from_secs(600)).await;
         let (since, before) = (Instant::now(), tries.load(Ordering::Relaxed));
+        // Nobody is asked for the key of a token that has expired.
+        assert_eq!(who(&host, &expired).await, None);
+        assert_eq!(tries.load(Ordering::Relaxed), before);
         for _ in 0..10 {
             assert_eq!(who(&host, &unknown).await, None);
             assert_eq!(who(&host, &known).await.as_deref(), Some("ann"));
@@ -459,6 +473,102 @@ async fn an_issuer_cannot_speak_for_another() {
     takes["sub"] = json!("2");
     let takes = theirs.sign(json!({}), takes, false).await;
     assert_eq!(who(&host, &takes).await, None);
+}
+
+/// An issuer that answers when the test lets it.
+struct Slow {
+    address: SocketAddr,
+    /// How often its discovery document was asked for.
+    asked: Arc<AtomicUsize>,
+    answers: Arc<Semaphore>,
+}
+
+impl Slow {
+    /// It publishes the keys of this provider.
+    async fn start(provider: &IdentityProvider) -> Self {
+        let path = "/.well-known/openid-configuration";
+        let document = request(provider.address, "GET", path, &[], "").await.body;
+        let document: Value = serde_json::from_str(&document).expect("JSON");
+        let keys = document["jwks_uri"].as_str().expect("a URL");
+        let path = keys.strip_prefix(&provider.url()).expect("its own URL");
+        let keys = request(provider.address, "GET", path, &[], "").await.body;
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let slow = Slow {
+            address: listener.local_addr().expect("an address"),
+            asked: Arc::default(),
+            answers: Arc::new(Semaphore::new(0)),
+        };
+        let url = slow.url();
+        let document = json!({ "issuer": url, "jwks_uri": format!("{url}/keys") }).to_string();
+        let (asked, answers) = (slow.asked.clone(), slow.answers.clone());
+        let answer = move |request: Request<Incoming>| {
+            let (asked, answers) = (asked.clone(), answers.clone());
+            let body = match request.uri().path() {
+                "/keys" => keys.clone(),
+                _ => document.clone(),
+            };
+            async move {
+                if body.contains("jwks_uri") {
+                    asked.fetch_add(1, Ordering::Relaxed);
+                    answers.acquire().await.expect("open").forget();
+                }
+                Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(body))))
+            }
+        };
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let connection = hyper::server::conn::http1::Builder::new()
+                    .serve_connection(TokioIo::new(stream), service_fn(answer.clone()));
+                tokio::spawn(connection);
+            }
+        });
+        slow
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::Relaxed)
+    }
+}
+
+#[tokio::test]
+async fn who_leaves_does_not_stop_the_fetch_of_the_keys() {
+    let provider = IdentityProvider::start().await;
+    let slow = Slow::start(&provider).await;
+    let host = start(Form::File, vec![slow.url()]).await;
+    let claims = |username: &str| {
+        json!({
+            "iss": slow.url(), "aud": "RS256", "sub": username, "preferred_username": username,
+            "exp": unix_now() + 300,
+        })
+    };
+    let unknown = json!({ "kid": "nobody has it" });
+    let unknown = provider.sign(unknown, claims("mallory"), false).await;
+    let good = provider.sign(json!({}), claims("ann"), false).await;
+    for _ in 0..3 {
+        let mut leaving = TcpStream::connect(host.address).await.expect("it listens");
+        let head = format!(
+            "GET /auth/verify HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {unknown}\r\n\r\n"
+        );
+        leaving.write_all(head.as_bytes()).await.expect("written");
+        until("the issuer is asked", async || slow.asked() > 0).await;
+        leaving.shutdown().await.expect("shut down");
+        let mut nothing = Vec::new();
+        let left = tests::soon("the end", leaving.read_to_end(&mut nothing));
+        left.await.expect("the end");
+        assert_eq!(nothing, b"");
+    }
+    let entering = who(&host, &good);
+    let letting = async {
+        // Whoever asks for the keys now gets those of the first fetch.
+        slow.answers.add_permits(1);
+    };
+    let (who, ()) = tokio::join!(entering, letting);
+    assert_eq!(who.as_deref(), Some("ann"));
+    assert_eq!(slow.asked(), 1);
 }
 
 /// Issuers that do not do what they should, each under a path of its own. `inside` counts who connects to

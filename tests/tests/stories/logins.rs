@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use host::{ListedRoute, listed_routes};
 use serde_json::{Value, json};
 use tests::data::open;
-use tests::host::{Http, ORIGIN, PASSWORD, SECRET, login, request};
+use tests::host::{Begun, Http, ORIGIN, PASSWORD, SECRET, login, request};
 use tests::tokens::{foreign_token, unix_now};
 use tests::{Client, Form, Host, until};
 
@@ -354,16 +354,20 @@ async fn a_login_with_a_cookie_may_be_remembered() {
     assert_eq!((answer.status, &*answer.body), (400, error));
 }
 
-/// How a route is asked, with the body that it needs.
-async fn ask(host: &Host, route: &ListedRoute, id: &str, headers: &[(&str, &str)]) -> Http {
+/// The body that a route needs.
+fn body_of(route: &ListedRoute) -> String {
     let body = match route.path {
         "/auth/password" => json!({ "old_password": PASSWORD, "new_password": PASSWORD }),
         "/account" => json!({ "password": PASSWORD }),
         "/events" => json!({ "type": "self" }),
         _ => json!({}),
     };
+    body.to_string()
+}
+
+async fn ask(host: &Host, route: &ListedRoute, id: &str, headers: &[(&str, &str)]) -> Http {
     let path = route.path.replace("{id}", id).replace("{username}", "zoe");
-    host.http(&route.method, &path, headers, body.to_string())
+    host.http(&route.method, &path, headers, body_of(route))
         .await
 }
 
@@ -458,6 +462,48 @@ async fn every_route_for_users_refuses_a_login_that_does_not_hold() {
         let foreign = format!("Bearer {}", foreign_token(SECRET, &username));
         let answer = ask(&host, &route, &id, &[("authorization", &foreign)]).await;
         assert_ne!(answer.status, 401, "{route:?}: {answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_comes_after_the_end_of_its_login_does_nothing() {
+    let host = Host::start().await;
+    for (number, (method, path)) in [
+        ("POST", "/auth/logout"),
+        ("DELETE", "/auth/sessions/{id}"),
+        ("POST", "/auth/password"),
+        ("DELETE", "/account"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let alice = format!("alice {number}");
+        host.register(&alice).await;
+        let ended = Device::log_in(&host, &alice, json!({})).await;
+        let other = Device::log_in(&host, &alice, json!({})).await;
+        let id = ended.id(&host).await;
+        let mut begun = Vec::new();
+        for route in routes() {
+            let (asked, body) = (route.path.replace("{id}", &id), body_of(&route));
+            let sent = Begun::send(host.address, &route.method, &asked, &ended.bearer, body);
+            begun.push((sent.await, route));
+        }
+        let by = match path {
+            "/auth/logout" => &ended,
+            _ => &other,
+        };
+        let end = listed_routes().into_iter();
+        let mut end = end.filter(|route| (&*route.method, route.path) == (method, path));
+        let body = body_of(&end.next().expect("a route"));
+        is_done(
+            &by.ask(&host, method, &path.replace("{id}", &id), &body)
+                .await,
+        );
+        for (begun, route) in begun {
+            let (status, answer) = begun.end().await;
+            assert_eq!(status, 401, "{route:?} after {path}: {answer}");
+            assert!(answer.contains("invalid login-token"), "{answer}");
+        }
     }
 }
 

@@ -26,8 +26,8 @@ export interface Account {
   /** Then the client connects. */
   login(credentials: Credentials): Promise<void>;
   /**
-   * Ends this session, and forgets what is stored on this device, unsent messages too. With a cookie it
-   * fails while the server cannot be reached: the user stays logged in.
+   * Ends this session, and forgets what is stored on this device, unsent messages too. Where there may be a
+   * cookie, it fails while the server cannot be reached: the user stays logged in.
    */
   logout(): Promise<void>;
   /** Ends all other sessions. */
@@ -127,8 +127,10 @@ function createAccount(client: AuthClient, token: Token | null, prefersCookie: b
   const { clock } = environment;
   let cancelRefresh: (() => void) | null = null;
 
-  async function http(method: string, path: string, body?: object): Promise<Response> {
-    const bearer = token?.get(false) ?? null;
+  /** Without a token, the browser's cookie says who it is. */
+  const kept = () => token?.get(false) ?? null;
+
+  async function http(method: string, path: string, body?: object, bearer = kept()): Promise<Response> {
     const giveUp = new AbortController();
     const cancel = clock.after(ANSWER_MS, () => giveUp.abort());
     try {
@@ -152,13 +154,21 @@ function createAccount(client: AuthClient, token: Token | null, prefersCookie: b
     token?.set(null);
     if (token === null || prefersCookie) {
       await http("POST", "/auth/login", credentials);
-      // Some browsers drop the cookie without a word.
-      const isKept = token === null || (await http("GET", "/auth/verify").then(() => true, () => false));
+      // Some browsers drop the cookie without a word. If nobody can say whether this one did, it is taken to be
+      // there: a second login beside it would outlive the logout.
+      const isKept = token === null || (await http("GET", "/auth/verify").then(() => true, isLoggedIn));
       if (isKept) return client.loggedIn();
     }
     const answer = await http("POST", "/auth/token", credentials);
     token?.set(((await answer.json()) as { token: string }).token);
     client.loggedIn();
+  }
+
+  /** Ends the login of the cookie, or of the token. */
+  async function endLogin(bearer: string | null): Promise<void> {
+    await http("POST", "/auth/logout", undefined, bearer).catch((error: ChatError) => {
+      if (isLoggedIn(error)) throw error;
+    });
   }
 
   async function loggedOut(): Promise<void> {
@@ -177,7 +187,7 @@ function createAccount(client: AuthClient, token: Token | null, prefersCookie: b
   async function refresh(): Promise<void> {
     const answer = await http("POST", "/auth/refresh");
     const { token: next, expires_at } = (await answer.json()) as { token: string; expires_at: number };
-    if ((token?.get(false) ?? null) !== null) token?.set(next);
+    if (kept() !== null) token?.set(next);
     refreshLater(Math.max(REFRESH_FIRST_MS, (expires_at * 1000 - clock.now()) / 2));
   }
 
@@ -201,12 +211,11 @@ function createAccount(client: AuthClient, token: Token | null, prefersCookie: b
     },
     login,
     async logout() {
-      // A token that is kept here is forgotten all the same if the server cannot be reached. A cookie stays until
-      // the server has ended it, so the user is still logged in.
-      const isHere = (token?.get(false) ?? null) !== null;
-      await http("POST", "/auth/logout").catch((error: ChatError) => {
-        if (!isHere && error.code !== "unauthorized") throw error;
-      });
+      // A cookie stays until the server has ended its login, and no script can see whether there is one beside a
+      // token. A token is forgotten all the same if the server cannot be reached.
+      const bearer = kept();
+      if (token === null || prefersCookie) await endLogin(null);
+      if (bearer !== null) await endLogin(bearer).catch(() => {});
       await loggedOut();
     },
     async changePassword(oldPassword, newPassword) {
@@ -226,6 +235,9 @@ function createAccount(client: AuthClient, token: Token | null, prefersCookie: b
     },
   };
 }
+
+/** Whether this failure leaves open that somebody is logged in. */
+const isLoggedIn = (error: ChatError): boolean => error.code !== "unauthorized";
 
 /** Routes of the first backend answer with text, newer ones with JSON. */
 async function errorOf(answer: Response): Promise<ChatError> {

@@ -30,17 +30,19 @@ function createAccounts(auth: Auth<Account>, keepsCookies = true) {
     if (token === null) return { code: 1000, reason: "login-token required" };
     return token.startsWith("alice") ? "alice" : { code: 1000, reason: "invalid login-token" };
   };
-  const answers: Record<string, () => Response> = {
+  const required = () => new Response("login-token required", { status: 401 });
+  const answers: Record<string, (token: string | null) => Response> = {
     "POST /register": () => new Response("registered", { status: 201 }),
     "POST /auth/login": () => {
       if (keepsCookies) cookie = "alice by cookie";
       return new Response("login successful", { status: 202 });
     },
-    "GET /auth/verify": () => (cookie === null ? new Response("login-token required", { status: 401 }) : new Response("Hello, alice")),
+    "GET /auth/verify": () => (cookie === null ? required() : new Response("Hello, alice")),
     "POST /auth/token": () => Response.json({ token: `alice ${(count += 1)}`, expires_at: clock.now() / 1000 + 3_600 }),
     "POST /auth/refresh": () => Response.json({ token: `alice ${(count += 1)}`, expires_at: clock.now() / 1000 + 3_600 }),
-    "POST /auth/logout": () => {
-      cookie = null;
+    "POST /auth/logout": (token) => {
+      if (token === null && cookie === null) return required();
+      if (token === null) cookie = null;
       return new Response(null, { status: 204 });
     },
     "GET /auth/sessions": () => Response.json({ sessions: [{ id: 7, current: true }] }),
@@ -54,7 +56,7 @@ function createAccounts(auth: Auth<Account>, keepsCookies = true) {
     if (refusal !== undefined) return new Response(refusal[1], { status: refusal[0], headers: refusal[2] ?? {} });
     const answer = answers[`${method} ${path}`];
     if (answer === undefined) return new Response(null, { status: 204 });
-    return answer();
+    return answer(token);
   };
   const storage = createSharedMemory();
   const { WebSocket } = server;
@@ -69,7 +71,7 @@ function createAccounts(auth: Auth<Account>, keepsCookies = true) {
     fetch,
     lifecycle: { listen: () => () => {} },
   });
-  return { ...world, world, chat, asked, refusals, storage };
+  return { ...world, world, chat, asked, refusals, storage, hasCookie: () => cookie !== null };
 }
 
 const credentials = { username: "alice", password: "xyz" };
@@ -152,6 +154,39 @@ test("where the browser drops the cookie, a token takes its place", async () => 
     await chat.logout();
     assert.equal(place.items.size, 0);
   }
+});
+
+test("only an answer that there is no login means that the browser dropped the cookie", async () => {
+  for (const status of [429, 500, 503]) {
+    const place = createPlace();
+    const { world, chat, asked, refusals, hasCookie } = createAccounts(browserAuth(place));
+    refusals.set("/auth/verify", [status, "busy"]);
+    await chat.login(credentials);
+    await world.until("it is live", () => stateOf(chat) === "live");
+    assert.deepEqual(asked.map(({ path }) => path), ["/auth/login", "/auth/verify"]);
+    assert.deepEqual([place.items.size, hasCookie()], [0, true]);
+    await chat.logout();
+    assert.equal(hasCookie(), false);
+  }
+});
+
+test("a logout ends the login of a cookie beside a token", async () => {
+  const place = createPlace();
+  const { world, chat, asked, refusals, hasCookie } = createAccounts(browserAuth(place));
+  await chat.login(credentials);
+  place.setItem("chatapp-token", "alice by token");
+  await world.until("it is live", () => stateOf(chat) === "live");
+  refusals.set("/auth/logout", [503, "the server is busy"]);
+  await assert.rejects(chat.logout(), { code: "unavailable" });
+  assert.deepEqual([stateOf(chat), place.items.size], ["live", 1]);
+  refusals.clear();
+  await chat.logout();
+  assert.deepEqual([stateOf(chat), place.items.size, hasCookie()], ["needs-auth", 0, false]);
+  const logouts = asked.filter(({ path }) => path === "/auth/logout").slice(1);
+  assert.deepEqual(logouts.map(({ token, credentials }) => [token, credentials]), [
+    [null, "include"],
+    ["Bearer alice by token", "omit"],
+  ]);
 });
 
 test("a login is renewed while it is used, long before it expires", async () => {
