@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use handler::Error;
@@ -14,6 +13,8 @@ use crate::awake;
 use crate::http::answers::HttpError;
 use crate::http::services::Services;
 use crate::limits::places::ConnectionPlace;
+use crate::limits::unfinished;
+use crate::store::source::Source;
 
 /// Longest body of a request that is read whole.
 const BODY_BYTES_MAX: usize = 64 * 1024;
@@ -40,7 +41,7 @@ impl Call {
     /// The same with its whole body.
     pub async fn whole(self) -> Result<Call<Bytes>, HttpError> {
         let (head, body) = self.request.into_parts();
-        let body = read_whole(body, self.services.body_timeout).await?;
+        let body = read_whole(body, &self.services, self.address).await?;
         Ok(Call {
             services: self.services,
             request: Request::from_parts(head, body),
@@ -65,11 +66,22 @@ impl Parameters {
     }
 }
 
-/// The whole body, which has to arrive in `time`.
-pub async fn read_whole(body: Incoming, time: Duration) -> Result<Bytes, HttpError> {
+/// The whole body, which has to arrive in time. It counts as long as it exists; if there is no room
+/// for it, the request is refused.
+pub async fn read_whole(
+    body: Incoming,
+    services: &Services,
+    address: IpAddr,
+) -> Result<Bytes, HttpError> {
+    // Of a body in chunks the length is not known.
+    let bytes_max = body.size_hint().upper().unwrap_or(u64::MAX);
+    let room = BodyRoom::new(
+        services.store.source(address),
+        bytes_max.min(BODY_BYTES_MAX as u64) as usize,
+    )?;
     let body = Limited::new(body, BODY_BYTES_MAX).collect();
-    match awake::timeout(time, body).await {
-        Some(Ok(body)) => Ok(body.to_bytes()),
+    match awake::timeout(services.body_timeout, body).await {
+        Some(Ok(body)) => Ok(room.hold(body.to_bytes())),
         Some(Err(error)) if error.is::<LengthLimitError>() => {
             let text = format!("body should be at most {BODY_BYTES_MAX} bytes");
             Err(Error::TooLarge(text).into())
@@ -82,5 +94,50 @@ pub async fn read_whole(body: Incoming, time: Duration) -> Result<Bytes, HttpErr
             let status = StatusCode::REQUEST_TIMEOUT;
             Err(HttpError::new(status, "timeout", "body took too long"))
         }
+    }
+}
+
+/// Room for a body of at most so many bytes, given back when it is dropped.
+struct BodyRoom {
+    source: Arc<Source>,
+    bytes: usize,
+}
+
+impl BodyRoom {
+    fn new(source: Arc<Source>, bytes: usize) -> Result<Self, Error> {
+        let has_room = unfinished::note([&source.bodies, &source.all.bodies], 0, bytes);
+        let room = BodyRoom { source, bytes };
+        match has_room {
+            true => Ok(room),
+            false => Err(Error::Unavailable {
+                retry_after_seconds: 1,
+            }),
+        }
+    }
+
+    fn hold(self, body: Bytes) -> Bytes {
+        match unfinished::is_free(self.bytes) {
+            true => body,
+            false => Bytes::from_owner(HeldBody { body, _room: self }),
+        }
+    }
+}
+
+impl Drop for BodyRoom {
+    fn drop(&mut self) {
+        let bodies = [&self.source.bodies, &self.source.all.bodies];
+        let _ = unfinished::note(bodies, self.bytes, 0);
+    }
+}
+
+/// A body with its room.
+struct HeldBody {
+    body: Bytes,
+    _room: BodyRoom,
+}
+
+impl AsRef<[u8]> for HeldBody {
+    fn as_ref(&self) -> &[u8] {
+        &self.body
     }
 }

@@ -154,6 +154,7 @@ impl Caller<'_> {
         if access == Access::Write {
             let spending = &costs.spending;
             spending.charge_event(bytes);
+            spending.charge_mentions(operation.mentions_max());
             if spending.has_to_wait(is_costly(bytes, answer_bytes)) {
                 // Held until the write is answered: by then it is known what it cost.
                 match spending.pay().await {

@@ -29,7 +29,7 @@ pub async fn register(call: Call) -> Result<Answer, HttpError> {
         audit::attempted(Attempt::Registration, &closed, call.address, None);
         closed?;
     }
-    let body = read_whole(call.request.into_body(), services.body_timeout).await?;
+    let body = read_whole(call.request.into_body(), &services, call.address).await?;
     let registration = Registration::parse(&body)?;
     let accounts = &services.accounts;
     accounts.register(registration, call.address).await?;
@@ -129,7 +129,7 @@ async fn start_session(call: Call) -> Result<(Arc<Services>, Token), HttpError> 
         ..
     } = call;
     let (head, body) = request.into_parts();
-    let body = read_whole(body, services.body_timeout).await?;
+    let body = read_whole(body, &services, address).await?;
     let credentials = Credentials::parse(&body)?;
     let (username, remember) = (credentials.username.clone(), credentials.remember);
     plain_http::note_login(&head.headers);

@@ -7,6 +7,7 @@ use crate::limits::unfinished::Unfinished;
 pub struct AllMemory {
     pub answers: AllAnswers,
     pub unfinished: Unfinished,
+    pub bodies: Unfinished,
     pub large_events: LargeEvents,
 }
 
@@ -15,6 +16,7 @@ impl AllMemory {
         AllMemory {
             answers: AllAnswers::new(),
             unfinished: Unfinished::of_all(),
+            bodies: Unfinished::of_all(),
             large_events: LargeEvents::default(),
         }
     }

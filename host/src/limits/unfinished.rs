@@ -1,4 +1,4 @@
-//! Memory for messages whose end has not arrived.
+//! Memory for messages whose end has not arrived, and for bodies of requests until they are answered.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -9,7 +9,7 @@ const ALL_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// This much of a socket's unfinished message is not counted, so that most messages never are.
 const FREE_BYTES: usize = 4 * 1024;
 
-/// The unfinished messages of a user, of an address, or of all.
+/// The unfinished messages, or the bodies, of a user, of an address, or of all.
 pub struct Unfinished {
     bytes_max: usize,
     bytes: AtomicUsize,
@@ -49,7 +49,7 @@ pub fn is_free(bytes: usize) -> bool {
 /// Notes that a socket's unfinished message, which had `before` bytes, now has `after`. `false` if
 /// one of the `shares` has no room for it, though it is counted.
 #[must_use]
-pub fn note(shares: [&Unfinished; 3], before: usize, after: usize) -> bool {
+pub fn note<const N: usize>(shares: [&Unfinished; N], before: usize, after: usize) -> bool {
     let [before, after] = [before, after].map(|bytes| bytes.saturating_sub(FREE_BYTES));
     if after <= before {
         if after < before {
@@ -60,7 +60,7 @@ pub fn note(shares: [&Unfinished; 3], before: usize, after: usize) -> bool {
         return true;
     }
     let fits = shares.map(|share| share.take(after - before));
-    fits == [true; 3]
+    fits == [true; N]
 }
 
 #[cfg(test)]

@@ -30,6 +30,8 @@ pub struct Source {
     reads: Arc<Semaphore>,
     pub answers: AnswerShare,
     pub unfinished: Unfinished,
+    /// Bodies of requests that are not answered yet.
+    pub bodies: Unfinished,
     pub large_events: LargeEvents,
     /// Held while the signature of one of its tokens is checked.
     pub signatures: Turn<()>,
@@ -54,6 +56,7 @@ impl Source {
             reads: Arc::new(Semaphore::new(bytes)),
             answers: AnswerShare::of_address(),
             unfinished: Unfinished::of_address(),
+            bodies: Unfinished::of_address(),
             large_events: LargeEvents::default(),
             signatures: Turn::default(),
             heaviness: Heaviness::default(),

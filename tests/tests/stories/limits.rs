@@ -805,6 +805,42 @@ async fn connect_from(source: &str, address: SocketAddr) -> TcpStream {
     socket.connect(address).await.expect("the host listens")
 }
 
+/// Bodies count until their requests are answered, so that many of them do not take all the memory.
+#[tokio::test]
+async fn bodies_of_requests_have_room_that_ends() {
+    let host = Host::start_with(Form::File, |config| {
+        config.limits.registrations_per_hour = 0;
+    })
+    .await;
+    let begun = "POST /register HTTP/1.1\r\nhost: x\r\ncontent-length: 65536\r\n\r\n{";
+    let mut bodies = Vec::new();
+    for index in 0..32 * 1024 / 60 {
+        let source = format!("127.0.0.{}", 2 + index / 200);
+        let mut stream = connect_from(&source, host.address).await;
+        stream.write_all(begun.as_bytes()).await.expect("written");
+        bodies.push(stream);
+    }
+    let register = |bytes: usize| host.http("POST", "/register", &[], "x".repeat(bytes));
+    // Meanwhile the server reads the heads.
+    let refused = tests::soon("a refusal", async {
+        loop {
+            let answer = register(64 * 1024).await;
+            if answer.status != 400 {
+                break answer;
+            }
+        }
+    });
+    let refused = refused.await;
+    assert_eq!(
+        (refused.status, refused.header("retry-after")),
+        (503, Some("1"))
+    );
+    assert_eq!(register(4 * 1024).await.status, 400, "small ones are free");
+    drop(bodies);
+    let room = async { while register(64 * 1024).await.status != 400 {} };
+    tests::soon("room", room).await;
+}
+
 /// The answer to `GET /misc/ping`; empty if the connection is closed.
 async fn ping(mut stream: TcpStream) -> String {
     let ping = b"GET /misc/ping HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
