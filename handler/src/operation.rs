@@ -49,6 +49,12 @@ pub trait Operation: Send + Sync {
         rows: &[Rows],
         out: &mut Outbox,
     ) -> Result<Self::Output, Error>;
+
+    /// Whether the rows of a repeated operation leave open whether it has counted a socket. Then the
+    /// host counts all of its sockets again.
+    fn is_count_unknown(&self, _: &Context, _: &[Rows]) -> bool {
+        false
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,5 +142,9 @@ impl<O: Operation + ?Sized> Operation for Box<O> {
         out: &mut Outbox,
     ) -> Result<Self::Output, Error> {
         (**self).conclude(ctx, rows, out)
+    }
+
+    fn is_count_unknown(&self, ctx: &Context, rows: &[Rows]) -> bool {
+        (**self).is_count_unknown(ctx, rows)
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::account::body::{at_most, required_texts};
 use crate::account::login_id::SessionId;
+use crate::account::open_login::earlier_now;
 use crate::account::register::PASSWORD_BYTES_MAX;
 use crate::account::session::{session_ids, tell_ended};
 use crate::error::Error;
@@ -56,7 +57,11 @@ impl Operation for ChangePassword {
         let new_hash = || self.new_hash.as_str().into();
         vec![
             Statement::new(
-                "update users set password = ?3, tokens_from = ?4 where id = ?1 and password = ?2",
+                concat!(
+                    "update users set password = ?3, tokens_from = ",
+                    earlier_now!("?4"),
+                    " where id = ?1 and password = ?2"
+                ),
                 [
                     user_id.into(),
                     self.old_hash.as_str().into(),

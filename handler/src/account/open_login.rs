@@ -20,6 +20,15 @@ pub(crate) const KEPT_SECONDS: i64 = 3 * 3600;
 /// The most logins, or sessions, that one operation handles, so that it does not hold up others.
 pub const LOGINS_AT_ONCE: usize = 100;
 
+/// SQL: the time `$now` (a parameter) of the host, or that of the database if it is earlier. With it, a
+/// host whose clock is ahead does not end what users of other hosts have.
+macro_rules! earlier_now {
+    ($now:literal) => {
+        concat!("min(", $now, ", unixepoch())")
+    };
+}
+pub(crate) use earlier_now;
+
 /// Finds the user of a token.
 pub struct FindLogin {
     pub claim: Claim,
@@ -209,7 +218,11 @@ impl Operation for FindExpired {
 
     fn statements(&self, ctx: &Context) -> Vec<Statement> {
         vec![Statement::new(
-            "select number from sessions where ends_at <= ?1 order by ends_at limit +?2",
+            concat!(
+                "select number from sessions where ends_at <= ",
+                earlier_now!("?1"),
+                " order by ends_at limit +?2"
+            ),
             [ctx.now.into(), (LOGINS_AT_ONCE as i64).into()],
         )]
     }
@@ -234,7 +247,10 @@ impl Operation for SweepSessions {
 
     fn statements(&self, ctx: &Context) -> Vec<Statement> {
         vec![Statement::new(
-            "delete from sessions where number in (select value from json_each(?1)) and ends_at <= ?2",
+            concat!(
+                "delete from sessions where number in (select value from json_each(?1)) and ends_at <= ",
+                earlier_now!("?2")
+            ),
             [json(&self.numbers).into(), ctx.now.into()],
         )]
     }

@@ -4,6 +4,7 @@
 use serde::Serialize;
 
 use crate::account::body::{at_most, fields};
+use crate::account::open_login::earlier_now;
 use crate::account::register::{PASSWORD_BYTES_MAX, check_fullname};
 use crate::account::session::{session_ids, tell_ended};
 use crate::error::Error;
@@ -193,7 +194,11 @@ impl Operation for SetPassword {
         let hash = || self.password_hash.as_str().into();
         vec![
             Statement::new(
-                "update users set password = ?2, tokens_from = ?3 where username = ?1 and password <> ?2",
+                concat!(
+                    "update users set password = ?2, tokens_from = ",
+                    earlier_now!("?3"),
+                    " where username = ?1 and password <> ?2"
+                ),
                 [username(), hash(), ctx.now.into()],
             ),
             // If the answer is lost, the sockets of these are closed within a minute instead of now.

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::account::login_id::{EndedLogins, LoginId, SessionId};
-use crate::account::open_login::no_login;
+use crate::account::open_login::{earlier_now, no_login};
 use crate::error::Error;
 use crate::operation::{Access, Context, Operation};
 use crate::outbox::{Outbox, Output};
@@ -56,11 +56,13 @@ impl Operation for StartSession {
             ),
             // If the answer is lost, the sockets of these are closed within a minute instead of now.
             Statement::new(
-                "delete from sessions
-                 where number in (select number from sessions where user_id = ?2 and id <> ?1
-                         order by ends_at > ?3 desc, last_seen desc, number desc limit -1 offset +?4)
-                     and exists (select 1 from sessions where id = ?1 and user_id = ?2)
-                 returning id",
+                concat!(
+                    "delete from sessions
+                     where number in (select number from sessions where user_id = ?2 and id <> ?1
+                             order by ends_at > ", earlier_now!("?3"), " desc, last_seen desc, number desc limit -1 offset +?4)
+                         and exists (select 1 from sessions where id = ?1 and user_id = ?2)
+                     returning id"
+                ),
                 [
                     id.into(),
                     user_id.into(),
@@ -171,8 +173,12 @@ impl Operation for ListSessions {
 
     fn statements(&self, ctx: &Context) -> Vec<Statement> {
         vec![Statement::new(
-            "select id, created_at, last_seen, cast(user_agent as blob) from sessions
-             where user_id = ?1 and ends_at > ?2 order by last_seen desc, number desc",
+            concat!(
+                "select id, created_at, last_seen, cast(user_agent as blob) from sessions
+                 where user_id = ?1 and ends_at > ",
+                earlier_now!("?2"),
+                " order by last_seen desc, number desc"
+            ),
             [ctx.user_id.into(), ctx.now.into()],
         )]
     }

@@ -31,7 +31,8 @@ pub const COMPARED_MAX: i64 = 1_000;
 /// Bytes of their contents, without those of the last one.
 pub const COMPARED_BYTES_MAX: i64 = 1024 * 1024;
 /// Words and signs of their contents, without those of the last one. So many bytes of a language have
-/// fewer; but there are characters that stand for four words.
+/// fewer; but there are characters that stand for four words. A phrase that nearly begins at each word
+/// counts for more.
 pub const COMPARED_ELEMENTS_MAX: usize = 250_000;
 
 const QUERY: Field = Field::required("query", Kind::Text(Length::characters(1, QUERY_CHARS_MAX)));
@@ -160,7 +161,8 @@ const CHANGED: &str = candidates!(
 /// estimates the cost, in microseconds for each message of the chat: from the latest 300 messages of
 /// each word follows its density, the share of messages that have it. A step to a far place in a
 /// word's list costs up to 60 µs, one to the next place 0.15 µs. The search goes back as far as
-/// 20 to 30 ms allow. A word that has fewer than 300 messages costs less than that.
+/// 20 to 30 ms allow, and 60,000 ids at least. A word that has fewer than 300 messages costs less than
+/// that.
 ///
 /// Where it stops depends on messages that the caller may not see. Nobody is to learn from the answer
 /// which words these have. So it says that it has looked as far as it always does (2,000 messages that
@@ -197,7 +199,7 @@ const INDEXED: &str = candidates!(
              where (select yes from is_few)),
          walk(low) as materialized (
              select max(bottom, case when rare is null then bottom
-                 else top - cast((select cost from bounds) / min(60 * rare, 0.15 * (rare + frequent)) as integer) end)
+                 else top - max(60000, cast((select cost from bounds) / min(60 * rare, 0.15 * (rare + frequent)) as integer)) end)
              from span, (
                  select iif(count(*) = count(density), min(density), null) as rare, sum(density) as frequent from densities)),
          found(id) as materialized (
@@ -247,16 +249,17 @@ impl Operation for SearchMessages {
     }
 
     fn statements(&self, ctx: &Context) -> Vec<Statement> {
-        let mut question = self.query.question();
+        let question = self.query.question();
+        let mut expression = question.expression();
         if let Some(id) = self.conversation_id {
-            question.expression += &format!(" AND \"{OF_CONVERSATION}{id}\"");
+            expression += &format!(" AND \"{OF_CONVERSATION}{id}\"");
         }
         let compared = match question.is_vague {
             true => COMPARED_MAX,
             // One message more than was asked for shows whether there are more.
             false => self.limit + 1,
         };
-        let samples = json(&question.samples);
+        let samples = json(&question.samples());
         let statement = |sql, found: i64, compared: i64| {
             Statement::new(
                 sql,
@@ -264,7 +267,7 @@ impl Operation for SearchMessages {
                     ctx.user_id.into(),
                     self.before.into(),
                     self.conversation_id.into(),
-                    question.expression.as_str().into(),
+                    expression.as_str().into(),
                     samples.as_str().into(),
                     self.query.from.as_deref().into(),
                     found.into(),

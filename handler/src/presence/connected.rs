@@ -151,4 +151,15 @@ impl Operation for Connected {
             is_complete: rows[4].0.len() <= ARRIVAL_CONVERSATIONS_MAX,
         })
     }
+
+    /// The login has ended since, or had ended before the socket could be counted.
+    fn is_count_unknown(&self, ctx: &Context, rows: &[Rows]) -> bool {
+        let holds = |user: &Row| {
+            let mut columns = user.columns();
+            let _user_id = columns.integer();
+            columns.flag()
+        };
+        let user = rows.first().and_then(Rows::first);
+        ctx.is_repeat && !user.is_some_and(holds)
+    }
 }

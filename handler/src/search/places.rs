@@ -6,20 +6,24 @@ use crate::search::words::{Element, Kind, elements};
 /// The most places that are told of one message.
 pub const PLACES_MAX: usize = 100;
 
+/// About as many words are compared with each other in the time in which one is read from a text.
+const STEPS_PER_ELEMENT: usize = 8;
+
 /// From where to where, in UTF-16 code units: what JavaScript's `slice` takes.
 pub type Place = [u32; 2];
 
 impl Query {
     /// Where the text has the terms of the query: the places of all of them, in the order of the
     /// text, none of which overlap. `None` if it lacks one of the terms. Adds to `compared` how many
-    /// words and signs the text has.
+    /// words and signs the text has, and a `STEPS_PER_ELEMENT`th of the steps into its terms.
     pub fn places(&self, text: &str, compared: &mut usize) -> Option<Vec<Place>> {
         let elements = elements(text);
         *compared += elements.len();
         let mut places: Vec<Place> = Vec::new();
         for term in &self.terms {
-            let before = places.len();
-            places.extend(term.places(&elements));
+            let (before, mut steps) = (places.len(), 0);
+            places.extend(term.places(&elements, &mut steps));
+            *compared += steps / STEPS_PER_ELEMENT;
             if places.len() == before {
                 return None;
             }
@@ -38,21 +42,23 @@ impl Query {
 }
 
 impl Term {
-    fn places(&self, text: &[Element]) -> impl Iterator<Item = Place> {
+    fn places(&self, text: &[Element], steps: &mut usize) -> impl Iterator<Item = Place> {
         let windows = text.windows(self.elements.len());
-        let found = windows.filter(|window| self.is_at(window));
+        let found = windows.filter(|window| self.is_at(window, steps));
         found.map(|window| [window[0].start, window[window.len() - 1].end])
     }
 
     /// Whether these elements of a text, as many as the term has, are those of the term. A row of
     /// signs in the term may be part of a longer row at the term's beginning and at its end.
-    fn is_at(&self, text: &[Element]) -> bool {
+    fn is_at(&self, text: &[Element], steps: &mut usize) -> bool {
         let last = self.elements.len() - 1;
         self.elements
             .iter()
             .zip(text)
             .enumerate()
             .all(|(index, (wanted, found))| {
+                // The first one comes with reading the word.
+                *steps += usize::from(index > 0);
                 let is_same = match (wanted.kind, found.kind) {
                     (Kind::Sign { is_joined: wanted }, Kind::Sign { is_joined: found }) => {
                         index == 0 || wanted == found

@@ -28,26 +28,28 @@ pub(crate) struct Term {
     pub is_prefix: bool,
 }
 
-/// How the index is asked. Only words and signs come into it, never the text of the query, so
-/// nothing in a query can be taken for FTS5's syntax.
+/// How the index is asked: for single tokens. FTS5 could find phrases, and all words with a certain
+/// beginning. But it finds a phrase by going through all places of its words in each message, and a
+/// beginning by putting together the lists of all words that begin so. Nothing bounds the time for
+/// that. So a message that has the tokens is compared with the query, and how much is compared has a
+/// bound.
+///
+/// Only words and signs come into it, never the text of the query, so nothing in a query can be taken
+/// for FTS5's syntax.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Question {
-    /// An expression for FTS5 that every hit satisfies.
-    pub expression: String,
-    /// Whether a message that satisfies it may be no hit.
+    /// Every hit has all of them.
+    pub tokens: Vec<String>,
+    /// Whether a message that has them may be no hit.
     pub is_vague: bool,
-    /// Expressions of single tokens; every hit satisfies each of them. From them the costs are
-    /// estimated.
-    pub samples: Vec<String>,
 }
 
-/// As many tokens are looked at for the estimate.
-const SAMPLES_MAX: usize = 8;
+/// The index is asked for as many tokens at most, the longest ones: those are rare.
+const TOKENS_MAX: usize = 6;
 
-/// The lengths of beginnings of words for which the index has tokens. Shorter ones are in so many
-/// messages that looking through the latest ones finds them; for longer ones, FTS5 finds all words
-/// that begin so.
-pub(crate) const BEGINNINGS: [usize; 2] = [3, 4];
+/// The lengths of beginnings of words for which the index has tokens. A shorter beginning is in so
+/// many messages that looking through the latest ones finds it.
+pub(crate) const BEGINNINGS: [usize; 3] = [3, 5, 8];
 
 /// Mark tokens that are no words: no word has these characters.
 pub(crate) const OF_ALL: &str = "§";
@@ -103,15 +105,20 @@ impl Query {
 
     pub fn question(&self) -> Question {
         let mut question = Question {
-            expression: String::new(),
+            tokens: Vec::new(),
             is_vague: false,
-            samples: Vec::new(),
         };
         for term in &self.terms {
             term.ask(&mut question);
         }
-        if question.expression.is_empty() {
-            question.expression = format!("\"{OF_ALL}\"");
+        let tokens = &mut question.tokens;
+        if tokens.len() > TOKENS_MAX {
+            tokens.sort_by_key(|token| std::cmp::Reverse(token.chars().count()));
+            tokens.truncate(TOKENS_MAX);
+            question.is_vague = true;
+        }
+        if tokens.is_empty() {
+            tokens.push(OF_ALL.into());
         }
         question
     }
@@ -145,73 +152,61 @@ fn piece(text: &str) -> (Piece<'_>, &str) {
 }
 
 impl Term {
-    /// Adds what the index has to have for this term.
-    ///
-    /// A phrase for FTS5 has whole words and pairs of signs, as [`tokens`] makes them. A single sign
-    /// at the beginning or end of the term may be part of a longer row of signs in the message, so
-    /// it is asked for by itself.
+    /// Adds what the index has to have for this term: whole words and pairs of signs, as [`tokens`]
+    /// makes them. A single sign at the beginning or end of the term may be part of a longer row of
+    /// signs in the message.
     ///
     /// [`tokens`]: crate::search::tokens::tokens
     fn ask(&self, question: &mut Question) {
-        let mut phrase: Vec<String> = Vec::new();
-        let mut marks: Vec<String> = Vec::new();
-        let mut is_open = false;
         let groups = groups(&self.elements);
         let last = groups.len().saturating_sub(1);
+        // The index does not say where in a message they are.
+        question.is_vague |= groups.len() > 1;
         for (index, group) in groups.iter().enumerate() {
             let first = &group[0];
             match first.kind {
                 Kind::Word { chars } if self.is_prefix && index == last => {
-                    if BEGINNINGS.contains(&chars) {
-                        marks.push(format!("{BEGINNING}{}", first.text));
-                    } else if chars < BEGINNINGS[0] {
-                        question.is_vague = true;
-                    } else {
-                        phrase.push(first.text.clone());
-                        is_open = true;
-                        let beginning = first.text.chars().take(BEGINNINGS[1]);
-                        let beginning: String = beginning.collect();
-                        question.sample(format!("\"{BEGINNING}{beginning}\""));
+                    let known = BEGINNINGS.into_iter().rfind(|length| *length <= chars);
+                    question.is_vague |= known != Some(chars);
+                    if let Some(length) = known {
+                        let beginning: String = first.text.chars().take(length).collect();
+                        question.and(format!("{BEGINNING}{beginning}"));
                     }
                 }
-                Kind::Word { .. } => phrase.push(first.text.clone()),
+                Kind::Word { .. } => question.and(first.text.clone()),
                 Kind::Sign { .. } if group.len() > 1 => {
-                    phrase.extend(group.windows(2).map(pair));
+                    question.is_vague |= group.len() > 2;
+                    group.windows(2).for_each(|signs| question.and(pair(signs)));
                 }
-                Kind::Sign { .. } if index > 0 && index < last => phrase.push(first.text.clone()),
-                Kind::Sign { .. } => marks.push(format!("{BEGINNING}{}", first.text)),
+                Kind::Sign { .. } if index > 0 && index < last => question.and(first.text.clone()),
+                Kind::Sign { .. } => question.and(format!("{BEGINNING}{}", first.text)),
             }
-        }
-        // Whether it is one thing that the index knows.
-        question.is_vague |= !marks.is_empty() && groups.len() > 1;
-        if !phrase.is_empty() {
-            let whole = phrase.len() - usize::from(is_open);
-            for token in &phrase[..whole] {
-                question.sample(format!("\"{token}\""));
-            }
-            let end = if is_open { " *" } else { "" };
-            question.and(&format!("\"{}\"{end}", phrase.join(" ")));
-        }
-        for mark in marks {
-            let mark = format!("\"{mark}\"");
-            question.and(&mark);
-            question.sample(mark);
         }
     }
 }
 
+fn quoted(token: &String) -> String {
+    format!("\"{token}\"")
+}
+
 impl Question {
-    fn and(&mut self, expression: &str) {
-        if !self.expression.is_empty() {
-            self.expression.push_str(" AND ");
+    fn and(&mut self, token: String) {
+        if !self.tokens.contains(&token) {
+            self.tokens.push(token);
         }
-        self.expression.push_str(expression);
     }
 
-    fn sample(&mut self, token: String) {
-        if self.samples.len() < SAMPLES_MAX && !self.samples.contains(&token) {
-            self.samples.push(token);
-        }
+    /// For FTS5.
+    pub fn expression(&self) -> String {
+        let quoted: Vec<_> = self.tokens.iter().map(quoted).collect();
+        quoted.join(" AND ")
+    }
+
+    /// Expressions by which the costs are estimated. The token that all messages have never is the
+    /// rarest one.
+    pub fn samples(&self) -> Vec<String> {
+        let others = self.tokens.iter().filter(|token| *token != OF_ALL);
+        others.map(quoted).collect()
     }
 }
 
@@ -232,39 +227,43 @@ mod tests {
 
     fn asked(text: &str) -> (String, bool) {
         let question = Query::parse(text).expect("a query").question();
-        (question.expression, question.is_vague)
+        (question.tokens.join(" "), question.is_vague)
     }
 
     #[test]
     fn what_the_index_is_asked() {
-        for (text, expression, is_vague) in [
-            ("hello", r#""hello" *"#, false),
-            ("Hello wor", r#""hello" AND "¤wor""#, false),
-            ("hello w", r#""hello""#, true),
-            ("w", r#""§""#, true),
+        for (text, tokens, is_vague) in [
+            ("hello", "¤hello", false),
+            ("hell", "¤hel", true),
+            ("Hello wor", "hello ¤wor", false),
+            ("hello w", "hello", true),
+            ("hello hello hello", "hello ¤hello", false),
+            ("w", "§", true),
+            (r#""Hello World" again"#, "hello world ¤again", true),
+            (r#"one "two"#, "one two", false),
+            (r#""to be or not to be""#, "to be or not", true),
+            ("“two words” internat", "two words ¤internat", true),
+            ("“two” internationally", "two ¤internat", true),
+            ("e-mail", "e ¤mai", true),
+            ("e-mails", "e ¤mails", true),
+            ("from:alice", "§", false),
+            ("東", "¤東", false),
+            ("東京", "東京", false),
+            ("東京都", "東京 京都", true),
+            ("iphone手机", "iphone 手机", true),
+            ("手x機y", "¤手 x 機", true),
+            (r#"a OR NOT (b) NEAR* c^ -d "#, "a or not b near c", true),
+            (r#"words:x ' ; -- "#, "words", true),
             (
-                r#""Hello World" again"#,
-                r#""hello world" AND "again" *"#,
-                false,
-            ),
-            (r#"one "two"#, r#""one" AND "two""#, false),
-            ("“two words” x1y2", r#""two words" AND "¤x1y2""#, false),
-            ("e-mail", r#""e" AND "¤mail""#, true),
-            ("e-mails", r#""e mails" *"#, false),
-            ("from:alice", r#""§""#, false),
-            ("東", r#""¤東""#, false),
-            ("東京都", r#""東京 京都""#, false),
-            ("iphone手机", r#""iphone 手机""#, false),
-            ("手x機y", r#""x 機" AND "¤手""#, true),
-            (
-                r#"a OR NOT (b) NEAR* c^ -d "#,
-                r#""a" AND "or" AND "not" AND "b" AND "near" AND "c""#,
+                "a bb ccc dd e fff gg h ii jjj",
+                "¤jjj ccc fff bb dd gg",
                 true,
             ),
-            (r#"words:x ' ; -- "#, r#""words""#, true),
         ] {
-            assert_eq!(asked(text), (expression.into(), is_vague), "{text}");
+            assert_eq!(asked(text), (tokens.into(), is_vague), "{text}");
         }
+        let question = Query::parse("one two").expect("a query").question();
+        assert_eq!(question.expression(), r#""one" AND "¤two""#);
     }
 
     #[test]

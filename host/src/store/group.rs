@@ -104,6 +104,10 @@ fn repeat(
     });
     match found {
         Ok(results) => {
+            let mut repeated = group.jobs.iter().zip(&results);
+            if repeated.any(|(job, rows)| job.work.is_count_unknown(rows)) {
+                database.doubt_lease();
+            }
             finish(group.jobs, results.into_iter().map(Ok), told);
             // If the lease was lost meanwhile, the counts of this group are lost too.
             told.extend(new_lease(database));

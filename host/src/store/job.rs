@@ -50,6 +50,9 @@ pub trait Work: Send {
     /// did.
     fn repeat(&mut self);
 
+    /// See `Operation::is_count_unknown`.
+    fn is_count_unknown(&self, rows: &[Rows]) -> bool;
+
     /// Takes the rows once they are committed; returns what to deliver.
     fn finish(self: Box<Self>, rows: Result<Vec<Rows>, Error>) -> Option<Delivery>;
 }
@@ -72,6 +75,10 @@ where
 
     fn repeat(&mut self) {
         self.ctx.is_repeat = true;
+    }
+
+    fn is_count_unknown(&self, rows: &[Rows]) -> bool {
+        self.operation.is_count_unknown(&self.ctx, rows)
     }
 
     fn finish(self: Box<Self>, rows: Result<Vec<Rows>, Error>) -> Option<Delivery> {
@@ -101,6 +108,10 @@ impl Job {
             }
 
             fn repeat(&mut self) {}
+
+            fn is_count_unknown(&self, _: &[Rows]) -> bool {
+                false
+            }
 
             fn finish(self: Box<Self>, _: Result<Vec<Rows>, Error>) -> Option<Delivery> {
                 None

@@ -584,6 +584,43 @@ async fn who_is_online_is_right_after_an_outcome_that_stayed_unknown() {
     soon("being offline", async { while online(&mut alice).await {} }).await;
 }
 
+/// The login ends after its socket was counted, but before the host knows that.
+#[tokio::test]
+async fn who_logs_out_while_the_answer_to_the_connect_is_lost_is_not_online() {
+    let host = Host::start_with(Form::Remote, |config| {
+        config.lease = Duration::from_secs(3);
+    })
+    .await;
+    let gateway = host.gateway();
+    let mut alice = host.join("alice").await;
+    host.register("bob").await;
+    alice.add_contact("bob").await;
+    let cookie = tests::host::login(host.address, "bob").await;
+    gateway.fault("INSERT INTO presence", Fault::LoseAnswer);
+    for _ in 0..100 {
+        gateway.fault("INSERT INTO hosts", Fault::LoseRequest);
+    }
+    let refused = async {
+        let closed = Client::connect(host.address, &cookie).await.closed().await;
+        assert_eq!(closed.1, "invalid login-token");
+    };
+    let online = async |alice: &mut Client| {
+        let contacts = alice.ok(json!({ "type": "get_contacts" })).await;
+        contacts["profiles"][0]["is_online"] == true
+    };
+    // Another host may end it.
+    let logout = async {
+        soon("the commit", async { while !online(&mut alice).await {} }).await;
+        let db = open_remote(gateway.url()).await;
+        let end =
+            "delete from sessions where user_id = (select id from users where username = 'bob')";
+        db.execute(end, ()).await.expect("ended");
+        gateway.clear_faults();
+    };
+    tokio::join!(refused, logout);
+    soon("being offline", async { while online(&mut alice).await {} }).await;
+}
+
 #[tokio::test]
 async fn an_answer_that_the_server_holds_too_large_is_refused_alone() {
     let host = Host::start_as(Form::Remote).await;

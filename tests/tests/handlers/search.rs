@@ -325,6 +325,14 @@ async fn a_search_ends_after_so_many_messages() {
         assert_eq!(first, (0, json!(last - 16)), "{is_indexed}");
     }
 
+    // A phrase that nearly begins at each word takes longer to look for: 84 messages otherwise.
+    let world = World::new().await;
+    let x = "x ".repeat(62);
+    add(&world, 100, &format!("{x}y ").repeat(47)).await;
+    let last = world.integer("select max(id) from messages").await;
+    let first = page(&world, "alice", &format!("\"{x} x y\""), &Value::Null).await;
+    assert_eq!(first, (0, json!(last - 17)));
+
     // A character that stands for three words and a part: 84 messages of which 3,000 words count have
     // more than a search compares.
     let world = World::new().await;
@@ -400,13 +408,35 @@ async fn words_that_do_not_meet_are_looked_for_in_parts() {
     assert_eq!(found, (1, Value::Null));
 }
 
+/// However many words a query has, what it says it has looked at, it has looked at.
+#[tokio::test]
+async fn frequent_words_that_hardly_meet_are_found_where_they_do() {
+    let world = World::new().await;
+    let texts = format!(
+        "insert into members (conversation_id, user_id)
+         with recursive n(n) as (select 10 union all select n + 1 from n where n < 40) select n, 1 from n;
+         with recursive n(n) as (select 1 union all select n + 1 from n where n < 100000)
+         insert into search (rowid, words) select 10 + n, iif(n = 50000, 'a b c d e f', replace('a b c d e f', char(97 + n % 6), 'x')) from n;
+         update search_state set words_version = {WORDS_VERSION}, low = 0, high = 100010;
+         insert into messages (id, sender_id, conversation_id, content, rev) values (50010, 1, 1, 'a b c d e f', 5)"
+    );
+    world.db.execute_batch(&texts).await.expect("indexed");
+    let event = json!({ "query": "a b c d e \"f\"" });
+    let ids: Vec<_> = found(&world, "alice", &event).await;
+    let ids: Vec<_> = ids.into_iter().map(|(id, _)| id).collect();
+    assert_eq!(ids, [50_010]);
+}
+
 #[tokio::test]
 async fn a_batch_has_so_many_messages_bytes_and_tokens() {
     let world = World::new().await;
     add(&world, 1_000, "hello").await;
-    // Each has 1,005 tokens.
-    add(&world, 6, &"short ".repeat(1_000)).await;
-    add(&world, 20, &"long ".repeat(10_000)).await;
+    // Each has 1,003 tokens.
+    let digit = |n| char::from_digit(n, 36).expect("a digit");
+    let short = (0..1_000).map(|n| format!("{}{} ", digit(n / 36), digit(n % 36)));
+    add(&world, 6, &short.collect::<String>()).await;
+    let long = (10_000..20_000).map(|n| format!("{n} "));
+    add(&world, 20, &long.collect::<String>()).await;
     let find = FindUnindexed {
         host_id: "local".into(),
         lease_seconds: 30,

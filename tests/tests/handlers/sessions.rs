@@ -219,6 +219,35 @@ async fn a_session_is_seen_once_an_hour_and_kept_while_it_is_open() {
     assert_eq!(world.integer("select count(*) from sessions").await, 0);
 }
 
+/// Other hosts, whose clocks are right, may serve the same database.
+#[tokio::test]
+async fn a_host_whose_clock_is_ahead_ends_nothing_of_others() {
+    let world = World::new().await;
+    let now = world.integer("select unixepoch()").await;
+    let mut right = world.context("alice").await;
+    right.now = now;
+    world.run_as(&right, &start(1)).await.0.expect("a session");
+    let mut ahead = right.clone();
+    ahead.now += 4 * 3600;
+    assert_eq!(world.run_as(&ahead, &FindExpired).await.0, Ok(vec![]));
+    let sweep = SweepSessions { numbers: vec![1] };
+    world.run_as(&ahead, &sweep).await.0.expect("nothing");
+    let list = ListSessions {
+        current: LoginId::of_session(id(1)),
+    };
+    let listed = world.run_as(&ahead, &list).await.0.expect("a list");
+    assert_eq!(listed.len(), 1);
+    // Tokens without a session that are made from now on hold.
+    let change = ChangePassword {
+        old_hash: "none".into(),
+        new_hash: "new".into(),
+        kept: None,
+    };
+    world.run_as(&ahead, &change).await.0.expect("changed");
+    let token = claim("alice", LoginId::of_token(Some(now + 60)));
+    assert!(world.run_as(&right, &token).await.0.is_ok());
+}
+
 #[tokio::test]
 async fn what_one_operation_finds_of_a_million_sessions_is_bounded() {
     let world = World::new().await;
