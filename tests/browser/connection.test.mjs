@@ -77,3 +77,21 @@ story(test, "the page opens without a connection, to read", async (world) => {
   world.gateway.mend();
   await said(alice, "written without a connection").getByText(/Sent|Read/).waitFor();
 });
+
+/** Waits until the page's files are on the device. */
+async function installed(page) {
+  await page.evaluate(() => navigator.serviceWorker.ready);
+  await page.waitForFunction(async () => (await caches.keys()).length === 1);
+}
+
+story(test, "the page opens without a connection, also if the browser has dropped its own copies of the files", async (world) => {
+  const { alice } = await two(world);
+  await installed(alice);
+  const browser = await alice.context().newCDPSession(alice);
+  await browser.send("Network.enable");
+  await browser.send("Network.clearBrowserCache");
+  await world.kill();
+  world.gateway.cut();
+  await alice.reload();
+  await said(alice, "before").waitFor();
+});

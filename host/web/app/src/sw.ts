@@ -12,6 +12,8 @@ declare const FILES: string[];
 const CACHE = `page-${VERSION}`;
 /** A server that takes longer than this to answer is not waited for. */
 const PATIENCE_MILLISECONDS = 3_000;
+/** A proxy may add to the headers by which answers vary: a file is the same for all. */
+const SAME: MultiCacheQueryOptions = { ignoreVary: true, cacheName: CACHE };
 
 self.addEventListener("install", (event) => {
   event.waitUntil(
@@ -41,12 +43,12 @@ self.addEventListener("fetch", (event) => {
 
 /** A file with its hash in its address never changes. */
 async function kept(request: Request): Promise<Response> {
-  return (await caches.match(request)) ?? fetch(request);
+  return (await caches.match(request, SAME)) ?? fetch(request);
 }
 
 /** The page as the server has it now or, without the server, as it was. */
 async function newest(request: Request): Promise<Response> {
-  const old = await caches.match("/");
+  const old = await caches.match("/", SAME);
   if (!old) return fetch(request);
   const late = new Promise<Response>((resolve) => setTimeout(() => resolve(old.clone()), PATIENCE_MILLISECONDS));
   const fresh = fetch(request).then((answer) => (answer.ok ? answer : old.clone()), () => old.clone());
