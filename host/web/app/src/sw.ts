@@ -16,13 +16,31 @@ const PATIENCE_MILLISECONDS = 3_000;
 const SAME: MultiCacheQueryOptions = { ignoreVary: true, cacheName: CACHE };
 
 self.addEventListener("install", (event) => {
-  event.waitUntil(
-    caches
-      .open(CACHE)
-      .then((cache) => cache.addAll(FILES))
-      .then(() => self.skipWaiting()),
-  );
+  event.waitUntil(fill().then(() => self.skipWaiting()));
 });
+
+/** Fails if a file is not of this release: in an upgrade, a host of the other one may answer. The browser tries again later. */
+async function fill(): Promise<void> {
+  const cache = await caches.open(CACHE);
+  await cache.addAll(FILES);
+  const read = async (file: string) => (await cache.match(file, SAME))!.arrayBuffer();
+  const page = new TextDecoder().decode(await read("/"));
+  for (const file of FILES) {
+    const [, hash] = file.split("?v=");
+    const isOfRelease = hash === undefined || hash === (await hashOf(await read(file)));
+    // What comes later is named by a script.
+    const isNamed = hash === undefined || page.includes(file) || file.startsWith("/more.js");
+    if (isOfRelease && isNamed) continue;
+    await caches.delete(CACHE);
+    throw new Error(`${file} is of another release`);
+  }
+}
+
+/** As `host/web/app/build.mjs` makes it. */
+async function hashOf(bytes: ArrayBuffer): Promise<string> {
+  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
+  return [...digest.slice(0, 8)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}
 
 self.addEventListener("activate", (event) => {
   event.waitUntil(
