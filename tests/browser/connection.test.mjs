@@ -77,3 +77,45 @@ story(test, "the page opens without a connection, to read", async (world) => {
   world.gateway.mend();
   await said(alice, "written without a connection").getByText(/Sent|Read/).waitFor();
 });
+
+/** Waits until the page's files are on the device. */
+async function installed(page) {
+  await page.evaluate(() => navigator.serviceWorker.ready);
+  await page.waitForFunction(async () => (await caches.keys()).length === 1);
+}
+
+story(test, "the page opens without a connection, also if the browser has dropped its own copies of the files", async (world) => {
+  const { alice } = await two(world);
+  await installed(alice);
+  const browser = await alice.context().newCDPSession(alice);
+  await browser.send("Network.enable");
+  await browser.send("Network.clearBrowserCache");
+  await world.kill();
+  world.gateway.cut();
+  await alice.reload();
+  await said(alice, "before").waitFor();
+});
+
+story(test, "files of another release are not kept as those of this one", async (world) => {
+  world.expected.push(LOST);
+  await world.register("alice", "Alice");
+  const page = await world.window();
+  // In an upgrade, a host that is not upgraded yet answers to an address with the new hash.
+  let isUpgraded = false;
+  let answered;
+  const isAnswered = new Promise((resolve) => (answered = resolve));
+  await page.context().route(/app\.css/, async (route) => {
+    if (isUpgraded || !route.request().serviceWorker()) return route.continue();
+    await route.fulfill({ contentType: "text/css", headers: { "cache-control": "no-cache" }, body: "/* of another release */" });
+    answered();
+  });
+  await world.logIn(page, "alice");
+  await isAnswered;
+  await page.waitForFunction(() => navigator.serviceWorker.getRegistration().then((found) => found === undefined));
+  assert.deepEqual(await page.evaluate(() => caches.keys()), []);
+  isUpgraded = true;
+  await page.reload();
+  await installed(page);
+  const kept = await page.evaluate(async () => (await caches.match(document.querySelector("link[rel=stylesheet]").href)).text());
+  assert.ok(kept.length > 1_000, kept);
+});

@@ -47,6 +47,11 @@ pub fn check_username(username: &str) -> Result<(), Error> {
         let text = "username should have a visible character";
         return Err(Error::Invalid(text.into()));
     }
+    // In an address, they are steps between folders: clients turn `/users/..` into `/` (URL Standard, section 4.4).
+    if matches!(username, "." | "..") {
+        let text = "username should not be . or ..";
+        return Err(Error::Invalid(text.into()));
+    }
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 
 use crate::audit;
@@ -111,9 +111,17 @@ pub fn preflight(
     answer
 }
 
-/// Lets pages of a configured origin read the answer.
+/// Says that an answer is for pages of this site only (W3C Fetch, section 3.7).
+pub const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
+
+/// Lets pages of a configured origin read the answer, unless it is for this site only. The latter is the same for all
+/// origins and says so: with `Vary: Origin`, a service worker would not find the scripts that it keeps, because browsers
+/// ask for module scripts with an `Origin` and for what a worker adds to its cache without one.
 pub fn permit(answer: &mut Answer, allowed: Option<HeaderValue>) {
     let headers = answer.headers_mut();
+    if headers.contains_key(RESOURCE_POLICY) {
+        return;
+    }
     headers.append(header::VARY, HeaderValue::from_static("Origin"));
     if let Some(origin) = allowed {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);

@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use crate::http::about::about;
 use crate::http::answers::{Answer, HttpError, whole, with};
 use crate::http::call::Call;
+use crate::http::cors::RESOURCE_POLICY;
 
 /// Bytes of the hash that names the content of a file; `host/web/app/build.mjs` knows it too.
 const HASH_BYTES: usize = 8;
@@ -25,7 +26,7 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
      require-trusted-types-for 'script'; trusted-types sw";
 
 /// Headers of every file.
-const HEADERS: [(HeaderName, &str); 4] = [
+const HEADERS: [(HeaderName, &str); 5] = [
     (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (header::REFERRER_POLICY, "no-referrer"),
@@ -33,11 +34,8 @@ const HEADERS: [(HeaderName, &str); 4] = [
         HeaderName::from_static("cross-origin-opener-policy"),
         "same-origin",
     ),
+    (RESOURCE_POLICY, "same-origin"),
 ];
-const RESOURCE_POLICY: (HeaderName, &str) = (
-    HeaderName::from_static("cross-origin-resource-policy"),
-    "same-origin",
-);
 
 /// A browser asks again each time, and is told that nothing has changed.
 const REVALIDATED: &str = "no-cache";
@@ -124,7 +122,7 @@ impl PageFile {
             }
             (false, None) => whole(StatusCode::OK, self.content_type, self.bytes),
         };
-        for (name, value) in HEADERS.into_iter().chain([RESOURCE_POLICY]) {
+        for (name, value) in HEADERS {
             answer = with(answer, name, HeaderValue::from_static(value));
         }
         let caching = if is_named { IMMUTABLE } else { REVALIDATED };

@@ -69,6 +69,14 @@ fn bodies_of_registration() {
             r#"{"username": " \u200b\u0000\u3000", "password": "b", "fullname": "c"}"#,
             "username should have a visible character",
         ),
+        (
+            r#"{"username": ".", "password": "b", "fullname": "c"}"#,
+            "username should not be . or ..",
+        ),
+        (
+            r#"{"username": "..", "password": "b", "fullname": "c"}"#,
+            "username should not be . or ..",
+        ),
     ] {
         let parsed = Registration::parse(body.as_bytes());
         assert_eq!(parsed, Err(Error::Invalid(error.into())), "{body}");

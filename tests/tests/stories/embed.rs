@@ -307,6 +307,13 @@ async fn what_programs_ask_wrongly_is_refused() {
         ),
         (
             "PUT",
+            "/users/..",
+            json!({}),
+            400,
+            "username should not be . or ..",
+        ),
+        (
+            "PUT",
             &*long,
             json!({}),
             400,

@@ -12,15 +12,35 @@ declare const FILES: string[];
 const CACHE = `page-${VERSION}`;
 /** A server that takes longer than this to answer is not waited for. */
 const PATIENCE_MILLISECONDS = 3_000;
+/** A proxy may add to the headers by which answers vary: a file is the same for all. */
+const SAME: MultiCacheQueryOptions = { ignoreVary: true, cacheName: CACHE };
 
 self.addEventListener("install", (event) => {
-  event.waitUntil(
-    caches
-      .open(CACHE)
-      .then((cache) => cache.addAll(FILES))
-      .then(() => self.skipWaiting()),
-  );
+  event.waitUntil(fill().then(() => self.skipWaiting()));
 });
+
+/** Fails if a file is not of this release: in an upgrade, a host of the other one may answer. The browser tries again later. */
+async function fill(): Promise<void> {
+  const cache = await caches.open(CACHE);
+  await cache.addAll(FILES);
+  const read = async (file: string) => (await cache.match(file, SAME))!.arrayBuffer();
+  const page = new TextDecoder().decode(await read("/"));
+  for (const file of FILES) {
+    const [, hash] = file.split("?v=");
+    const isOfRelease = hash === undefined || hash === (await hashOf(await read(file)));
+    // What comes later is named by a script.
+    const isNamed = hash === undefined || page.includes(file) || file.startsWith("/more.js");
+    if (isOfRelease && isNamed) continue;
+    await caches.delete(CACHE);
+    throw new Error(`${file} is of another release`);
+  }
+}
+
+/** As `host/web/app/build.mjs` makes it. */
+async function hashOf(bytes: ArrayBuffer): Promise<string> {
+  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
+  return [...digest.slice(0, 8)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}
 
 self.addEventListener("activate", (event) => {
   event.waitUntil(
@@ -41,12 +61,12 @@ self.addEventListener("fetch", (event) => {
 
 /** A file with its hash in its address never changes. */
 async function kept(request: Request): Promise<Response> {
-  return (await caches.match(request)) ?? fetch(request);
+  return (await caches.match(request, SAME)) ?? fetch(request);
 }
 
 /** The page as the server has it now or, without the server, as it was. */
 async function newest(request: Request): Promise<Response> {
-  const old = await caches.match("/");
+  const old = await caches.match("/", SAME);
   if (!old) return fetch(request);
   const late = new Promise<Response>((resolve) => setTimeout(() => resolve(old.clone()), PATIENCE_MILLISECONDS));
   const fresh = fetch(request).then((answer) => (answer.ok ? answer : old.clone()), () => old.clone());
