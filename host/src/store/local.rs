@@ -549,19 +549,21 @@ fn identity(path: &Path) -> std::io::Result<(u64, u64)> {
     path.metadata().map(|file| (file.dev(), file.ino()))
 }
 
-/// Fails if there is no database where a server has had one. A server must not go on with an empty
-/// one, as if nobody had ever registered.
+/// Fails if there is no database, or an empty file, where a server has had one. A server must not go on
+/// with an empty one, as if nobody had ever registered.
 fn check_not_gone(path: &Path) -> anyhow::Result<()> {
-    if path.exists() {
-        return Ok(());
-    }
+    let is = match path.metadata() {
+        Ok(file) if file.len() > 0 => return Ok(()),
+        Ok(_) => "is empty",
+        Err(_) => "is gone",
+    };
     let is_of_database = |suffix: &&str| beside(path, suffix).metadata().is_ok_and(|f| f.len() > 0);
     let mut left = ["-lock", "-wal"].into_iter().filter(is_of_database);
     if let Some(suffix) = left.next() {
         let (path, left) = (path.display(), beside(path, suffix));
         let left = left.display();
         bail!(
-            "DBPATH: the database {path} is gone; {left} says that there was one. Put it back, or restore a backup. \
+            "DBPATH: the database {path} {is}; {left} says that there was one. Put it back, or restore a backup. \
              Only to begin with an empty database, remove {left}"
         );
     }
