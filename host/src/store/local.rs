@@ -1,7 +1,7 @@
 //! A local SQLite file through libsql, which keeps prepared statements.
 
 use std::collections::HashMap;
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{DirBuilder, DirEntry, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -39,6 +39,8 @@ const LOOKS_PER_CHECKPOINT: u32 = 4;
 /// With this many pages the log should start again: the longer it is, the more often a page changes
 /// before it is moved.
 const LOG_PAGES: i64 = 4096;
+/// What Linux adds to the name of an open file that was removed.
+const REMOVED: &str = " (deleted)";
 /// How long emptying the log waits for readers, while nothing is written, and when a failed attempt
 /// is repeated.
 const READERS_TIMEOUT: Duration = Duration::from_millis(100);
@@ -255,6 +257,9 @@ impl LocalDatabase {
 
     /// Moves the write-ahead log into the file and empties it. If another process is reading, the
     /// next start does that.
+    ///
+    /// A file that was moved gets the log too: it is whole then, and a log that stayed would be applied to
+    /// the file that has the name now (sqlite.org/howtocorrupt.html).
     pub fn checkpoint(&mut self) {
         // The checkpointer's connection must not be the last one that closes.
         drop(self.log.checkpointer.take());
@@ -262,6 +267,9 @@ impl LocalDatabase {
             Ok(true) => {}
             Ok(false) => tracing::warn!("the write-ahead log stays: another process is reading"),
             Err(error) => tracing::warn!(%error, "the write-ahead log stays until the next start"),
+        }
+        if let Some(text) = self.files.as_ref().and_then(OpenFiles::left_behind) {
+            tracing::error!("{text}");
         }
     }
 
@@ -507,6 +515,33 @@ impl OpenFiles {
              never SIGKILL, and start it again; as it stops, it moves what it has into the database"
         ))
     }
+
+    /// Says where everything is that was acknowledged, if the next start would not find it.
+    fn left_behind(&self) -> Option<String> {
+        let (path, known) = &self.database;
+        if identity(path).ok() == Some(*known) {
+            return None;
+        }
+        let path = path.display();
+        let file = open_name(*known).map_or_else(String::new, |file| file.display().to_string());
+        Some(match file.strip_suffix(REMOVED) {
+            None => format!(
+                "{path} is not the file that this server has written: all that it has acknowledged is in {file}, and \
+                 perhaps nowhere else. Move that back (mv) before the next start, see deploy/faults.md"
+            ),
+            Some(_) => format!(
+                "{path} was removed while this server ran: what it has acknowledged goes with the server, but for \
+                 what was saved or is in a backup, see deploy/faults.md"
+            ),
+        })
+    }
+}
+
+/// The present name of a file that this process has open. If it was removed, the name ends so.
+fn open_name((device, inode): (u64, u64)) -> Option<PathBuf> {
+    let mut open = std::fs::read_dir("/proc/self/fd").ok()?.flatten();
+    let is_it = |file: &DirEntry| identity(&file.path()).ok() == Some((device, inode));
+    std::fs::read_link(open.find(is_it)?.path()).ok()
 }
 
 /// The device and the inode that a path leads to.
@@ -514,19 +549,21 @@ fn identity(path: &Path) -> std::io::Result<(u64, u64)> {
     path.metadata().map(|file| (file.dev(), file.ino()))
 }
 
-/// Fails if there is no database where a server has had one. A server must not go on with an empty
-/// one, as if nobody had ever registered.
+/// Fails if there is no database, or an empty file, where a server has had one. A server must not go on
+/// with an empty one, as if nobody had ever registered.
 fn check_not_gone(path: &Path) -> anyhow::Result<()> {
-    if path.exists() {
-        return Ok(());
-    }
+    let is = match path.metadata() {
+        Ok(file) if file.len() > 0 => return Ok(()),
+        Ok(_) => "is empty",
+        Err(_) => "is gone",
+    };
     let is_of_database = |suffix: &&str| beside(path, suffix).metadata().is_ok_and(|f| f.len() > 0);
     let mut left = ["-lock", "-wal"].into_iter().filter(is_of_database);
     if let Some(suffix) = left.next() {
         let (path, left) = (path.display(), beside(path, suffix));
         let left = left.display();
         bail!(
-            "DBPATH: the database {path} is gone; {left} says that there was one. Put it back, or restore a backup. \
+            "DBPATH: the database {path} {is}; {left} says that there was one. Put it back, or restore a backup. \
              Only to begin with an empty database, remove {left}"
         );
     }

@@ -246,6 +246,62 @@ async fn without_its_file_it_acknowledges_nothing_until_it_is_back() {
     assert_eq!(ids(&alice.history(conversation).await), [second, first]);
 }
 
+/// As a copy on a full disk leaves it.
+#[tokio::test]
+async fn an_empty_file_in_the_place_of_its_database_is_refused() {
+    let data = Data::create();
+    let host = data.start().await;
+    let mut alice = host.join("alice").await;
+    let conversation = alice.converse(&[]).await;
+    let stored = alice.send(conversation, "in the log").await;
+    let away = data.beside("away.db");
+    host.kill().await;
+    fs::rename(data.file(), &away).expect("moved");
+    fs::write(data.file(), "").expect("written");
+    let log = fs::read(data.wal()).expect("a log");
+    refuse(&data.file(), "is empty").await;
+    assert!(fs::read(data.wal()).expect("a log") == log);
+    fs::rename(&away, data.file()).expect("back");
+    let host = data.start().await;
+    let mut alice = host.connect("alice").await;
+    assert_eq!(ids(&alice.history(conversation).await), [stored]);
+    host.stop().await;
+
+    // Without a log, and on purpose.
+    fs::write(data.file(), "").expect("written");
+    refuse(&data.file(), "is empty").await;
+    fs::remove_file(data.beside("chat.db-lock")).expect("removed");
+    data.start().await.stop().await;
+}
+
+/// A copy lacks what is in the write-ahead log, and the server goes on with the file that was moved.
+#[tokio::test]
+async fn a_copy_in_the_place_of_its_file_is_not_taken_for_it_silently() {
+    let data = Data::create();
+    let host = data.start_logging().await;
+    let mut alice = host.join("alice").await;
+    let conversation = alice.converse(&[]).await;
+    let stored = alice.send(conversation, "in the log").await;
+    let away = data.beside("away.db");
+    fs::rename(data.file(), &away).expect("moved");
+    fs::copy(&away, data.file()).expect("copied");
+    assert_stores_nothing(&host, &mut alice, conversation).await;
+    host.stop().await;
+    let told = format!("all that it has acknowledged is in {}", away.display());
+    assert_eq!(data.logged(&told), 1);
+    // As the log says.
+    fs::rename(&away, data.file()).expect("back");
+    let host = data.start_logging().await;
+    let mut alice = host.connect("alice").await;
+    assert_eq!(ids(&alice.history(conversation).await), [stored]);
+
+    fs::remove_file(data.file()).expect("removed");
+    assert_stores_nothing(&host, &mut alice, conversation).await;
+    host.stop().await;
+    let told = "chat.db was removed while this server ran";
+    assert_eq!(data.logged(told), 1);
+}
+
 #[tokio::test]
 async fn without_its_write_ahead_log_it_acknowledges_nothing_and_loses_nothing() {
     let data = Data::create();
