@@ -130,14 +130,14 @@ impl Server {
         }
         drop(listener);
         tracing::info!("stopping");
-        services.sockets.close();
+        services.tasks.close();
         connections.tasks.close();
         connections.stopping.cancel();
         let ended = async {
             // This cannot fail: the registry lives as long as the store.
             let _ = commands.send(RegistryCommand::Shutdown).await;
             connections.tasks.wait().await;
-            services.sockets.wait().await;
+            services.tasks.wait().await;
         };
         if timeout(STOP_TIMEOUT, ended).await.is_err() {
             tracing::warn!("some connections did not end in time");

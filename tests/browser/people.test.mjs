@@ -109,6 +109,33 @@ story(test, "a logout leaves no text in any tab", async (world) => {
   await alice.waitForFunction(async () => (await (await navigator.serviceWorker.ready).getNotifications()).length === 0);
 });
 
+story(test, "a dialog and a menu of one user are not the next one's", async (world) => {
+  world.expected.push(/Failed to load resource|WebSocket connection/);
+  const alice = await world.person("alice", "Alice");
+  await world.register("bob", "Bob");
+  const bob = await world.program("bob");
+  const { id } = await bob.ask("create_conversation", { members: ["alice"], direct: true });
+  const dialog = await world.tab(alice.context());
+  const menu = await world.tab(alice.context());
+  for (const page of [dialog, menu]) {
+    await page.goto(`/#/c/${id}`);
+    await message(page).waitFor();
+  }
+  await say(dialog, "a secret");
+  await choose(dialog, "a secret", "Delete");
+  await dialog.getByRole("dialog", { name: /Delete/ }).waitFor();
+  const row = said(menu, "a secret").last();
+  await row.hover();
+  await row.getByRole("button", { name: "More" }).click();
+  await menu.getByRole("menu").waitFor();
+  await alice.getByRole("link", { name: /settings/ }).click();
+  await alice.getByRole("button", { name: "Log out on this device" }).click();
+  for (const page of [alice, dialog, menu]) {
+    await page.getByRole("button", { name: "Log in" }).waitFor();
+    await page.waitForFunction(() => document.querySelector("dialog, [role=menu]") === null && !/secret/i.test(document.documentElement.outerHTML));
+  }
+});
+
 story(test, "what one user has begun to write is not the next one's", async (world) => {
   world.expected.push(/Failed to load resource|WebSocket connection/);
   const desk = await world.person("alice", "Alice");

@@ -124,6 +124,16 @@ impl Begun {
         Begun { stream, body }
     }
 
+    /// Sends the body, and leaves before the answer; returns when the host has heard of that.
+    pub async fn leave(mut self) {
+        let body = self.body.as_bytes();
+        self.stream.write_all(body).await.expect("written");
+        self.stream.shutdown().await.expect("shut down");
+        let mut rest = Vec::new();
+        let reading = soon("the end", self.stream.read_to_end(&mut rest));
+        reading.await.expect("the end");
+    }
+
     /// Sends the body; returns the status of the answer, and its text.
     pub async fn end(mut self) -> (u16, String) {
         let body = self.body.as_bytes();

@@ -46,7 +46,7 @@ const LOGGED_CHARS_MAX: usize = 256;
 
 /// Answers one request of a connection from `peer`. The connection holds `place` as long as it speaks HTTP.
 pub async fn answer(
-    table: &Table,
+    table: &'static Table,
     services: Arc<Services>,
     request: Request<Incoming>,
     peer: Peer,
@@ -128,8 +128,9 @@ fn check_host<B>(request: &Request<B>) -> Result<(), HttpError> {
     ))
 }
 
-/// Answers a request to a path in the table.
-async fn answer_at(path: &Path, call: Call) -> Answer {
+/// Answers a request to a path in the table. In a task of its own, so that it is done to its end, and
+/// logged, though the client leaves. Until then it counts as the client's.
+async fn answer_at(path: &'static Path, call: Call) -> Answer {
     let Some(route) = path.route(call.request.method()) else {
         let status = StatusCode::METHOD_NOT_ALLOWED;
         let error = HttpError::new(status, "method_not_allowed", "method not allowed");
@@ -144,9 +145,19 @@ async fn answer_at(path: &Path, call: Call) -> Answer {
         });
         return error.answer(route.errors);
     };
-    let answered = answer_as(route, call).await;
-    let answer = answered.unwrap_or_else(|error| error.answer(route.errors));
-    until_sent(answer, place)
+    let (services, connection) = (call.services.clone(), call.place.clone());
+    let answering = async move {
+        let answered = answer_as(route, call).await;
+        drop(connection);
+        let answer = answered.unwrap_or_else(|error| error.answer(route.errors));
+        until_sent(answer, place)
+    };
+    let answered = services.tasks.spawn(answering.in_current_span()).await;
+    answered.unwrap_or_else(|_| {
+        // The panic has been logged.
+        let error = HttpError::from(Error::Internal("a panic".into()));
+        error.answer(route.errors)
+    })
 }
 
 /// Checks the row's columns from left to right.

@@ -60,8 +60,8 @@ pub struct Services {
     pub message_timeout: Duration,
     /// Time in which a client has to take the next page of its export.
     pub export_page_timeout: Duration,
-    /// The tasks of open sockets.
-    pub sockets: TaskTracker,
+    /// The tasks of open sockets and of requests.
+    pub tasks: TaskTracker,
     pub next_socket_id: AtomicU64,
     pub next_request: AtomicU64,
     /// Turns the number of a request into its id, which tells nobody how many there are.
@@ -97,7 +97,7 @@ impl Services {
             body_timeout: config.body_timeout,
             message_timeout: config.message_timeout,
             export_page_timeout: config.export_page_timeout,
-            sockets: TaskTracker::new(),
+            tasks: TaskTracker::new(),
             next_socket_id: AtomicU64::new(1),
             next_request: AtomicU64::new(0),
             request_ids: RandomState::new(),

@@ -56,7 +56,7 @@ pub async fn open_socket(call: Call) -> Result<Answer, HttpError> {
     let admitted = admit(&services, headers, address).await;
     let names_subprotocol = login_token::names_subprotocol(headers);
     let id = services.next_socket_id.fetch_add(1, Ordering::Relaxed);
-    let (presence, sockets) = (services.presence.clone(), services.sockets.clone());
+    let (presence, tasks) = (services.presence.clone(), services.tasks.clone());
     let opening = Box::pin(async move {
         let (stream, unread) = raw_stream(upgrade).await?;
         let socket = Arc::new(Socket::new(id, stream));
@@ -89,7 +89,7 @@ pub async fn open_socket(call: Call) -> Result<Answer, HttpError> {
         }
         None
     });
-    sockets.spawn(async move {
+    tasks.spawn(async move {
         if let Some((mut connection, unread)) = opening.await {
             connection.serve(unread).await;
         }

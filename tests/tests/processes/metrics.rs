@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use tests::host::{Log, ORIGIN, PASSWORD, login, register, request};
+use tests::host::{Begun, Log, ORIGIN, PASSWORD, login, register, request};
 use tests::{Client, Data, LOOK, Process, soon, until};
 use tokio::time::sleep;
 
@@ -345,5 +345,37 @@ async fn what_users_do_with_their_logins_is_logged() {
         ["logout", "ok"],
     ];
     assert_eq!(told.collect::<Vec<_>>(), expected);
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_begun_is_done_and_logged_though_the_client_leaves() {
+    let data = Data::create();
+    let log = data.log();
+    let (host, _) = start(&data, "json").await;
+    register(host.address, "alice").await;
+    let cookie = login(host.address, "alice").await;
+    let bearer = cookie.replace("login-token=", "Bearer ");
+    let alice = json!({ "username": "alice", "password": PASSWORD });
+    let bob = json!({ "username": "bob", "password": PASSWORD, "fullname": "Bob" });
+    let change = json!({ "old_password": PASSWORD, "new_password": "x" });
+    let farewell = json!({ "password": "x" });
+    for (before, (method, path, body, told)) in [
+        ("POST", "/auth/login", alice, "login"),
+        ("POST", "/register", bob, "registration"),
+        ("POST", "/auth/password", change, "change of the password"),
+        ("DELETE", "/account", farewell, "deletion of the account"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let body = body.to_string();
+        let begun = Begun::send(host.address, method, path, &bearer, body).await;
+        begun.leave().await;
+        let lines = logged(&log, r#""target":"security","span""#, before + 3).await;
+        let line: Value = serde_json::from_str(&lines[before + 2]).expect("JSON");
+        let expected = (&json!(told), &json!("ok"));
+        assert_eq!((&line["message"], &line["result"]), expected, "{line}");
+    }
     host.stop().await;
 }

@@ -5,9 +5,9 @@ import { titleOf, useConversations, useIdentity } from "./chat";
 import { loadMore, more } from "./later";
 import { closeNotifications, openTitle, unreadConversations } from "./notifications";
 import { ConnectionNotice } from "./parts/ConnectionNotice";
-import { Dialogs } from "./parts/Dialog";
-import { Menus } from "./parts/Menu";
-import { Announcer, forgetAnnounced, Toasts } from "./parts/Toast";
+import { closeDialog, Dialogs } from "./parts/Dialog";
+import { closeMenu, Menus } from "./parts/Menu";
+import { Announcer, forgetAnnounced, forgetToasts, Toasts } from "./parts/Toast";
 import { picker } from "./room/picker";
 import { Room } from "./room/Room";
 import { route } from "./route";
@@ -18,7 +18,7 @@ export function App() {
   const identity = useIdentity();
   return (
     <>
-      {identity.is === "somebody" && <Panes />}
+      {identity.is === "somebody" && <Panes key={identity.username} />}
       {identity.is === "unknown" && (
         <div class="notice" role="status">
           <ConnectionNotice />
@@ -43,11 +43,15 @@ function Panes() {
     unreadConversations.value = conversations.filter(({ unread }) => unread > 0).length;
     openTitle.value = open ? titleOf(open) : "";
   });
-  // Nothing stays on the screen of who has logged out, in no tab.
+  // Nothing stays on the screen of who has logged out, in no tab: the next user would see it, and act by it.
   useEffect(
     () => () => {
       unreadConversations.value = 0;
       openTitle.value = "";
+      closeDialog();
+      closeMenu();
+      picker.value = null;
+      forgetToasts();
       forgetAnnounced();
       void closeNotifications();
     },

@@ -34,14 +34,14 @@ export type Identity =
   | { is: "unknown" }
   /** `notice`: why, where somebody was logged in. */
   | { is: "nobody"; notice: string | null }
-  | { is: "somebody" };
+  | { is: "somebody"; username: string };
 
 /** Whether somebody is logged in on this device. */
 export function useIdentity(): Identity {
   const connection = useLive(chat.connection);
   const me = useLive(chat.me);
   if (connection.state === "needs-auth") return { is: "nobody", notice: me && `Your login has ended. Log in again to go on as ${me.username}.` };
-  return me ? { is: "somebody" } : { is: "unknown" };
+  return me ? { is: "somebody", username: me.username } : { is: "unknown" };
 }
 
 const NOBODY: Profile = { username: "", fullname: "", is_online: false, last_online: 0, created_at: 0 };

@@ -22,6 +22,10 @@ export function ask(question: Question): void {
   asked.value = question;
 }
 
+export function closeDialog(): void {
+  asked.value = null;
+}
+
 export function Dialogs() {
   const question = asked.value;
   return question && <QuestionDialog question={question} />;
@@ -52,7 +56,7 @@ function QuestionDialog({ question }: { question: Question }) {
   };
   const { field } = question;
   return (
-    <dialog ref={element} class="dialog" aria-labelledby={id} onClose={() => (asked.value = null)}>
+    <dialog ref={element} class="dialog" aria-labelledby={id} onClose={closeDialog}>
       <form onSubmit={submit}>
         <h2 id={id}>{question.title}</h2>
         <div class="quiet">{question.text}</div>

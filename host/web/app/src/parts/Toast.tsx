@@ -17,6 +17,10 @@ export function toast(text: string): void {
   setTimeout(() => (toasts.value = toasts.value.filter((toast) => toast.id !== id)), TOAST_MILLISECONDS);
 }
 
+export function forgetToasts(): void {
+  toasts.value = [];
+}
+
 /** Shows why something failed; for `catch`. */
 export const toastError = (error: unknown) => toast((error as Error).message);
 
