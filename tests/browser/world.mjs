@@ -130,6 +130,12 @@ export class World {
     return page;
   }
 
+  /** A token of somebody who is registered. */
+  async token(username) {
+    const answer = await post(this.port, "/auth/token", { username, password: PASSWORD });
+    return JSON.parse(answer.text).token;
+  }
+
   /** Somebody who is registered, as a program. */
   async program(username) {
     const answer = await post(this.port, "/auth/login", { username, password: PASSWORD });
