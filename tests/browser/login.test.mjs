@@ -1,7 +1,8 @@
-// Whose page it is: also if a cookie was replaced.
+// Whose page it is: also if it comes back from the back/forward cache, or a cookie was replaced.
 
+import assert from "node:assert/strict";
 import test from "node:test";
-import { PASSWORD, open, said, say, story } from "./world.mjs";
+import { PASSWORD, message, open, said, say, story } from "./world.mjs";
 
 const LOST = /Failed to load resource|WebSocket connection to|net::ERR/;
 
@@ -23,6 +24,50 @@ async function logOut(page) {
   await page.getByRole("button", { name: "Log out on this device" }).click();
   await page.getByLabel("Username").waitFor();
 }
+
+/** Goes to another page and, after that, back. */
+async function awayAndBack(world, page, meanwhile) {
+  await page.evaluate(() => {
+    addEventListener("pageshow", ({ persisted }) => (globalThis.seen = { ...globalThis.seen, persisted }));
+    // How it is drawn first when it is back.
+    addEventListener("pagehide", () => (globalThis.seen = { visibility: getComputedStyle(document.body).visibility }));
+  });
+  await page.goto("/healthz");
+  await meanwhile();
+  await page.goBack({ waitUntil: "commit" });
+}
+
+story(test, "a page that comes back is not that of who has logged out", async (world) => {
+  world.expected.push(LOST);
+  for (const next of ["carol", null]) {
+    const alice = await (next ? reading(world) : world.logIn(await world.window(), "alice"));
+    if (!next) await open(alice, /bob/);
+    await message(alice).fill("a draft of Alice");
+    await awayAndBack(world, alice, async () => {
+      const other = await world.tab(alice.context());
+      await logOut(other);
+      if (next) await world.logIn(other, next);
+      world.gateway.cut();
+    });
+    // It is opened anew, from what is stored here.
+    await alice.waitForFunction(() => !globalThis.seen && document.body.innerText.trim() !== "");
+    assert.equal(await alice.getByText("for Alice alone").count(), 0);
+    world.gateway.mend();
+  }
+});
+
+story(test, "a page that comes back to the same user is as it was", async (world) => {
+  world.expected.push(LOST);
+  const alice = await reading(world);
+  await message(alice).fill("a draft of Alice");
+  await awayAndBack(world, alice, async () => {});
+  await said(alice, "for Alice alone").waitFor();
+  // The browser has kept it: otherwise this tests nothing.
+  assert.deepEqual(await alice.evaluate(() => globalThis.seen), { visibility: "hidden", persisted: true });
+  assert.equal(await message(alice).inputValue(), "a draft of Alice");
+  await say(alice, "an answer");
+  await said(alice, "an answer").getByText(/Sent|Read/).waitFor();
+});
 
 story(test, "a cookie of somebody else, which a sibling subdomain can set, does not change the user", async (world) => {
   world.expected.push(LOST);

@@ -57,6 +57,8 @@ export class World {
     world.url = `http://localhost:${world.gateway.port}`;
     world.browser = await chromium.launch({
       executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+      // As for people.
+      ignoreDefaultArgs: ["--disable-back-forward-cache"],
       args: ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync", `--host-resolver-rules=MAP ${LAN_NAME} 127.0.0.1`],
     });
     return world;
