@@ -57,6 +57,8 @@ export class World {
     world.url = `http://localhost:${world.gateway.port}`;
     world.browser = await chromium.launch({
       executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+      // As for people.
+      ignoreDefaultArgs: ["--disable-back-forward-cache"],
       args: ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync", `--host-resolver-rules=MAP ${LAN_NAME} 127.0.0.1`],
     });
     return world;
@@ -128,6 +130,12 @@ export class World {
     await page.getByRole("button", { name: "Log in" }).click();
     await page.getByRole("navigation", { name: "Conversations" }).waitFor();
     return page;
+  }
+
+  /** A token of somebody who is registered. */
+  async token(username) {
+    const answer = await post(this.port, "/auth/token", { username, password: PASSWORD });
+    return JSON.parse(answer.text).token;
   }
 
   /** Somebody who is registered, as a program. */

@@ -104,7 +104,7 @@ impl TokenKey {
         }
         let login = match sid {
             Some(session) => LoginId::of_session(session.parse::<SessionId>().ok()?),
-            None => LoginId::of_token(iat.and_then(|iat| made_at(iat.get(), now))),
+            None => LoginId::of_token(iat.and_then(|iat| made_at(iat.get().parse().ok()?, now))),
         };
         let fullname = name.and_then(|name| fullname(name.get()));
         Some(Claim {
@@ -122,8 +122,9 @@ fn fullname(name: &str) -> Option<String> {
     (!name.is_empty()).then_some(name)
 }
 
-fn made_at(iat: &str, now: i64) -> Option<i64> {
-    let seconds = iat.parse::<f64>().ok()? as i64;
+/// When a token with this `iat` was made, if that can be.
+pub fn made_at(iat: f64, now: i64) -> Option<i64> {
+    let seconds = iat as i64;
     (0..=now.saturating_add(CLOCKS_DIFFER_SECONDS))
         .contains(&seconds)
         .then_some(seconds)

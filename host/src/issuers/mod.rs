@@ -7,6 +7,7 @@ mod signatures;
 use std::time::Duration;
 
 use handler::account::register::FULLNAME_CHARS_MAX;
+use handler::account::token::made_at;
 use jsonwebtoken::dangerous::insecure_decode;
 use jsonwebtoken::{TokenData, Validation, decode};
 use serde::Deserialize;
@@ -40,7 +41,7 @@ pub struct Identity {
     /// What the issuer suggests.
     pub username: Option<String>,
     pub fullname: Option<String>,
-    /// When the token was made, in Unix seconds.
+    /// When the token was made, in Unix seconds, if it says so.
     pub made_at: Option<i64>,
 }
 
@@ -86,6 +87,9 @@ impl Issuers {
             return None;
         }
         let claims = token.claims;
+        if is_logout(token.header.typ.as_deref(), &claims) {
+            return None;
+        }
         let text = |name: &str| claims.get(name).and_then(Value::as_str).map(str::to_owned);
         let is_subject =
             |subject: &String| !subject.is_empty() && subject.chars().count() <= SUBJECT_CHARS_MAX;
@@ -98,7 +102,14 @@ impl Issuers {
             made_at: claims
                 .get("iat")
                 .and_then(Value::as_f64)
-                .map(|iat| iat as i64),
+                .and_then(|iat| made_at(iat, clock::now())),
         })
     }
+}
+
+/// Whether it is a token that tells of a logout (OpenID Connect Back-Channel Logout, section 2.4).
+fn is_logout(typ: Option<&str>, claims: &Map<String, Value>) -> bool {
+    const TYPES: [&str; 2] = ["logout+jwt", "application/logout+jwt"];
+    let is_type = |typ: &str| TYPES.iter().any(|logout| typ.eq_ignore_ascii_case(logout));
+    claims.contains_key("events") || typ.is_some_and(is_type)
 }

@@ -271,6 +271,20 @@ async fn tokens_of_attackers_are_refused() {
             false,
         ),
         (
+            "of the type of a logout",
+            json!({ "typ": "logout+jwt" }),
+            claims(json!({})),
+            false,
+        ),
+        (
+            "that tells of a logout",
+            json!({}),
+            claims(
+                json!({ "events": { "http://schemas.openid.net/event/backchannel-logout": {} } }),
+            ),
+            false,
+        ),
+        (
             "of another issuer",
             json!({}),
             claims(json!({ "iss": "https://id.example" })),
@@ -422,6 +436,44 @@ async fn tokens_of_attackers_are_refused() {
         .expect("rows");
     let row = rows.next().await.expect("a row").expect("a row");
     assert_eq!(row.get::<i64>(0).expect("a count"), 2);
+}
+
+#[tokio::test]
+async fn a_token_with_an_impossible_time_ends_with_the_others() {
+    let provider = IdentityProvider::start().await;
+    let host = start(Form::File, vec![provider.url()]).await;
+    let now = unix_now();
+    let times = [
+        json!(now - 100),
+        // In milliseconds, and by a clock that is wrong.
+        json!(now * 1000),
+        json!(now + 3600),
+        json!(1e300),
+        json!(-5),
+        json!("now"),
+    ];
+    let mut tokens = Vec::new();
+    for iat in &times {
+        let claims = json!({
+            "iss": provider.url(), "aud": "RS256", "sub": "subject of ann",
+            "preferred_username": "ann", "exp": now + 300, "iat": iat,
+        });
+        tokens.push(provider.sign(json!({}), claims, false).await);
+    }
+    for (iat, token) in times.iter().zip(&tokens) {
+        assert_eq!(who(&host, token).await.as_deref(), Some("ann"), "{iat}");
+    }
+    // As a new password by the operator does.
+    let end = format!("pragma busy_timeout = 60000; update users set tokens_from = {now}");
+    let db = tests::data::open(&host.database()).await;
+    db.execute_batch(&end).await.expect("ended");
+    for (iat, token) in times.iter().zip(&tokens) {
+        let bearer = format!("Bearer {token}");
+        let answer = host
+            .http("GET", "/auth/verify", &[("authorization", &bearer)], "")
+            .await;
+        assert_eq!(answer.status, 401, "{iat}");
+    }
 }
 
 /// Two issuers that are trusted, and name their keys alike.

@@ -1,5 +1,6 @@
 // Starts the page.
 
+import { USER_KEY } from "chatapp-sdk/account";
 import { render } from "preact";
 import { App } from "./App";
 import { start } from "./chat";
@@ -12,6 +13,17 @@ loadWith(() => import("./more"));
 keepTitle();
 render(<App />, document.getElementById("app")!);
 loadMoreSoon();
+
+// The browser may show the page again as it was (back/forward cache), when somebody else has logged in meanwhile.
+let leftBy: string | null = null;
+addEventListener("pagehide", () => {
+  leftBy = localStorage.getItem(USER_KEY);
+  document.body.style.visibility = "hidden";
+});
+addEventListener("pageshow", ({ persisted }) => {
+  if (persisted && localStorage.getItem(USER_KEY) !== leftBy) location.reload();
+  else document.body.style.visibility = "";
+});
 
 if ("serviceWorker" in navigator) {
   const policy = globalThis.trustedTypes?.createPolicy("sw", { createScriptURL: (url) => url });

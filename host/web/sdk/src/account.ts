@@ -40,7 +40,7 @@ export interface Account {
   deleteAccount(password: string): Promise<void>;
 }
 
-/** Where a token is kept, such as `localStorage`. */
+/** Where a token and the name of the user are kept, such as `localStorage`. */
 export interface TokenPlace {
   getItem(key: string): string | null;
   setItem(key: string, value: string): void;
@@ -66,21 +66,26 @@ export function keptTokenAuth(place?: TokenPlace): Auth<Account> {
 
 /**
  * Cookies, or a token in `place` where the browser drops the cookie: at a `http://` address in the local
- * network, or in Safari on `http://localhost`.
+ * network, or in Safari on `http://localhost`. `place` also has who logged in here last: if a sibling subdomain
+ * has replaced the cookie, the client asks for a login.
  */
 export function browserAuth(place: TokenPlace): Auth<Account> {
   const token = createToken(place);
   return {
     token: async (reason) => token.get(reason === "expired") ?? (token.wasRefused() ? null : undefined),
+    isFor: (username) => (place.getItem(USER_KEY) ?? username) === username,
     extend: (client) => createAccount(client, token, true),
   };
 }
 
 const PLACE_KEY = "chatapp-token";
+/** Under this key, `browserAuth` keeps who logged in, until the logout. */
+export const USER_KEY = "chatapp-user";
 
 interface Token {
   get(isRefused: boolean): string | null;
   set(token: string | null): void;
+  setUser(username: string | null): void;
   wasRefused(): boolean;
 }
 
@@ -99,6 +104,10 @@ function createToken(place?: TokenPlace): Token {
       refused = null;
       if (next === null) place?.removeItem(PLACE_KEY);
       else place?.setItem(PLACE_KEY, next);
+    },
+    setUser(username) {
+      place?.removeItem(USER_KEY);
+      if (username !== null) place?.setItem(USER_KEY, username);
     },
     wasRefused: () => refused !== null && token === refused,
   };
@@ -157,10 +166,15 @@ function createAccount(client: AuthClient, token: Token | null, prefersCookie: b
       // Some browsers drop the cookie without a word. If nobody can say whether this one did, it is taken to be
       // there: a second login beside it would outlive the logout.
       const isKept = token === null || (await http("GET", "/auth/verify").then(() => true, isLoggedIn));
-      if (isKept) return client.loggedIn();
+      if (isKept) return loggedIn(credentials);
     }
     const answer = await http("POST", "/auth/token", credentials);
     token?.set(((await answer.json()) as { token: string }).token);
+    loggedIn(credentials);
+  }
+
+  function loggedIn({ username }: Credentials): void {
+    if (prefersCookie) token?.setUser(username);
     client.loggedIn();
   }
 
@@ -173,6 +187,7 @@ function createAccount(client: AuthClient, token: Token | null, prefersCookie: b
 
   async function loggedOut(): Promise<void> {
     token?.set(null);
+    token?.setUser(null);
     await client.forget();
   }
 

@@ -10,6 +10,8 @@ export type TokenReason = "connect" | "expired";
 export interface Auth<Extra extends object = object> {
   /** `null`: nobody is logged in. `undefined`: the browser's cookie says who it is. */
   token(reason: TokenReason): Promise<string | null | undefined>;
+  /** Whether this user has logged in here. If not, the client asks for a login instead of changing to that user. */
+  isFor?(username: string): boolean;
   /** What the client can do besides, such as `login`. */
   extend?(client: AuthClient): Extra;
 }

@@ -152,6 +152,11 @@ export function createChat<Extra extends object = object>(options: ChatOptions<E
     owner,
     loaded: () => loaded,
     switched,
+    admits(username) {
+      const isFor = options.auth.isFor?.(username) ?? true;
+      if (!isFor) connection.signOut("somebody else is logged in");
+      return isFor;
+    },
     caughtUp() {
       connection.caughtUp();
       calls.ready();

@@ -26,6 +26,8 @@ export interface SyncOptions {
   /** Resolves when what was stored is known. */
   loaded(): Promise<void>;
   switched(next: Owner): Promise<void>;
+  /** Whether the user may be another one now. If not, the connection is given up. */
+  admits(username: string): boolean;
   caughtUp(): void;
   failed(error: unknown): void;
   emit(push: Frame): void;
@@ -68,6 +70,7 @@ export function createSync(options: SyncOptions): Sync {
       first.catch(() => {});
       const profile = await self;
       const isOther = owner.username !== profile.username;
+      if (isOther && !options.admits(profile.username)) return;
       const isUseless = isOther && rooms.known().length > 0;
       if (isOther) await options.switched({ username: profile.username, epoch: "" });
       scope.run(() => people.take(profile));

@@ -150,7 +150,7 @@ test("where the browser drops the cookie, a token takes its place", async () => 
     await chat.login(credentials);
     await world.until("it is live", () => stateOf(chat) === "live");
     assert.deepEqual([...server.lines][0]?.protocols, keepsCookies ? [] : ["chat", "bearer.alice 1"]);
-    assert.equal(place.items.size, keepsCookies ? 0 : 1);
+    assert.equal(place.items.has("chatapp-token"), !keepsCookies);
     await chat.logout();
     assert.equal(place.items.size, 0);
   }
@@ -231,6 +231,30 @@ test("a token that is refused needs a login, and does not loop", async () => {
     assert.equal(stateOf(chat), "needs-auth");
     assert.equal(server.lines.size, 0);
   }
+});
+
+test("a cookie of somebody who has not logged in here needs a login", async () => {
+  const place = createPlace();
+  const { world, chat, clock, server, storage } = createAccounts(browserAuth(place));
+  await chat.login(credentials);
+  await world.until("it is live", () => stateOf(chat) === "live");
+  await chat.flush();
+  const { admit } = server;
+  server.admit = () => "mallory";
+  for (const line of server.lines) line.cut();
+  await clock.pass(60_000);
+  assert.deepEqual([stateOf(chat), chat.me.get()?.username], ["needs-auth", "alice"]);
+  await chat.flush();
+  assert.deepEqual([...storage.entries].filter(([key]) => key.includes("mallory")), []);
+  assert.equal((storage.entries.get("meta")?.value as { username: string }).username, "alice");
+  server.admit = admit;
+  await chat.login(credentials);
+  await world.until("it is live again", () => stateOf(chat) === "live");
+  // After a logout, anybody may come.
+  await chat.logout();
+  server.admit = () => "mallory";
+  chat.connect();
+  await world.until("somebody else is there", () => chat.me.get()?.username === "mallory");
 });
 
 test("refusals have a code, in text and in JSON", async () => {
