@@ -9,7 +9,7 @@ use crate::account::skeleton::skeleton;
 use crate::error::Error;
 use crate::operation::{Access, Context, Operation};
 use crate::outbox::{Audience, Outbox, Output};
-use crate::presence::tell_contacts;
+use crate::presence::{contacts_to_tell, tell_contacts};
 use crate::reply::{json, push};
 use crate::sql::{Rows, Statement};
 
@@ -37,8 +37,8 @@ pub struct DeleteAccount {
     pub password_hash: String,
 }
 
-/// An account was deleted. The contacts of its user are told, and the other members of its direct
-/// conversations.
+/// An account was deleted. The contacts of its user are told, but not those whom the user had
+/// blocked, and the other members of its direct conversations.
 #[derive(Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AccountDeleted<'a> {
@@ -96,10 +96,7 @@ impl Operation for DeleteAccount {
                 [user_id()],
             ),
             Statement::new("select 1 from users where id = ?1", [user_id()]),
-            Statement::new(
-                "select cast(contact_id as integer) from contacts where user_id = ?1",
-                [user_id()],
-            ),
+            Statement::new(contacts_to_tell!("?1"), [user_id()]),
             Statement::new(
                 "select 1 from presence where user_id = ?1 and sockets > 0",
                 [user_id()],

@@ -14,4 +14,6 @@ pub use connects::ARRIVAL_CONVERSATIONS_MAX;
 pub use disconnected::Disconnected;
 pub use status::UserStatus;
 
-pub(crate) use status::{contacts_by_user, contacts_of, tell_contacts, tell_users};
+pub(crate) use status::{
+    contacts_by_user, contacts_of, contacts_to_tell, tell_contacts, tell_users,
+};

@@ -149,6 +149,37 @@ async fn before(place: Place) -> World {
 }
 
 #[tokio::test]
+async fn who_was_blocked_does_not_hear_of_it() {
+    let world = World::new().await;
+    ok(
+        &world,
+        "alice",
+        json!({"type": "add_contact", "contact_username": "carol"}),
+    )
+    .await;
+    ok(
+        &world,
+        "alice",
+        json!({"type": "block_user", "username": "bob"}),
+    )
+    .await;
+    let connected = Connected {
+        username: "alice".into(),
+        login: LoginId::of_token(None),
+        host_id: "local".into(),
+    };
+    world.run("", &connected).await.0.expect("connected");
+    let (outcome, outbox) = world.run("alice", &delete()).await;
+    assert_eq!(outcome, Ok(()));
+    let told = json!([
+        [["carol"], "user_status", {"username": "alice", "is_online": false, "last_online": NOW}],
+        [["carol"], "account_deleted", {"username": "alice"}],
+        ["end", 1],
+    ]);
+    assert_eq!(json!(pushes_of(&world, outbox).await), told);
+}
+
+#[tokio::test]
 async fn nobody_is_left_of_a_deleted_account() {
     for &place in places() {
         let world = before(place).await;
