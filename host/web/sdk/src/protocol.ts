@@ -2,8 +2,8 @@
 // from the types that the server sends: do not edit it.
 
 /**
- * An account was deleted. The contacts of its user are told, and the other members of its direct
- * conversations.
+ * An account was deleted. The contacts of its user are told, but not those whom the user had
+ * blocked, and the other members of its direct conversations.
  */
 export interface AccountDeleted {
   /** The username that the account had. */
