@@ -29,7 +29,7 @@ pub const UNREAD_MAX: i64 = 100;
 
 /// Unread messages are looked for among so many of the latest changes of a conversation. Otherwise
 /// to count them would take longer the more messages the caller has sent without reading any.
-pub const UNREAD_REVS_MAX: i64 = 10_000;
+pub const UNREAD_REVS_MAX: i64 = 4_000;
 
 /// The rev in `page.id` after which messages can be unread: that of `page.read_id`, the last message
 /// that the caller has read, or `$max` before the latest change.
