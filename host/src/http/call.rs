@@ -1,9 +1,10 @@
 //! A request on its way to a handler.
 
 use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use handler::Error;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
@@ -73,16 +74,21 @@ pub async fn read_whole(
     services: &Services,
     address: IpAddr,
 ) -> Result<Bytes, HttpError> {
-    // Of a body in chunks the length is not known.
-    let bytes_max = body.size_hint().upper().unwrap_or(u64::MAX);
-    let room = BodyRoom::new(
-        services.store.source(address),
-        bytes_max.min(BODY_BYTES_MAX as u64) as usize,
-    )?;
-    let body = Limited::new(body, BODY_BYTES_MAX).collect();
-    match awake::timeout(services.body_timeout, body).await {
-        Some(Ok(body)) => Ok(room.hold(body.to_bytes())),
-        Some(Err(error)) if error.is::<LengthLimitError>() => {
+    let mut body = pin!(Limited::new(body, BODY_BYTES_MAX));
+    let mut room = BodyRoom::new(services.store.source(address));
+    let reading = async {
+        let mut bytes = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            let data = frame.map_err(Unread::Broken)?.into_data();
+            bytes.extend_from_slice(&data.unwrap_or_default());
+            room.grow(bytes.len()).map_err(Unread::NoRoom)?;
+        }
+        Ok(bytes.freeze())
+    };
+    match awake::timeout(services.body_timeout, reading).await {
+        Some(Ok(body)) => Ok(room.hold(body)),
+        Some(Err(Unread::NoRoom(error))) => Err(error.into()),
+        Some(Err(Unread::Broken(error))) if error.is::<LengthLimitError>() => {
             let text = format!("body should be at most {BODY_BYTES_MAX} bytes");
             Err(Error::TooLarge(text).into())
         }
@@ -97,18 +103,32 @@ pub async fn read_whole(
     }
 }
 
-/// Room for a body of at most so many bytes, given back when it is dropped.
+/// Why a body is not there.
+enum Unread {
+    NoRoom(Error),
+    Broken(Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// Room for what has come of a body, given back when it is dropped.
 struct BodyRoom {
     source: Arc<Source>,
     bytes: usize,
 }
 
 impl BodyRoom {
-    fn new(source: Arc<Source>, bytes: usize) -> Result<Self, Error> {
-        let has_room = unfinished::note([&source.bodies, &source.all.bodies], 0, bytes);
-        let room = BodyRoom { source, bytes };
-        match has_room {
-            true => Ok(room),
+    fn new(source: Arc<Source>) -> Self {
+        BodyRoom { source, bytes: 0 }
+    }
+
+    /// So many bytes have come by now.
+    fn grow(&mut self, bytes: usize) -> Result<(), Error> {
+        let before = std::mem::replace(&mut self.bytes, bytes);
+        match unfinished::note(
+            [&self.source.bodies, &self.source.all.bodies],
+            before,
+            bytes,
+        ) {
+            true => Ok(()),
             false => Err(Error::Unavailable {
                 retry_after_seconds: 1,
             }),

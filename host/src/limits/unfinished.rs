@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use tokio::sync::Notify;
+
 /// Bytes of unfinished messages of one user, of one address and in all.
 const USER_BYTES_MAX: usize = 4 * 1024 * 1024;
 const ADDRESS_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -13,6 +15,8 @@ const FREE_BYTES: usize = 4 * 1024;
 pub struct Unfinished {
     bytes_max: usize,
     bytes: AtomicUsize,
+    /// Wakes whoever has waited longest for the end of a message.
+    pressed: Notify,
 }
 
 impl Unfinished {
@@ -32,6 +36,23 @@ impl Unfinished {
         Unfinished {
             bytes_max,
             bytes: AtomicUsize::new(0),
+            pressed: Notify::new(),
+        }
+    }
+
+    /// There is no room for another one: the one that has waited longest is to give its room back.
+    /// Otherwise a few who send no more could stop everybody else.
+    pub fn press(&self) {
+        self.pressed.notify_one();
+    }
+
+    /// Waits until there is no room for others, and nobody who waits here has waited longer.
+    pub async fn pressed(&self) {
+        loop {
+            self.pressed.notified().await;
+            if self.bytes.load(Ordering::Relaxed) > self.bytes_max {
+                return;
+            }
         }
     }
 
@@ -83,6 +104,26 @@ mod tests {
         assert!((0..4).all(|_| note(shares, one, 0)));
         let left = shares.map(|share| share.bytes.load(Ordering::Relaxed));
         assert_eq!(left, [0; 3]);
+    }
+
+    #[tokio::test]
+    async fn the_one_that_has_waited_longest_makes_room() {
+        use futures_util::FutureExt;
+
+        let all = Unfinished::of_all();
+        let (mut first, mut second) = (Box::pin(all.pressed()), Box::pin(all.pressed()));
+        assert!((&mut first).now_or_never().is_none());
+        assert!((&mut second).now_or_never().is_none());
+        assert!(note([&all], 0, ALL_BYTES_MAX));
+        all.press();
+        assert!((&mut first).now_or_never().is_none(), "there is room");
+        assert!(!note([&all], 0, 2 * FREE_BYTES + 1));
+        all.press();
+        assert!(
+            (&mut second).now_or_never().is_some(),
+            "the first one waits anew"
+        );
+        assert!((&mut first).now_or_never().is_none());
     }
 
     #[test]

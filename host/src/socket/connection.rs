@@ -149,8 +149,8 @@ pub struct Connection {
     count: AtomicU32,
 }
 
-/// Ends when a message has taken too long.
-type Deadline = Pin<Box<dyn Future<Output = ()> + Send>>;
+/// Ends when a message has taken too long, or has to make room.
+type Deadline = Pin<Box<dyn Future<Output = Wake> + Send>>;
 
 /// Why a waiting connection wakes up.
 enum Wake {
@@ -158,6 +158,8 @@ enum Wake {
     Changed,
     /// A message was not complete in time.
     Late,
+    /// There is no room for the unfinished messages of others, and this one has waited longest.
+    Pressed,
 }
 
 impl Connection {
@@ -226,7 +228,13 @@ impl Connection {
                 deadline = None;
             } else if deadline.is_none() {
                 let time = Duration::from_millis(self.admission.message_milliseconds.into());
-                deadline = Some(Box::pin(awake::sleep(time)));
+                let source = self.admission.source.clone();
+                deadline = Some(Box::pin(async move {
+                    tokio::select! {
+                        () = awake::sleep(time) => Wake::Late,
+                        () = source.all.unfinished.pressed() => Wake::Pressed,
+                    }
+                }));
             }
             if self.socket.is_finishing.load(Ordering::SeqCst) {
                 Box::pin(self.finish(CloseReason::SHUTTING_DOWN)).await;
@@ -251,6 +259,10 @@ impl Connection {
                 }
                 Wake::Changed => {}
                 Wake::Late => Box::pin(self.finish(CloseReason::MESSAGE_TOO_SLOW)).await,
+                Wake::Pressed => {
+                    self.forget_unfinished();
+                    Box::pin(self.give_room()).await;
+                }
             }
         }
     }
@@ -264,9 +276,9 @@ impl Connection {
                 return Poll::Ready(Wake::Readable);
             }
             if let Some(deadline) = deadline
-                && deadline.as_mut().poll(cx).is_ready()
+                && let Poll::Ready(wake) = deadline.as_mut().poll(cx)
             {
-                return Poll::Ready(Wake::Late);
+                return Poll::Ready(wake);
             }
         }
         Poll::Pending
@@ -316,9 +328,7 @@ impl Connection {
         let has_room = self.note_unfinished(held_before);
         let received = match decoded {
             Ok(()) if !has_room => {
-                let held = self.held_bytes();
-                self.decoder.close();
-                let _ = self.note_unfinished(held);
+                self.forget_unfinished();
                 Received::TooMuch
             }
             Err(violation) => Received::Violation(violation),
@@ -326,6 +336,13 @@ impl Connection {
             Ok(()) => Received::Messages,
         };
         (requests, received)
+    }
+
+    /// Ignores all further input, and gives back the room of what has come of a message.
+    fn forget_unfinished(&mut self) {
+        let held = self.held_bytes();
+        self.decoder.close();
+        let _ = self.note_unfinished(held);
     }
 
     fn held_bytes(&self) -> usize {
@@ -345,17 +362,23 @@ impl Connection {
         event
     }
 
-    /// Counts what is held of unfinished messages, after it has changed. Returns whether there is room
-    /// for it.
+    /// Counts what is held of unfinished messages, after it has changed. Returns whether its user and its
+    /// address have room for it. If there is none in all, somebody else makes room.
     #[must_use]
     fn note_unfinished(&self, before: usize) -> bool {
-        let after = self.held_bytes();
+        self.note(before, self.held_bytes())
+    }
+
+    /// See `note_unfinished`.
+    fn note(&self, before: usize, after: usize) -> bool {
         if unfinished::is_free(before.max(after)) {
             return true;
         }
         let Admission { rates, source, .. } = &*self.admission;
-        let of_user = &rates.costs().unfinished;
-        let shares = [of_user, &source.unfinished, &source.all.unfinished];
+        if !unfinished::note([&source.all.unfinished], before, after) {
+            source.all.unfinished.press();
+        }
+        let shares = [&rates.costs().unfinished, &source.unfinished];
         unfinished::note(shares, before, after)
     }
 
@@ -395,11 +418,7 @@ impl Connection {
         }
         match received {
             Received::Violation(violation) => self.finish(violation.into()).await,
-            Received::TooMuch => {
-                let address = self.admission.address;
-                audit::refused(Refusal::Unfinished, address, Some(&self.caller().name));
-                self.finish(CloseReason::TOO_MUCH_UNFINISHED).await;
-            }
+            Received::TooMuch => self.give_room().await,
             Received::End => {
                 // The peer may still read: its requests are answered.
                 socket.answered_down_to(0).await;
@@ -419,6 +438,13 @@ impl Connection {
         let span = tracing::debug_span!("event", id = %id);
         self.answer(event, bytes, id).instrument(span).await;
         Ok(())
+    }
+
+    /// Closes the socket because of the messages that it has not finished.
+    async fn give_room(&self) {
+        let (address, user) = (self.admission.address, &self.caller().name);
+        audit::refused(Refusal::Unfinished, address, Some(user));
+        self.finish(CloseReason::TOO_MUCH_UNFINISHED).await;
     }
 
     async fn close_flood(&self) {
@@ -574,8 +600,22 @@ impl Connection {
     }
 
     /// Waits until replies may be added again. If there is no more room for answers, sockets that wait
-    /// here are closed, the one that has waited longest first.
+    /// here are closed, the one that has waited longest first. Meanwhile the messages that came behind
+    /// count as unfinished.
     async fn drained(&self) {
+        let behind = self.decoder.behind_bytes();
+        match self.note(0, behind) {
+            true => self.drained_or_pressed().await,
+            false => {
+                let (address, user) = (self.admission.address, &self.caller().name);
+                audit::refused(Refusal::Unfinished, address, Some(user));
+                self.socket.give_up();
+            }
+        }
+        let _ = self.note(behind, 0);
+    }
+
+    async fn drained_or_pressed(&self) {
         let pressed = self.admission.source.all.answers.pressed();
         let mut pressed = pin!(pressed);
         while self.socket.is_open() && self.socket.is_behind() {

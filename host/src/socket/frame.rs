@@ -105,9 +105,15 @@ impl Decoder {
     }
 
     /// Bytes of incomplete messages and frames: never more than the longest message and a control
-    /// frame, unless there is more.
+    /// frame. Does not count those of `behind_bytes`.
     pub fn held_bytes(&self) -> usize {
-        self.tail.len() + self.fragments.as_ref().map_or(0, Vec::len)
+        let tail = if self.has_more { 0 } else { self.tail.len() };
+        tail + self.fragments.as_ref().map_or(0, Vec::len)
+    }
+
+    /// If there is more: its bytes, never more than came in one piece.
+    pub fn behind_bytes(&self) -> usize {
+        if self.has_more { self.tail.len() } else { 0 }
     }
 
     /// Forgets what has come of incomplete messages and frames, and ignores all further input.

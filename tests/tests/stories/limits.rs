@@ -10,7 +10,8 @@ use host::{Limits, SameSite};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
 use tests::data::open;
-use tests::host::{Http, PASSWORD, login, request};
+use tests::host::{Http, PASSWORD, SECRET, login, request};
+use tests::tokens::foreign_token;
 use tests::{Client, Form, Host, ReferenceClient, soon};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream, UnixStream};
@@ -496,6 +497,42 @@ async fn unfinished_messages_have_room_that_ends() {
     assert_eq!(client.receive().await["code"], "invalid");
 }
 
+/// A few who hold all the room, and send no more, lose it to those who need it.
+#[tokio::test]
+async fn unfinished_messages_make_room_for_those_of_others() {
+    let host = Host::start().await;
+    let mut unfinished = vec![0x81, 0xff, 0, 0, 0, 0, 0, 0x10, 0, 0, 0, 0, 0, 0];
+    unfinished.resize(14 + 1024 * 1024 - 1, b' ');
+    let mut held = Vec::new();
+    // As much as a user, an address and all may have.
+    for user in 0..9 {
+        let (name, address) = (format!("user {user}"), format!("192.0.2.{}", user / 4));
+        host.register(&name).await;
+        let token = format!("Bearer {}", foreign_token(SECRET, &name));
+        let headers = [("authorization", &*token), ("x-forwarded-for", &*address)];
+        for _ in 0..4 {
+            let mut client = Client::connect_with(host.address, &headers).await;
+            client.ok(json!({ "type": "ping" })).await;
+            let stream = client.socket.get_mut();
+            stream.write_all(&unfinished).await.expect("written");
+            held.push(client);
+        }
+    }
+    let mut bob = host.join("bob").await;
+    let conversation = bob.converse(&[]).await;
+    bob.send(conversation, &"x".repeat(64 * 1024)).await;
+    // The first ones have made room.
+    let reason = soon("a socket without room", held[0].closed()).await;
+    assert_eq!(reason, (1013, "too many unfinished messages".into()));
+    let last = held.last_mut().expect("a client");
+    last.socket
+        .get_mut()
+        .write_all(b" ")
+        .await
+        .expect("written");
+    assert_eq!(last.receive().await["code"], "invalid");
+}
+
 #[tokio::test]
 async fn a_user_who_does_not_read_has_room_for_few_answers() {
     let host = Host::start().await;
@@ -812,7 +849,9 @@ async fn bodies_of_requests_have_room_that_ends() {
         config.limits.registrations_per_hour = 0;
     })
     .await;
-    let begun = "POST /register HTTP/1.1\r\nhost: x\r\ncontent-length: 65536\r\n\r\n{";
+    let mut begun =
+        String::from("POST /register HTTP/1.1\r\nhost: x\r\ncontent-length: 65536\r\n\r\n");
+    begun.push_str(&"x".repeat(64 * 1024 - 1));
     let mut bodies = Vec::new();
     for index in 0..32 * 1024 / 60 {
         let source = format!("127.0.0.{}", 2 + index / 200);
@@ -821,7 +860,7 @@ async fn bodies_of_requests_have_room_that_ends() {
         bodies.push(stream);
     }
     let register = |bytes: usize| host.http("POST", "/register", &[], "x".repeat(bytes));
-    // Meanwhile the server reads the heads.
+    // Meanwhile the server reads the bodies.
     let refused = tests::soon("a refusal", async {
         loop {
             let answer = register(64 * 1024).await;
