@@ -161,8 +161,8 @@ const CHANGED: &str = candidates!(
 /// estimates the cost, in microseconds for each message of the chat: from the latest 300 messages of
 /// each word follows its density, the share of messages that have it. A step to a far place in a
 /// word's list costs up to 60 µs, one to the next place 0.15 µs. The search goes back as far as
-/// 20 to 30 ms allow, and 60,000 ids at least. A word that has fewer than 300 messages costs less than
-/// that.
+/// 20 to 30 ms allow, but 60,000 ids at least and 200,000 at most: the words may be more frequent before
+/// the latest messages. A word that has fewer than 300 messages costs less than that.
 ///
 /// Where it stops depends on messages that the caller may not see. Nobody is to learn from the answer
 /// which words these have. So it says that it has looked as far as it always does (2,000 messages that
@@ -199,7 +199,7 @@ const INDEXED: &str = candidates!(
              where (select yes from is_few)),
          walk(low) as materialized (
              select max(bottom, case when rare is null then bottom
-                 else top - max(60000, cast((select cost from bounds) / min(60 * rare, 0.15 * (rare + frequent)) as integer)) end)
+                 else top - min(200000, max(60000, cast((select cost from bounds) / min(60 * rare, 0.15 * (rare + frequent)) as integer))) end)
              from span, (
                  select iif(count(*) = count(density), min(density), null) as rare, sum(density) as frequent from densities)),
          found(id) as materialized (
