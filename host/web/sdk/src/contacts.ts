@@ -41,6 +41,7 @@ export function createContacts(chat: Chat): Contacts {
         channel?.close();
         channel = null;
       };
+      // A `sync` that nobody asked for: the server has missed something, perhaps about contacts.
       const look = () => {
         // An open channel may keep a page out of the back/forward cache.
         if (chat.connection.get().state !== "live") return stop();
@@ -50,7 +51,7 @@ export function createContacts(chat: Chat): Contacts {
         (channel as { unref?(): void } | null)?.unref?.();
         load().catch(() => {});
       };
-      const ends = [chat.connection.subscribe(look), chat.people.subscribe(list.stale), chat.on("contact_added", look), stop];
+      const ends = [chat.connection.subscribe(look), chat.people.subscribe(list.stale), chat.on("contact_added", look), chat.on("sync", look), stop];
       end = () => ends.forEach((end) => end());
       look();
     };

@@ -66,5 +66,10 @@ test("contacts are loaded while they are watched, and follow what happens", asyn
   server.push("alice", "contact_added", profile("eve"));
   await clock.pass(100);
   assert.deepEqual(names(one), ["carol", "eve"]);
+  // The server may have missed what it had to tell.
+  contacts = ["carol", "eve", "frank"];
+  server.push("alice", "sync", { conversations: [], left: [], more: true });
+  await clock.pass(1000);
+  assert.deepEqual(names(one), ["carol", "eve", "frank"]);
   for (const end of ends) end();
 });
