@@ -12,7 +12,6 @@ use tests::servers::shared_sqld;
 use tests::tokens::foreign_token;
 use tests::{Client, Data, Gateway, Host, Process, until};
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 
 /// Runs the program with these arguments; returns whether it succeeded, and what it said.
 async fn chatapp(database: &str, arguments: &[&str]) -> (bool, String) {
@@ -379,15 +378,6 @@ async fn what_programs_do_is_logged() {
             until(line, async || data.logged(line) == before + 1).await;
         }
     }
-    // A client that goes before the answer is in the log too.
-    let mut leaving = TcpStream::connect(host.address).await.expect("connected");
-    let head = format!(
-        "PUT /users/eve HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {app}\r\ncontent-length: 9\r\n\r\n{{"
-    );
-    leaving.write_all(head.as_bytes()).await.expect("written");
-    drop(leaving);
-    let line = "address=127.0.0.1 program=\"app\" username=\"eve\"";
-    until("the line of a change", async || data.logged(line) == 1).await;
     let (_, said) = command(&["key", "revoke", "app"]).await;
     let line = format!("revocation of a key uid={uid} key=\"app\"");
     assert!(said.contains(&line), "{said}");
