@@ -25,10 +25,10 @@ const TOKENS_MAX: usize = 4;
 /// Begins the name of a protocol that is no protocol, but a token.
 const BEARER_SUBPROTOCOL: &str = "bearer.";
 
-/// What the request's login token claims: the first one that this server's secret or a trusted issuer
-/// signed and that is valid now, of the first `TOKENS_MAX`. One that the client puts into the request counts before the cookies, which a browser
-/// adds by itself. If there is a `__Host-` cookie, other cookies do not count: another site may have
-/// set them.
+/// The claim of the request's login token: of the first one that this server's secret or a trusted issuer
+/// signed and that is valid now, of the first `TOKENS_MAX`. One that the client puts into the request
+/// counts before the cookies, which a browser adds by itself. If there is a `__Host-` cookie, other
+/// cookies do not count: another site may have set them.
 pub async fn claim(
     services: &Services,
     headers: &HeaderMap,

@@ -32,8 +32,8 @@ pub fn is_free(bytes: usize) -> bool {
 /// The room of a user, or of an address.
 pub struct AnswerShare {
     room: Arc<Semaphore>,
-    /// For one of these large answers at a time. So whoever waits for one has at most one of each
-    /// address before it.
+    /// An address has one large answer made at a time. So a request waits for at most one of each other
+    /// address.
     large: Arc<Semaphore>,
 }
 

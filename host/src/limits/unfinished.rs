@@ -15,7 +15,7 @@ const FREE_BYTES: usize = 4 * 1024;
 pub struct Unfinished {
     bytes_max: usize,
     bytes: AtomicUsize,
-    /// Wakes whoever has waited longest for the end of a message.
+    /// Wakes the connection that has waited longest for the end of a message.
     pressed: Notify,
 }
 

@@ -292,7 +292,7 @@ async fn small_reads_do_not_wait_for_a_large_one_that_stalls() {
         })
         .await;
     }
-    // What waits next would leave together.
+    // Reads that wait now would share a request.
     gateway.fault("ORDER BY c.activity DESC", Fault::Stall);
     let list = json!({ "type": "get_conversations" });
     alice.text(&list.to_string()).await;

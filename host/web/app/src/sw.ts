@@ -28,7 +28,7 @@ async function fill(): Promise<void> {
   for (const file of FILES) {
     const [, hash] = file.split("?v=");
     const isOfRelease = hash === undefined || hash === (await hashOf(await read(file)));
-    // What comes later is named by a script.
+    // A script names the files that come later.
     const isNamed = hash === undefined || page.includes(file) || file.startsWith("/more.js");
     if (isOfRelease && isNamed) continue;
     await caches.delete(CACHE);

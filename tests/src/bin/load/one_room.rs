@@ -71,7 +71,7 @@ struct Room {
     swarm: Swarm,
     frame: Vec<u8>,
     orders: Vec<Order>,
-    /// What the reply to each sender has, and pushes to it have not.
+    /// A text for each sender that its replies contain, and pushes to it do not.
     own: Vec<Vec<u8>>,
 }
 
