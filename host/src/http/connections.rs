@@ -105,7 +105,7 @@ fn serve(
     // A peer that acknowledges nothing for this time is gone.
     let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(UNSENT_TIMEOUT));
     let asked = Arc::new(Notify::new());
-    let is_asked = asked.clone();
+    let (is_asked, place, memory) = (asked.clone(), held.clone(), services.store.memory().clone());
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         is_asked.notify_one();
         let peer = Peer::Address(peer);
@@ -132,6 +132,10 @@ fn serve(
             () = stopped => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
+            }
+            // What is left of its answers goes with the connection.
+            () = place.pressed(&memory.answers) => {
+                return audit::refused(Refusal::UnreadAnswers, peer, None);
             }
         };
         if let Err(error) = ended {

@@ -8,7 +8,7 @@ use handler::account::login_id::LoginId;
 use handler::{Access, Error, Event, EventOperation, Outbox, Reply};
 
 use crate::audit::{self, Deed, Provisioning};
-use crate::http::answers::{Answer, HttpError, reply};
+use crate::http::answers::{Answer, HttpError, reply, until_sent};
 use crate::http::call::Call;
 use crate::http::program::Sender;
 use crate::http::services::Services;
@@ -86,8 +86,11 @@ pub async fn answer_event(call: Call<Bytes>, sender: Sender) -> Result<Answer, H
         tracing::error!(kind = envelope.kind, detail, "an event failed");
     }
     let body = Bytes::from(envelope.reply(&outcome));
-    match room.map_or(Ok(body.clone()), |room| room.hold(body)) {
-        Ok(body) => Ok(reply(&outcome, body)),
+    let Some(room) = room else {
+        return Ok(reply(&outcome, body));
+    };
+    match room.hold(body) {
+        Ok(body) => Ok(until_sent(reply(&outcome, body), call.place.unsent())),
         Err(error) => {
             let refused = Err(error);
             let body = Bytes::from(envelope.reply(&refused));

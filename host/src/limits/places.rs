@@ -5,9 +5,10 @@ use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use crate::limits::Limits;
+use crate::limits::answer_room::AllAnswers;
 use crate::limits::client_address::ClientNetwork;
 use crate::metrics::METRICS;
 
@@ -133,7 +134,12 @@ impl Drop for SocketPlace {
 pub struct ConnectionPlace {
     _permit: OwnedSemaphorePermit,
     _place: Option<Place<ClientNetwork>>,
+    /// The number of its answers that hold room and are not sent yet.
+    unsent: watch::Sender<usize>,
 }
+
+/// Held by an answer with room until it is sent.
+pub struct Unsent(Arc<ConnectionPlace>);
 
 impl ConnectionPlace {
     pub fn new(permit: OwnedSemaphorePermit, place: Option<Place<ClientNetwork>>) -> Self {
@@ -141,7 +147,33 @@ impl ConnectionPlace {
         ConnectionPlace {
             _permit: permit,
             _place: place,
+            unsent: watch::Sender::new(0),
         }
+    }
+
+    pub fn unsent(self: &Arc<Self>) -> Unsent {
+        self.unsent.send_modify(|count| *count += 1);
+        Unsent(self.clone())
+    }
+
+    /// Waits until the room of the connection's answers is needed for others, and nobody has waited
+    /// longer for a client that does not read.
+    pub async fn pressed(&self, all: &AllAnswers) {
+        let mut unsent = self.unsent.subscribe();
+        loop {
+            // The sender is there.
+            let _ = unsent.wait_for(|count| *count > 0).await;
+            tokio::select! {
+                () = all.pressed() => return,
+                _ = unsent.wait_for(|count| *count == 0) => {}
+            }
+        }
+    }
+}
+
+impl Drop for Unsent {
+    fn drop(&mut self) {
+        self.0.unsent.send_modify(|count| *count -= 1);
     }
 }
 

@@ -222,6 +222,10 @@ impl Store {
             .of(address, || Source::of(address, self.memory.clone()))
     }
 
+    pub fn memory(&self) -> &Arc<AllMemory> {
+        &self.memory
+    }
+
     /// Runs an operation of the host itself; returns when its pushes are delivered, in commit
     /// order.
     pub async fn run<O>(&self, ctx: Context, operation: O) -> Result<O::Output, Error>

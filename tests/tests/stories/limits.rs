@@ -568,6 +568,55 @@ async fn a_user_who_does_not_read_has_room_for_few_answers() {
     assert_eq!(all.as_array().map(Vec::len), Some(128));
 }
 
+/// Three users at two addresses ask for lists of 16 MiB over HTTP, and read nothing.
+#[tokio::test]
+async fn unread_answers_of_requests_make_room_for_others() {
+    let host = Host::start().await;
+    let mut alice = host.join("alice").await;
+    for username in ["bob", "carol", "dave"] {
+        host.register(username).await;
+    }
+    // Six times as long in an answer.
+    let content = "\u{1}".repeat(64 * 1024);
+    for _ in 0..41 {
+        let conversation = alice.converse(&["bob", "carol"]).await;
+        alice.send(conversation, &content).await;
+    }
+    let get = json!({ "type": "get_conversations" }).to_string();
+    let mut deaf = Vec::new();
+    for (username, from) in [("alice", 1), ("bob", 1), ("carol", 2)] {
+        let cookie = login(host.address, username).await;
+        for _ in 0..2 {
+            let socket = TcpSocket::new_v4().expect("a socket");
+            socket.set_recv_buffer_size(4096).expect("set");
+            let mut stream = socket.connect(host.address).await.expect("connected");
+            let request = format!(
+                "POST /events HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncookie: {cookie}\r\n\
+                 x-forwarded-for: 192.0.2.{from}\r\ncontent-length: {}\r\n\r\n{get}",
+                get.len()
+            );
+            stream.write_all(request.as_bytes()).await.expect("written");
+            let mut status = [0; 12];
+            let answered = soon("an answer", stream.read_exact(&mut status));
+            answered.await.expect("a status");
+            assert_eq!(String::from_utf8_lossy(&status), "HTTP/1.1 200");
+            deaf.push(stream);
+        }
+    }
+    let cookie = login(host.address, "dave").await;
+    let headers = [("cookie", &*cookie), ("x-forwarded-for", "192.0.2.3")];
+    let answer = host.http("POST", "/events", &headers, get.clone()).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    // The answer that had waited longest is cut short, and only that one.
+    let mut whole = 0;
+    for mut stream in deaf {
+        let mut answer = Vec::new();
+        let _ = soon("the end", stream.read_to_end(&mut answer)).await;
+        whole += usize::from(answer.ends_with(b"}]}"));
+    }
+    assert_eq!(whole, 5);
+}
+
 /// A message is counted as it is in an answer: control characters are six times as long there.
 #[tokio::test]
 async fn answers_to_a_repeated_client_id_count_with_all_their_bytes() {
