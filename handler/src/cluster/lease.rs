@@ -137,7 +137,8 @@ impl Operation for HostStarted {
 }
 
 /// A host's sign of life, by the database's clock, which all hosts share. It writes nothing while
-/// the host has no sockets.
+/// the host has no sockets. If that clock was set back, the signs of life of before count as of now, so
+/// that a lease does not last until the clock is there again.
 pub struct HostAlive {
     pub host_id: Arc<str>,
     /// A host that gives no sign of life for this many seconds is believed dead.
@@ -164,7 +165,7 @@ impl Operation for HostAlive {
         vec![
             Statement::new(
                 "update hosts set seen_at = unixepoch()
-                 where id = ?1 and exists (select 1 from presence where host_id = ?1)",
+                 where id = ?1 and exists (select 1 from presence where host_id = ?1) or seen_at > unixepoch()",
                 [(&*self.host_id).into()],
             ),
             Statement::new(

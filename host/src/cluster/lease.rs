@@ -82,6 +82,7 @@ impl Lease {
         let mut ticks = interval(self.duration / 3);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut renewed_at: Option<Instant> = None;
+        let mut late_at: Option<Instant> = None;
         loop {
             ticks.tick().await;
             let alive = HostAlive {
@@ -99,10 +100,12 @@ impl Lease {
                 );
             }
             // If this host could not renew its lease in time, for example because the machine or the
-            // database was paused, perhaps no host could: the others get another turn.
-            let was_late = renewed_at.is_some_and(|at| at.elapsed() > self.duration * 2 / 3);
+            // database was paused, perhaps no host could: the others get as much time again.
+            if renewed_at.is_some_and(|at| at.elapsed() > self.duration * 2 / 3) {
+                late_at = Some(Instant::now());
+            }
             renewed_at = Some(Instant::now());
-            if was_late {
+            if late_at.is_some_and(|at| at.elapsed() < self.duration) {
                 continue;
             }
             for host_id in others.expired {

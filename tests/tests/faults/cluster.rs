@@ -622,7 +622,7 @@ async fn hosts_of_other_databases_on_the_same_bus_are_not_heard() {
 
 #[tokio::test]
 async fn hosts_that_were_paused_together_do_not_take_each_other_for_dead() {
-    // A third of it is enough time to wake the second host after the first.
+    // Enough time to wake the second host after the first.
     const LEASE_SECONDS: u32 = 6;
     let cluster = Cluster::start(LEASE_SECONDS).await;
     let mut alice = cluster.join(0, "alice").await;

@@ -687,6 +687,22 @@ async fn a_dead_hosts_users_went_offline_when_it_was_last_seen() {
 }
 
 #[tokio::test]
+async fn a_lease_runs_out_though_the_clock_was_set_back() {
+    let world = World::new().await;
+    world.run("", &started(LOCAL)).await.0.expect("started");
+    world
+        .run("", &started("elsewhere"))
+        .await
+        .0
+        .expect("started");
+    let ahead = "update hosts set seen_at = unixepoch() + 1000000 where id = 'elsewhere'";
+    world.db.execute(ahead, ()).await.expect("updated");
+    world.run("", &alive()).await.0.expect("alive");
+    let ahead = "select count(*) from hosts where seen_at > unixepoch()";
+    assert_eq!(world.integer(ahead).await, 0);
+}
+
+#[tokio::test]
 async fn a_user_online_through_another_host_stays_online() {
     let world = World::new().await;
     let online = "select is_online from users where id = 1";
