@@ -28,8 +28,11 @@ pub struct Delivery {
     pub outbox: Outbox,
     /// Pays for the pushes of the outbox.
     pub payer: Payer,
-    pub done: Option<Box<dyn FnOnce(Option<Arriving>) + Send>>,
+    pub done: Option<Done>,
 }
+
+/// Gets the name of the arrival, if the delivery began one.
+pub type Done = Box<dyn FnOnce(Option<Arriving>) + Send>;
 
 /// Names the arrival of a user whose conversations still have to be found.
 pub type Arriving = u64;

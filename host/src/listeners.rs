@@ -17,6 +17,8 @@ use handler::cluster::memberships::Memberships;
 use crate::cluster::wanted::{Wanted, bucket_of_conversation, bucket_of_user};
 use crate::delivery::Arriving;
 
+/// Conversations of a user that are added or removed at once. In between, others have their turn.
+const CONVERSATIONS_AT_ONCE: usize = 1_000;
 /// Pushes that may be held, counted once for each user who waits for one.
 pub const HELD_MAX: usize = 10_000;
 
@@ -29,6 +31,9 @@ pub struct Listeners<S, F> {
     /// Whether other hosts change members too.
     is_shared: bool,
     held: Vec<Held<F>>,
+    /// Users who have gone from more than `CONVERSATIONS_AT_ONCE` conversations, each with those that
+    /// still name the user.
+    departing: HashMap<i64, Vec<i64>>,
     /// Users whose conversations are not all known yet.
     arriving: HashMap<i64, Arrival>,
     arrivals: Arriving,
@@ -79,6 +84,7 @@ impl<S, F: Clone> Listeners<S, F> {
             conversations: HashMap::new(),
             is_shared,
             held: Vec::new(),
+            departing: HashMap::new(),
             arriving: HashMap::new(),
             arrivals: 0,
             doubted: HashSet::new(),
@@ -127,7 +133,10 @@ impl<S, F: Clone> Listeners<S, F> {
     ) -> Option<Arriving> {
         let user = self.users.entry(user_id).or_insert_with(|| User {
             sockets: Vec::new(),
-            conversations: Vec::with_capacity(conversations.len()),
+            conversations: match self.departing.remove(&user_id) {
+                Some(conversations) => conversations,
+                None => Vec::with_capacity(conversations.len()),
+            },
         });
         let is_first = user.sockets.is_empty();
         if is_first && self.is_shared {
@@ -151,25 +160,32 @@ impl<S, F: Clone> Listeners<S, F> {
         self.arriving.get(&user_id).map(|arrival| arrival.name)
     }
 
-    /// Adds the conversations of an arriving user, which were read after the arrival, except those
-    /// that the user has left since. If they are known already, or the user has gone, does nothing.
-    pub fn complete(&mut self, name: Arriving, read: &Memberships) {
+    /// Adds conversations of an arriving user, which were read after the arrival, except those that the
+    /// user has left since: `CONVERSATIONS_AT_ONCE`, the first of which is the one at `start`. Returns
+    /// where to go on. If they are known already, or the user has gone, does nothing.
+    pub fn complete(&mut self, name: Arriving, read: &Memberships, start: usize) -> Option<usize> {
         let user_id = read.user_id;
-        let arrival = self.arriving.get(&user_id);
-        if arrival.is_none_or(|arrival| arrival.name != name) {
-            return;
+        let arrival = self.arriving.remove(&user_id)?;
+        if arrival.name != name {
+            self.arriving.insert(user_id, arrival);
+            return None;
         }
-        let arrival = self.arriving.remove(&user_id);
-        let left = arrival.map_or_else(HashMap::new, |arrival| arrival.left);
-        for (id, members_rev) in &read.conversations {
-            let has_left = left.get(id);
+        let rest = &read.conversations[start..];
+        let (some, rest) = rest.split_at(rest.len().min(CONVERSATIONS_AT_ONCE));
+        for (id, members_rev) in some {
+            let has_left = arrival.left.get(id);
             if !has_left.is_some_and(|left| !self.is_shared || members_rev < left) {
                 self.learn(*id, user_id, *members_rev);
             }
         }
+        if !rest.is_empty() {
+            self.arriving.insert(user_id, arrival);
+            return Some(start + some.len());
+        }
         if let Some(reading) = &mut self.reading {
             reading.arrived.insert(user_id);
         }
+        None
     }
 
     /// Removes the sockets of a user for which `is_closed` holds. Returns how many they were, and
@@ -188,14 +204,37 @@ impl<S, F: Clone> Listeners<S, F> {
             if self.is_shared {
                 self.wanted.free(bucket_of_user(user_id));
             }
-            for id in user.conversations {
-                self.remove(id, user_id);
-            }
+            self.remove_some(user_id, user.conversations);
         }
         self.held.retain(|held| held.user_id != user_id);
         self.arriving.remove(&user_id);
         self.doubted.remove(&user_id);
         (closed, true)
+    }
+
+    /// Whether conversations still name users who have gone.
+    pub fn has_departing(&self) -> bool {
+        !self.departing.is_empty()
+    }
+
+    /// Removes a user who has gone from `CONVERSATIONS_AT_ONCE` more conversations.
+    pub fn go_on_departing(&mut self) {
+        let user_id = self.departing.keys().next().copied();
+        if let Some((user_id, conversations)) =
+            user_id.and_then(|user_id| self.departing.remove_entry(&user_id))
+        {
+            self.remove_some(user_id, conversations);
+        }
+    }
+
+    fn remove_some(&mut self, user_id: i64, mut conversations: Vec<i64>) {
+        let rest = conversations.len().saturating_sub(CONVERSATIONS_AT_ONCE);
+        for id in conversations.split_off(rest) {
+            self.remove(id, user_id);
+        }
+        if !conversations.is_empty() {
+            self.departing.insert(user_id, conversations);
+        }
     }
 
     /// Users have joined a conversation.
@@ -256,10 +295,13 @@ impl<S, F: Clone> Listeners<S, F> {
         let mut doubtful = Vec::new();
         let members = self.conversations.get(&conversation_id);
         for (user_id, known) in members.into_iter().flatten() {
-            if self.is_shared && *known < members_rev {
-                doubtful.push(*user_id);
-            } else if let Some(user) = self.users.get(user_id) {
-                tell(user);
+            // The user may have gone.
+            let Some(user) = self.users.get(user_id) else {
+                continue;
+            };
+            match self.is_shared && *known < members_rev {
+                true => doubtful.push(*user_id),
+                false => tell(user),
             }
         }
         self.doubted.extend(&doubtful);
@@ -397,10 +439,14 @@ impl<S, F: Clone> Listeners<S, F> {
     }
 
     fn forget(&mut self, conversation_id: i64, user_id: i64) {
-        if let Some(user) = self.users.get_mut(&user_id)
-            && let Ok(place) = user.conversations.binary_search(&conversation_id)
+        let conversations = match self.users.get_mut(&user_id) {
+            Some(user) => Some(&mut user.conversations),
+            None => self.departing.get_mut(&user_id),
+        };
+        if let Some(conversations) = conversations
+            && let Ok(place) = conversations.binary_search(&conversation_id)
         {
-            user.conversations.remove(place);
+            conversations.remove(place);
             self.remove(conversation_id, user_id);
         }
     }
@@ -427,10 +473,16 @@ impl<S, F: Clone> Listeners<S, F> {
         let mut memberships = 0;
         for (user_id, user) in &self.users {
             assert!(!user.sockets.is_empty(), "user {user_id} has no socket");
-            let is_ordered = user.conversations.is_sorted_by(|a, b| a < b);
+            let is_gone = self.departing.contains_key(user_id);
+            assert!(!is_gone, "user {user_id} has come back");
+        }
+        let users = self.users.iter();
+        let users = users.map(|(user_id, user)| (user_id, &user.conversations));
+        for (user_id, conversations) in users.chain(&self.departing) {
+            let is_ordered = conversations.is_sorted_by(|a, b| a < b);
             assert!(is_ordered, "conversations of user {user_id}");
-            memberships += user.conversations.len();
-            for id in &user.conversations {
+            memberships += conversations.len();
+            for id in conversations {
                 let known = self.known_as_of(*id, *user_id);
                 assert!(known.is_some(), "conversation {id} of user {user_id}");
             }
@@ -695,7 +747,7 @@ mod tests {
                     let seen: Vec<_> = seen.into_iter().collect();
                     for (index, (id, joins)) in changes.into_iter().enumerate() {
                         if index == told_at {
-                            listeners.complete(name, &read(9, &seen));
+                            listeners.complete(name, &read(9, &seen), 0);
                         }
                         let change = change_of(id, 9, 10 + index as i64);
                         match joins {
@@ -704,7 +756,7 @@ mod tests {
                         }
                         listeners.check_invariants();
                     }
-                    listeners.complete(name, &read(9, &seen));
+                    listeners.complete(name, &read(9, &seen), 0);
                     let case = format!("shared: {is_shared}, read at {read_at}, told at {told_at}");
                     for (id, members_rev, expected) in [
                         (1, 10, &[9][..]),
@@ -729,14 +781,75 @@ mod tests {
         assert_eq!(listeners.arrive(9, 10, vec![], false), Some(first));
         listeners.depart(9, |_| true);
         let second = listeners.arrive(9, 11, vec![], false).expect("a name");
-        listeners.complete(first, &read(9, &[(1, 1)]));
+        listeners.complete(first, &read(9, &[(1, 1)]), 0);
         assert_eq!(hearing(&mut listeners, 1, 0), [] as [i64; 0]);
-        listeners.complete(second, &read(9, &[(2, 1)]));
+        listeners.complete(second, &read(9, &[(2, 1)]), 0);
         assert_eq!(hearing(&mut listeners, 2, 0), [11]);
         // Now all are known: a later socket needs no read, and an old one changes nothing.
         assert_eq!(listeners.arrive(9, 12, vec![], false), None);
-        listeners.complete(second, &read(9, &[(1, 1)]));
+        listeners.complete(second, &read(9, &[(1, 1)]), 0);
         assert_eq!(hearing(&mut listeners, 1, 0), [] as [i64; 0]);
+    }
+
+    /// A user of very many conversations comes and goes. In between, all hear what they should.
+    #[test]
+    fn many_conversations_are_added_and_removed_in_parts() {
+        const LAST: i64 = 2 * CONVERSATIONS_AT_ONCE as i64 + 1;
+        let many: Vec<_> = (1..=LAST).map(|id| (id, 1)).collect();
+        for is_shared in [false, true] {
+            let mut listeners: Listeners<i64, &'static str> = Listeners::new(is_shared);
+            listeners.arrive(8, 8, vec![(1, 1), (LAST, 1)], true);
+            let arrive = |listeners: &mut Listeners<_, _>, socket| {
+                let name = listeners.arrive(9, socket, vec![], false);
+                name.expect("a name")
+            };
+            let name = arrive(&mut listeners, 9);
+            let next = listeners.complete(name, &read(9, &many), 0);
+            assert_eq!(next, Some(CONVERSATIONS_AT_ONCE));
+            assert_eq!(hearing(&mut listeners, 1, 1), [8, 9]);
+            assert_eq!(hearing(&mut listeners, LAST, 1), [8]);
+            listeners.leave(&change_of(2, 9, 2));
+            listeners.leave(&change_of(LAST - 1, 9, 2));
+            let next = listeners.complete(name, &read(9, &many), CONVERSATIONS_AT_ONCE);
+            assert_eq!(next, Some(2 * CONVERSATIONS_AT_ONCE));
+            assert_eq!(
+                listeners.complete(name, &read(9, &many), 2 * CONVERSATIONS_AT_ONCE),
+                None
+            );
+            assert_eq!(hearing(&mut listeners, LAST, 1), [8, 9]);
+            assert_eq!(hearing(&mut listeners, 2, 2), [] as [i64; 0]);
+            assert_eq!(hearing(&mut listeners, LAST - 1, 2), [] as [i64; 0]);
+
+            assert_eq!(listeners.depart(9, |_| true), (1, true));
+            assert!(listeners.has_departing());
+            assert_eq!(hearing(&mut listeners, 1, 1), [8]);
+            assert_eq!(hearing(&mut listeners, LAST, 1), [8]);
+            // The user leaves one of those that are left, and comes back.
+            listeners.leave(&change_of(3, 9, 2));
+            let name = arrive(&mut listeners, 10);
+            assert!(!listeners.has_departing());
+            let other: Vec<_> = many
+                .iter()
+                .filter(|(id, _)| ![2, 3, LAST - 1].contains(id))
+                .copied()
+                .collect();
+            let mut start = Some(0);
+            while let Some(from) = start {
+                start = listeners.complete(name, &read(9, &other), from);
+                listeners.check_invariants();
+            }
+            assert_eq!(hearing(&mut listeners, 3, 2), [] as [i64; 0]);
+            assert_eq!(hearing(&mut listeners, 4, 1), [10]);
+            assert_eq!(hearing(&mut listeners, LAST, 1), [8, 10]);
+
+            listeners.depart(9, |_| true);
+            while listeners.has_departing() {
+                listeners.go_on_departing();
+                listeners.check_invariants();
+            }
+            listeners.depart(8, |_| true);
+            assert!(listeners.conversations.is_empty());
+        }
     }
 
     #[test]

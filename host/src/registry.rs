@@ -4,7 +4,7 @@
 //! from one queue in commit order, so that everyone sees a conversation in the order of its
 //! commits.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::cluster::peers::{LOOK_BACK, Peers, Told};
 use crate::cluster::wire::Packet;
-use crate::delivery::{Arriving, Change, Delivery, Payer, Requester};
+use crate::delivery::{Arriving, Change, Delivery, Done, Payer, Requester};
 use crate::listeners::{Listeners, User};
 use crate::metrics::METRICS;
 use crate::socket::close_reason::CloseReason;
@@ -105,6 +105,7 @@ pub fn start(
         notices,
         bus,
         outgoing: Vec::new(),
+        found: VecDeque::new(),
         recent: Recent::default(),
         older: Recent::default(),
     };
@@ -120,6 +121,8 @@ struct Registry {
     bus: Option<Peers>,
     /// Outputs for the other hosts since the last flush.
     outgoing: Vec<Told>,
+    /// Arrivals whose conversations are added in parts.
+    found: VecDeque<Found>,
     recent: Recent,
     older: Recent,
 }
@@ -130,6 +133,15 @@ struct HeldPush {
     frame: Bytes,
     /// This socket gets a reply instead of the push.
     requester: Requester,
+}
+
+/// The conversations of an arriving user.
+struct Found {
+    arriving: Arriving,
+    memberships: Memberships,
+    /// Those before this one have been added.
+    next: usize,
+    done: Option<Done>,
 }
 
 /// What was delivered lately, for users who connect or join a moment too late to receive it.
@@ -201,7 +213,12 @@ impl Registry {
                         Some(command) => self.command(command),
                         None => commands_open = false,
                     },
-                    () = std::future::ready(()), if self.flusher.has_rest() => {}
+                    () = std::future::ready(()), if self.has_rest() => {
+                        if let Some(found) = self.found.pop_front() {
+                            self.complete(found);
+                        }
+                        self.listeners.go_on_departing();
+                    }
                 }
                 self.flush();
                 rounds = rounds.wrapping_add(1);
@@ -322,7 +339,12 @@ impl Registry {
         match delivery.change {
             Some(Change::Opened(socket, arrival)) => arriving = self.open(socket, arrival),
             Some(Change::Found(arriving, memberships)) => {
-                self.listeners.complete(arriving, &memberships);
+                return self.complete(Found {
+                    arriving,
+                    memberships,
+                    next: 0,
+                    done: delivery.done,
+                });
             }
             Some(Change::Closed(socket)) => self.close(&socket),
             Some(Change::PresenceLost(lease)) => self.presence_lost(lease),
@@ -356,6 +378,33 @@ impl Registry {
         }
         if let Some(done) = delivery.done {
             done(arriving);
+        }
+    }
+
+    /// Whether something is left for when nothing else is to be done, or every other time.
+    fn has_rest(&self) -> bool {
+        self.flusher.has_rest() || !self.found.is_empty() || self.listeners.has_departing()
+    }
+
+    /// Adds the next conversations of an arriving user. If they are not the last, others have their
+    /// turn first.
+    fn complete(&mut self, mut found: Found) {
+        let Found {
+            arriving,
+            memberships,
+            next,
+            ..
+        } = &found;
+        match self.listeners.complete(*arriving, memberships, *next) {
+            Some(next) => {
+                found.next = next;
+                self.found.push_back(found);
+            }
+            None => {
+                if let Some(done) = found.done {
+                    done(None);
+                }
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! The bounds that all clients share: on the memory that the server holds for them, and on its threads.
 
 use crate::limits::answer_room::AllAnswers;
+use crate::limits::arrivals::Arrivals;
 use crate::limits::large_events::LargeEvents;
 use crate::limits::unfinished::Unfinished;
 
@@ -9,6 +10,7 @@ pub struct AllMemory {
     pub unfinished: Unfinished,
     pub bodies: Unfinished,
     pub large_events: LargeEvents,
+    pub arrivals: Arrivals,
 }
 
 impl AllMemory {
@@ -18,6 +20,7 @@ impl AllMemory {
             unfinished: Unfinished::of_all(),
             bodies: Unfinished::of_all(),
             large_events: LargeEvents::default(),
+            arrivals: Arrivals::of_all(),
         }
     }
 }

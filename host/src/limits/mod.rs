@@ -2,6 +2,7 @@
 
 pub mod account_guesses;
 pub mod answer_room;
+pub mod arrivals;
 pub mod client_address;
 pub mod exports;
 pub mod large_events;

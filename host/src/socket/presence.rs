@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use crate::clock;
 use crate::delivery::{Arriving, Delivery};
+use crate::limits::arrivals::Arrivals;
 use crate::socket::close_reason::CloseReason;
 use crate::socket::handle::{Socket, User};
 use crate::store::Store;
@@ -125,6 +126,12 @@ impl Presence {
                 None
             }
         };
+        let _places = Arrivals::place(
+            &source.arrivals,
+            &source.all.arrivals,
+            self.store.is_shared(),
+        )
+        .await;
         let ctx = Context::anonymous(clock::now());
         let find = FindMemberships { user_ids };
         let submitted = self.store.submit(source, ctx, find, then).await;

@@ -8,6 +8,7 @@ use tokio::sync::{Mutex as Turn, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use crate::limits::answer_room::AnswerShare;
+use crate::limits::arrivals::Arrivals;
 use crate::limits::client_address::ClientNetwork;
 use crate::limits::large_events::LargeEvents;
 use crate::limits::memory::AllMemory;
@@ -33,6 +34,7 @@ pub struct Source {
     /// Bodies of requests that are not answered yet.
     pub bodies: Unfinished,
     pub large_events: LargeEvents,
+    pub arrivals: Arrivals,
     /// Held while the signature of one of its tokens is checked.
     pub signatures: Turn<()>,
     pub heaviness: Heaviness,
@@ -58,6 +60,7 @@ impl Source {
             unfinished: Unfinished::of_address(),
             bodies: Unfinished::of_address(),
             large_events: LargeEvents::default(),
+            arrivals: Arrivals::of_address(),
             signatures: Turn::default(),
             heaviness: Heaviness::default(),
             all,
