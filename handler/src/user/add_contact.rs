@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::answer_budget::SMALL_ANSWER_BYTES_MAX;
 use crate::declaration::Declared;
 use crate::error::Error;
 use crate::field::{Field, Kind};
@@ -60,6 +61,10 @@ impl Operation for AddContact {
 
     fn access(&self) -> Access {
         Access::Write
+    }
+
+    fn answer_bytes_max(&self) -> usize {
+        8 * SMALL_ANSWER_BYTES_MAX
     }
 
     fn statements(&self, ctx: &Context) -> Vec<Statement> {

@@ -149,10 +149,6 @@ impl Caller<'_> {
         }
         let costs = self.rates.costs();
         let answer_bytes = operation.answer_bytes_max();
-        let room = match self.room(costs, bytes + answer_bytes).await {
-            Ok(room) => room,
-            Err(error) => return (Err(error), None),
-        };
         let mut turn = None;
         if access == Access::Write {
             let spending = &costs.spending;
@@ -162,10 +158,15 @@ impl Caller<'_> {
                 // Held until the write is answered: by then it is known what it cost.
                 match spending.pay().await {
                     Ok(paid) => turn = Some(paid),
-                    Err(error) => return (Err(error), room),
+                    Err(error) => return (Err(error), None),
                 }
             }
         }
+        // Only now: whoever is in debt takes no room from others meanwhile.
+        let room = match self.room(costs, bytes + answer_bytes).await {
+            Ok(room) => room,
+            Err(error) => return (Err(error), None),
+        };
         let payer = (None, Some(costs.spending.clone()));
         let running = self.store.run_from(&self.source, payer, ctx, operation);
         let outcome = running.await;

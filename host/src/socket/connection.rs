@@ -542,26 +542,27 @@ impl Connection {
         }
     }
 
-    /// Waits until a write may be submitted: room for its answer and, if it may cost much or the user
-    /// is in debt, the user's turn, which is to be held until the write is answered.
+    /// Waits until a write may be submitted: if it may cost much or the user is in debt, for the user's
+    /// turn, which is to be held until the write is answered, and then for room for its answer. Whoever
+    /// is in debt takes no room from others meanwhile.
     async fn prepare(
         &self,
         operation: &EventOperation,
         bytes: usize,
     ) -> Result<(Option<AnswerRoom>, Option<MutexGuard<'_, ()>>), Error> {
-        let room = self.answer_room(operation, bytes).await?;
         let spending = self.spending();
         spending.charge_event(bytes);
         spending.charge_mentions(operation.mentions_max());
-        if !spending.has_to_wait(is_costly(bytes, operation.answer_bytes_max())) {
-            return Ok((room, None));
+        let mut turn = None;
+        if spending.has_to_wait(is_costly(bytes, operation.answer_bytes_max())) {
+            // The server reads nothing meanwhile, not even the pongs of the client.
+            self.socket.is_heard.store(true, Ordering::Relaxed);
+            turn = Some(tokio::select! {
+                turn = spending.pay() => turn?,
+                () = self.finishing() => return Err(busy()),
+            });
         }
-        // The server reads nothing meanwhile, not even the pongs of the client.
-        self.socket.is_heard.store(true, Ordering::Relaxed);
-        tokio::select! {
-            turn = spending.pay() => Ok((room, Some(turn?))),
-            () = self.finishing() => Err(busy()),
-        }
+        Ok((self.answer_room(operation, bytes).await?, turn))
     }
 
     /// Room for the answer to an event of this many bytes, which the answer may repeat.

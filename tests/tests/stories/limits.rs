@@ -723,6 +723,46 @@ async fn what_costs_too_much_comes_later_in_order() {
     }
 }
 
+/// Otherwise three users could wait with all the room.
+#[tokio::test]
+async fn who_is_in_debt_holds_no_room_for_answers() {
+    let host = host_with(|limits| limits.events_per_second = 10_000).await;
+    let mut alice = host.join("alice").await;
+    let conversation = alice.converse(&[]).await;
+    let message = alice.send(conversation, "hello").await;
+    let mention =
+        json!({ "type": "send_message", "conversation_id": conversation, "content": "@all" });
+    // Its answer may have 1 MiB, the 32nd part of the room.
+    let react = json!({ "type": "react", "message_id": message, "emoji": "👍", "on": true });
+    let mut waiting = Vec::new();
+    for event in [vec![mention; 10], vec![react.clone(); 32]].concat() {
+        let mut client = host.connect("alice").await;
+        client.text(&event.to_string()).await;
+        waiting.push(client);
+    }
+    // The mentions take some seconds.
+    let get = json!({ "type": "get_messages", "conversation_id": conversation });
+    let cookie = login(host.address, "alice").await;
+    for _ in 0..32 {
+        let (address, cookie, event) = (host.address, cookie.clone(), react.to_string());
+        tokio::spawn(async move {
+            let headers = [("cookie", &*cookie)];
+            request(address, "POST", "/events", &headers, event).await
+        });
+    }
+    let reactions = waiting.iter_mut().skip(10);
+    let paid = select_all(reactions.map(|client| Box::pin(client.receive())));
+    let reading = async {
+        loop {
+            alice.ok(get.clone()).await;
+        }
+    };
+    tokio::select! {
+        (reply, ..) = paid => assert_eq!(reply["success"], true, "{reply}"),
+        () = reading => {}
+    }
+}
+
 #[tokio::test]
 async fn mentions_cost_by_what_they_store() {
     let host = host_with(|limits| limits.events_per_second = 50).await;
