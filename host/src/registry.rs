@@ -321,7 +321,11 @@ impl Registry {
         }
         let mut delivered = Vec::new();
         for output in heard.outputs {
-            delivered.push(self.deliver(&output, &None));
+            let bytes = match &output {
+                Output::Push { event, .. } => event.len(),
+                Output::Join(_) | Output::Leave(_) | Output::EndLogins(_) => 0,
+            };
+            delivered.push((self.deliver(&output, &None), bytes));
             self.remember(&output);
         }
         // Nobody pays for a packet to all hosts.

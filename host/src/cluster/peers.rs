@@ -178,6 +178,9 @@ impl Peers {
             let wanted = outputs.iter();
             let wanted = wanted.filter_map(|told| Some((peer.part(told)?, told.bill())));
             for (outputs, bills) in packets(wanted.collect()) {
+                for (payer, bytes) in bills.iter().flatten() {
+                    payer.charge_push(*bytes, 1);
+                }
                 let number = peer.next();
                 peer.unpaid.add(number, bills);
                 let body = Body::Outputs(outputs);
@@ -300,10 +303,16 @@ impl Peers {
         heard
     }
 
-    /// Says how many sockets got the outputs of a packet from this host: see `Unpaid`.
-    pub fn report(&mut self, id: u64, number: u64, delivered: impl Iterator<Item = usize>) {
+    /// Says how many sockets got the outputs of a packet from this host, each with its bytes: see
+    /// `Unpaid`.
+    pub fn report(
+        &mut self,
+        id: u64,
+        number: u64,
+        delivered: impl Iterator<Item = (usize, usize)>,
+    ) {
         let sockets = delivered.enumerate();
-        let sockets = sockets.filter_map(|(place, sockets)| unpaid::report(place, sockets));
+        let sockets = sockets.filter_map(|(place, delivered)| unpaid::report(place, delivered));
         let sockets: Vec<_> = sockets.collect();
         if !sockets.is_empty() {
             self.send_to(id, Body::Delivered { number, sockets });

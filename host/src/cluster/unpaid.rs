@@ -1,13 +1,14 @@
-//! Users pay for pushes to the sockets of another host too. Only that host knows how many sockets got
-//! a push. It reports the number, and the user's own host charges the user.
+//! Users pay for pushes to the sockets of another host too. A push that is sent there counts as one to
+//! a socket. Only that host knows how many sockets got it. It reports the number, and the user's own
+//! host charges the user.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::limits::spending::Spending;
+use crate::limits::spending::{Spending, pushes};
 
-/// Only pushes to at least this many sockets of a host are reported, and so paid for.
-const REPORTED_SOCKETS_MIN: usize = 20;
+/// Only pushes on a host that count for at least this many are reported: see `spending::pushes`.
+const REPORTED_MIN: u64 = 20;
 /// Packets that may wait for a report. It comes within milliseconds, or never.
 const PACKETS_MAX: usize = 1024;
 
@@ -20,9 +21,9 @@ pub struct Unpaid {
 /// The user who pays for an output, and the bytes of the output. `None` if nobody pays.
 pub type Bill = Option<(Arc<Spending>, usize)>;
 
-/// The report on an output, if one is due.
-pub fn report(place: usize, sockets: usize) -> Option<(u32, u32)> {
-    (sockets >= REPORTED_SOCKETS_MIN).then_some((place as u32, sockets as u32))
+/// The report on an output of this many bytes that so many sockets got, if one is due.
+pub fn report(place: usize, (sockets, bytes): (usize, usize)) -> Option<(u32, u32)> {
+    (pushes(bytes, sockets) >= REPORTED_MIN).then_some((place as u32, sockets as u32))
 }
 
 impl Unpaid {
@@ -85,6 +86,14 @@ mod tests {
             (alice.debt(), bob.debt()),
             (Duration::ZERO, Duration::from_secs(2))
         );
+    }
+
+    #[test]
+    fn what_counts_for_much_is_reported() {
+        assert_eq!(report(3, (20, 100)), Some((3, 20)));
+        assert_eq!(report(3, (19, 100)), None);
+        assert_eq!(report(3, (1, 10 * 1024)), Some((3, 1)));
+        assert_eq!(report(3, (0, 64 * 1024)), None);
     }
 
     #[test]
