@@ -15,7 +15,6 @@ use crate::http::services::Services;
 use crate::limits::answer_room::{self, AnswerRoom};
 use crate::limits::large_events;
 use crate::limits::refusal::Refusal;
-use crate::limits::spending::is_costly;
 use crate::limits::user_rates::{RequestRates, UserCosts};
 use crate::logins::Login;
 use crate::metrics::METRICS;
@@ -89,8 +88,9 @@ pub async fn answer_event(call: Call<Bytes>, sender: Sender) -> Result<Answer, H
     let Some(room) = room else {
         return Ok(reply(&outcome, body));
     };
+    let holder = room.holder();
     match room.hold(body) {
-        Ok(body) => Ok(until_sent(reply(&outcome, body), call.place.unsent())),
+        Ok(body) => Ok(until_sent(reply(&outcome, body), call.place.unsent(holder))),
         Err(error) => {
             let refused = Err(error);
             let body = Bytes::from(envelope.reply(&refused));
@@ -150,16 +150,11 @@ impl Caller<'_> {
         let costs = self.rates.costs();
         let answer_bytes = operation.answer_bytes_max();
         let mut turn = None;
-        if access == Access::Write {
-            let spending = &costs.spending;
-            spending.charge_event(bytes);
-            spending.charge_mentions(operation.mentions_max());
-            if spending.has_to_wait(is_costly(bytes, answer_bytes)) {
-                // Held until the write is answered: by then it is known what it cost.
-                match spending.pay().await {
-                    Ok(paid) => turn = Some(paid),
-                    Err(error) => return (Err(error), None),
-                }
+        if let Some(spending) = costs.charge(&operation, bytes) {
+            // Held until the event is answered: by then it is known what it cost.
+            match spending.pay().await {
+                Ok(paid) => turn = Some(paid),
+                Err(error) => return (Err(error), None),
             }
         }
         // Only now: whoever is in debt takes no room from others meanwhile.
@@ -170,6 +165,9 @@ impl Caller<'_> {
         let payer = (None, Some(costs.spending.clone()));
         let running = self.store.run_from(&self.source, payer, ctx, operation);
         let outcome = running.await;
+        if let (Access::Read, Ok(Reply(data))) = (access, &outcome) {
+            costs.reading.charge_answer(data.len());
+        }
         drop(turn);
         (outcome, room)
     }

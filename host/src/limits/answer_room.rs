@@ -1,13 +1,13 @@
 //! Memory for answers. Room for an answer is found before its request runs, and held until the
 //! client has read the answer. So memory is bounded whatever clients do not read.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::cmp::Reverse;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use handler::{ANSWER_BYTES_MAX, Error};
-use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Mutex as Turn, Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 /// Bytes of answers that may be under way or unread, of one user, of one address and in all.
@@ -21,8 +21,8 @@ const LARGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 const FREE_BYTES: usize = 1024;
 /// How long a request waits for room before it is refused as `Unavailable`.
 const ROOM_WAIT: Duration = Duration::from_secs(2);
-/// How often another socket is closed while there is no room at all.
-const PRESS_INTERVAL: Duration = Duration::from_millis(20);
+/// How often another connection is closed while there is no room at all.
+const PRESS_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Whether an answer of so many bytes needs no room.
 pub fn is_free(bytes: usize) -> bool {
@@ -35,6 +35,8 @@ pub struct AnswerShare {
     /// An address has one large answer made at a time. So a request waits for at most one of each other
     /// address.
     large: Arc<Semaphore>,
+    /// Held by the one request of an address that waits for the room of all.
+    turn: Arc<Turn<()>>,
 }
 
 impl AnswerShare {
@@ -46,11 +48,28 @@ impl AnswerShare {
         Self::new(ADDRESS_BYTES_MAX)
     }
 
+    /// The user, if it is the room of one.
+    pub fn holder(&self) -> Holder {
+        Holder(self.room.clone())
+    }
+
     fn new(bytes_max: usize) -> Self {
         AnswerShare {
             room: Arc::new(Semaphore::new(bytes_max)),
             large: Arc::new(Semaphore::new(1)),
+            turn: Arc::default(),
         }
+    }
+}
+
+/// Names the user who holds room.
+#[derive(Clone)]
+pub struct Holder(Arc<Semaphore>);
+
+impl Holder {
+    /// Bytes.
+    fn held(&self) -> usize {
+        USER_BYTES_MAX.saturating_sub(self.0.available_permits())
     }
 }
 
@@ -60,10 +79,16 @@ pub struct AllAnswers {
     /// For those of large answers.
     large: Arc<Semaphore>,
     /// Requests that wait for the room of all take turns.
-    turn: Mutex<()>,
-    waiting: AtomicUsize,
-    /// Wakes the socket whose answer has waited longest for its client.
-    pressed: Notify,
+    turn: Turn<()>,
+    /// Connections whose clients do not read their answers, in the order in which they came.
+    unread: Mutex<Vec<Unread>>,
+}
+
+/// A connection whose client does not read its answers.
+struct Unread {
+    user: Holder,
+    /// Told when the connection has to give its room back.
+    pressed: Arc<Notify>,
 }
 
 /// Room for one answer. The shares get it back when it is dropped.
@@ -78,9 +103,8 @@ impl AllAnswers {
         AllAnswers {
             room: Arc::new(Semaphore::new(ALL_BYTES_MAX)),
             large: Arc::new(Semaphore::new(LARGE_BYTES_MAX)),
-            turn: Mutex::default(),
-            waiting: AtomicUsize::new(0),
-            pressed: Notify::new(),
+            turn: Turn::default(),
+            unread: Mutex::default(),
         }
     }
 
@@ -100,7 +124,8 @@ impl AllAnswers {
             0
         } as u32;
         let (bytes, turns) = (bytes as u32, u32::from(large > 0));
-        let (user, turn, address) = (&user.room, &address.large, &address.room);
+        let (user, turn, waiting) = (&user.room, &address.large, &address.turn);
+        let address = &address.room;
         let at_once = || {
             let user = user.clone().try_acquire_many_owned(bytes).ok()?;
             let address = address.clone().try_acquire_many_owned(bytes).ok()?;
@@ -117,6 +142,7 @@ impl AllAnswers {
             let address = address.clone().acquire_many_owned(bytes).await.ok()?;
             let turn = turn.clone().acquire_many_owned(turns).await.ok()?;
             let large = self.large.clone().acquire_many_owned(large).await.ok()?;
+            let _waiting = waiting.lock().await;
             Some(AnswerRoom {
                 shares: [user, address, self.press(bytes).await?],
                 _large: [turn, large],
@@ -129,45 +155,61 @@ impl AllAnswers {
         room.ok_or_else(no_room)
     }
 
-    /// Waits for room, and has sockets closed meanwhile, one after the other, whose clients do not
+    /// Waits for room, and has connections closed meanwhile, one after the other, whose clients do not
     /// read their answers. Otherwise a few could stop everybody else.
     async fn press(&self, bytes: u32) -> Option<OwnedSemaphorePermit> {
         let _turn = self.turn.lock().await;
-        let _waiting = Waiting::new(&self.waiting);
         loop {
             let room = self.room.clone().acquire_many_owned(bytes);
             match timeout(PRESS_INTERVAL, room).await {
                 Ok(room) => return room.ok(),
-                Err(_) => self.pressed.notify_one(),
+                Err(_) => self.press_one(),
             }
         }
     }
 
-    /// Waits until there is no room for others, and none of the sockets that wait here has waited
-    /// longer.
-    pub async fn pressed(&self) {
-        loop {
-            self.pressed.notified().await;
-            if self.waiting.load(Ordering::Relaxed) > 0 {
-                return;
-            }
+    /// Of the connections that wait for their clients, closes one of the user who holds the most room,
+    /// the one that has waited longest. So who reads slowly is spared while others hold more.
+    fn press_one(&self) {
+        let mut unread = self.unread();
+        let places = unread.iter().enumerate();
+        let most = places.max_by_key(|(place, unread)| (unread.user.held(), Reverse(*place)));
+        if let Some((place, _)) = most {
+            unread.remove(place).pressed.notify_one();
         }
     }
-}
 
-/// Counts a request while it waits.
-struct Waiting<'a>(&'a AtomicUsize);
+    /// Waits until a connection of this user, whose client does not read its answers, has to give
+    /// their room to others.
+    pub async fn pressed(&self, user: Holder) {
+        let pressed = Arc::new(Notify::new());
+        let waiting = WaitingForClient {
+            all: self,
+            pressed: pressed.clone(),
+        };
+        self.unread().push(Unread { user, pressed });
+        waiting.pressed.notified().await;
+    }
 
-impl<'a> Waiting<'a> {
-    fn new(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Waiting(count)
+    fn unread(&self) -> MutexGuard<'_, Vec<Unread>> {
+        // A panic cannot leave a list half changed.
+        self.unread.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Waiting<'_> {
+/// Is in the list of unread answers until it is dropped or pressed.
+struct WaitingForClient<'a> {
+    all: &'a AllAnswers,
+    pressed: Arc<Notify>,
+}
+
+impl Drop for WaitingForClient<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        let is_this = |unread: &Unread| Arc::ptr_eq(&unread.pressed, &self.pressed);
+        let mut unread = self.all.unread();
+        if let Some(place) = unread.iter().position(is_this) {
+            unread.remove(place);
+        }
     }
 }
 
@@ -184,6 +226,11 @@ impl AsRef<[u8]> for Held {
 }
 
 impl AnswerRoom {
+    pub fn holder(&self) -> Holder {
+        let [user, ..] = &self.shares;
+        Holder(user.semaphore().clone())
+    }
+
     /// Gives back what the answer does not need. If it needs more than was found for it, takes that
     /// too, or refuses the answer. The room is held as long as the frame exists.
     pub fn hold(mut self, frame: Bytes) -> Result<Bytes, Error> {
@@ -353,7 +400,7 @@ mod tests {
             let (user, address) = (AnswerShare::of_user(), AnswerShare::of_address());
             let unread = take(&all, &user, &address, 16 * MIB).await;
             tokio::spawn(async move {
-                all.pressed().await;
+                all.pressed(user.holder()).await;
                 drop(unread);
                 let _ = given_up.send(number);
             });
@@ -363,5 +410,34 @@ mod tests {
         assert!(take(&all, &user, &address, 16 * MIB).await.is_ok());
         assert_eq!(order.recv().await, Some(0));
         assert!(order.try_recv().is_err(), "one was enough");
+    }
+
+    /// Otherwise those who renew their answers all the time would have honest clients closed.
+    #[tokio::test]
+    async fn who_holds_the_most_makes_room() {
+        let all = AllAnswers::new();
+        let users: Vec<_> = (0..3).map(|_| AnswerShare::of_user()).collect();
+        let address = AnswerShare::of_address();
+        let mut waiting = Vec::new();
+        for (user, mib) in [(0, 1), (1, 2), (2, 1), (2, 2)] {
+            let answer = take(&all, &users[user], &address, mib * MIB).await;
+            let mut pressed = Box::pin(all.pressed(users[user].holder()));
+            assert!((&mut pressed).now_or_never().is_none());
+            waiting.push((mib, answer, pressed));
+        }
+        // 1, 2 and 3 MiB; then 1, 2 and 2, and of those the one that has waited longest.
+        for expected in [1, 2, 2, 1] {
+            all.press_one();
+            let is_pressed = waiting
+                .iter_mut()
+                .map(|(.., pressed)| pressed.now_or_never().is_some());
+            let place = is_pressed
+                .collect::<Vec<_>>()
+                .iter()
+                .position(|is_pressed| *is_pressed);
+            let (mib, ..) = waiting.remove(place.expect("one is pressed"));
+            assert_eq!(mib, expected);
+        }
+        assert!(all.unread().is_empty());
     }
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use crate::limits::Limits;
-use crate::limits::answer_room::AllAnswers;
+use crate::limits::answer_room::{AllAnswers, Holder};
 use crate::limits::client_address::ClientNetwork;
 use crate::metrics::METRICS;
 
@@ -134,8 +134,9 @@ impl Drop for SocketPlace {
 pub struct ConnectionPlace {
     _permit: OwnedSemaphorePermit,
     _place: Option<Place<ClientNetwork>>,
-    /// The number of its answers that hold room and are not sent yet.
-    unsent: watch::Sender<usize>,
+    /// The number of its answers that hold room and are not sent yet, and the user who asked
+    /// last.
+    unsent: watch::Sender<(usize, Option<Holder>)>,
 }
 
 /// Held by an answer with room until it is sent.
@@ -147,25 +148,30 @@ impl ConnectionPlace {
         ConnectionPlace {
             _permit: permit,
             _place: place,
-            unsent: watch::Sender::new(0),
+            unsent: watch::Sender::default(),
         }
     }
 
-    pub fn unsent(self: &Arc<Self>) -> Unsent {
-        self.unsent.send_modify(|count| *count += 1);
+    pub fn unsent(self: &Arc<Self>, user: Holder) -> Unsent {
+        self.unsent.send_modify(|(count, of)| {
+            *count += 1;
+            *of = Some(user);
+        });
         Unsent(self.clone())
     }
 
-    /// Waits until the room of the connection's answers is needed for others, and nobody has waited
-    /// longer for a client that does not read.
+    /// Waits until the connection's answers have to give their room to others.
     pub async fn pressed(&self, all: &AllAnswers) {
         let mut unsent = self.unsent.subscribe();
         loop {
             // The sender is there.
-            let _ = unsent.wait_for(|count| *count > 0).await;
+            let user = unsent.wait_for(|(count, _)| *count > 0).await;
+            let Some(user) = user.ok().and_then(|unsent| unsent.1.clone()) else {
+                return std::future::pending().await;
+            };
             tokio::select! {
-                () = all.pressed() => return,
-                _ = unsent.wait_for(|count| *count == 0) => {}
+                () = all.pressed(user) => return,
+                _ = unsent.wait_for(|(count, _)| *count == 0) => {}
             }
         }
     }
@@ -173,7 +179,7 @@ impl ConnectionPlace {
 
 impl Drop for Unsent {
     fn drop(&mut self) {
-        self.0.unsent.send_modify(|count| *count -= 1);
+        self.0.unsent.send_modify(|(count, _)| *count -= 1);
     }
 }
 

@@ -1,5 +1,6 @@
-//! The cost of a user's events: bytes to store, and pushes to write. Much of it is known only
-//! afterwards. So it is charged when it is known, and a user in debt waits before the next write.
+//! The cost of a user's events: bytes to store, and pushes to write; of those that only read, bytes of
+//! answers. Much of it is known only afterwards. So it is charged when it is known, and a user in debt
+//! waits before the next write, or the next read.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -18,6 +19,8 @@ const MENTION_BYTES: usize = 4 * 1024;
 /// once for each of its `PUSH_BYTES`.
 const PUSHES_PER_SECOND: u64 = 25_000;
 const PUSH_BYTES: u64 = 512;
+/// Bytes of answers to events that only read, per second.
+const ANSWER_BYTES_PER_SECOND: u64 = 16 * 1024 * 1024;
 /// A user who has spent nothing for this long may spend what is earned in it at once.
 const CREDIT: Duration = Duration::from_secs(4);
 /// Of who has spent more than is earned in this time, pushes that may be left out are.
@@ -33,13 +36,18 @@ pub fn is_costly(bytes: usize, answer_bytes_max: usize) -> bool {
     bytes > LARGE_BYTES || answer_bytes_max >= ANSWER_BYTES_MAX
 }
 
-/// What one user has spent.
+/// What a push of this many bytes to this many sockets counts for.
+pub fn pushes(bytes: usize, sockets: usize) -> u64 {
+    sockets as u64 * (bytes as u64).div_ceil(PUSH_BYTES)
+}
+
+/// What one user has spent on writes, or on reads.
 pub struct Spending {
     is_limited: bool,
     since: Instant,
     /// Microseconds after `since` until which everything is paid. In the past: nothing is spent.
     paid_at: AtomicU64,
-    /// Held by the one write that a user in debt may have under way.
+    /// Held by the one write, or read, that a user in debt may have under way.
     turn: Mutex<()>,
 }
 
@@ -65,8 +73,12 @@ impl Spending {
 
     /// A push of this many bytes was queued for this many sockets.
     pub fn charge_push(&self, bytes: usize, sockets: usize) {
-        let pushes = sockets as u64 * (bytes as u64).div_ceil(PUSH_BYTES);
-        self.charge(pushes * 1_000_000 / PUSHES_PER_SECOND);
+        self.charge(pushes(bytes, sockets) * 1_000_000 / PUSHES_PER_SECOND);
+    }
+
+    /// A read was answered with this many bytes.
+    pub fn charge_answer(&self, bytes: usize) {
+        self.charge(bytes as u64 * 1_000_000 / ANSWER_BYTES_PER_SECOND);
     }
 
     fn charge(&self, microseconds: u64) {
@@ -103,14 +115,14 @@ impl Spending {
         Duration::from_micros(paid_at.saturating_sub(credit + self.now()))
     }
 
-    /// Whether the next write has to wait for [`Spending::pay`]: it may cost much, or the user is in
-    /// debt.
+    /// Whether the next write, or read, has to wait for [`Spending::pay`]: it may cost much, or the user
+    /// is in debt.
     pub fn has_to_wait(&self, is_costly: bool) -> bool {
         self.is_limited && (is_costly || !self.debt().is_zero())
     }
 
     /// Waits until the user is out of debt. Returns the user's turn, which is to be held until the
-    /// write is answered. `RateLimited` if that takes too long.
+    /// event is answered. `RateLimited` if that takes too long.
     pub async fn pay(&self) -> Result<MutexGuard<'_, ()>, Error> {
         let paid = async {
             let turn = self.turn.lock().await;
@@ -131,6 +143,21 @@ impl Spending {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_reads_more_than_is_earned_waits() {
+        let reading = Spending::new(true);
+        for _ in 0..64 {
+            assert!(!reading.has_to_wait(false));
+            reading.charge_answer(1024 * 1024);
+        }
+        assert!(!reading.has_to_wait(false));
+        reading.charge_answer(16 * 1024 * 1024);
+        assert_eq!(reading.debt(), Duration::from_secs(1));
+        let started = Instant::now();
+        assert!(reading.pay().await.is_ok());
+        assert!(started.elapsed() >= Duration::from_secs(1));
+    }
 
     #[tokio::test(start_paused = true)]
     async fn who_spends_more_than_is_earned_waits() {

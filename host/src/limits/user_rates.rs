@@ -3,15 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use handler::Error;
 use handler::account::login_id::LoginId;
+use handler::{Access, Error, EventOperation};
 use once_cell::race::OnceBox;
 
 use crate::limits::Limits;
 use crate::limits::answer_room::AnswerShare;
 use crate::limits::rates::{Quota, Rate, Rates, Used, rate_limited};
 use crate::limits::remembered::Remembered;
-use crate::limits::spending::Spending;
+use crate::limits::spending::{Spending, is_costly};
 use crate::limits::unfinished::Unfinished;
 
 /// Pings and pongs that one socket may send, per second and at once. A socket that sends more is
@@ -61,7 +61,10 @@ struct UserRate {
 /// What a user costs the server, apart from the number of events.
 pub struct UserCosts {
     listed_users: Rate,
+    /// On writes.
     pub spending: Arc<Spending>,
+    /// On answers to reads.
+    pub reading: Spending,
     pub answers: AnswerShare,
     pub unfinished: Unfinished,
 }
@@ -146,10 +149,29 @@ impl UserRate {
             Box::new(UserCosts {
                 listed_users: Rate::new(quotas.listed_users),
                 spending: Arc::new(Spending::new(quotas.is_limited)),
+                reading: Spending::new(quotas.is_limited),
                 answers: AnswerShare::of_user(),
                 unfinished: Unfinished::of_user(),
             })
         })
+    }
+}
+
+impl UserCosts {
+    /// Charges for what is known of an event of this many bytes before it runs. Returns what has to be
+    /// paid first, if anything.
+    pub fn charge(&self, operation: &EventOperation, bytes: usize) -> Option<&Spending> {
+        let (spending, is_costly) = match operation.access() {
+            Access::None => return None,
+            Access::Read => (&self.reading, false),
+            Access::Write => {
+                self.spending.charge_event(bytes);
+                self.spending.charge_mentions(operation.mentions_max());
+                let is_costly = is_costly(bytes, operation.answer_bytes_max());
+                (&*self.spending, is_costly)
+            }
+        };
+        spending.has_to_wait(is_costly).then_some(spending)
     }
 }
 

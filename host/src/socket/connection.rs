@@ -30,9 +30,8 @@ use crate::limits::answer_room::{self, AnswerRoom};
 use crate::limits::large_events;
 use crate::limits::places::SocketPlace;
 use crate::limits::refusal::Refusal;
-use crate::limits::spending::{Spending, is_costly};
 use crate::limits::unfinished;
-use crate::limits::user_rates::{Flood, SocketRates};
+use crate::limits::user_rates::{Flood, SocketRates, UserCosts};
 use crate::metrics::METRICS;
 use crate::socket::close_reason::CloseReason;
 use crate::socket::frame::{self, Decoder, Message, Violation};
@@ -476,7 +475,7 @@ impl Connection {
         } = event;
         let source = &self.admission.source;
         let access = operation.as_ref().map_or(Access::None, |o| o.access());
-        let mut room = None;
+        let (mut room, mut turn) = (None, None);
         let outcome = match operation {
             Ok(operation) if access == Access::Write => {
                 socket.answered_down_to(UNANSWERED_MAX - 1).await;
@@ -485,7 +484,7 @@ impl Connection {
                         socket.unanswered.fetch_add(1, Ordering::SeqCst);
                         let requester = socket.clone();
                         let reply_to = envelope.clone();
-                        let payer = Some(self.spending().clone());
+                        let payer = Some(self.costs().spending.clone());
                         let then = move |outcome: Result<Reply, Error>, outbox| {
                             note(&id, &outcome, started);
                             let reply = answer_frame(&reply_to, outcome, room);
@@ -516,10 +515,10 @@ impl Connection {
                 socket.answered_down_to(0).await;
                 match access {
                     Access::None => contain(|| operation.conclude(&ctx, &[], &mut Outbox::new())),
-                    _ => match self.answer_room(&operation, bytes).await {
-                        Ok(found) => {
-                            room = found;
-                            let payer = Some(self.spending().clone());
+                    _ => match self.prepare(&operation, bytes).await {
+                        Ok(prepared) => {
+                            (room, turn) = prepared;
+                            let payer = Some(self.costs().spending.clone());
                             let caller = (Some(socket.clone()), payer);
                             store.run_from(source, caller, ctx, operation).await
                         }
@@ -535,6 +534,10 @@ impl Connection {
         note(&id, &outcome, started);
         // The wait for the peer may be long.
         let frame = answer_frame(&envelope, outcome, room);
+        if access == Access::Read {
+            self.costs().reading.charge_answer(frame.len());
+        }
+        drop(turn);
         socket.outgoing().add(frame);
         if socket.outgoing().reply_bytes() > PAUSE_READING_BYTES {
             socket.flush();
@@ -542,19 +545,16 @@ impl Connection {
         }
     }
 
-    /// Waits until a write may be submitted: if it may cost much or the user is in debt, for the user's
-    /// turn, which is to be held until the write is answered, and then for room for its answer. Whoever
-    /// is in debt takes no room from others meanwhile.
+    /// Waits until an event may run: if it may cost much or the user is in debt, for the user's turn,
+    /// which is to be held until it is answered, and then for room for its answer. Whoever is in debt
+    /// takes no room from others meanwhile.
     async fn prepare(
         &self,
         operation: &EventOperation,
         bytes: usize,
     ) -> Result<(Option<AnswerRoom>, Option<MutexGuard<'_, ()>>), Error> {
-        let spending = self.spending();
-        spending.charge_event(bytes);
-        spending.charge_mentions(operation.mentions_max());
         let mut turn = None;
-        if spending.has_to_wait(is_costly(bytes, operation.answer_bytes_max())) {
+        if let Some(spending) = self.costs().charge(operation, bytes) {
             // The server reads nothing meanwhile, not even the pongs of the client.
             self.socket.is_heard.store(true, Ordering::Relaxed);
             turn = Some(tokio::select! {
@@ -580,8 +580,8 @@ impl Connection {
         all.room(user, &source.answers, bytes).await.map(Some)
     }
 
-    fn spending(&self) -> &Arc<Spending> {
-        &self.admission.rates.costs().spending
+    fn costs(&self) -> &UserCosts {
+        self.admission.rates.costs()
     }
 
     /// Waits until the socket is closed, or has to be.
@@ -617,7 +617,8 @@ impl Connection {
     }
 
     async fn drained_or_pressed(&self) {
-        let pressed = self.admission.source.all.answers.pressed();
+        let all = &self.admission.source.all.answers;
+        let pressed = all.pressed(self.costs().answers.holder());
         let mut pressed = pin!(pressed);
         while self.socket.is_open() && self.socket.is_behind() {
             tokio::select! {
