@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use handler::{ANSWER_BYTES_MAX, Error};
 use tokio::sync::{Mutex as Turn, Notify, OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// Bytes of answers that may be under way or unread, of one user, of one address and in all.
 const USER_BYTES_MAX: usize = 32 * 1024 * 1024;
@@ -21,6 +21,8 @@ const LARGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 const FREE_BYTES: usize = 1024;
 /// How long a request waits for room before it is refused as `Unavailable`.
 const ROOM_WAIT: Duration = Duration::from_secs(2);
+/// How often a request looks whether its address may have another answer made.
+const MODEST_INTERVAL: Duration = Duration::from_millis(1);
 /// How often another connection is closed while there is no room at all.
 const PRESS_INTERVAL: Duration = Duration::from_millis(5);
 
@@ -35,6 +37,8 @@ pub struct AnswerShare {
     /// An address has one large answer made at a time. So a request waits for at most one of each other
     /// address.
     large: Arc<Semaphore>,
+    /// For those of answers of an address that are not made yet.
+    making: Arc<Semaphore>,
     /// Held by the one request of an address that waits for the room of all.
     turn: Arc<Turn<()>>,
 }
@@ -57,6 +61,7 @@ impl AnswerShare {
         AnswerShare {
             room: Arc::new(Semaphore::new(bytes_max)),
             large: Arc::new(Semaphore::new(1)),
+            making: Arc::new(Semaphore::new(bytes_max)),
             turn: Arc::default(),
         }
     }
@@ -95,7 +100,7 @@ struct Unread {
 pub struct AnswerRoom {
     shares: [OwnedSemaphorePermit; 3],
     /// Until the answer is made.
-    _large: [OwnedSemaphorePermit; 2],
+    _making: [OwnedSemaphorePermit; 3],
 }
 
 impl AllAnswers {
@@ -124,17 +129,32 @@ impl AllAnswers {
             0
         } as u32;
         let (bytes, turns) = (bytes as u32, u32::from(large > 0));
-        let (user, turn, waiting) = (&user.room, &address.large, &address.turn);
-        let address = &address.room;
+        let AnswerShare {
+            room: address,
+            large: turn,
+            making,
+            turn: waiting,
+        } = address;
+        let user = &user.room;
+        // An address leaves half of the free room to the others while its answers are made. Reads that
+        // take long would otherwise hold all of it.
+        let is_modest = || {
+            let held = ADDRESS_BYTES_MAX.saturating_sub(making.available_permits());
+            held == 0 || 2 * (held + bytes as usize) <= self.room.available_permits()
+        };
         let at_once = || {
+            if !is_modest() {
+                return None;
+            }
             let user = user.clone().try_acquire_many_owned(bytes).ok()?;
             let address = address.clone().try_acquire_many_owned(bytes).ok()?;
             let turn = turn.clone().try_acquire_many_owned(turns).ok()?;
             let large = self.large.clone().try_acquire_many_owned(large).ok()?;
+            let making = making.clone().try_acquire_many_owned(bytes).ok()?;
             let all = self.room.clone().try_acquire_many_owned(bytes).ok()?;
             Some(AnswerRoom {
                 shares: [user, address, all],
-                _large: [turn, large],
+                _making: [turn, large, making],
             })
         };
         let in_time = async {
@@ -143,9 +163,13 @@ impl AllAnswers {
             let turn = turn.clone().acquire_many_owned(turns).await.ok()?;
             let large = self.large.clone().acquire_many_owned(large).await.ok()?;
             let _waiting = waiting.lock().await;
+            while !is_modest() {
+                sleep(MODEST_INTERVAL).await;
+            }
+            let making = making.clone().acquire_many_owned(bytes).await.ok()?;
             Some(AnswerRoom {
                 shares: [user, address, self.press(bytes).await?],
-                _large: [turn, large],
+                _making: [turn, large, making],
             })
         };
         let room = match at_once() {
@@ -367,6 +391,31 @@ mod tests {
         let shares = [&user.room, &address.room, &all.room];
         let left = shares.map(|share| share.available_permits());
         assert_eq!(left, [USER_BYTES_MAX, ADDRESS_BYTES_MAX, ALL_BYTES_MAX]);
+    }
+
+    /// Reads that take long do not hold all the room while they wait for each other.
+    #[tokio::test(start_paused = true)]
+    async fn an_address_leaves_room_while_its_answers_are_made() {
+        let all = AllAnswers::new();
+        let mut made = Vec::new();
+        for expected in [32, 21, 14] {
+            let address = AnswerShare::of_address();
+            let users = [(); 3].map(|()| AnswerShare::of_user());
+            let mut count = 0;
+            while let Ok(room) = all.room(&users[count / 30], &address, MIB).await {
+                made.push(room);
+                count += 1;
+            }
+            assert_eq!(count, expected);
+        }
+        let (user, address) = (AnswerShare::of_user(), AnswerShare::of_address());
+        assert!(all.room(&user, &address, 8 * MIB).await.is_ok());
+        // Unread answers are another matter.
+        let unread: Vec<_> = made
+            .drain(..40)
+            .map(|room| room.hold(vec![0; MIB].into()))
+            .collect();
+        assert!(unread.iter().all(Result::is_ok));
     }
 
     /// If an answer is larger than was expected, all of it counts.

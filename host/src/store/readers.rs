@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use handler::Access;
+use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::mpsc;
 
 use crate::delivery::Delivery;
@@ -95,7 +96,7 @@ fn read_all(
                 None => reports.ran(address, Duration::ZERO),
             }
         }
-        let started = Instant::now();
+        let (started, computed) = (Instant::now(), cpu_time());
         let mut ends = Vec::new();
         run_group(
             &mut database,
@@ -106,17 +107,32 @@ fn read_all(
             &mut ends,
         );
         tell(deliveries, told);
+        let mut elapsed = started.elapsed();
         if let Transactor::Local(_) = database {
             // The time of its only job has what comes after the read too.
             ends.clear();
+            elapsed = local_cost(cpu_time().saturating_sub(computed), elapsed);
         }
-        let costs = costs(sources.len(), &ends, started.elapsed());
+        let costs = costs(sources.len(), &ends, elapsed);
         // A thread that waits for jobs holds the lock, and takes this in too.
         for ((address, heaviness), cost) in sources.into_iter().zip(costs) {
             heaviness.note(cost);
             reports.ran(address, cost);
         }
     }
+}
+
+/// The time for which this thread has used a processor.
+fn cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    // It is never negative.
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// What a read on a file has cost: what it has computed. If others compute too, it takes longer, and that
+/// is not its source's fault. What takes very long otherwise may wait for the disk.
+fn local_cost(computed: Duration, elapsed: Duration) -> Duration {
+    computed.max(elapsed / 10)
 }
 
 /// What each of so many jobs has cost. If the time at which each had run is not known, it is the mean of
@@ -140,6 +156,17 @@ fn next(queue: &Mutex<Receiver>, max: usize) -> Vec<Job> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_read_costs_what_it_has_computed() {
+        let before = cpu_time();
+        std::thread::sleep(Duration::from_millis(20));
+        assert!(cpu_time() - before < Duration::from_millis(10));
+        let ms = Duration::from_millis;
+        assert_eq!(local_cost(ms(1), ms(9)), ms(1));
+        assert_eq!(local_cost(ms(7), ms(9)), ms(7));
+        assert_eq!(local_cost(ms(1), ms(90)), ms(9));
+    }
 
     #[test]
     fn jobs_pay_for_themselves_if_it_is_known_when_they_had_run() {
