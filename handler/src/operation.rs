@@ -25,6 +25,11 @@ pub trait Operation: Send + Sync {
         ANSWER_BYTES_MAX
     }
 
+    /// Whether the statements may take long for a short answer.
+    fn takes_long(&self) -> bool {
+        false
+    }
+
     /// The most mentions that the statements store. The caller pays for them.
     fn mentions_max(&self) -> usize {
         0
@@ -121,6 +126,10 @@ impl<O: Operation + ?Sized> Operation for Box<O> {
 
     fn answer_bytes_max(&self) -> usize {
         (**self).answer_bytes_max()
+    }
+
+    fn takes_long(&self) -> bool {
+        (**self).takes_long()
     }
 
     fn mentions_max(&self) -> usize {

@@ -248,6 +248,10 @@ impl Operation for SearchMessages {
         Access::Read
     }
 
+    fn takes_long(&self) -> bool {
+        true
+    }
+
     fn statements(&self, ctx: &Context) -> Vec<Statement> {
         let question = self.query.question();
         let mut expression = question.expression();

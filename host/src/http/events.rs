@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
+use handler::account::api_key::Scope;
 use handler::account::login_id::LoginId;
 use handler::{Access, Error, Event, EventOperation, Outbox, Reply};
 
 use crate::audit::{self, Deed, Provisioning};
 use crate::http::answers::{Answer, HttpError, reply, until_sent};
 use crate::http::call::Call;
-use crate::http::program::Sender;
+use crate::http::login_token;
+use crate::http::program::{self, Sender};
 use crate::http::services::Services;
 use crate::limits::answer_room::{self, AnswerRoom};
 use crate::limits::large_events;
@@ -18,7 +20,6 @@ use crate::limits::refusal::Refusal;
 use crate::limits::user_rates::{RequestRates, UserCosts};
 use crate::logins::Login;
 use crate::metrics::METRICS;
-use crate::store::Store;
 use crate::store::source::Source;
 use crate::threads::contain;
 
@@ -26,14 +27,14 @@ use crate::threads::contain;
 /// same as on sockets, whoever sends it.
 pub async fn answer_event(call: Call<Bytes>, sender: Sender) -> Result<Answer, HttpError> {
     let started = Instant::now();
-    let services = call.services;
-    let body = call.request.into_body();
+    let services = &call.services;
+    let body = call.request.body();
     let Event {
         envelope,
         operation,
         users,
-    } = parse(&body);
-    let named = acting_as(&body);
+    } = parse(body);
+    let named = acting_as(body);
     let audited = match &sender {
         Sender::User(_) => None,
         Sender::Program(program) => {
@@ -57,7 +58,7 @@ pub async fn answer_event(call: Call<Bytes>, sender: Sender) -> Result<Answer, H
             Sender::Program(_) => {
                 let username = named.clone()?;
                 let username = username.ok_or_else(|| Error::Invalid("as required".into()))?;
-                find_user(&services, &username).await?
+                find_user(services, &username).await?
             }
         };
         let rates = services.user_rates.request(&login.username);
@@ -65,7 +66,8 @@ pub async fn answer_event(call: Call<Bytes>, sender: Sender) -> Result<Answer, H
             audit::refused(Refusal::Flood, call.address, Some(&login.username));
         })?;
         let caller = Caller {
-            store: &services.store,
+            call: &call,
+            sender: &sender,
             rates: &rates,
             source: services.store.source(call.address),
             login,
@@ -128,7 +130,8 @@ fn parse(body: &[u8]) -> Event {
 }
 
 struct Caller<'a> {
-    store: &'a Store,
+    call: &'a Call<Bytes>,
+    sender: &'a Sender,
     rates: &'a RequestRates,
     source: Arc<Source>,
     login: Login,
@@ -151,10 +154,12 @@ impl Caller<'_> {
         let answer_bytes = operation.answer_bytes_max();
         let mut turn = None;
         if let Some(spending) = costs.charge(&operation, bytes) {
-            // Held until the event is answered: by then it is known what it cost.
-            match spending.pay().await {
-                Ok(paid) => turn = Some(paid),
-                Err(error) => return (Err(error), None),
+            // Held until the event is answered: by then it is known what it cost. The wait may be long.
+            let paid = spending.pay().await;
+            let checked = self.check_again().await;
+            match (paid, checked) {
+                (Ok(paid), Ok(())) => turn = Some(paid),
+                (Err(error), _) | (_, Err(error)) => return (Err(error), None),
             }
         }
         // Only now: whoever is in debt takes no room from others meanwhile.
@@ -163,13 +168,38 @@ impl Caller<'_> {
             Err(error) => return (Err(error), None),
         };
         let payer = (None, Some(costs.spending.clone()));
-        let running = self.store.run_from(&self.source, payer, ctx, operation);
+        let running = self
+            .call
+            .services
+            .store
+            .run_from(&self.source, payer, ctx, operation);
         let outcome = running.await;
         if let (Access::Read, Ok(Reply(data))) = (access, &outcome) {
             costs.reading.charge_answer(data.len());
         }
         drop(turn);
         (outcome, room)
+    }
+
+    /// Fails if the login or the key has ended, or the user is banned.
+    async fn check_again(&self) -> Result<(), Error> {
+        let Call {
+            services,
+            request,
+            address,
+            ..
+        } = self.call;
+        match self.sender {
+            Sender::User(_) => {
+                let claim = login_token::claim(services, request.headers(), *address).await?;
+                services.logins.find(claim).await?;
+            }
+            Sender::Program(_) => {
+                program::authorize(self.call, Scope::Events).await?;
+                find_user(services, &self.login.username).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn room(&self, costs: &UserCosts, bytes: usize) -> Result<Option<AnswerRoom>, Error> {

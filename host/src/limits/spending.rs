@@ -21,6 +21,8 @@ const PUSHES_PER_SECOND: u64 = 25_000;
 const PUSH_BYTES: u64 = 512;
 /// Bytes of answers to events that only read, per second.
 const ANSWER_BYTES_PER_SECOND: u64 = 16 * 1024 * 1024;
+/// Reads that may take long for a short answer, per second.
+const LONG_READS_PER_SECOND: u64 = 10;
 /// A user who has spent nothing for this long may spend what is earned in it at once.
 const CREDIT: Duration = Duration::from_secs(4);
 /// Of who has spent more than is earned in this time, pushes that may be left out are.
@@ -79,6 +81,11 @@ impl Spending {
     /// A read was answered with this many bytes.
     pub fn charge_answer(&self, bytes: usize) {
         self.charge(bytes as u64 * 1_000_000 / ANSWER_BYTES_PER_SECOND);
+    }
+
+    /// A read that may take long for a short answer is about to run.
+    pub fn charge_long_read(&self) {
+        self.charge(1_000_000 / LONG_READS_PER_SECOND);
     }
 
     fn charge(&self, microseconds: u64) {
@@ -152,7 +159,8 @@ mod tests {
             reading.charge_answer(1024 * 1024);
         }
         assert!(!reading.has_to_wait(false));
-        reading.charge_answer(16 * 1024 * 1024);
+        reading.charge_answer(8 * 1024 * 1024);
+        (0..5).for_each(|_| reading.charge_long_read());
         assert_eq!(reading.debt(), Duration::from_secs(1));
         let started = Instant::now();
         assert!(reading.pay().await.is_ok());

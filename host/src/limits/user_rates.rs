@@ -163,7 +163,12 @@ impl UserCosts {
     pub fn charge(&self, operation: &EventOperation, bytes: usize) -> Option<&Spending> {
         let (spending, is_costly) = match operation.access() {
             Access::None => return None,
-            Access::Read => (&self.reading, false),
+            Access::Read => {
+                if operation.takes_long() {
+                    self.reading.charge_long_read();
+                }
+                (&self.reading, false)
+            }
             Access::Write => {
                 self.spending.charge_event(bytes);
                 self.spending.charge_mentions(operation.mentions_max());

@@ -314,7 +314,8 @@ impl Store {
         let (queue, share) = match operation.access() {
             Access::Write => (&self.writes, source.writes()),
             Access::Read | Access::None => {
-                let is_large = operation.answer_bytes_max() > ANSWER_BYTES_MAX;
+                let is_large =
+                    operation.answer_bytes_max() > ANSWER_BYTES_MAX || operation.takes_long();
                 let large = self.large_reads.as_ref();
                 let large = large.filter(|_| is_large || source.heaviness.is_heavy());
                 (large.unwrap_or(&self.reads), source.reads())

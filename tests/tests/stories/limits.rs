@@ -4,8 +4,8 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use futures_util::future::select_all;
-use futures_util::{SinkExt, StreamExt, stream};
+use futures_util::future::{join_all, select_all};
+use futures_util::{SinkExt, StreamExt, join, stream};
 use host::{Limits, SameSite};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
@@ -761,6 +761,29 @@ async fn who_is_in_debt_holds_no_room_for_answers() {
         (reply, ..) = paid => assert_eq!(reply["success"], true, "{reply}"),
         () = reading => {}
     }
+}
+
+#[tokio::test]
+async fn what_waits_to_be_paid_ends_with_the_login() {
+    let host = host_with(|limits| limits.events_per_second = 50).await;
+    let mut alice = host.join("alice").await;
+    let conversation = alice.converse(&[]).await;
+    let mention =
+        json!({ "type": "send_message", "conversation_id": conversation, "content": "@all" });
+    let cookie = login(host.address, "alice").await;
+    let headers = [("cookie", &*cookie)];
+    let send = || host.http("POST", "/events", &headers, mention.to_string());
+    let sends = (0..14).map(|_| Box::pin(send()));
+    let (first, _, rest) = select_all(sends).await;
+    assert_eq!(first.status, 200);
+    let (ended, rest) = join!(
+        host.http("POST", "/auth/logout", &headers, ""),
+        join_all(rest)
+    );
+    assert_eq!(ended.status, 204);
+    // They would be paid one after the other, each in 0.8 s.
+    let last = rest.last().expect("an answer");
+    assert_eq!(last.status, 401, "{last:?}");
 }
 
 #[tokio::test]
