@@ -1,6 +1,7 @@
 // Without a connection: what is written waits, what is known can be read, and nothing comes twice.
 
 import assert from "node:assert/strict";
+import { join } from "node:path";
 import test from "node:test";
 import { message, open, said, say, story } from "./world.mjs";
 
@@ -118,4 +119,45 @@ story(test, "files of another release are not kept as those of this one", async 
   await installed(page);
   const kept = await page.evaluate(async () => (await caches.match(document.querySelector("link[rel=stylesheet]").href)).text());
   assert.ok(kept.length > 1_000, kept);
+});
+
+story(test, "what waited while a backup was restored is sent only where its writer says so", async (world) => {
+  world.expected.push(LOST);
+  for (const name of ["Bob", "Carol", "Dave"]) await world.register(name.toLowerCase(), name);
+  const alice = await world.person("alice", "Alice");
+  const copy = join(world.folder, "copy.db");
+  await world.command("backup", copy);
+  const create = async (username, fields) => {
+    const program = await world.program(username);
+    await program.ask("create_conversation", fields);
+    program.close();
+  };
+  await create("alice", { members: ["dave"], direct: true });
+  await create("alice", { members: ["bob"], name: "gone" });
+  await open(alice, /gone/);
+  await world.kill();
+  await say(alice, "for nobody");
+  await open(alice, /Dave/);
+  await say(alice, "for Dave only");
+  await alice.getByText("2 messages will be sent when it is back.").waitFor();
+  await world.command("restore", copy);
+  await world.start();
+  // It gets the id that the one with Dave had.
+  await create("carol", { members: ["alice", "bob"], name: "three" });
+  await alice.getByRole("heading", { name: "three" }).waitFor();
+  await said(alice, "for Dave only").getByText(/Not sent: a backup was restored, so look where it goes now/).waitFor();
+  const bob = await world.logIn(await world.window(), "bob");
+  await open(bob, /three/);
+  await say(bob, "hello");
+  await said(alice, "hello").waitFor();
+  assert.deepEqual(await all(bob), ["hello"]);
+  await said(alice, "for Dave only").getByRole("button", { name: "Discard" }).click();
+  await said(alice, "for Dave only").waitFor({ state: "detached" });
+
+  // What has no conversation any more can be read and discarded.
+  await alice.goto("/#/c/2");
+  const unsent = alice.getByRole("list", { name: "Not sent" });
+  await unsent.getByText("for nobody").waitFor();
+  await unsent.getByRole("button", { name: "Discard" }).click();
+  await unsent.waitFor({ state: "detached" });
 });

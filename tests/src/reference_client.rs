@@ -77,6 +77,8 @@ pub struct Pending {
     event: Value,
     /// Its `ref`; for a message also its `client_id`.
     reference: String,
+    /// The epoch that its ids belong to.
+    epoch: String,
     /// Whether it was sent on the present connection.
     is_sent: bool,
 }
@@ -113,7 +115,7 @@ impl ReferenceClient {
         ReferenceClient { commands }
     }
 
-    /// Puts a message into the outbox. It will be stored exactly once.
+    /// Puts a message into the outbox. It will be stored exactly once, unless a backup is restored.
     pub fn send(&self, conversation_id: i64, content: String) {
         let event = json!({ "type": "send_message", "conversation_id": conversation_id, "content": content });
         self.command(Command::Send(event));
@@ -191,6 +193,10 @@ impl Device {
         for pending in &mut self.memory.outbox {
             pending.is_sent = false;
         }
+        // What was written while away is of the epoch that was known then.
+        while let Ok(command) = self.commands.try_recv() {
+            self.obey(&mut connection, command);
+        }
         let mut heard_at = Instant::now();
         loop {
             self.advance(&mut connection).await?;
@@ -206,26 +212,37 @@ impl Device {
                 }
                 command = self.commands.recv() => match command {
                     None => return Ok(()),
-                    Some(Command::Send(mut event)) => {
-                        let reference = format!("{:016x}", self.random.u64(..));
-                        event["ref"] = json!(reference);
-                        if event["type"] == "send_message" {
-                            event["client_id"] = json!(reference);
-                        }
-                        self.memory.outbox.push(Pending { event, reference, is_sent: false });
-                    }
-                    Some(Command::Look(done)) => {
-                        let _ = done.send(self.memory.clone());
-                    }
-                    Some(Command::Settle(done)) => {
-                        self.settling.push(done);
-                        connection.sync_again = true;
-                    }
+                    Some(command) => self.obey(&mut connection, command),
                 },
                 () = sleep(SILENCE) => {
                     ensure!(heard_at.elapsed() < 2 * SILENCE, "the connection is stalled");
                     connection.send(json!({ "type": "ping", "ref": "ping" })).await?;
                 }
+            }
+        }
+    }
+
+    fn obey(&mut self, connection: &mut Connection, command: Command) {
+        match command {
+            Command::Send(mut event) => {
+                let reference = format!("{:016x}", self.random.u64(..));
+                event["ref"] = json!(reference);
+                if event["type"] == "send_message" {
+                    event["client_id"] = json!(reference);
+                }
+                self.memory.outbox.push(Pending {
+                    event,
+                    reference,
+                    epoch: self.memory.epoch.clone(),
+                    is_sent: false,
+                });
+            }
+            Command::Look(done) => {
+                let _ = done.send(self.memory.clone());
+            }
+            Command::Settle(done) => {
+                self.settling.push(done);
+                connection.sync_again = true;
             }
         }
     }
@@ -248,6 +265,7 @@ impl Device {
                 .send(json!({ "type": "sync", "ref": "sync", "revs": revs, "epoch": self.memory.epoch }))
                 .await;
         }
+        self.give_up_old();
         for pending in self
             .memory
             .outbox
@@ -263,6 +281,33 @@ impl Device {
             }
         }
         Ok(())
+    }
+
+    /// After a restored backup, the ids in what was written before may be those of other
+    /// conversations and messages. So it is not sent. A real client tells its user, who may send
+    /// it again where it belongs.
+    fn give_up_old(&mut self) {
+        let Memory {
+            epoch,
+            conversations,
+            outbox,
+            refused,
+            ..
+        } = &mut self.memory;
+        outbox.retain_mut(|pending| {
+            // What was written before anything was known is of the first epoch that is known.
+            if pending.epoch.is_empty() {
+                pending.epoch.clone_from(epoch);
+            }
+            let is_old = pending.epoch != *epoch;
+            let is_stored = || {
+                let mut messages = conversations.values().flat_map(|c| c.messages.values());
+                messages.any(|message| message["client_id"] == pending.reference.as_str())
+            };
+            // The backup may have a message whose answer was lost.
+            *refused += usize::from(is_old && !is_stored());
+            !is_old
+        });
     }
 
     /// Handles a frame from the server: the answer to a sync, a message or a ping, or a push.

@@ -191,6 +191,8 @@ async fn clients_forget_what_a_restored_backup_does_not_have() {
     assert_eq!(known.conversations[&1].messages.len(), 4);
     let address = host.address;
     host.stop().await;
+    // Nobody knows what has the id of its conversation after a restore.
+    device.send(1, "of before".into());
 
     let (is_done, said) = site.host(&["restore", &backup]).await;
     assert!(is_done, "{said}");
@@ -214,11 +216,13 @@ async fn clients_forget_what_a_restored_backup_does_not_have() {
                 .rev()
                 .map(|(_, message)| message);
             if Value::from_iter(messages.cloned()) == expected {
+                assert_eq!(known.refused, 1);
                 break;
             }
         }
     })
     .await;
+    assert_eq!(alice.history(1).await, expected);
 }
 
 #[tokio::test]

@@ -137,6 +137,7 @@ export function createChat<Extra extends object = object>(options: ChatOptions<E
     calls,
     shelf,
     epoch: () => owner.epoch,
+    isThere: (id) => rooms.get(id).isKnown,
     changed(id) {
       pending.set(outbox.count());
       handles.get(id)?.messages.stale();

@@ -15,7 +15,7 @@ export interface Sending {
   readonly error: ChatError | null;
   /** The stored message, or the error. After `retry`, a new promise. */
   readonly done: Promise<Message>;
-  /** Sends a failed message again. */
+  /** Sends a failed message again, if the user is in its conversation. */
   retry(): void;
   /** Takes it back, if it is not on its way right now. */
   discard(): void;
@@ -28,7 +28,7 @@ interface Kept {
   conversation_id: number;
   /** Unix seconds. */
   at: number;
-  /** Ids of messages mean something only in the epoch that they come from. */
+  /** Ids mean something only in the epoch that they come from. */
   epoch: string;
   error?: { code: string; message: string };
   isDiscarded?: true;
@@ -71,6 +71,8 @@ export interface OutboxOptions {
   calls: Calls;
   shelf: Shelf;
   epoch(): string;
+  /** Whether the user is in it, as far as is known. */
+  isThere(conversationId: number): boolean;
   /** What is pending or failed in a conversation is another. */
   changed(conversationId: number): void;
   /** The server has answered with the stored message. */
@@ -158,7 +160,7 @@ export function createOutbox(options: OutboxOptions): Outbox {
   }
 
   function retry(item: Item): void {
-    if (item.sent.state !== "failed" || !items.includes(item)) return;
+    if (item.sent.state !== "failed" || !items.includes(item) || !options.isThere(item.kept.conversation_id)) return;
     const { error: _, ...kept } = item.kept;
     begin(item);
     put(item.place, (item.kept = kept));
@@ -174,6 +176,8 @@ export function createOutbox(options: OutboxOptions): Outbox {
   }
 
   function pump(): void {
+    // What was written before anything was known is of the first epoch that is known.
+    for (const { kept } of items) kept.epoch ||= options.epoch();
     const due = items.filter(isPending);
     if (due.length === 0 && inFlight === 0) giveUpTurn();
     if (due.length === 0 || !isReady) return;
@@ -204,13 +208,18 @@ export function createOutbox(options: OutboxOptions): Outbox {
 
   async function send(item: Item): Promise<void> {
     const { type, fields, epoch } = item.kept;
-    if (type !== "send_message" && epoch !== "" && epoch !== options.epoch()) {
-      return fail(item, new ChatError("conflict", "a backup was restored since"));
-    }
     item.isInFlight = true;
     inFlight += 1;
-    const asked = calls.request(type, fields, { isRepeatable: true, endsWithSocket: true });
-    const outcome = await asked.catch((error: ChatError) => error);
+    let outcome;
+    if (epoch === options.epoch()) {
+      const asked = calls.request(type, fields, { isRepeatable: true, endsWithSocket: true });
+      outcome = await asked.catch((error: ChatError) => error);
+    } else {
+      // Its conversation, or who is in it, may be another now. Only its user can say whether it still belongs there; then
+      // it is of this epoch, in which nobody knows what it answered.
+      item.kept = { ...item.kept, epoch: options.epoch(), fields: { ...fields, reply_id: null } };
+      outcome = await new ChatError("conflict", "a backup was restored, so look where it goes now");
+    }
     item.isInFlight = false;
     inFlight -= 1;
     if (outcome instanceof ChatError) {
@@ -233,6 +242,7 @@ export function createOutbox(options: OutboxOptions): Outbox {
         if (known !== undefined) end(known, "discarded", new ChatError("discarded", "it was discarded"));
       } else if (known === undefined) makeItem(place, kept, true);
       else if (kept.error !== undefined && isPending(known) && !known.isInFlight) {
+        known.kept = kept;
         fail(known, new ChatError(kept.error.code, kept.error.message));
       }
     }

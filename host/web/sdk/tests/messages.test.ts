@@ -248,12 +248,11 @@ test("who is removed forgets, and who is added again knows all", async () => {
   assert.deepEqual(room.info.get()?.members, ["bob", "alice"]);
 });
 
-test("after a restored backup everything is learned anew, and the outbox stays", async () => {
+test("after a restored backup everything is learned anew", async () => {
   const { alice, server, world, clock, say } = await talk();
   say("of the old database");
   await clock.pass(50);
   const mend = await world.cut();
-  const sent = alice.conversation(1).send("waits");
   const change = alice.conversation(1).react(1, "👍", true);
   const refused = assert.rejects(change.done, { code: "conflict" });
   server.epoch = "epoch2";
@@ -264,8 +263,7 @@ test("after a restored backup everything is learned anew, and the outbox stays",
   mend();
   await world.until("it is live", () => stateOf(alice) === "live");
   await clock.pass(200);
-  assert.equal((await sent.done).content, "waits");
-  assert.deepEqual(contents(alice, 1), ["waits"]);
+  assert.deepEqual(contents(alice, 1), []);
   assert.equal(alice.conversation(1).info.get()?.name, "restored");
   await refused;
 });

@@ -221,6 +221,139 @@ test("it is not sent in the name of somebody else", async () => {
   assert.equal(chat.conversations.get().length, 1);
 });
 
+/** The server has a backup again, in which conversation 1 is another one. */
+function restore({ server }: ReturnType<typeof createWorld>): void {
+  server.epoch += " again";
+  Object.assign(server.conversation(1), { members: ["alice", "carol"], messages: [], rev: 1, name: "restored" });
+}
+
+test("after a restored backup, nothing goes into what has the id of its conversation now", async () => {
+  const { world, server, room, alice, clock } = await talk();
+  const { id } = server.act("bob", "send_message", { conversation_id: 1, content: "a secret?" }).data as { id: number };
+  await clock.pass(50);
+  const mend = await world.cut();
+  const sent = room.send("for bob", { replyTo: id });
+  room.send("never mind");
+  restore(world);
+  mend();
+  await assert.rejects(Promise.all([sent.done, world.until("it has failed", () => alice.pending.get() === 0)]), { code: "conflict", message: /backup/ });
+  await clock.pass(500);
+  assert.deepEqual(there(world), []);
+  const [failed, other] = room.messages.get().items;
+  // Nobody knows which message has that id now.
+  assert.deepEqual([failed?.state, failed?.content, failed?.reply_id], ["failed", "for bob", null]);
+  assert.match((failed?.state === "failed" && failed.sent.error?.message) || "", /backup/);
+  if (other?.state === "failed") other.sent.discard();
+  assert.deepEqual(contents(alice, 1), ["for bob"]);
+
+  // The user has seen where it would go now.
+  sent.retry();
+  await clock.pass(100);
+  assert.equal((await sent.done).content, "for bob");
+  assert.deepEqual(there(world), ["for bob"]);
+  // What is written now goes out as ever.
+  room.send("hello carol");
+  await clock.pass(100);
+  assert.deepEqual(there(world), ["for bob", "hello carol"]);
+});
+
+test("nor does it after a closed page, and it stays there to be read", async () => {
+  const world = createWorld();
+  const { server, clock } = world;
+  server.act("alice", "create_conversation", { members: ["bob"] });
+  const storage = createSharedMemory();
+  const first = await world.live("alice", { storage: storage.tab() });
+  await first.flush();
+  const mend = await world.cut();
+  first.conversation(1).send("for bob");
+  await first.close();
+  restore(world);
+  mend();
+  for (let count = 0; count < 2; count += 1) {
+    const next = await world.live("alice", { storage: storage.tab() });
+    await clock.pass(500);
+    const [item] = next.conversation(1).messages.get().items;
+    assert.deepEqual([item?.state, item?.content], ["failed", "for bob"]);
+    await next.close();
+  }
+  assert.deepEqual(there(world), []);
+});
+
+test("what a restored backup has of it was sent", async () => {
+  const { world, server, room, alice, clock } = await talk();
+  server.before = (frame) => {
+    if (frame.type === "send_message") for (const line of server.lines) line.cut();
+  };
+  room.send("once");
+  await clock.pass(5);
+  const mend = await world.cut();
+  assert.deepEqual([there(world), alice.pending.get()], [["once"], 1]);
+  server.epoch = "epoch2";
+  server.before = () => {};
+  mend();
+  await world.until("it is known", () => alice.pending.get() === 0);
+  await clock.pass(100);
+  assert.deepEqual(room.messages.get().items.map(({ state }) => state), ["stored"]);
+  assert.deepEqual(there(world), ["once"]);
+});
+
+test("what was refused before a restore is not sent at the first try after it either", async () => {
+  const { world, server, room, alice, clock } = await talk();
+  server.before = (frame) => {
+    if (frame.type === "send_message") throw server.refuse("too_large");
+  };
+  const [tried, left] = [room.send("tried again"), room.send("left")];
+  await clock.pass(100);
+  server.before = () => {};
+  const mend = await world.cut();
+  tried.retry();
+  restore(world);
+  mend();
+  await world.until("it has failed", () => tried.error?.code === "conflict");
+  left.retry();
+  await clock.pass(100);
+  assert.deepEqual(there(world), []);
+  assert.deepEqual(room.messages.get().items.map((item) => item.state === "failed" && item.sent.error?.code), ["conflict", "conflict"]);
+  assert.equal(alice.pending.get(), 0);
+});
+
+test("what was written before the first answer belongs to the first epoch", async () => {
+  const world = createWorld();
+  const { server, clock } = world;
+  server.act("alice", "create_conversation", { members: ["bob"] });
+  server.before = (frame) => {
+    if (frame.type === "send_message") throw server.refuse("unavailable", 5);
+  };
+  const alice = world.client("alice");
+  const sent = alice.conversation(1).send("early");
+  await world.until("it is live", () => stateOf(alice) === "live");
+  await clock.pass(100);
+  const mend = await world.cut();
+  restore(world);
+  server.before = () => {};
+  mend();
+  await world.until("it has failed", () => sent.state === "failed");
+  assert.deepEqual(there(world), []);
+});
+
+test("it cannot be sent again where the user has no conversation any more", async () => {
+  const { world, server, room, alice, clock } = await talk();
+  const mend = await world.cut();
+  const sent = room.send("for bob");
+  restore(world);
+  server.conversation(1).members = ["carol"];
+  mend();
+  await world.until("it has failed", () => sent.state === "failed");
+  server.asked.length = 0;
+  sent.retry();
+  await clock.pass(500);
+  assert.deepEqual([sent.state, sent.error?.code], ["failed", "conflict"]);
+  assert.deepEqual(server.asked.filter(({ type }) => type === "send_message"), []);
+  assert.deepEqual(contents(alice, 1), ["for bob"]);
+  sent.discard();
+  assert.deepEqual(contents(alice, 1), []);
+});
+
 test("the same client_id is stored once, whoever asks again", async () => {
   const { world, room, clock } = await talk();
   const first = room.send("echo", { clientId: "reply-to-7" });

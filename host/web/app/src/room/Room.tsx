@@ -41,6 +41,7 @@ export function Room({ id, message }: { id: number; message?: number | undefined
         {isKnown && (
           <Empty icon="chat" title="This conversation is not here">
             <p>Perhaps you have left it, or were removed from it.</p>
+            <Unsent items={messages.items} />
             <a class="button" href={to.home}>
               All conversations
             </a>
@@ -50,6 +51,30 @@ export function Room({ id, message }: { id: number; message?: number | undefined
     );
   }
   return <OpenRoom key={id} room={room} conversation={conversation} messages={messages} target={message} />;
+}
+
+/** What was written to a conversation that the user is not in any more: it cannot be sent, but it is not lost. */
+function Unsent({ items }: { items: readonly Item[] }) {
+  const unsent = items.filter((item) => item.state === "failed");
+  if (unsent.length === 0) return null;
+  return (
+    <>
+      <p>This was not sent:</p>
+      <ul class="unsent" aria-label="Not sent">
+        {unsent.map((item) => (
+          <li key={item.key}>
+            <span dir="auto">{item.content}</span>
+            <button type="button" class="link-button" onClick={() => void copy(item.content)}>
+              Copy text
+            </button>
+            <button type="button" class="link-button" onClick={() => item.state === "failed" && item.sent.discard()}>
+              Discard
+            </button>
+          </li>
+        ))}
+      </ul>
+    </>
+  );
 }
 
 type Handle = ReturnType<typeof chat.conversation>;

@@ -150,7 +150,7 @@ story("a session that is ended elsewhere needs a login, and the outbox stays", a
   await shows(other, id, ["later"]);
 });
 
-story("a restored backup is noticed, and the outbox arrives", async () => {
+story("a restored backup is noticed, and what was written before is sent if its user says so", async () => {
   const context = await stage.browser();
   const page = await stage.loggedIn(context, "backup");
   const id = await converse(page, ["friend"], "backup");
@@ -169,6 +169,13 @@ story("a restored backup is noticed, and the outbox arrives", async () => {
   await page.evaluate(() => window.chat.connect());
   await pending(page, 0);
   await shows(page, id, ["kept", "after it"]);
+  const tried = await page.evaluate(async (id) => {
+    const item = window.chat.conversation(id).messages.get().items.at(-1);
+    if (item?.state !== "failed") return item?.state;
+    item.sent.retry();
+    return (await item.sent.done).content;
+  }, id);
+  assert.equal(tried, "after it");
 });
 
 story("a full storage keeps nobody from talking", async () => {
