@@ -15,7 +15,7 @@ const ENTRIES = ["index", "account", "contacts", "indexeddb", "storage", "files"
 const INTERNAL = `
   again answer answered arrived beforeRound below calls caughtUp cell changed count derived emit ended endsWithSocket
   failed forgetAll forgotten hide infoChanged isInFlight isKnown isLive isReading isRepeatable isSent isStored
-  isThere isUrgent isWaiting isWatched isWhole kept known land landed load loaded messagesChanged need opened openSocket
+  isUrgent isWaiting isWatched isWhole kept known land landed load loaded messagesChanged need opened openSocket
   outboxChanged own owner ownerChanged peopleChanged place profileChanged rank readOutbox ready received refresh
   refusal release renew restart restore room rooms run scope setRound setWindow shelf show signOut stale stopAllTyping
   switched tail take takeChange takeCounts takeDeleted takeInfo takeListed takePage takeRead takeSynced takeTyping

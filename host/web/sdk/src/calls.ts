@@ -6,7 +6,7 @@ import { ChatError } from "./error.ts";
 
 /** The most bytes that the server takes in one message. */
 const FRAME_BYTES_MAX = 1024 * 1024;
-/** The pause if the server asks for one and does not say how long. */
+/** The pause if the server asks for one and does not say how long, or nonsense. */
 const PAUSE_DEFAULT_MS = 1_000;
 /** Up to so much is added to a pause, so that clients do not come back at the same moment. */
 const PAUSE_JITTER_MS = 250;
@@ -123,7 +123,7 @@ export function createCalls(clock: Clock, random: () => number): Calls {
     if (code === "rate_limited" || (code === "unavailable" && (call.isRepeatable || call.isUrgent))) {
       call.refusal = refusal;
       call.isSent = false;
-      const pause = retry_after === undefined ? PAUSE_DEFAULT_MS : retry_after * 1000;
+      const pause = retry_after! > 0 ? retry_after! * 1000 : PAUSE_DEFAULT_MS;
       pausedUntil = Math.max(pausedUntil, clock.now() + pause + random() * PAUSE_JITTER_MS);
       return pump();
     }

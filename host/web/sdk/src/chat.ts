@@ -137,7 +137,6 @@ export function createChat<Extra extends object = object>(options: ChatOptions<E
     calls,
     shelf,
     epoch: () => owner.epoch,
-    isThere: (id) => rooms.get(id).isKnown,
     changed(id) {
       pending.set(outbox.count());
       handles.get(id)?.messages.stale();
@@ -234,7 +233,7 @@ export function createChat<Extra extends object = object>(options: ChatOptions<E
 
   /** What nobody looks at does not grow for ever. */
   function bound(room: Room): void {
-    if (room.window === null || room.window.items.length <= 2 * IDLE_MESSAGES_MAX || handles.get(room.id)?.isWatched() === true) return;
+    if (room.window === null || room.window.items.length <= 2 * IDLE_MESSAGES_MAX || handles.get(room.id)?.isWatched()) return;
     const items = room.window.items.slice(-IDLE_MESSAGES_MAX);
     room.window = { floor: items[0]?.id ?? 0, items };
   }

@@ -5,7 +5,7 @@ import type { Calls } from "./calls.ts";
 import type { Environment } from "./environment.ts";
 import { ChatError } from "./error.ts";
 import type { Message } from "./protocol.ts";
-import { OUTBOX, type Shelf } from "./keeper.ts";
+import { type Entry, OUTBOX, type Shelf } from "./keeper.ts";
 
 /** Something on its way to the server. */
 export interface Sending {
@@ -15,7 +15,7 @@ export interface Sending {
   readonly error: ChatError | null;
   /** The stored message, or the error. After `retry`, a new promise. */
   readonly done: Promise<Message>;
-  /** Sends a failed message again, if the user is in its conversation. */
+  /** Sends a failed message again. */
   retry(): void;
   /** Takes it back, if it is not on its way right now. */
   discard(): void;
@@ -30,7 +30,7 @@ interface Kept {
   at: number;
   /** Ids mean something only in the epoch that they come from. */
   epoch: string;
-  error?: { code: string; message: string };
+  error?: { code: string; message: string } | undefined;
   isDiscarded?: true;
 }
 
@@ -71,8 +71,6 @@ export interface OutboxOptions {
   calls: Calls;
   shelf: Shelf;
   epoch(): string;
-  /** Whether the user is in it, as far as is known. */
-  isThere(conversationId: number): boolean;
   /** What is pending or failed in a conversation is another. */
   changed(conversationId: number): void;
   /** The server has answered with the stored message. */
@@ -95,6 +93,9 @@ export function createOutbox(options: OutboxOptions): Outbox {
   /** The turn of this client to send, and what ends it; without that, it is waited for. */
   let turn: { release?: () => void } | null = null;
   let inFlight = 0;
+  let reading: Promise<void> | undefined;
+  /** The places of those that have ended: what was read may still have them. */
+  const past = new Set<string>();
 
   function makeItem(place: string, kept: Kept, isStored: boolean): Item {
     const { fields, error } = kept;
@@ -107,7 +108,7 @@ export function createOutbox(options: OutboxOptions): Outbox {
     } as Mutable<Sending>;
     const item = { place, kept, sent, isInFlight: false, isStored } as Item;
     begin(item);
-    if (error !== undefined) {
+    if (error) {
       sent.state = "failed";
       item.reject((sent.error = new ChatError(error.code, error.message)));
     }
@@ -141,11 +142,14 @@ export function createOutbox(options: OutboxOptions): Outbox {
     return item;
   }
 
+  const of = (conversationId: number) => items.filter((item) => item.kept.conversation_id === conversationId);
+
   /** With `kept`, that stays of it. */
   function end(item: Item, state: Sending["state"], outcome: Message | ChatError, kept?: Kept): void {
     if (!items.includes(item)) return;
     item.sent.state = state;
-    if (kept?.error === undefined) items = items.filter((other) => other !== item);
+    if (!kept?.error) items = items.filter((other) => other !== item);
+    if (!kept) past.add(item.place);
     put(item.place, kept);
     if (outcome instanceof ChatError) item.reject((item.sent.error = outcome));
     else item.resolve(outcome);
@@ -155,24 +159,22 @@ export function createOutbox(options: OutboxOptions): Outbox {
   function fail(item: Item, error: ChatError): void {
     const { code, message } = error;
     // A message stays, with what its user wrote. A change is undone.
-    if (isMessage(item.kept)) item.kept = { ...item.kept, error: { code, message } };
-    end(item, "failed", error, isMessage(item.kept) ? item.kept : undefined);
+    end(item, "failed", error, isMessage(item.kept) ? (item.kept = { ...item.kept, error: { code, message } }) : undefined);
   }
 
   function retry(item: Item): void {
-    if (item.sent.state !== "failed" || !items.includes(item) || !options.isThere(item.kept.conversation_id)) return;
-    const { error: _, ...kept } = item.kept;
+    if (item.sent.state !== "failed" || !items.includes(item)) return;
     begin(item);
-    put(item.place, (item.kept = kept));
-    changed(kept.conversation_id);
+    put(item.place, (item.kept = { ...item.kept, error: undefined }));
+    changed(item.kept.conversation_id);
     pump();
   }
 
   function discard(item: Item): void {
     if (item.isInFlight) return;
-    const { error: _, ...kept } = item.kept;
+    const kept: Kept | undefined = isMessage(item.kept) ? { ...item.kept, error: undefined, isDiscarded: true } : undefined;
     // Other tabs have to hear that it was not sent.
-    end(item, "discarded", new ChatError("discarded", "it was discarded"), isMessage(kept) ? { ...kept, isDiscarded: true } : undefined);
+    end(item, "discarded", new ChatError("discarded", "discarded"), kept);
   }
 
   function pump(): void {
@@ -181,8 +183,8 @@ export function createOutbox(options: OutboxOptions): Outbox {
     const due = items.filter(isPending);
     if (due.length === 0 && inFlight === 0) giveUpTurn();
     if (due.length === 0 || !isReady) return;
-    if (turn === null) return void takeTurn();
-    if (turn.release === undefined) return;
+    if (!turn) return void takeTurn();
+    if (!turn.release) return;
     const busy = new Set<number>();
     for (const item of due) {
       const { conversation_id: lane } = item.kept;
@@ -194,15 +196,17 @@ export function createOutbox(options: OutboxOptions): Outbox {
   async function takeTurn(): Promise<void> {
     const own: NonNullable<typeof turn> = (turn = {});
     const release = await shelf.turn();
+    // Another tab may have sent, or written, something meanwhile.
+    await refresh();
     // It comes too late.
     if (turn !== own) return release();
     own.release = release;
-    // Another tab may have sent, or written, something meanwhile.
-    await refresh();
+    pump();
   }
 
   function giveUpTurn(): void {
-    turn?.release?.();
+    // Who has the turn next reads what is stored.
+    if (turn?.release) void shelf.flush().then(turn.release);
     turn = null;
   }
 
@@ -218,7 +222,7 @@ export function createOutbox(options: OutboxOptions): Outbox {
       // Its conversation, or who is in it, may be another now. Only its user can say whether it still belongs there; then
       // it is of this epoch, in which nobody knows what it answered.
       item.kept = { ...item.kept, epoch: options.epoch(), fields: { ...fields, reply_id: null } };
-      outcome = await new ChatError("conflict", "a backup was restored, so look where it goes now");
+      outcome = await new ChatError("conflict", "a backup was restored");
     }
     item.isInFlight = false;
     inFlight -= 1;
@@ -233,35 +237,40 @@ export function createOutbox(options: OutboxOptions): Outbox {
     pump();
   }
 
-  async function refresh(): Promise<void> {
-    const found = new Map((await shelf.readOutbox()).map(({ key, value }) => [key, value as Kept]));
+  function refresh(): Promise<void> {
+    // A later read has seen more.
+    const own: Promise<void> = shelf.readOutbox().then((entries) => (own === reading ? take(entries) : reading));
+    return (reading = own);
+  }
+
+  function take(entries: readonly Entry[]): void {
+    const found = new Map(entries.map(({ key, value }) => [key, value as Kept]));
     for (const [place, kept] of found) {
+      if (past.has(place)) continue;
       const known = items.find((item) => item.place === place);
-      if (kept.isDiscarded === true) {
+      if (kept.isDiscarded) {
         put(place, undefined);
-        if (known !== undefined) end(known, "discarded", new ChatError("discarded", "it was discarded"));
-      } else if (known === undefined) makeItem(place, kept, true);
-      else if (kept.error !== undefined && isPending(known) && !known.isInFlight) {
+        if (known) end(known, "discarded", new ChatError("discarded", "discarded"));
+      } else if (!known) makeItem(place, kept, true);
+      else if (kept.error && isPending(known) && !known.isInFlight) {
         known.kept = kept;
         fail(known, new ChatError(kept.error.code, kept.error.message));
       }
     }
-    pump();
     for (const item of items) {
       if (found.has(item.place)) item.isStored = true;
       // A message of this tab comes as a push.
       else if (item.isStored && !item.isInFlight && !isMessage(item.kept)) end(item, "stored", {} as Message);
     }
+    pump();
   }
 
   return {
     add,
-    of: (conversationId) => items.filter((item) => item.kept.conversation_id === conversationId),
+    of,
     landed(message) {
-      const { client_id, conversation_id } = message;
-      for (const item of items) {
-        const { fields, conversation_id: id } = item.kept;
-        if (fields["client_id"] === client_id && id === conversation_id) end(item, "stored", message);
+      for (const item of of(message.conversation_id)) {
+        if (item.kept.fields["client_id"] === message.client_id) end(item, "stored", message);
       }
     },
     // Nobody waits for a read mark.

@@ -91,7 +91,7 @@ export function newestFirst(a: Room, b: Room): number {
 
 /** The other member of a direct conversation. */
 export function otherOf({ fields }: Room, me: string): string | undefined {
-  return fields.profile?.username ?? (fields.direct === true ? fields.members?.find((name) => name !== me) : undefined);
+  return fields.profile?.username ?? (fields.direct ? fields.members?.find((name) => name !== me) : undefined);
 }
 
 export function makeView(room: Room, me: string, profileOf: (username: string) => Profile | undefined): ConversationView {
@@ -143,7 +143,7 @@ export function count(room: Room, message: Message, by: 1 | -1, me: string): voi
   if (message.sender_username === me) return;
   const bound = (number: number) => Math.max(0, Math.min(UNREAD_MAX, number));
   room.unread = bound(room.unread + by);
-  if (message.mentions?.includes(me) === true) room.mentions = bound(room.mentions + by);
+  if (message.mentions?.includes(me)) room.mentions = bound(room.mentions + by);
 }
 
 /** Counts what is not read, if all of it is here. */

@@ -246,7 +246,7 @@ export function createRooms(options: RoomsOptions): Rooms {
     if (isFirst) return;
     for (const message of messages.sort((a, b) => a.id - b.id)) {
       const { id, sent_at } = message;
-      if (id <= before.top || message.deleted === true || round?.told.has(id) === true) continue;
+      if (id <= before.top || message.deleted || round?.told.has(id)) continue;
       // Of a conversation that is new to this client, what was said since it was last here.
       if (before.isKnown || (sent_at >= seenAt && id > before.told)) announce(room, message);
     }

@@ -189,7 +189,7 @@ export function createSync(options: SyncOptions): Sync {
     if (frame.success !== true || typeof frame.data !== "object" || frame.data === null) return;
     const data = frame.data as Partial<MemberLeft>;
     const { username } = data;
-    if (username !== undefined && (data.deleted === true || frame.type === "account_deleted")) {
+    if (username !== undefined && (data.deleted || frame.type === "account_deleted")) {
       people.remove(username);
       rooms.takeDeleted(username, data.conversation_id);
     }
@@ -210,7 +210,7 @@ export function createSync(options: SyncOptions): Sync {
     if (taken === "taken") {
       takeEarly(room);
       // The other one's profile is not in it.
-      if (room.fields.direct === true && frame.type === "create_conversation") count(COUNTED_NEW).catch(() => {});
+      if (room.fields.direct && frame.type === "create_conversation") count(COUNTED_NEW).catch(() => {});
     } else if (taken === "gap") hold(room, frame, isReply || isSyncing);
   }
 

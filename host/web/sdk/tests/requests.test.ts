@@ -82,6 +82,23 @@ test("what must not be done twice is not sent again", async () => {
   await again;
 });
 
+test("a server that says nonsense about the pause is not asked all the time", async () => {
+  const world = createWorld();
+  const { clock, server } = world;
+  const chat = await world.live("alice");
+  for (const pause of [-5, NaN, "soon"]) {
+    let asked = 0;
+    server.before = () => {
+      asked += 1;
+      throw server.refuse("rate_limited", pause as number);
+    };
+    const refused = assert.rejects(chat.request("get_contacts"), fails("rate_limited"));
+    await clock.pass(60_000);
+    await refused;
+    assert.ok(asked < 200, `${pause}: ${asked}`);
+  }
+});
+
 test("what may be done twice is sent again after a lost connection", async () => {
   const world = createWorld();
   const { clock, server } = world;

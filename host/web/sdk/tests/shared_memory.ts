@@ -15,8 +15,8 @@ export interface SharedMemory {
   room: number;
 }
 
-/** With `locks`, its tabs send in turn. */
-export function createSharedMemory(locks?: Locks): SharedMemory {
+/** With `locks`, its tabs send in turn. `delay`: before and after each access. */
+export function createSharedMemory(locks?: Locks, delay = async () => {}): SharedMemory {
   const entries = new Map<string, Entry>();
   const watchers = new Set<{ told: (keys: readonly string[]) => void }>();
   const shared: SharedMemory = {
@@ -28,9 +28,14 @@ export function createSharedMemory(locks?: Locks): SharedMemory {
       let own: { told: (keys: readonly string[]) => void } | null = null;
       return keep({
         async read(prefix) {
-          return [...entries.values()].filter((entry) => entry.key.startsWith(prefix)).map((entry) => structuredClone(entry));
+          await delay();
+          const found = [...entries.values()].filter((entry) => entry.key.startsWith(prefix));
+          const read = structuredClone(found);
+          await delay();
+          return read;
         },
         async write(changes) {
+          await delay();
           if (shared.fails !== null) throw shared.fails;
           const after = new Set(entries.keys());
           for (const { key, value } of changes) value === undefined ? after.delete(key) : after.add(key);
@@ -39,6 +44,7 @@ export function createSharedMemory(locks?: Locks): SharedMemory {
             if (change.value === undefined) entries.delete(change.key);
             else if (change.rev >= (entries.get(change.key)?.rev ?? 0)) entries.set(change.key, change);
           }
+          await delay();
           for (const watcher of watchers) if (watcher !== own) watcher.told(changes.map(({ key }) => key));
         },
         watch(told) {

@@ -50,6 +50,33 @@ test("one tab sends what the other could not", async () => {
   assert.deepEqual(contents(two, 1), ["of the one that is away"]);
 });
 
+test("of two changes the later one wins, whichever tab sends them", async () => {
+  const world = createWorld();
+  const { clock, random, server } = world;
+  for (const name of ["lunch", "dinner"]) server.act("alice", "create_conversation", { members: ["bob"], name });
+  const delay = () => new Promise<void>((resolve) => void clock.after(random() * 4, resolve));
+  const storage = createSharedMemory(world.locks, delay);
+  const one = await world.live("alice", { storage: storage.tab() });
+  const two = await world.live("alice", { storage: storage.tab() });
+  const room = one.conversation(1);
+  room.messages.subscribe(() => {});
+  const sent = room.send("0");
+  await world.until("it is stored", () => sent.state === "stored");
+  const { id } = await sent.done;
+  for (let round = 0; round < 200; round += 1) {
+    room.edit(id, `${round}, first`);
+    await clock.pass(random() * 20);
+    if (random() < 0.5) two.conversation(2).send("x");
+    const last = room.edit(id, `${round}, last`);
+    await clock.pass(random() * 10);
+    if (random() < 0.5) two.conversation(2).send("y");
+    await world.until("all is sent", () => one.pending.get() + two.pending.get() === 0);
+    await last.done;
+    await clock.pass(100);
+    assert.equal(there(world)[0], `${round}, last`);
+  }
+});
+
 test("a frozen tab that holds the lock keeps nobody from sending", async () => {
   const { world, clock, locks, one } = await twoTabs();
   void locks.hold("chatapp ", 1);
