@@ -193,7 +193,7 @@ impl Device {
         for pending in &mut self.memory.outbox {
             pending.is_sent = false;
         }
-        // What was written while away is of the epoch that was known then.
+        // Events that were written while away belong to the epoch that was known then.
         while let Ok(command) = self.commands.try_recv() {
             self.obey(&mut connection, command);
         }
@@ -295,7 +295,7 @@ impl Device {
             ..
         } = &mut self.memory;
         outbox.retain_mut(|pending| {
-            // What was written before anything was known is of the first epoch that is known.
+            // Events that were written before any epoch was known belong to the first one.
             if pending.epoch.is_empty() {
                 pending.epoch.clone_from(epoch);
             }

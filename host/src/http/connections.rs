@@ -133,7 +133,7 @@ fn serve(
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
-            // What is left of its answers goes with the connection.
+            // The rest of its answers is dropped with the connection.
             () = place.pressed(&memory.answers) => {
                 return audit::refused(Refusal::UnreadAnswers, peer, None);
             }

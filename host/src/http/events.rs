@@ -155,14 +155,15 @@ impl Caller<'_> {
         let mut turn = None;
         if let Some(spending) = costs.charge(&operation, bytes) {
             // Held until the event is answered: by then it is known what it cost. The wait may be long.
-            let paid = spending.pay().await;
-            let checked = self.check_again().await;
-            match (paid, checked) {
-                (Ok(paid), Ok(())) => turn = Some(paid),
-                (Err(error), _) | (_, Err(error)) => return (Err(error), None),
+            match spending.pay().await {
+                Ok(paid) => turn = Some(paid),
+                Err(error) => return (Err(error), None),
+            }
+            if let Err(error) = self.check_again().await {
+                return (Err(error), None);
             }
         }
-        // Only now: whoever is in debt takes no room from others meanwhile.
+        // The room is taken only now, so that a user in debt takes none from others meanwhile.
         let room = match self.room(costs, bytes + answer_bytes).await {
             Ok(room) => room,
             Err(error) => return (Err(error), None),

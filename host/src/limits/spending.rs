@@ -38,12 +38,12 @@ pub fn is_costly(bytes: usize, answer_bytes_max: usize) -> bool {
     bytes > LARGE_BYTES || answer_bytes_max >= ANSWER_BYTES_MAX
 }
 
-/// What a push of this many bytes to this many sockets counts for.
+/// The number of pushes that one of this many bytes to this many sockets counts for.
 pub fn pushes(bytes: usize, sockets: usize) -> u64 {
     sockets as u64 * (bytes as u64).div_ceil(PUSH_BYTES)
 }
 
-/// What one user has spent on writes, or on reads.
+/// The spending of one user, on writes or on reads.
 pub struct Spending {
     is_limited: bool,
     since: Instant,

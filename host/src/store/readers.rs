@@ -129,8 +129,9 @@ fn cpu_time() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// What a read on a file has cost: what it has computed. If others compute too, it takes longer, and that
-/// is not its source's fault. What takes very long otherwise may wait for the disk.
+/// The cost of a read on a file is the time for which it has computed. It takes longer if others compute
+/// too, and that is not its source's fault. A read that takes ten times as long may wait for the disk, and
+/// that counts.
 fn local_cost(computed: Duration, elapsed: Duration) -> Duration {
     computed.max(elapsed / 10)
 }

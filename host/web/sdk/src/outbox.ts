@@ -178,7 +178,7 @@ export function createOutbox(options: OutboxOptions): Outbox {
   }
 
   function pump(): void {
-    // What was written before anything was known is of the first epoch that is known.
+    // Items that were written before any epoch was known belong to the first one.
     for (const { kept } of items) kept.epoch ||= options.epoch();
     const due = items.filter(isPending);
     if (due.length === 0 && inFlight === 0) giveUpTurn();
@@ -205,7 +205,7 @@ export function createOutbox(options: OutboxOptions): Outbox {
   }
 
   function giveUpTurn(): void {
-    // Who has the turn next reads what is stored.
+    // The next tab that has the turn reads the storage first.
     if (turn?.release) void shelf.flush().then(turn.release);
     turn = null;
   }

@@ -251,7 +251,7 @@ test("after a restored backup, nothing goes into what has the id of its conversa
   await clock.pass(100);
   assert.equal((await sent.done).content, "for bob");
   assert.deepEqual(there(world), ["for bob"]);
-  // What is written now goes out as ever.
+  // Messages that are written now are sent as always.
   room.send("hello carol");
   await clock.pass(100);
   assert.deepEqual(there(world), ["for bob", "hello carol"]);

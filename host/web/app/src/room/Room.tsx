@@ -53,7 +53,7 @@ export function Room({ id, message }: { id: number; message?: number | undefined
   return <OpenRoom key={id} room={room} conversation={conversation} messages={messages} target={message} />;
 }
 
-/** What was written to a conversation that the user is not in any more: it cannot be sent, but it is not lost. */
+/** Messages to a conversation that the user is not in any more. They cannot be sent, but they are not lost. */
 function Unsent({ items }: { items: readonly Item[] }) {
   const unsent = items.filter((item) => item.state === "failed");
   if (unsent.length === 0) return null;
