@@ -81,7 +81,7 @@ export function createConnection(options: ConnectionOptions): Connection {
   async function begin(): Promise<void> {
     const own = (attempt += 1);
     state.set({ state: "connecting" });
-    timer(OPEN_MS, () => lost("no connection in time"));
+    timer(OPEN_MS, () => lost("no connection"));
     const asked = reason;
     try {
       const token = await auth.token(asked);

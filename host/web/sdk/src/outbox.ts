@@ -239,7 +239,7 @@ export function createOutbox(options: OutboxOptions): Outbox {
 
   function refresh(): Promise<void> {
     // A later read has seen more.
-    const own: Promise<void> = shelf.readOutbox().then((entries) => (own === reading ? take(entries) : reading));
+    const own: Promise<void> = shelf.readOutbox().then((entries) => (own === reading ? take(entries) : reading), pump);
     return (reading = own);
   }
 

@@ -106,14 +106,17 @@ function createShelf(storage: Storage, options: ShelfOptions, { name = "", locks
     });
   }
 
-  async function read(from: string): Promise<readonly Entry[]> {
+  /** If the storage cannot be read, what was not written yet; or, if all is needed, an error. */
+  async function read(from: string, needsAll = false): Promise<readonly Entry[]> {
     const found = new Map<string, Entry>();
     // Not every storage reads after the writes before it.
     while (writing !== null) await writing;
     try {
-      if (!isHanging) for (const entry of await patient(storage.read(from))) found.set(entry.key, entry);
-    } catch {
+      if (isHanging) throw new Error("the storage does not answer");
+      for (const entry of await patient(storage.read(from))) found.set(entry.key, entry);
+    } catch (error) {
       state.set("refused");
+      if (needsAll) throw error;
     }
     for (const entry of waiting.values()) {
       if (!entry.key.startsWith(from)) continue;
@@ -288,7 +291,7 @@ function createShelf(storage: Storage, options: ShelfOptions, { name = "", locks
       for (const { key } of await read("")) if (isGone(key)) waiting.set(key, { key, rev: 0, value: undefined });
       void flush();
     },
-    readOutbox: () => read(OUTBOX),
+    readOutbox: () => read(OUTBOX, true),
     turn: () => hold(`chatapp ${name}`, LOCK_MS),
     put(entries) {
       for (const entry of entries) waiting.set(entry.key, entry);

@@ -10,6 +10,8 @@ export interface SharedMemory {
   tab(): Keeper;
   /** Thrown by the next writes. */
   fails: Error | null;
+  /** Thrown by the next reads. */
+  unreadable: Error | null;
   /** Thrown by writes that would leave more entries than there is room for. */
   full: Error | null;
   room: number;
@@ -22,6 +24,7 @@ export function createSharedMemory(locks?: Locks, delay = async () => {}): Share
   const shared: SharedMemory = {
     entries,
     fails: null,
+    unreadable: null,
     full: null,
     room: Infinity,
     tab() {
@@ -29,6 +32,7 @@ export function createSharedMemory(locks?: Locks, delay = async () => {}): Share
       return keep({
         async read(prefix) {
           await delay();
+          if (shared.unreadable !== null) throw shared.unreadable;
           const found = [...entries.values()].filter((entry) => entry.key.startsWith(prefix));
           const read = structuredClone(found);
           await delay();

@@ -195,6 +195,33 @@ test("a storage that hangs is not waited for", async () => {
   assert.equal(chat.conversations.get().length, 1);
 });
 
+test("what a storage that cannot be read does not tell is not taken for sent", async () => {
+  const world = createWorld();
+  const { server, clock } = world;
+  server.act("alice", "create_conversation", { members: ["bob"] });
+  const { id } = server.act("alice", "send_message", { conversation_id: 1, content: "lunch" }).data as { id: number };
+  const storage = createSharedMemory(world.locks);
+  const chat = await world.live("alice", { storage: storage.tab() });
+  await clock.pass(1_000);
+  const mend = await world.cut();
+  const edited = chat.conversation(1).edit(id, "dinner");
+  await clock.pass(1_000);
+  // Another tab writes to the outbox, and this one sees what is in it.
+  const other = world.client("alice", { storage: storage.tab() });
+  await clock.pass(1_000);
+  other.conversation(1).send("of another tab");
+  await clock.pass(1_000);
+  storage.unreadable = new Error("no");
+  other.conversation(1).send("of another tab");
+  await clock.pass(1_000);
+  assert.equal(edited.state, "pending");
+  mend();
+  await world.until("it is sent", () => chat.pending.get() === 0);
+  assert.equal(server.conversation(1).messages[0]?.content, "dinner");
+  await chat.close();
+  await other.close();
+});
+
 test("what a storage holds is bounded", async () => {
   const world = createWorld();
   const { server, clock } = world;
