@@ -1,10 +1,10 @@
 //! Counts the instructions of the hot paths under callgrind. The counts do not depend on what else
 //! the machine is doing.
 //!
-//!     cargo run --release -p tests --bin instructions -- check
-//!     cargo run --release -p tests --bin instructions -- record "why"
+//!     cargo run --release -p instructions -- check
+//!     cargo run --release -p instructions -- record "why"
 //!
-//! `check` compares them with tests/instructions.tsv, and fails if a path has risen by more than
+//! `check` compares them with tests/instructions/recorded.tsv, and fails if a path has risen by more than
 //! `figures::CHANGE_PERCENT_MAX`. `record` writes changed counts there, each with its explanation.
 
 mod callgrind;
@@ -23,7 +23,7 @@ use paths::PATHS;
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
-const RECORD: &str = "cargo run --release -p tests --bin instructions -- record";
+const RECORD: &str = "cargo run --release -p instructions -- record";
 
 /// Counts the instructions of the hot paths and compares them with the recorded ones.
 #[derive(Parser)]

@@ -1,4 +1,4 @@
-//! The figures of the hot paths that are recorded in tests/instructions.tsv, and how new ones
+//! The figures of the hot paths that are recorded in tests/instructions/recorded.tsv, and how new ones
 //! compare with them.
 
 use std::fmt::Write as _;
@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 /// The largest rise that needs no explanation.
 pub const CHANGE_PERCENT_MAX: u64 = 3;
 
-const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/instructions.tsv");
+const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/recorded.tsv");
 
 /// The columns of the file.
 const COLUMNS: &str = "path\tinstructions\twhy";
