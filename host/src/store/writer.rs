@@ -1,5 +1,6 @@
 //! The writer thread: the operations that queue during one commit become the next one.
 
+use std::collections::HashMap;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use tokio::sync::mpsc;
 use crate::delivery::Delivery;
 use crate::store::group::{own_times, refuse_late, run_group, tell};
 use crate::store::job::Job;
-use crate::store::job_queue::Receiver;
+use crate::store::job_queue::{Receiver, SourceAddress};
 use crate::store::transactor::Transactor;
 
 /// Operations in one commit that run one by one.
@@ -22,6 +23,9 @@ const GROUP_BYTES_MAX: usize = 1024 * 1024;
 /// often it looks for them.
 const GATHER_MAX: Duration = Duration::from_millis(5);
 const GATHER_STEP: Duration = Duration::from_micros(200);
+/// How long the operations of one request to a remote database may take, as far as that is known.
+const REQUEST_TIME: Duration = Duration::from_millis(10);
+
 /// Commits groups until the queue has ended.
 pub fn write_groups(
     mut database: Transactor,
@@ -30,6 +34,7 @@ pub fn write_groups(
     deliveries: &mpsc::Sender<Vec<Delivery>>,
 ) {
     let is_remote = !matches!(database, Transactor::Local(_));
+    let mut request_times = RequestTimes::default();
     // The size of the last group, and how long it took.
     let (mut last_size, mut last_time) = (0, Duration::ZERO);
     let mut ends = Vec::new();
@@ -37,7 +42,7 @@ pub fn write_groups(
         if is_remote {
             gather(&mut queue, last_size, last_time);
         }
-        let mut jobs = take_group(&mut queue);
+        let mut jobs = take_group(&mut queue, is_remote.then_some(&request_times));
         let started = Instant::now();
         last_size = jobs.len();
         while !jobs.is_empty() {
@@ -58,6 +63,9 @@ pub fn write_groups(
             tell(deliveries, told);
             let done = sources.len() - undone.len();
             let costs = costs(done, &ends, total);
+            if is_remote && undone.is_empty() {
+                request_times.note(&sources, total);
+            }
             for (source, cost) in sources.into_iter().zip(costs) {
                 queue.charge(source, cost);
             }
@@ -80,14 +88,66 @@ pub fn write_groups(
     }
 }
 
+/// What an operation adds to the time of a request to a remote database, by its source. A local commit
+/// ends after a time; a request ends when its last operation has run, and all of them wait for it. So
+/// dear operations of one source are not sent together, however many it has.
+#[derive(Default)]
+struct RequestTimes {
+    /// About what the shortest requests of late took.
+    shortest: Duration,
+    sources: HashMap<SourceAddress, Duration>,
+}
+
+impl RequestTimes {
+    /// Of a source that is not known yet.
+    const UNKNOWN: Duration = Duration::from_micros(300);
+    /// One slow request says little.
+    const MAX: Duration = Duration::from_millis(5);
+    /// A request of so many operations takes hardly longer than an empty one.
+    const FEW: u32 = 4;
+    /// So many operations are as good as all before them.
+    const MEMORY: u32 = 64;
+    const SOURCES_MAX: usize = 10_000;
+
+    fn of(&self, source: SourceAddress) -> Duration {
+        self.sources
+            .get(&source)
+            .copied()
+            .unwrap_or(RequestTimes::UNKNOWN)
+    }
+
+    /// A request with an operation of each of these sources took so long.
+    fn note(&mut self, sources: &[SourceAddress], total: Duration) {
+        let count = sources.len().max(1) as u32;
+        // If the way to the server gets longer, the requests that have few operations show it.
+        let rise = match count {
+            ..=RequestTimes::FEW => 8,
+            _ => 4096,
+        };
+        self.shortest = match self.shortest {
+            Duration::ZERO => total,
+            shortest => total.min(shortest + shortest / rise),
+        };
+        let own = (total.saturating_sub(self.shortest) / count).min(RequestTimes::MAX);
+        if self.sources.len() > RequestTimes::SOURCES_MAX {
+            self.sources.clear();
+        }
+        for source in sources {
+            let known = self.sources.entry(*source).or_insert(RequestTimes::UNKNOWN);
+            *known = (*known * (RequestTimes::MEMORY - 1) + own) / RequestTimes::MEMORY;
+        }
+    }
+}
+
 /// The operations of the next commit: all that wait, up to the limits.
-fn take_group(queue: &mut Receiver) -> Vec<Job> {
-    let (mut jobs, mut single) = (Vec::new(), 0);
-    while single < GROUP_MAX && jobs.len() < GROUP_WITH_SETS_MAX {
+fn take_group(queue: &mut Receiver, request_times: Option<&RequestTimes>) -> Vec<Job> {
+    let (mut jobs, mut single, mut time) = (Vec::new(), 0, Duration::ZERO);
+    while single < GROUP_MAX && jobs.len() < GROUP_WITH_SETS_MAX && time < REQUEST_TIME {
         let Some(mut job) = queue.take() else {
             break;
         };
         job.room.leave_queue();
+        time += request_times.map_or(Duration::ZERO, |times| times.of(job.room.address));
         single += usize::from(job.element.is_none());
         jobs.push(job);
     }
@@ -155,7 +215,7 @@ mod tests {
                 sender.send(Entry::Job(job)).expect("sent");
             }
             receiver.wait();
-            assert_eq!(take_group(&mut receiver).len(), expected);
+            assert_eq!(take_group(&mut receiver, None).len(), expected);
         }
     }
 
@@ -177,11 +237,60 @@ mod tests {
         };
         assert_eq!(fill().await, 128);
         receiver.wait();
-        let running = take_group(&mut receiver);
+        let running = take_group(&mut receiver, None);
         assert_eq!(running.len(), 128);
         assert_eq!(fill().await, 128);
         receiver.wait();
-        assert_eq!(take_group(&mut receiver).len(), 128);
+        assert_eq!(take_group(&mut receiver, None).len(), 128);
+    }
+
+    /// Operations that take long do not make a request long for those of others.
+    #[tokio::test(start_paused = true)]
+    async fn a_request_has_few_dear_operations() {
+        let memory = std::sync::Arc::new(AllMemory::new());
+        let of = |host| {
+            Source::of(
+                std::net::IpAddr::from([192, 0, 2, host]).into(),
+                memory.clone(),
+            )
+        };
+        let (dear, cheap) = (of(1), of(2));
+        let (sender, mut receiver) = queue(4096, None);
+        let send = async |source: &Source, count: usize| {
+            for _ in 0..count {
+                let room = sender.room(source, source.writes(), 1).await.expect("room");
+                sender.send(Entry::Job(Job::idle(1, room))).expect("sent");
+            }
+        };
+        let mut times = RequestTimes::default();
+        send(&dear, 128).await;
+        receiver.wait();
+        let first = take_group(&mut receiver, Some(&times));
+        assert!((60..70).contains(&first.len()), "{}", first.len());
+        let ms = Duration::from_millis;
+        for _ in 0..100 {
+            times.note(&[cheap.address(); 4], ms(5));
+            times.note(&[dear.address(); 32], ms(5 + 32 * 2));
+        }
+        send(&cheap, 100).await;
+        receiver.wait();
+        let second = take_group(&mut receiver, Some(&times));
+        let of_cheap = second
+            .iter()
+            .filter(|job| job.room.address == cheap.address());
+        let of_dear = second.len() - of_cheap.clone().count();
+        assert!(
+            of_cheap.count() >= 9 && (9..12).contains(&of_dear),
+            "{of_dear} of {}",
+            second.len()
+        );
+        // One slow request says little; if all are, the way to the server has got longer.
+        times.note(&[cheap.address()], ms(2000));
+        assert!(times.of(cheap.address()) < RequestTimes::UNKNOWN);
+        for _ in 0..200 {
+            times.note(&[cheap.address()], ms(100));
+        }
+        assert!(times.of(cheap.address()) < RequestTimes::UNKNOWN);
     }
 
     #[test]
