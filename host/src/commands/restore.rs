@@ -96,13 +96,17 @@ async fn set_aside(path: &Path) -> anyhow::Result<PathBuf> {
     // it is.
     let emptied = async {
         let db = Builder::new_local(path).build().await?.connect()?;
-        db.query("pragma wal_checkpoint(truncate)", ())
-            .await?
-            .next()
-            .await?;
-        anyhow::Ok(())
+        db.query("pragma busy_timeout = 5000", ()).await?;
+        let mut rows = db.query("pragma wal_checkpoint(truncate)", ()).await?;
+        let row = rows.next().await?.context("no answer")?;
+        anyhow::Ok(row.get::<i64>(0)? == 0)
     };
-    let _ = emptied.await;
+    // With a part of its log the file would be damaged if this command ended before the other one has its name.
+    ensure!(
+        emptied.await.unwrap_or(true),
+        "another process reads {}: end it, and try again; nothing has changed",
+        path.display()
+    );
     let mut at = clock::now();
     let name = loop {
         let name = with_suffix(path, &format!(".replaced-{at}"));

@@ -44,7 +44,10 @@ const REMOVED: &str = " (deleted)";
 /// How long emptying the log waits for readers, while nothing is written, and when a failed attempt
 /// is repeated.
 const READERS_TIMEOUT: Duration = Duration::from_millis(100);
+/// Until the next try, which makes the writer wait again; after each that fails twice as long, up to the
+/// longest.
 const EMPTY_RETRY: Duration = Duration::from_secs(2);
+const EMPTY_RETRY_MAX: Duration = Duration::from_secs(60);
 
 /// One connection. libsql blocks the calling thread on a local file, so each connection belongs to
 /// a thread of its own.
@@ -70,8 +73,8 @@ struct Log {
     commits: u32,
     /// Looks since the last checkpoint.
     looks: u32,
-    /// When emptying the log last failed; `None` after a success.
-    held_at: Option<Instant>,
+    /// When emptying the log last failed, and the pause until the next try; `None` after a success.
+    held: Option<(Instant, Duration)>,
 }
 
 impl LocalDatabase {
@@ -147,7 +150,7 @@ impl LocalDatabase {
                 checkpointer: None,
                 commits: 0,
                 looks: 0,
-                held_at: None,
+                held: None,
             },
             files: None,
             _lock: None,
@@ -238,14 +241,15 @@ impl LocalDatabase {
             }
         }
         let bytes = self.log.path.metadata().map_or(0, |log| log.len());
-        let held_at = self.log.held_at;
-        if bytes <= LOG_BYTES_MAX || held_at.is_some_and(|at| at.elapsed() < EMPTY_RETRY) {
+        let held = self.log.held;
+        if bytes <= LOG_BYTES_MAX || held.is_some_and(|(at, pause)| at.elapsed() < pause) {
             return;
         }
         let result = self.empty_log();
+        let pause = held.map_or(EMPTY_RETRY, |(_, pause)| (2 * pause).min(EMPTY_RETRY_MAX));
         let is_held = !matches!(result, Ok(true));
-        self.log.held_at = is_held.then(Instant::now);
-        match (held_at, result) {
+        self.log.held = is_held.then(|| (Instant::now(), pause));
+        match (held, result) {
             (None, Ok(false)) => {
                 tracing::warn!(bytes, "the write-ahead log grows: a reader does not end");
             }
