@@ -81,7 +81,7 @@ export function createConnection(options: ConnectionOptions): Connection {
   async function begin(): Promise<void> {
     const own = (attempt += 1);
     state.set({ state: "connecting" });
-    timer(OPEN_MS, () => lost("no connection"));
+    timer(OPEN_MS, () => lost("no answer"));
     const asked = reason;
     try {
       const token = await auth.token(asked);
@@ -196,7 +196,7 @@ export function createConnection(options: ConnectionOptions): Connection {
       isHidden = true;
       options.hide();
       drop();
-      if (now !== "needs-auth") state.set({ state: "waiting", until: Infinity, reason: "the page is hidden" });
+      if (now !== "needs-auth") state.set({ state: "waiting", until: Infinity, reason: "hidden" });
       return;
     }
     if (isHidden) options.show();

@@ -100,20 +100,19 @@ function createShelf(storage: Storage, options: ShelfOptions, { name = "", locks
     return new Promise((resolve, reject) => {
       const cancel = clock.after(PATIENCE_MS, () => {
         isHanging = true;
-        reject(new Error("the storage does not answer"));
+        reject();
       });
       work.then(resolve, reject).finally(cancel);
     });
   }
 
   /** If the storage cannot be read, what was not written yet; or, if all is needed, an error. */
-  async function read(from: string, needsAll = false): Promise<readonly Entry[]> {
+  async function read(from: string, needsAll?: boolean): Promise<readonly Entry[]> {
     const found = new Map<string, Entry>();
     // Not every storage reads after the writes before it.
     while (writing !== null) await writing;
     try {
-      if (isHanging) throw new Error("the storage does not answer");
-      for (const entry of await patient(storage.read(from))) found.set(entry.key, entry);
+      for (const entry of await patient(isHanging ? Promise.reject<readonly Entry[]>() : storage.read(from))) found.set(entry.key, entry);
     } catch (error) {
       state.set("refused");
       if (needsAll) throw error;
