@@ -9,7 +9,7 @@ use handler::Outbox;
 use handler::cluster::memberships::Memberships;
 use handler::presence::Arrival;
 
-use crate::limits::spending::Spending;
+use crate::limits::spending::{Payment, Spending};
 use crate::socket::handle::Socket;
 
 /// The socket that made the request; `None` if the host itself did.
@@ -26,8 +26,8 @@ pub struct Delivery {
     pub requester: Requester,
     pub reply: Option<Bytes>,
     pub outbox: Outbox,
-    /// Pays for the pushes of the outbox.
-    pub payer: Payer,
+    /// For the pushes of the outbox.
+    pub payment: Option<Payment>,
     pub done: Option<Done>,
 }
 
@@ -61,23 +61,23 @@ impl From<Change> for Delivery {
 impl Delivery {
     /// Pushes to other sockets than this one, and what to do after them.
     pub fn pushes(
-        (requester, payer): (Requester, Payer),
+        (requester, payment): (Requester, Option<Payment>),
         outbox: Outbox,
         done: impl FnOnce() + Send + 'static,
     ) -> Self {
         Delivery {
             requester,
             outbox,
-            payer,
+            payment,
             done: Some(Box::new(move |_| done())),
             ..Self::default()
         }
     }
 
     /// The reply to a socket's request, and the pushes to others.
-    pub fn reply(requester: Arc<Socket>, reply: Bytes, outbox: Outbox, payer: Payer) -> Self {
+    pub fn reply(requester: Arc<Socket>, reply: Bytes, outbox: Outbox, payment: Payment) -> Self {
         Delivery {
-            payer,
+            payment: Some(payment),
             requester: Some(requester),
             reply: Some(reply),
             outbox,

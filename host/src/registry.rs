@@ -20,7 +20,8 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::cluster::peers::{LOOK_BACK, Peers, Told};
 use crate::cluster::wire::Packet;
-use crate::delivery::{Arriving, Change, Delivery, Done, Payer, Requester};
+use crate::delivery::{Arriving, Change, Delivery, Done, Requester};
+use crate::limits::spending::Spending;
 use crate::listeners::{Listeners, User};
 use crate::metrics::METRICS;
 use crate::socket::close_reason::CloseReason;
@@ -252,9 +253,9 @@ impl Registry {
                 let _ = done.send(());
             }
             RegistryCommand::CatchUp { slot, slots } => {
-                let (hint, slow_bytes_max) = (hint(), self.memory.client_bytes_max());
+                let hint = hint();
                 for socket in sockets(&self.listeners, slot, slots) {
-                    socket.push(hint.clone(), false, FlushTurn::Soon, slow_bytes_max);
+                    socket.push(hint.clone(), false, FlushTurn::Soon, &self.memory);
                     self.flusher.add(socket.clone(), FlushTurn::Soon);
                 }
             }
@@ -360,18 +361,19 @@ impl Registry {
             }
             None => {}
         }
+        let payer = delivery.payment.as_ref().map(|payment| &payment.user);
         for output in delivery.outbox {
-            if is_left_out(&output, &delivery.payer) {
+            if is_left_out(&output, payer) {
                 continue;
             }
             let sockets = self.deliver(&output, &delivery.requester);
-            if let (Some(payer), Output::Push { event, .. }) = (&delivery.payer, &output) {
+            if let (Some(payer), Output::Push { event, .. }) = (payer, &output) {
                 payer.charge_push(event.len(), sockets);
             }
             if self.bus.is_some() {
                 self.outgoing.push(Told {
                     is_for_all: self.is_for_all(&output),
-                    payer: delivery.payer.clone(),
+                    payer: payer.cloned(),
                     output,
                 });
             }
@@ -464,7 +466,6 @@ impl Registry {
         is_droppable: bool,
         requester: &Requester,
     ) -> usize {
-        let slow_bytes_max = self.memory.client_bytes_max();
         // One frame for all receivers, encoded once, and only if there is a receiver.
         let frame = Lazy::new(|| self.memory.frame(event));
         let flusher = &mut self.flusher;
@@ -479,7 +480,7 @@ impl Registry {
                     ..=AT_ONCE => FlushTurn::Soon,
                     _ => FlushTurn::InCrowd,
                 };
-                if socket.push(frame.clone(), is_droppable, turn, slow_bytes_max) {
+                if socket.push(frame.clone(), is_droppable, turn, &self.memory) {
                     flusher.add(socket.clone(), turn);
                 }
             }
@@ -526,12 +527,11 @@ impl Registry {
 
     /// Sends the held pushes whose receivers are certain now.
     fn release(&mut self) {
-        let slow_bytes_max = self.memory.client_bytes_max();
         for (user_id, push) in self.listeners.release() {
             let user = self.listeners.user(user_id);
             let sockets = user.into_iter().flat_map(|user| &user.sockets);
             for socket in sockets.filter(|socket| !is_same(&push.requester, socket)) {
-                socket.push(push.frame.clone(), false, FlushTurn::Soon, slow_bytes_max);
+                socket.push(push.frame.clone(), false, FlushTurn::Soon, &self.memory);
                 self.flusher.add(socket.clone(), FlushTurn::Soon);
             }
         }
@@ -550,11 +550,11 @@ impl Registry {
     }
 
     fn tell_to_catch_up(&mut self, user_ids: impl IntoIterator<Item = i64>) {
-        let (hint, slow_bytes_max) = (Lazy::new(hint), self.memory.client_bytes_max());
+        let hint = Lazy::new(hint);
         let users = user_ids.into_iter();
         for user in users.filter_map(|id| self.listeners.user(id)) {
             for socket in &user.sockets {
-                socket.push(hint.clone(), false, FlushTurn::Soon, slow_bytes_max);
+                socket.push(hint.clone(), false, FlushTurn::Soon, &self.memory);
                 self.flusher.add(socket.clone(), FlushTurn::Soon);
             }
         }
@@ -662,7 +662,7 @@ impl Registry {
 }
 
 /// Whether this is a push that may be left out, of a user who has spent much.
-fn is_left_out(output: &Output, payer: &Payer) -> bool {
+fn is_left_out(output: &Output, payer: Option<&Arc<Spending>>) -> bool {
     let is_droppable = matches!(
         output,
         Output::Push {
@@ -670,7 +670,7 @@ fn is_left_out(output: &Output, payer: &Payer) -> bool {
             ..
         }
     );
-    is_droppable && payer.as_ref().is_some_and(|user| user.has_spent_much())
+    is_droppable && payer.is_some_and(|user| user.has_spent_much())
 }
 
 fn is_same(requester: &Requester, socket: &Arc<Socket>) -> bool {

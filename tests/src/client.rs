@@ -34,6 +34,13 @@ impl Client {
 
     /// Connects with these headers.
     pub async fn connect_with(address: SocketAddr, headers: &[(&'static str, &str)]) -> Self {
+        let stream = TcpStream::connect(address).await.expect("the host listens");
+        Self::connect_over(stream, headers).await
+    }
+
+    /// The same over this connection.
+    pub async fn connect_over(stream: TcpStream, headers: &[(&'static str, &str)]) -> Self {
+        let address = stream.peer_addr().expect("an address");
         let mut request = format!("ws://{address}/ws")
             .into_client_request()
             .expect("a request");
@@ -41,7 +48,6 @@ impl Client {
             let value = value.parse().expect("a header value");
             request.headers_mut().insert(*name, value);
         }
-        let stream = TcpStream::connect(address).await.expect("the host listens");
         let config = WebSocketConfig::default()
             .max_message_size(None)
             .max_frame_size(None);

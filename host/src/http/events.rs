@@ -1,7 +1,7 @@
 //! `POST /events`: one event, for programs that need no socket.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use handler::account::api_key::Scope;
@@ -17,11 +17,14 @@ use crate::http::services::Services;
 use crate::limits::answer_room::{self, AnswerRoom};
 use crate::limits::large_events;
 use crate::limits::refusal::Refusal;
-use crate::limits::user_rates::{RequestRates, UserCosts};
+use crate::limits::user_rates::{Prepared, RequestRates, UserCosts};
 use crate::logins::Login;
 use crate::metrics::METRICS;
 use crate::store::source::Source;
 use crate::threads::contain;
+
+/// Whoever has waited longer than this may have been logged out meanwhile.
+const CHECK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Answers with the reply that a socket would get. What one user may send, and have under way, is the
 /// same as on sockets, whoever sends it.
@@ -152,28 +155,28 @@ impl Caller<'_> {
         }
         let costs = self.rates.costs();
         let answer_bytes = operation.answer_bytes_max();
-        let mut turn = None;
-        if let Some(spending) = costs.charge(&operation, bytes) {
-            // Held until the event is answered: by then it is known what it cost. The wait may be long.
-            match spending.pay().await {
-                Ok(paid) => turn = Some(paid),
-                Err(error) => return (Err(error), None),
-            }
-            if let Err(error) = self.check_again().await {
-                return (Err(error), None);
-            }
+        let started = Instant::now();
+        // Held until the event is answered: by then it is known what it cost.
+        let prepared = match costs.prepare(&operation, bytes).await {
+            Ok(prepared) => prepared,
+            Err(error) => return (Err(error), None),
+        };
+        if started.elapsed() >= CHECK_AGAIN
+            && let Err(error) = self.check_again().await
+        {
+            return (Err(error), None);
         }
         // The room is taken only now, so that a user in debt takes none from others meanwhile.
         let room = match self.room(costs, bytes + answer_bytes).await {
             Ok(room) => room,
             Err(error) => return (Err(error), None),
         };
-        let payer = (None, Some(costs.spending.clone()));
-        let running = self
-            .call
-            .services
-            .store
-            .run_from(&self.source, payer, ctx, operation);
+        let Prepared { payment, turn } = prepared;
+        let running =
+            self.call
+                .services
+                .store
+                .run_from(&self.source, (None, Some(payment)), ctx, operation);
         let outcome = running.await;
         if let (Access::Read, Ok(Reply(data))) = (access, &outcome) {
             costs.reading.charge_answer(data.len());

@@ -52,9 +52,12 @@ impl AnswerShare {
         Self::new(ADDRESS_BYTES_MAX)
     }
 
-    /// The user, if it is the room of one.
-    pub fn holder(&self) -> Holder {
-        Holder(self.room.clone())
+    /// A user at an address, if it is the room of the user.
+    pub fn holder(&self, address: &AnswerShare) -> Holder {
+        Holder {
+            user: self.room.clone(),
+            address: address.room.clone(),
+        }
     }
 
     fn new(bytes_max: usize) -> Self {
@@ -67,14 +70,21 @@ impl AnswerShare {
     }
 }
 
-/// Names the user who holds room.
+/// Names the user who holds room, and the address.
 #[derive(Clone)]
-pub struct Holder(Arc<Semaphore>);
+pub struct Holder {
+    user: Arc<Semaphore>,
+    address: Arc<Semaphore>,
+}
 
 impl Holder {
-    /// Bytes.
-    fn held(&self) -> usize {
-        USER_BYTES_MAX.saturating_sub(self.0.available_permits())
+    /// Bytes: of the address, and of the user.
+    fn held(&self) -> (usize, usize) {
+        let held = |room: &Semaphore, max: usize| max.saturating_sub(room.available_permits());
+        (
+            held(&self.address, ADDRESS_BYTES_MAX),
+            held(&self.user, USER_BYTES_MAX),
+        )
     }
 }
 
@@ -192,8 +202,9 @@ impl AllAnswers {
         }
     }
 
-    /// Of the connections that wait for their clients, closes one of the user who holds the most room,
-    /// the one that has waited longest. So who reads slowly is spared while others hold more.
+    /// Of the connections that wait for their clients, closes one of the address that holds the most room,
+    /// and there of the user who does, the one that has waited longest. So who reads slowly is spared while
+    /// others hold more, also if these are many users at one address.
     fn press_one(&self) {
         let mut unread = self.unread();
         let places = unread.iter().enumerate();
@@ -251,8 +262,11 @@ impl AsRef<[u8]> for Held {
 
 impl AnswerRoom {
     pub fn holder(&self) -> Holder {
-        let [user, ..] = &self.shares;
-        Holder(user.semaphore().clone())
+        let [user, address, _] = &self.shares;
+        Holder {
+            user: user.semaphore().clone(),
+            address: address.semaphore().clone(),
+        }
     }
 
     /// Gives back what the answer does not need. If it needs more than was found for it, takes that
@@ -449,7 +463,7 @@ mod tests {
             let (user, address) = (AnswerShare::of_user(), AnswerShare::of_address());
             let unread = take(&all, &user, &address, 16 * MIB).await;
             tokio::spawn(async move {
-                all.pressed(user.holder()).await;
+                all.pressed(user.holder(&address)).await;
                 drop(unread);
                 let _ = given_up.send(number);
             });
@@ -470,7 +484,7 @@ mod tests {
         let mut waiting = Vec::new();
         for (user, mib) in [(0, 1), (1, 2), (2, 1), (2, 2)] {
             let answer = take(&all, &users[user], &address, mib * MIB).await;
-            let mut pressed = Box::pin(all.pressed(users[user].holder()));
+            let mut pressed = Box::pin(all.pressed(users[user].holder(&address)));
             assert!((&mut pressed).now_or_never().is_none());
             waiting.push((mib, answer, pressed));
         }
@@ -488,5 +502,27 @@ mod tests {
             assert_eq!(mib, expected);
         }
         assert!(all.unread().is_empty());
+    }
+
+    /// Many users at one address hold little each.
+    #[tokio::test]
+    async fn of_the_address_that_holds_the_most_somebody_makes_room() {
+        let all = AllAnswers::new();
+        let addresses = [(); 2].map(|()| AnswerShare::of_address());
+        let users: Vec<_> = (0..4).map(|_| AnswerShare::of_user()).collect();
+        let mut waiting = Vec::new();
+        for (user, address, mib) in [(0, 0, 2), (1, 1, 1), (2, 1, 1), (3, 1, 1)] {
+            let (user, address) = (&users[user], &addresses[address]);
+            let answer = take(&all, user, address, mib * MIB).await;
+            let mut pressed = Box::pin(all.pressed(user.holder(address)));
+            assert!((&mut pressed).now_or_never().is_none());
+            waiting.push((answer, pressed));
+        }
+        all.press_one();
+        let pressed: Vec<_> = waiting
+            .iter_mut()
+            .map(|(_, pressed)| pressed.now_or_never().is_some())
+            .collect();
+        assert_eq!(pressed, [false, true, false, false]);
     }
 }

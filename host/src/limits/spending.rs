@@ -2,12 +2,13 @@
 //! answers. Much of it is known only afterwards. So it is charged when it is known, and a user in debt
 //! waits before the next write, or the next read.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use handler::{ANSWER_BYTES_MAX, Error};
-use tokio::sync::{Mutex, MutexGuard};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::sync::{Mutex, MutexGuard, OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::limits::rates::rate_limited;
 
@@ -29,6 +30,12 @@ const CREDIT: Duration = Duration::from_secs(4);
 const DROPPABLE_CREDIT: Duration = Duration::from_secs(1);
 /// Nobody waits longer than this.
 const DEBT_MAX: Duration = Duration::from_secs(10);
+/// Writes of a user that may be under way until their pushes are charged, on all sockets together: each
+/// counts once for each of its `PUSH_BYTES`, the longest for all. Further ones wait.
+const UNDER_WAY_MAX: u32 = 32;
+/// After as many at once, one of these begins in each such time: what they cost on other hosts is known
+/// even later.
+const BEGIN_PERIOD: Duration = Duration::from_micros(1500);
 
 /// A larger event is the only write of its user that is under way.
 const LARGE_BYTES: usize = 16 * 1024;
@@ -51,6 +58,30 @@ pub struct Spending {
     paid_at: AtomicU64,
     /// Held by the one write, or read, that a user in debt may have under way.
     turn: Mutex<()>,
+    under_way: Arc<Semaphore>,
+    /// Microseconds after `since` until which the writes that have begun take their turns.
+    begun: AtomicU64,
+}
+
+/// Pays for the pushes of an event. Held until they are charged.
+pub struct Payment {
+    pub user: Arc<Spending>,
+    _under_way: Option<OwnedSemaphorePermit>,
+}
+
+impl Payment {
+    /// Of an event that is not counted among those under way.
+    pub fn of(user: &Arc<Spending>) -> Self {
+        Payment {
+            user: user.clone(),
+            _under_way: None,
+        }
+    }
+}
+
+/// The latest moment for an event that waits now.
+pub fn deadline() -> Instant {
+    Instant::now() + DEBT_MAX
 }
 
 impl Spending {
@@ -60,7 +91,52 @@ impl Spending {
             since: Instant::now(),
             paid_at: AtomicU64::new(0),
             turn: Mutex::default(),
+            under_way: Arc::new(Semaphore::new(UNDER_WAY_MAX as usize)),
+            begun: AtomicU64::new(0),
         }
+    }
+
+    /// Begins a write of this many bytes, as soon as few enough are under way. What they cost is known
+    /// only when they are delivered; otherwise a user with many sockets could have all of them stored
+    /// before the first is charged. `RateLimited` after the deadline.
+    pub async fn begin(
+        self: &Arc<Self>,
+        bytes: usize,
+        deadline: Instant,
+    ) -> Result<Payment, Error> {
+        if !self.is_limited {
+            return Ok(Payment::of(self));
+        }
+        let places = bytes.div_ceil(PUSH_BYTES as usize) as u32;
+        let places = places.clamp(1, UNDER_WAY_MAX);
+        let under_way = match self.under_way.clone().try_acquire_many_owned(places) {
+            Ok(under_way) => Some(under_way),
+            Err(_) => {
+                let under_way = self.under_way.clone().acquire_many_owned(places);
+                let under_way = timeout_at(deadline, under_way).await;
+                under_way.map_err(|_| rate_limited(self.debt()))?.ok()
+            }
+        };
+        let wait = self.wait_to_begin(places);
+        if !wait.is_zero() {
+            sleep(wait).await;
+        }
+        Ok(Payment {
+            user: self.clone(),
+            _under_way: under_way,
+        })
+    }
+
+    /// How long until a write that takes so many places may begin. From now on its turn is taken.
+    fn wait_to_begin(&self, places: u32) -> Duration {
+        let now = self.now();
+        let [takes, at_once] =
+            [places, UNDER_WAY_MAX].map(|places| (BEGIN_PERIOD * places).as_micros() as u64);
+        let add = |begun: u64| Some(begun.max(now) + takes);
+        let (Ok(before) | Err(before)) =
+            self.begun
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
+        Duration::from_micros(before.saturating_sub(now + at_once))
     }
 
     /// An event of this many bytes is about to be stored.
@@ -129,8 +205,8 @@ impl Spending {
     }
 
     /// Waits until the user is out of debt. Returns the user's turn, which is to be held until the
-    /// event is answered. `RateLimited` if that takes too long.
-    pub async fn pay(&self) -> Result<MutexGuard<'_, ()>, Error> {
+    /// event is answered. `RateLimited` after the deadline.
+    pub async fn pay(&self, deadline: Instant) -> Result<MutexGuard<'_, ()>, Error> {
         let paid = async {
             let turn = self.turn.lock().await;
             while !self.debt().is_zero() {
@@ -138,7 +214,7 @@ impl Spending {
             }
             turn
         };
-        let paid = timeout(DEBT_MAX, paid).await;
+        let paid = timeout_at(deadline, paid).await;
         paid.map_err(|_| rate_limited(self.debt()))
     }
 
@@ -149,6 +225,8 @@ impl Spending {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::future::join_all;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -163,7 +241,7 @@ mod tests {
         (0..5).for_each(|_| reading.charge_long_read());
         assert_eq!(reading.debt(), Duration::from_secs(1));
         let started = Instant::now();
-        assert!(reading.pay().await.is_ok());
+        assert!(reading.pay(deadline()).await.is_ok());
         assert!(started.elapsed() >= Duration::from_secs(1));
     }
 
@@ -198,9 +276,45 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn few_writes_are_under_way_before_they_are_charged() {
+        let user = Arc::new(Spending::new(true));
+        let mut begun = Vec::new();
+        while let Ok(payment) = user.begin(100, deadline()).await {
+            begun.push(payment);
+        }
+        assert_eq!(begun.len() as u32, UNDER_WAY_MAX);
+        begun.truncate(2);
+        // A long one goes to as many sockets, and takes as much as many short ones.
+        assert!(user.begin(16 * 1024, deadline()).await.is_err());
+        let long = user.begin(15 * 1024, deadline()).await;
+        assert!(long.is_ok() && user.begin(100, deadline()).await.is_err());
+        drop(begun);
+        assert!(user.begin(100, deadline()).await.is_ok());
+        drop(long);
+        assert!(user.begin(1024 * 1024, deadline()).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn writes_begin_at_a_rate() {
+        let user = Arc::new(Spending::new(true));
+        let begin = async |count: u32| {
+            let started = Instant::now();
+            for _ in 0..count {
+                assert!(user.begin(100, deadline()).await.is_ok());
+            }
+            started.elapsed()
+        };
+        assert_eq!(begin(UNDER_WAY_MAX).await, Duration::ZERO);
+        assert!((BEGIN_PERIOD * 499..BEGIN_PERIOD * 1100).contains(&begin(500).await));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn without_the_limit_nothing_is_charged() {
         let spending = Spending::new(false);
         spending.charge_push(1_000_000, 10_000);
         assert_eq!(spending.debt(), Duration::ZERO);
+        let spending = Arc::new(spending);
+        let begun = (0..100).map(|_| spending.begin(16 * 1024, deadline()));
+        assert!(join_all(begun).await.iter().all(Result::is_ok));
     }
 }

@@ -6,12 +6,13 @@ use std::time::Duration;
 use handler::account::login_id::LoginId;
 use handler::{Access, Error, EventOperation};
 use once_cell::race::OnceBox;
+use tokio::sync::MutexGuard;
 
 use crate::limits::Limits;
 use crate::limits::answer_room::AnswerShare;
 use crate::limits::rates::{Quota, Rate, Rates, Used, rate_limited};
 use crate::limits::remembered::Remembered;
-use crate::limits::spending::{Spending, is_costly};
+use crate::limits::spending::{self, Payment, Spending, is_costly};
 use crate::limits::unfinished::Unfinished;
 
 /// Pings and pongs that one socket may send, per second and at once. A socket that sends more is
@@ -157,26 +158,44 @@ impl UserRate {
     }
 }
 
+/// What is held until an event is answered.
+pub struct Prepared<'a> {
+    /// Pays for its pushes.
+    pub payment: Payment,
+    /// If it may cost much or its user was in debt: its user's turn.
+    pub turn: Option<MutexGuard<'a, ()>>,
+}
+
 impl UserCosts {
-    /// Charges for what is known of an event of this many bytes before it runs. Returns what has to be
-    /// paid first, if anything.
-    pub fn charge(&self, operation: &EventOperation, bytes: usize) -> Option<&Spending> {
-        let (spending, is_costly) = match operation.access() {
-            Access::None => return None,
+    /// Charges for what is known of an event of this many bytes before it runs, and waits until it may
+    /// run. `RateLimited` if that takes too long.
+    pub async fn prepare(
+        &self,
+        operation: &EventOperation,
+        bytes: usize,
+    ) -> Result<Prepared<'_>, Error> {
+        let deadline = spending::deadline();
+        let (payment, spending, is_costly) = match operation.access() {
+            Access::None => (Payment::of(&self.spending), None, false),
             Access::Read => {
                 if operation.takes_long() {
                     self.reading.charge_long_read();
                 }
-                (&self.reading, false)
+                (Payment::of(&self.spending), Some(&self.reading), false)
             }
             Access::Write => {
+                let payment = self.spending.begin(bytes, deadline).await?;
                 self.spending.charge_event(bytes);
                 self.spending.charge_mentions(operation.mentions_max());
                 let is_costly = is_costly(bytes, operation.answer_bytes_max());
-                (&*self.spending, is_costly)
+                (payment, Some(&*self.spending), is_costly)
             }
         };
-        spending.has_to_wait(is_costly).then_some(spending)
+        let mut turn = None;
+        if let Some(spending) = spending.filter(|spending| spending.has_to_wait(is_costly)) {
+            turn = Some(spending.pay(deadline).await?);
+        }
+        Ok(Prepared { payment, turn })
     }
 }
 

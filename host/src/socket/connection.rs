@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 use std::fmt;
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
@@ -17,7 +17,6 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use handler::account::login_id::LoginId;
 use handler::{Access, Context, Envelope, Error, Event, EventOperation, Outbox, Reply};
-use tokio::sync::MutexGuard;
 use tokio::task::{coop, yield_now};
 use tokio::time::{Instant, timeout_at};
 use tracing::Instrument;
@@ -31,7 +30,7 @@ use crate::limits::large_events;
 use crate::limits::places::SocketPlace;
 use crate::limits::refusal::Refusal;
 use crate::limits::unfinished;
-use crate::limits::user_rates::{Flood, SocketRates, UserCosts};
+use crate::limits::user_rates::{Flood, Prepared, SocketRates, UserCosts};
 use crate::metrics::METRICS;
 use crate::socket::close_reason::CloseReason;
 use crate::socket::frame::{self, Decoder, Message, Violation};
@@ -142,7 +141,7 @@ pub struct Connection {
     presence: Arc<Presence>,
     admission: Box<Admission>,
     decoder: Decoder,
-    /// Bytes of large events that wait for their turn. They count as unfinished.
+    /// Bytes of large events that are not answered, or on their way to the writer. They count as unfinished.
     large_bytes: AtomicU32,
     /// The number of its events so far.
     count: AtomicU32,
@@ -352,13 +351,15 @@ impl Connection {
     async fn read_large(&self, text: &str) -> Event {
         let source = &self.admission.source;
         let (of_address, of_all) = (&source.large_events, &source.all.large_events);
-        let event = large_events::read_in_turn(text, of_address, of_all).await;
+        large_events::read_in_turn(text, of_address, of_all).await
+    }
+
+    /// A large event of this many bytes waits no longer.
+    fn note_answered(&self, bytes: usize) {
         let held = self.held_bytes();
-        self.large_bytes
-            .fetch_sub(text.len() as u32, Ordering::Relaxed);
+        self.large_bytes.fetch_sub(bytes as u32, Ordering::Relaxed);
         // There is more room now.
         let _ = self.note_unfinished(held);
-        event
     }
 
     /// Counts what is held of unfinished messages, after it has changed. Returns whether its user and its
@@ -398,7 +399,9 @@ impl Connection {
                 Request::Large(text) => {
                     let (event, bytes) = (self.read_large(&text).await, text.len());
                     drop(text);
-                    if self.answer_within_rates(event, bytes).await.is_err() {
+                    let answered = self.answer_within_rates(event, bytes).await;
+                    self.note_answered(bytes);
+                    if answered.is_err() {
                         return self.close_flood().await;
                     }
                 }
@@ -480,15 +483,14 @@ impl Connection {
             Ok(operation) if access == Access::Write => {
                 socket.answered_down_to(UNANSWERED_MAX - 1).await;
                 match self.prepare(&operation, bytes).await {
-                    Ok((room, turn)) => {
+                    Ok((room, Prepared { payment, turn })) => {
                         socket.unanswered.fetch_add(1, Ordering::SeqCst);
                         let requester = socket.clone();
                         let reply_to = envelope.clone();
-                        let payer = Some(self.costs().spending.clone());
                         let then = move |outcome: Result<Reply, Error>, outbox| {
                             note(&id, &outcome, started);
                             let reply = answer_frame(&reply_to, outcome, room);
-                            Some(Delivery::reply(requester, reply, outbox, payer))
+                            Some(Delivery::reply(requester, reply, outbox, payment))
                         };
                         match store.submit(source, ctx, operation, then).await {
                             Ok(()) => {
@@ -517,9 +519,9 @@ impl Connection {
                     Access::None => contain(|| operation.conclude(&ctx, &[], &mut Outbox::new())),
                     _ => match self.prepare(&operation, bytes).await {
                         Ok(prepared) => {
-                            (room, turn) = prepared;
-                            let payer = Some(self.costs().spending.clone());
-                            let caller = (Some(socket.clone()), payer);
+                            room = prepared.0;
+                            turn = prepared.1.turn;
+                            let caller = (Some(socket.clone()), Some(prepared.1.payment));
                             store.run_from(source, caller, ctx, operation).await
                         }
                         Err(error) => Err(error),
@@ -545,24 +547,29 @@ impl Connection {
         }
     }
 
-    /// Waits until an event may run: if it may cost much or the user is in debt, for the user's turn,
-    /// which is to be held until it is answered, and then for room for its answer. Whoever is in debt
-    /// takes no room from others meanwhile.
+    /// Waits until an event may run, and then for room for its answer. Whoever is in debt takes no room
+    /// from others meanwhile.
     async fn prepare(
         &self,
         operation: &EventOperation,
         bytes: usize,
-    ) -> Result<(Option<AnswerRoom>, Option<MutexGuard<'_, ()>>), Error> {
-        let mut turn = None;
-        if let Some(spending) = self.costs().charge(operation, bytes) {
-            // The server reads nothing meanwhile, not even the pongs of the client.
-            self.socket.is_heard.store(true, Ordering::Relaxed);
-            turn = Some(tokio::select! {
-                turn = spending.pay() => turn?,
-                () = self.finishing() => return Err(busy()),
-            });
+    ) -> Result<(Option<AnswerRoom>, Prepared<'_>), Error> {
+        if self.socket.outgoing().reply_bytes() > PAUSE_READING_BYTES {
+            // Of writes that were under way.
+            self.socket.flush();
+            self.drained().await;
         }
-        Ok((self.answer_room(operation, bytes).await?, turn))
+        // The server reads nothing while it waits, not even the pongs of the client.
+        self.socket.is_heard.store(true, Ordering::Relaxed);
+        let prepared = async {
+            let prepared = self.costs().prepare(operation, bytes).await?;
+            Ok((self.answer_room(operation, bytes).await?, prepared))
+        };
+        tokio::select! {
+            biased;
+            prepared = prepared => prepared,
+            () = self.finishing() => Err(busy()),
+        }
     }
 
     /// Room for the answer to an event of this many bytes, which the answer may repeat.
@@ -586,9 +593,8 @@ impl Connection {
 
     /// Waits until the socket is closed, or has to be.
     async fn finishing(&self) {
-        while self.socket.is_open() && !self.socket.is_finishing.load(Ordering::SeqCst) {
-            self.socket.changed().await;
-        }
+        self.until(|socket| socket.is_finishing.load(Ordering::SeqCst))
+            .await;
     }
 
     fn caller(&self) -> &User {
@@ -600,13 +606,12 @@ impl Connection {
         Context::new(self.caller().id, self.caller().name.clone(), clock::now())
     }
 
-    /// Waits until replies may be added again. If there is no more room for answers, sockets that wait
-    /// here are closed, the one that has waited longest first. Meanwhile the messages that came behind
-    /// count as unfinished.
+    /// Waits until replies may be added again. Meanwhile the messages that came behind count as
+    /// unfinished.
     async fn drained(&self) {
         let behind = self.decoder.behind_bytes();
         match self.note(0, behind) {
-            true => self.drained_or_pressed().await,
+            true => self.until(|socket| !socket.is_behind()).await,
             false => {
                 let (address, user) = (self.admission.address, &self.caller().name);
                 audit::refused(Refusal::Unfinished, address, Some(user));
@@ -616,21 +621,47 @@ impl Connection {
         let _ = self.note(behind, 0);
     }
 
-    async fn drained_or_pressed(&self) {
-        let all = &self.admission.source.all.answers;
-        let pressed = all.pressed(self.costs().answers.holder());
-        let mut pressed = pin!(pressed);
-        while self.socket.is_open() && self.socket.is_behind() {
+    /// Waits for this, or for the end of the socket. If there is no more room for answers, sockets whose
+    /// clients do not read theirs are closed, the one that has waited longest first; the same for large
+    /// events that wait.
+    async fn until(&self, is_over: impl Fn(&Socket) -> bool) {
+        let all = &self.admission.source.all;
+        let large_bytes = self.large_bytes.load(Ordering::Relaxed) as usize;
+        let mut unread = pin!(None);
+        let mut unfinished = pin!(match unfinished::is_free(large_bytes) {
+            true => None,
+            false => Some(all.unfinished.pressed()),
+        });
+        while self.socket.is_open() && !is_over(&self.socket) {
+            match (self.socket.is_behind(), unread.is_some()) {
+                (true, false) => unread
+                    .set(Some(all.answers.pressed(
+                        self.costs().answers.holder(&self.admission.source.answers),
+                    ))),
+                (false, true) => unread.set(None),
+                _ => {}
+            }
             tokio::select! {
                 () = self.socket.changed() => {}
-                () = &mut pressed => {
+                () = or_never(unread.as_mut()) => {
                     let name = &self.caller().name;
                     audit::refused(Refusal::UnreadAnswers, self.admission.address, Some(name));
                     self.socket.give_up();
-                    return;
+                }
+                () = or_never(unfinished.as_mut()) => {
+                    let name = &self.caller().name;
+                    audit::refused(Refusal::Unfinished, self.admission.address, Some(name));
+                    self.socket.close(CloseReason::TOO_MUCH_UNFINISHED);
                 }
             }
         }
+    }
+}
+
+async fn or_never(future: Pin<&mut Option<impl Future<Output = ()>>>) {
+    match future.as_pin_mut() {
+        Some(future) => future.await,
+        None => pending().await,
     }
 }
 

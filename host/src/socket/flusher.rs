@@ -170,7 +170,7 @@ mod tests {
     use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
-    use crate::socket::push_memory::CLIENT_BYTES_MAX;
+    use crate::socket::push_memory::PushMemory;
 
     const SOCKETS: u64 = 250;
     const ROUNDS: u32 = 200;
@@ -213,7 +213,7 @@ mod tests {
                     2..5 => FlushTurn::InCrowd,
                     _ => continue,
                 };
-                if socket.push(frame.clone().into(), false, turn, CLIENT_BYTES_MAX) {
+                if socket.push(frame.clone().into(), false, turn, &PushMemory::default()) {
                     flusher.add(socket.clone(), turn);
                 }
                 expected.extend_from_slice(&frame);

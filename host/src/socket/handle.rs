@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 use crate::metrics::METRICS;
 use crate::socket::close_reason::CloseReason;
 use crate::socket::outgoing::{FlushTurn, FlushTurns, Outgoing};
-use crate::socket::push_memory::CLIENT_BYTES_MAX;
+use crate::socket::push_memory::{CLIENT_BYTES_MAX, PLACE_BYTES, PushMemory};
 
 /// While more bytes than this wait for a socket, droppable pushes are dropped.
 const DROP_BYTES: usize = 64 * 1024;
@@ -88,13 +88,13 @@ impl Socket {
 
     /// Queues a push, and notes in `turn` that the socket waits to be flushed. Returns whether that
     /// is new. A droppable push is left out if more than `DROP_BYTES` wait already. A socket for which
-    /// too many pushes wait is closed; if its client reads slowly, these are `slow_bytes_max`.
+    /// too many pushes wait is closed; if its client reads slowly, `memory` says how many these are.
     pub fn push(
         &self,
         frame: Bytes,
         is_droppable: bool,
         turn: FlushTurn,
-        slow_bytes_max: usize,
+        memory: &PushMemory,
     ) -> bool {
         let mut outgoing = self.outgoing();
         if is_droppable && outgoing.bytes() > DROP_BYTES {
@@ -105,12 +105,13 @@ impl Socket {
         if outgoing.bytes() > WRITE_AT_ONCE_BYTES && !outgoing.is_blocked {
             self.write(&mut outgoing);
         }
-        let bytes_max = match outgoing.is_blocked {
-            true => slow_bytes_max,
-            false => CLIENT_BYTES_MAX,
+        let (bytes_max, place) = match outgoing.is_blocked {
+            true => (memory.client_bytes_max(), Some(memory.place())),
+            false => (CLIENT_BYTES_MAX, None),
         };
-        if !outgoing.is_open() || outgoing.push_bytes() + frame.len() <= bytes_max {
-            outgoing.add_push(frame);
+        let bytes = outgoing.push_memory() + PLACE_BYTES + frame.len();
+        if !outgoing.is_open() || bytes <= bytes_max {
+            outgoing.add_push(frame, place);
             return outgoing.turns.add(turn);
         }
         outgoing.clear();
@@ -308,7 +309,7 @@ mod tests {
             frame.into(),
             is_droppable,
             FlushTurn::Soon,
-            CLIENT_BYTES_MAX,
+            &PushMemory::default(),
         )
     }
 
@@ -362,7 +363,8 @@ mod tests {
     #[tokio::test]
     async fn a_socket_waits_once_for_each_turn() {
         let (socket, _peer) = connected().await;
-        let push = |turn| socket.push("push".into(), false, turn, CLIENT_BYTES_MAX);
+        let memory = PushMemory::default();
+        let push = |turn| socket.push("push".into(), false, turn, &memory);
         for _ in 0..2 {
             assert!(push(FlushTurn::InCrowd));
             assert!(!push(FlushTurn::InCrowd));
@@ -392,14 +394,41 @@ mod tests {
     #[tokio::test]
     async fn who_reads_slowly_may_have_less_waiting() {
         let (socket, peer) = connected().await;
-        let push = vec![b'x'; 64 * 1024];
+        let memory = PushMemory::default();
+        let others = memory.frame(&"x".repeat(64 * 1024 * 1024));
+        let push = || {
+            let frame = vec![b'x'; 64 * 1024].into();
+            socket.push(frame, false, FlushTurn::Soon, &memory)
+        };
         while !socket.outgoing().is_blocked {
-            socket.push(push.clone().into(), false, FlushTurn::Soon, 0);
+            push();
             socket.flush();
         }
         assert!(socket.is_open(), "it was closed before it was slow");
-        socket.push(push.clone().into(), false, FlushTurn::Soon, 0);
+        push();
         assert!(!socket.is_open());
+        drop((peer, others));
+    }
+
+    #[tokio::test]
+    async fn small_pushes_count_with_their_places() {
+        let (socket, peer) = connected().await;
+        let memory = PushMemory::default();
+        while !socket.outgoing().is_blocked {
+            push(&socket, vec![b'x'; 64 * 1024], false);
+            socket.flush();
+        }
+        let mut pushes = 0;
+        while socket.is_open() {
+            socket.push("x".into(), false, FlushTurn::Soon, &memory);
+            pushes += 1;
+        }
+        assert!(pushes < CLIENT_BYTES_MAX / PLACE_BYTES, "{pushes}");
+        assert_eq!(
+            memory.client_bytes_max(),
+            CLIENT_BYTES_MAX,
+            "all is given back"
+        );
         drop(peer);
     }
 
@@ -418,7 +447,7 @@ mod tests {
     #[tokio::test]
     async fn a_close_frame_is_the_last_and_is_not_lost_to_further_pushes() {
         let (socket, peer) = connected().await;
-        let long = vec![b'x'; CLIENT_BYTES_MAX];
+        let long = vec![b'x'; CLIENT_BYTES_MAX - PLACE_BYTES];
         push(&socket, long.clone(), false);
         socket.close(CloseReason::SHUTTING_DOWN);
         push(&socket, "more", false);

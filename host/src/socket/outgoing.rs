@@ -5,12 +5,15 @@ use std::io::IoSlice;
 
 use bytes::Bytes;
 
+use crate::socket::push_memory::{PLACE_BYTES, PushPlace};
+
 /// The frames in order, with their sizes added up. Owns no memory while it is empty.
 #[derive(Default)]
 pub struct Outgoing {
     frames: VecDeque<Queued>,
     bytes: usize,
     push_bytes: usize,
+    pushes: usize,
     /// Bytes of the first frame that the system has accepted.
     written: usize,
     /// The system accepts no more for now; the socket's task writes when it does.
@@ -48,6 +51,8 @@ impl FlushTurns {
 struct Queued {
     frame: Bytes,
     is_push: bool,
+    /// Of a push to a client that reads slowly.
+    _place: Option<PushPlace>,
 }
 
 #[derive(Default, PartialEq)]
@@ -66,9 +71,9 @@ impl Outgoing {
         self.bytes
     }
 
-    /// Bytes of the frames that are pushes.
-    pub fn push_bytes(&self) -> usize {
-        self.push_bytes
+    /// Bytes of the frames that are pushes, and of their places in the queue.
+    pub fn push_memory(&self) -> usize {
+        self.push_bytes + self.pushes * PLACE_BYTES
     }
 
     /// Bytes of the frames that are not pushes.
@@ -91,11 +96,12 @@ impl Outgoing {
 
     /// Queues a reply or a control frame.
     pub fn add(&mut self, frame: Bytes) {
-        self.append(frame, false);
+        self.append(frame, false, None);
     }
 
-    pub fn add_push(&mut self, frame: Bytes) {
-        self.append(frame, true);
+    /// With the `place` that is counted, if the client reads slowly.
+    pub fn add_push(&mut self, frame: Bytes, place: Option<PushPlace>) {
+        self.append(frame, true, place);
     }
 
     /// Queues the last frame.
@@ -123,6 +129,7 @@ impl Outgoing {
         self.frames.truncate(usize::from(self.written > 0));
         self.bytes = self.frames.iter().map(|queued| queued.frame.len()).sum();
         let pushes = self.frames.iter().filter(|queued| queued.is_push);
+        self.pushes = pushes.clone().count();
         self.push_bytes = pushes.map(|queued| queued.frame.len()).sum();
     }
 
@@ -150,21 +157,27 @@ impl Outgoing {
             self.bytes -= length;
             if first.is_push {
                 self.push_bytes -= length;
+                self.pushes -= 1;
             }
             self.frames.pop_front();
         }
         self.frames = VecDeque::new();
     }
 
-    fn append(&mut self, frame: Bytes, is_push: bool) {
+    fn append(&mut self, frame: Bytes, is_push: bool, place: Option<PushPlace>) {
         if !self.is_open() {
             return;
         }
         self.bytes += frame.len();
         if is_push {
             self.push_bytes += frame.len();
+            self.pushes += 1;
         }
-        self.frames.push_back(Queued { frame, is_push });
+        self.frames.push_back(Queued {
+            frame,
+            is_push,
+            _place: place,
+        });
     }
 }
 
@@ -190,14 +203,14 @@ mod tests {
         for piece in 1..12 {
             let mut outgoing = Outgoing::default();
             for frame in ["one", "two", "three", "four"] {
-                outgoing.add_push(Bytes::from_static(frame.as_bytes()));
+                outgoing.add_push(Bytes::from_static(frame.as_bytes()), None);
             }
             let mut all = Vec::new();
             while !outgoing.is_empty() {
                 all.extend(take(&mut outgoing, piece));
             }
             assert_eq!(all, b"onetwothreefour", "pieces of {piece}");
-            assert_eq!((outgoing.bytes(), outgoing.push_bytes()), (0, 0));
+            assert_eq!((outgoing.bytes(), outgoing.push_memory()), (0, 0));
             assert_eq!(outgoing.frames.capacity(), 0, "an empty queue owns memory");
         }
     }
@@ -205,8 +218,8 @@ mod tests {
     #[test]
     fn clearing_keeps_a_frame_that_is_half_written() {
         let mut outgoing = Outgoing::default();
-        outgoing.add_push(Bytes::from_static(b"begun"));
-        outgoing.add_push(Bytes::from_static(b"waiting"));
+        outgoing.add_push(Bytes::from_static(b"begun"), None);
+        outgoing.add_push(Bytes::from_static(b"waiting"), None);
         assert_eq!(take(&mut outgoing, 2), b"be");
         outgoing.clear();
         outgoing.close(Bytes::from_static(b"end"));
@@ -216,15 +229,26 @@ mod tests {
     }
 
     #[test]
+    fn a_place_takes_what_is_counted() {
+        assert!(2 * size_of::<Queued>() <= PLACE_BYTES);
+    }
+
+    #[test]
     fn only_pushes_count_as_pushes() {
         let mut outgoing = Outgoing::default();
         outgoing.add(Bytes::from_static(b"reply"));
-        outgoing.add_push(Bytes::from_static(b"push"));
-        assert_eq!((outgoing.bytes(), outgoing.push_bytes()), (9, 4));
+        outgoing.add_push(Bytes::from_static(b"push"), None);
+        assert_eq!(
+            (outgoing.bytes(), outgoing.push_memory()),
+            (9, PLACE_BYTES + 4)
+        );
         take(&mut outgoing, 5);
-        assert_eq!((outgoing.bytes(), outgoing.push_bytes()), (4, 4));
+        assert_eq!(
+            (outgoing.bytes(), outgoing.push_memory()),
+            (4, PLACE_BYTES + 4)
+        );
         outgoing.break_off();
-        assert_eq!((outgoing.bytes(), outgoing.push_bytes()), (0, 0));
+        assert_eq!((outgoing.bytes(), outgoing.push_memory()), (0, 0));
         assert!(outgoing.is_broken());
     }
 }

@@ -1,6 +1,7 @@
 //! Memory for pushes that wait for slow clients.
 //!
-//! A frame is shared by all its receivers, and counted once. The fuller the memory is, the less may
+//! A frame is shared by all its receivers, and counted once; its place in the queue of each slow client
+//! is counted too, because a small frame takes less than that. The fuller the memory is, the less may
 //! wait for one client, so that it never gets full: "dynamic queue length thresholds" (Choudhury and
 //! Hahne, 1998), with which switches share their buffers.
 
@@ -17,6 +18,10 @@ pub const CLIENT_BYTES_MAX: usize = 4 * 1024 * 1024;
 const ALL_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// The part of the free memory that one client may take.
 const CLIENT_PART: usize = 8;
+/// Bytes that a push takes besides its own: the allocator's, and its counters.
+const FRAME_BYTES: usize = 128;
+/// Bytes that a push takes in the queue of a client, which may be half empty.
+pub const PLACE_BYTES: usize = 96;
 
 /// The bytes of all pushes that exist.
 #[derive(Default)]
@@ -28,16 +33,26 @@ struct Counted {
     all: Arc<AtomicUsize>,
 }
 
+/// The place of a push in the queue of a slow client, counted as long as it exists.
+pub struct PushPlace(Arc<AtomicUsize>);
+
 impl PushMemory {
     /// The frame of a push.
     pub fn frame(&self, event: &str) -> Bytes {
         let frame = frame::text_frame(event);
-        self.0.fetch_add(frame.len(), Ordering::Relaxed);
+        self.0
+            .fetch_add(FRAME_BYTES + frame.len(), Ordering::Relaxed);
         let all = self.0.clone();
         Bytes::from_owner(Counted { frame, all })
     }
 
-    /// The bytes of pushes that may wait for a client that reads slowly.
+    /// A place in the queue of a client that reads slowly.
+    pub fn place(&self) -> PushPlace {
+        self.0.fetch_add(PLACE_BYTES, Ordering::Relaxed);
+        PushPlace(self.0.clone())
+    }
+
+    /// The bytes of pushes, with their places, that may wait for a client that reads slowly.
     pub fn client_bytes_max(&self) -> usize {
         let free = ALL_BYTES_MAX.saturating_sub(self.0.load(Ordering::Relaxed));
         CLIENT_BYTES_MAX.min(free / CLIENT_PART)
@@ -52,7 +67,14 @@ impl AsRef<[u8]> for Counted {
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.all.fetch_sub(self.frame.len(), Ordering::Relaxed);
+        self.all
+            .fetch_sub(FRAME_BYTES + self.frame.len(), Ordering::Relaxed);
+    }
+}
+
+impl Drop for PushPlace {
+    fn drop(&mut self) {
+        self.0.fetch_sub(PLACE_BYTES, Ordering::Relaxed);
     }
 }
 
@@ -80,10 +102,14 @@ mod tests {
             "{bytes}"
         );
         assert!(memory.client_bytes_max() < CLIENT_BYTES_MAX / 8);
-        // A receiver more costs nothing.
+        // A receiver more costs nothing, unless it is slow.
+        let before = memory.client_bytes_max();
         let shared: Vec<_> = (0..1000).map(|_| waiting[0].clone()).collect();
-        drop(waiting);
-        drop(shared);
-        assert_eq!(memory.client_bytes_max(), CLIENT_BYTES_MAX);
+        assert_eq!(memory.client_bytes_max(), before);
+        let places: Vec<_> = (0..1000).map(|_| memory.place()).collect();
+        let taken = 1000 * PLACE_BYTES / CLIENT_PART;
+        assert_eq!(memory.client_bytes_max(), before.saturating_sub(taken));
+        drop((waiting, shared, places));
+        assert_eq!(memory.0.load(Ordering::Relaxed), 0);
     }
 }

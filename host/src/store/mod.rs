@@ -29,10 +29,11 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::awake::Moment;
 use crate::clock;
-use crate::delivery::{Delivery, Payer, Requester};
+use crate::delivery::{Delivery, Requester};
 use crate::limits::client_address::ClientNetwork;
 use crate::limits::memory::AllMemory;
 use crate::limits::remembered::Remembered;
+use crate::limits::spending::Payment;
 use crate::store::job::{Job, Submitted, bytes};
 use crate::store::job_queue::{Entry, Sender, queue};
 use crate::store::local::LocalDatabase;
@@ -250,12 +251,12 @@ impl Store {
         self.run(Context::anonymous(clock::now()), operation).await
     }
 
-    /// Runs an operation of this source. The requester gets none of its pushes, and the payer pays for
-    /// them and for its mentions. The caller logs a failure.
+    /// Runs an operation of this source. The requester gets none of its pushes, and the payment is for
+    /// them. The caller logs a failure.
     pub async fn run_from<O>(
         &self,
         source: &Source,
-        caller: (Requester, Payer),
+        caller: (Requester, Option<Payment>),
         ctx: Context,
         operation: O,
     ) -> Result<O::Output, Error>
@@ -263,9 +264,6 @@ impl Store {
         O: Operation + 'static,
         O::Output: Send + 'static,
     {
-        if let (_, Some(payer)) = &caller {
-            payer.charge_mentions(operation.mentions_max());
-        }
         let (done, result) = oneshot::channel();
         self.submit(source, ctx, operation, move |outcome, outbox| {
             // The caller continues after the pushes, so that its next step cannot overtake them.

@@ -533,6 +533,26 @@ async fn unfinished_messages_make_room_for_those_of_others() {
     assert_eq!(last.receive().await["code"], "invalid");
 }
 
+/// What waits until its user is out of debt is as large as what is not complete.
+#[tokio::test]
+async fn large_events_that_wait_have_room_that_ends() {
+    let host = host_with(|limits| limits.events_per_second = 50).await;
+    host.register("alice").await;
+    let event = json!({ "type": "block_user", "username": "x".repeat(1024 * 1024 - 100) });
+    let mut clients = Vec::new();
+    // Two are paid for at once. The 4 MiB of a user are room for four.
+    for _ in 0..8 {
+        let mut client = host.connect("alice").await;
+        client.ok(json!({ "type": "ping" })).await;
+        client.text(&event.to_string()).await;
+        clients.push(client);
+    }
+    let closed = clients.iter_mut().map(|client| Box::pin(client.closed()));
+    let (reason, _, others) = soon("a socket without room", select_all(closed)).await;
+    drop(others);
+    assert_eq!(reason, (1013, "too many unfinished messages".into()));
+}
+
 #[tokio::test]
 async fn a_user_who_does_not_read_has_room_for_few_answers() {
     let host = Host::start().await;
@@ -615,6 +635,48 @@ async fn unread_answers_of_requests_make_room_for_others() {
         whole += usize::from(answer.ends_with(b"}]}"));
     }
     assert_eq!(whole, 5);
+}
+
+/// Three users at two addresses read no answers, and each of their sockets has sent what waits until
+/// the user is out of debt.
+#[tokio::test]
+async fn who_waits_for_the_own_debt_makes_room_for_others() {
+    let host = host_with(|limits| limits.events_per_second = 50).await;
+    let mut dave = host.join("dave").await;
+    let conversation = dave.converse(&[]).await;
+    dave.send(conversation, &"\u{1}".repeat(64 * 1024)).await;
+    let costly = format!("@all{}", " @nobody".repeat(49));
+    let mut deaf = Vec::new();
+    for (name, from) in [("alice", 1), ("bob", 1), ("carol", 2)] {
+        let mut client = host.join(name).await;
+        let conversation = client.converse(&[]).await;
+        let send = |content: &str, client_id| json!({ "type": "send_message", "conversation_id": conversation, "content": content, "client_id": client_id });
+        client.ok(send(&"\u{1}".repeat(64 * 1024), "again")).await;
+        let token = format!("Bearer {}", foreign_token(SECRET, name));
+        let address = format!("192.0.2.{from}");
+        let headers = [("authorization", &*token), ("x-forwarded-for", &*address)];
+        for _ in 0..16 {
+            let socket = TcpSocket::new_v4().expect("a socket");
+            socket.set_recv_buffer_size(4096).expect("set");
+            let stream = socket.connect(host.address).await.expect("connected");
+            let mut client = Client::connect_over(stream, &headers).await;
+            for index in 0..32 {
+                let event = match index {
+                    ..16 => send("x", "again"),
+                    _ => send(&costly, "new"),
+                };
+                let event = Message::text(event.to_string());
+                client.socket.feed(event).await.expect("fed");
+            }
+            client.socket.flush().await.expect("flushed");
+            deaf.push(client);
+        }
+    }
+    let answered = deaf.iter().map(|client| client.socket.get_ref().readable());
+    soon("answers", join_all(answered)).await;
+    for _ in 0..20 {
+        dave.ok(json!({ "type": "get_conversations" })).await;
+    }
 }
 
 /// A message is counted as it is in an answer: control characters are six times as long there.
