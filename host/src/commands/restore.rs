@@ -96,7 +96,7 @@ async fn set_aside(path: &Path) -> anyhow::Result<PathBuf> {
     // it is.
     let emptied = async {
         let db = Builder::new_local(path).build().await?.connect()?;
-        db.query("pragma busy_timeout = 5000", ()).await?;
+        db.query("pragma busy_timeout = 2000", ()).await?;
         let mut rows = db.query("pragma wal_checkpoint(truncate)", ()).await?;
         let row = rows.next().await?.context("no answer")?;
         anyhow::Ok(row.get::<i64>(0)? == 0)

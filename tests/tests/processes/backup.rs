@@ -272,6 +272,30 @@ async fn what_is_replaced_stays_and_can_be_put_back() {
     assert_eq!(ids(&messages(&host, "bob").await), [lost, 2, 1]);
 }
 
+/// Otherwise the replaced file would be without a part of its log if the restore were killed.
+#[tokio::test]
+async fn a_file_that_another_process_reads_is_not_replaced() {
+    let site = Site::new();
+    let host = site.fill().await;
+    let backup = site.text("backup.db");
+    assert!(site.host(&["backup", &backup]).await.0);
+    let reader = open(&site.data()).await;
+    let read = "begin; select count(*) from messages";
+    reader.execute_batch(read).await.expect("read");
+    let mut alice = host.connect("alice").await;
+    alice.send(1, "after the backup").await;
+    host.kill().await;
+    let (is_done, said) = site.host(&["restore", &backup]).await;
+    assert!(!is_done && said.contains("another process reads"), "{said}");
+    reader.execute_batch("commit").await.expect("ended");
+    drop(reader);
+    let (is_whole, said) = site.host(&["check"]).await;
+    assert!(is_whole && said.contains("3 messages"), "{said}");
+    assert!(site.host(&["restore", &backup]).await.0);
+    let host = site.start().await;
+    assert_eq!(ids(&messages(&host, "bob").await), [2, 1]);
+}
+
 #[tokio::test]
 async fn restores_that_are_killed_leave_one_file_or_the_other() {
     let site = Site::new();
