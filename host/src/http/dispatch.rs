@@ -12,7 +12,6 @@ use handler::account::api_key::Scope;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
 use hyper::{Method, Request, StatusCode, Version};
-use tokio::task::yield_now;
 use tracing::Instrument;
 
 use crate::audit;
@@ -53,8 +52,6 @@ pub async fn answer(
     peer: Peer,
     place: Arc<ConnectionPlace>,
 ) -> Answer {
-    // Otherwise a connection that has many requests ready is answered without a pause, and all others wait.
-    yield_now().await;
     let is_operator = peer == Peer::Operator;
     let peer = match peer {
         Peer::Address(address) => address,

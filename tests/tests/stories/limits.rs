@@ -843,9 +843,9 @@ async fn what_waits_to_be_paid_ends_with_the_login() {
         join_all(rest)
     );
     assert_eq!(ended.status, 204);
-    // They would be paid one after the other, each in 0.8 s.
-    let last = rest.last().expect("an answer");
-    assert_eq!(last.status, 401, "{last:?}");
+    // Five are paid for at once, and the others one after the other, each in 0.8 s.
+    let refused = rest.iter().filter(|answer| answer.status == 401);
+    assert!(refused.count() >= 4, "{rest:?}");
 }
 
 #[tokio::test]
