@@ -101,7 +101,8 @@ async fn set_aside(path: &Path) -> anyhow::Result<PathBuf> {
         let row = rows.next().await?.context("no answer")?;
         anyhow::Ok(row.get::<i64>(0)? == 0)
     };
-    // With a part of its log the file would be damaged if this command ended before the other one has its name.
+    // A file with only a part of its log is damaged, and this command may be killed before the restored file
+    // has its name.
     ensure!(
         emptied.await.unwrap_or(true),
         "another process reads {}: end it, and try again; nothing has changed",

@@ -23,8 +23,8 @@ use crate::metrics::METRICS;
 use crate::store::source::Source;
 use crate::threads::contain;
 
-/// Whoever has waited longer than this may have been logged out meanwhile.
-const CHECK_AGAIN: Duration = Duration::from_millis(100);
+/// After a longer wait, the login is checked again: it may have ended.
+const CHECK_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// Answers with the reply that a socket would get. What one user may send, and have under way, is the
 /// same as on sockets, whoever sends it.
@@ -161,7 +161,7 @@ impl Caller<'_> {
             Ok(prepared) => prepared,
             Err(error) => return (Err(error), None),
         };
-        if started.elapsed() >= CHECK_AGAIN
+        if started.elapsed() >= CHECK_AGAIN_AFTER
             && let Err(error) = self.check_again().await
         {
             return (Err(error), None);

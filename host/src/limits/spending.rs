@@ -98,7 +98,8 @@ impl Spending {
 
     /// Begins a write of this many bytes, as soon as few enough are under way. What they cost is known
     /// only when they are delivered; otherwise a user with many sockets could have all of them stored
-    /// before the first is charged. `RateLimited` after the deadline.
+    /// before the first is charged. After the deadline `RateLimited`, or `Unavailable` if the user is not in
+    /// debt: then the database does not answer.
     pub async fn begin(
         self: &Arc<Self>,
         bytes: usize,
@@ -112,9 +113,16 @@ impl Spending {
         let under_way = match self.under_way.clone().try_acquire_many_owned(places) {
             Ok(under_way) => Some(under_way),
             Err(_) => {
+                let is_in_debt = !self.debt().is_zero();
                 let under_way = self.under_way.clone().acquire_many_owned(places);
                 let under_way = timeout_at(deadline, under_way).await;
-                under_way.map_err(|_| rate_limited(self.debt()))?.ok()
+                let too_late = |_| match is_in_debt {
+                    true => rate_limited(self.debt()),
+                    false => Error::Unavailable {
+                        retry_after_seconds: 1,
+                    },
+                };
+                under_way.map_err(too_late)?.ok()
             }
         };
         let wait = self.wait_to_begin(places);
@@ -279,10 +287,19 @@ mod tests {
     async fn few_writes_are_under_way_before_they_are_charged() {
         let user = Arc::new(Spending::new(true));
         let mut begun = Vec::new();
-        while let Ok(payment) = user.begin(100, deadline()).await {
-            begun.push(payment);
-        }
-        assert_eq!(begun.len() as u32, UNDER_WAY_MAX);
+        let refused = loop {
+            match user.begin(100, deadline()).await {
+                Ok(payment) => begun.push(payment),
+                Err(error) => break error.code(),
+            }
+        };
+        assert_eq!(
+            (begun.len() as u32, refused),
+            (UNDER_WAY_MAX, "unavailable")
+        );
+        user.charge_push(1_000_000, 10_000);
+        let refused = user.begin(100, deadline()).await;
+        assert!(refused.is_err_and(|error| error.code() == "rate_limited"));
         begun.truncate(2);
         // A long one goes to as many sockets, and takes as much as many short ones.
         assert!(user.begin(16 * 1024, deadline()).await.is_err());

@@ -158,7 +158,7 @@ impl UserRate {
     }
 }
 
-/// What is held until an event is answered.
+/// An event holds this until it is answered.
 pub struct Prepared<'a> {
     /// Pays for its pushes.
     pub payment: Payment,

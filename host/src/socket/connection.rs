@@ -141,7 +141,7 @@ pub struct Connection {
     presence: Arc<Presence>,
     admission: Box<Admission>,
     decoder: Decoder,
-    /// Bytes of large events that are not answered, or on their way to the writer. They count as unfinished.
+    /// Bytes of large events until they are answered or handed to the writer. They count as unfinished.
     large_bytes: AtomicU32,
     /// The number of its events so far.
     count: AtomicU32,

@@ -88,9 +88,9 @@ pub fn write_groups(
     }
 }
 
-/// What an operation adds to the time of a request to a remote database, by its source. A local commit
-/// ends after a time; a request ends when its last operation has run, and all of them wait for it. So
-/// dear operations of one source are not sent together, however many it has.
+/// How much longer an operation of a source makes a request to a remote database. A local commit ends after
+/// a set time, but a request only ends when its last operation has run, and all of its callers wait for that.
+/// So a request takes only a few slow operations of one source, however many wait.
 #[derive(Default)]
 struct RequestTimes {
     /// About what the shortest requests of late took.
@@ -99,13 +99,13 @@ struct RequestTimes {
 }
 
 impl RequestTimes {
-    /// Of a source that is not known yet.
+    /// The guess for a source that is not known yet.
     const UNKNOWN: Duration = Duration::from_micros(300);
-    /// One slow request says little.
+    /// The most that one request can say, because a single slow one says little.
     const MAX: Duration = Duration::from_millis(5);
     /// A request of so many operations takes hardly longer than an empty one.
     const FEW: u32 = 4;
-    /// So many operations are as good as all before them.
+    /// The mean is over about so many operations.
     const MEMORY: u32 = 64;
     const SOURCES_MAX: usize = 10_000;
 

@@ -533,7 +533,7 @@ async fn unfinished_messages_make_room_for_those_of_others() {
     assert_eq!(last.receive().await["code"], "invalid");
 }
 
-/// What waits until its user is out of debt is as large as what is not complete.
+/// A large event that waits for its user to pay takes as much memory as an unfinished message.
 #[tokio::test]
 async fn large_events_that_wait_have_room_that_ends() {
     let host = host_with(|limits| limits.events_per_second = 50).await;

@@ -44,7 +44,7 @@ export interface Shelf {
   peopleChanged(): void;
   /** From now on it belongs to somebody else; what belonged to others is deleted. */
   own(owner: Owner): Promise<void>;
-  /** What is in the outbox, in any order; an error if that cannot be read. */
+  /** Reads the outbox. The order is not defined. Rejects if the storage cannot be read. */
   readOutbox(): Promise<readonly Entry[]>;
   /** Writes soon, in the order of the calls. */
   put(entries: readonly Entry[]): void;

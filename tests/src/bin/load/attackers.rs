@@ -81,6 +81,8 @@ pub enum Attack {
     LargeCreations,
     /// 2,000 sockets in a conversation to which one user sends as much as allowed.
     Crowd,
+    /// The same, but three users send, on 60 sockets each.
+    Bursts,
     /// Four sockets of one user that send 64 KiB in each message.
     LargeMessages,
     /// The same, of random Chinese signs: each pair of them is a word of the search.
@@ -257,7 +259,11 @@ pub async fn attack(attackers: Attackers) {
             };
             swarm(ATTACKERS + 1, part).await;
         }
-        Attack::Crowd => {
+        Attack::Crowd | Attack::Bursts => {
+            let (senders, sockets) = match attackers.attack {
+                Attack::Bursts => (3, 180),
+                _ => (1, 8),
+            };
             let short = event(json!({
                 "type": "send_message", "conversation_id": CROWDED_CONVERSATION, "content": "short",
             }));
@@ -265,12 +271,12 @@ pub async fn attack(attackers: Attackers) {
                 let short = short.clone();
                 async move {
                     match index {
-                        ..8 => flood(address, 0, short).await,
+                        _ if index < sockets => flood(address, index % senders, short).await,
                         _ => stay(address, index % ATTACKERS).await,
                     }
                 }
             };
-            swarm(2 * ATTACKERS + 8, part).await;
+            swarm(2 * ATTACKERS + sockets, part).await;
         }
         Attack::LargeMessages => {
             let large = send(0, &"x".repeat(64 * 1024));

@@ -390,7 +390,7 @@ async fn populate(path: &Path, attack: Attack) -> anyhow::Result<()> {
             "insert into users (username, fullname, password) select 'member-' || value, 'member', '' from {others};",
             others = numbers(CROWD),
         ),
-        Attack::Crowd => format!(
+        Attack::Crowd | Attack::Bursts => format!(
             "insert into conversations (id, name) values ({CROWDED_CONVERSATION}, 'crowded');
              insert into members (conversation_id, user_id)
                  select {CROWDED_CONVERSATION}, id from users where username like 'attacker%';"
