@@ -186,6 +186,9 @@ const JOINING: Duration = Duration::from_secs(5);
 const RECENT: Duration = LOOK_BACK;
 /// Joins, ended logins, and conversations with pushes, that are remembered together.
 const RECENT_MAX: usize = 100_000;
+/// Batches of deliveries that are applied before sockets are written to. While a crowd waits for its
+/// pushes, each round writes a part of them, so others must not need a round each.
+const ROUND_MAX: usize = 64;
 /// In builds with assertions, the maps are checked once in this many rounds and at the end, because
 /// a check visits all entries.
 const ROUNDS_PER_CHECK: u32 = 16;
@@ -205,8 +208,10 @@ impl Registry {
             loop {
                 tokio::select! {
                     batch = deliveries.recv() => match batch {
-                        Some(batch) => {
-                            batch.into_iter().for_each(|delivery| self.apply(delivery));
+                        Some(first) => {
+                            let others = std::iter::from_fn(|| deliveries.try_recv().ok());
+                            let batches = std::iter::once(first).chain(others.take(ROUND_MAX - 1));
+                            batches.flatten().for_each(|delivery| self.apply(delivery));
                         }
                         None => break,
                     },

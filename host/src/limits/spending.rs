@@ -2,8 +2,8 @@
 //! answers. Much of it is known only afterwards. So it is charged when it is known, and a user in debt
 //! waits before the next write, or the next read.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use handler::{ANSWER_BYTES_MAX, Error};
@@ -30,10 +30,16 @@ const CREDIT: Duration = Duration::from_secs(4);
 const DROPPABLE_CREDIT: Duration = Duration::from_secs(1);
 /// Nobody waits longer than this.
 const DEBT_MAX: Duration = Duration::from_secs(10);
-/// Writes of a user that may be under way until their pushes are charged, on all sockets together: each
-/// counts once for each of its `PUSH_BYTES`, the longest for all. Further ones wait.
+/// Places for the writes of a user that are under way until their pushes are charged, on all sockets
+/// together. A write takes one for each of its `PUSH_BYTES`, or one for each `PLACE_PUSHES` that are
+/// expected of it if these are more, the dearest all of them. Further writes wait.
 const UNDER_WAY_MAX: u32 = 32;
-/// After as many at once, one of these begins in each such time: what they cost on other hosts is known
+const PLACE_PUSHES: u64 = 250;
+/// A write is expected to go to as many sockets as any of its user's in this time, or to so many if there
+/// was none.
+const REMEMBERED: Duration = Duration::from_secs(30);
+const UNKNOWN_SOCKETS: usize = 1000;
+/// After as many places at once, one is given in each such time: what writes cost on other hosts is known
 /// even later.
 const BEGIN_PERIOD: Duration = Duration::from_micros(1500);
 
@@ -59,6 +65,8 @@ pub struct Spending {
     /// Held by the one write, or read, that a user in debt may have under way.
     turn: Mutex<()>,
     under_way: Arc<Semaphore>,
+    /// The most sockets that one of the latest pushes went to, and when.
+    most_sockets: std::sync::Mutex<Option<(usize, Instant)>>,
     /// Microseconds after `since` until which the writes that have begun take their turns.
     begun: AtomicU64,
 }
@@ -92,6 +100,7 @@ impl Spending {
             paid_at: AtomicU64::new(0),
             turn: Mutex::default(),
             under_way: Arc::new(Semaphore::new(UNDER_WAY_MAX as usize)),
+            most_sockets: Default::default(),
             begun: AtomicU64::new(0),
         }
     }
@@ -108,8 +117,7 @@ impl Spending {
         if !self.is_limited {
             return Ok(Payment::of(self));
         }
-        let places = bytes.div_ceil(PUSH_BYTES as usize) as u32;
-        let places = places.clamp(1, UNDER_WAY_MAX);
+        let places = self.places(bytes);
         let under_way = match self.under_way.clone().try_acquire_many_owned(places) {
             Ok(under_way) => Some(under_way),
             Err(_) => {
@@ -133,6 +141,32 @@ impl Spending {
             user: self.clone(),
             _under_way: under_way,
         })
+    }
+
+    /// The places that a write of this many bytes takes.
+    fn places(&self, bytes: usize) -> u32 {
+        let expected = pushes(bytes, self.expected_sockets()).div_ceil(PLACE_PUSHES);
+        let places = expected.max((bytes as u64).div_ceil(PUSH_BYTES));
+        places.clamp(1, UNDER_WAY_MAX.into()) as u32
+    }
+
+    /// To how many sockets the next write is expected to go.
+    fn expected_sockets(&self) -> usize {
+        let most = *self.most_sockets();
+        let most = most.filter(|(_, at)| at.elapsed() < REMEMBERED);
+        most.map_or(UNKNOWN_SOCKETS, |(sockets, _)| sockets)
+    }
+
+    fn note_sockets(&self, sockets: usize) {
+        let mut most = self.most_sockets();
+        if most.is_none_or(|(most, at)| sockets >= most || at.elapsed() >= REMEMBERED) {
+            *most = Some((sockets, Instant::now()));
+        }
+    }
+
+    fn most_sockets(&self) -> std::sync::MutexGuard<'_, Option<(usize, Instant)>> {
+        let most = self.most_sockets.lock();
+        most.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How long until a write that takes so many places may begin. From now on its turn is taken.
@@ -159,6 +193,9 @@ impl Spending {
 
     /// A push of this many bytes was queued for this many sockets.
     pub fn charge_push(&self, bytes: usize, sockets: usize) {
+        if self.is_limited {
+            self.note_sockets(sockets);
+        }
         self.charge(pushes(bytes, sockets) * 1_000_000 / PUSHES_PER_SECOND);
     }
 
@@ -286,23 +323,22 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn few_writes_are_under_way_before_they_are_charged() {
         let user = Arc::new(Spending::new(true));
-        let mut begun = Vec::new();
-        let refused = loop {
-            match user.begin(100, deadline()).await {
-                Ok(payment) => begun.push(payment),
-                Err(error) => break error.code(),
-            }
-        };
-        assert_eq!(
-            (begun.len() as u32, refused),
-            (UNDER_WAY_MAX, "unavailable")
-        );
-        user.charge_push(1_000_000, 10_000);
+        let mut begun = begin_all(&user).await;
+        // Nobody knows yet to how many sockets they go.
+        assert_eq!(begun.len(), 8);
+        user.charge_push(100, 250);
+        begun.clear();
+        begun = begin_all(&user).await;
+        assert_eq!(begun.len() as u32, UNDER_WAY_MAX);
+        let refused = user.begin(100, deadline()).await;
+        assert!(refused.is_err_and(|error| error.code() == "unavailable"));
+        user.charge_push(1_000_000, 250);
         let refused = user.begin(100, deadline()).await;
         assert!(refused.is_err_and(|error| error.code() == "rate_limited"));
         begun.truncate(2);
         // A long one goes to as many sockets, and takes as much as many short ones.
         assert!(user.begin(16 * 1024, deadline()).await.is_err());
+        user.charge_push(100, 250);
         let long = user.begin(15 * 1024, deadline()).await;
         assert!(long.is_ok() && user.begin(100, deadline()).await.is_err());
         drop(begun);
@@ -311,9 +347,34 @@ mod tests {
         assert!(user.begin(1024 * 1024, deadline()).await.is_ok());
     }
 
+    /// As many as may be under way together.
+    async fn begin_all(user: &Arc<Spending>) -> Vec<Payment> {
+        let mut begun = Vec::new();
+        while let Ok(payment) = user.begin(100, deadline()).await {
+            begun.push(payment);
+        }
+        begun
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn fewer_writes_to_a_large_room_are_under_way() {
+        let user = Arc::new(Spending::new(true));
+        for (sockets, under_way) in [(0, 32), (100, 32), (251, 16), (2_000, 4), (10_000, 1)] {
+            user.charge_push(100, sockets);
+            // A smaller room does not hide the larger one.
+            user.charge_push(100, 3);
+            assert_eq!(begin_all(&user).await.len(), under_way, "{sockets} sockets");
+        }
+        tokio::time::advance(REMEMBERED).await;
+        assert_eq!(begin_all(&user).await.len(), 8);
+        user.charge_push(100, 3);
+        assert_eq!(begin_all(&user).await.len(), 32);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn writes_begin_at_a_rate() {
         let user = Arc::new(Spending::new(true));
+        user.charge_push(100, 1);
         let begin = async |count: u32| {
             let started = Instant::now();
             for _ in 0..count {
