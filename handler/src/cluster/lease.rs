@@ -24,9 +24,16 @@ pub fn fence(host_id: &str, batch: i64) -> Statement {
     Statement::new(
         "insert into hosts (id, seen_at, batch)
          values (?1, unixepoch(), (select ?2 from hosts where id = ?1 and batch < ?2))
-         on conflict (id) do update set seen_at = excluded.seen_at, batch = excluded.batch, sets = null",
+         on conflict (id) do update set seen_at = excluded.seen_at, batch = excluded.batch, sets = null
+         returning cast(julianday('now') * 86400000 as integer)",
         [host_id.into(), batch.into()],
     )
+}
+
+/// The server's time in milliseconds, as the fence returns it. After the last statement of a group: how long
+/// the server worked on it, without the way there and back.
+pub fn server_time() -> Statement {
+    Statement::new("select cast(julianday('now') * 86400000 as integer)", [])
 }
 
 /// Notes the id of the latest message, before and after a set that stores messages.

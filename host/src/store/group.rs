@@ -9,6 +9,7 @@ use crate::delivery::{Change, Delivery};
 use crate::metrics::METRICS;
 use crate::store::failures::Failure;
 use crate::store::job::Job;
+use crate::store::request_times::Ran;
 use crate::store::sets::Group;
 use crate::store::transactor::Transactor;
 
@@ -132,9 +133,9 @@ fn transact(
 ) -> Result<Vec<Vec<Rows>>, Failure> {
     let started = Instant::now();
     let result = database.transact(access, statements, deadline, ends);
+    let elapsed = started.elapsed();
     if access == Access::Write {
         let metrics = &*METRICS;
-        let elapsed = started.elapsed();
         metrics.commit_seconds.observe(elapsed.as_secs_f64());
         metrics.commit_operations.observe(group.jobs.len() as f64);
     }
@@ -142,7 +143,15 @@ fn transact(
         let reason = failure.reason();
         METRICS.commit_failures.with_label_values(&[reason]).inc();
     }
-    result.map(|found| group.rows(found))
+    let rows = group.rows(result?);
+    let ran = |(job, rows): (&Job, &Vec<Rows>)| Ran {
+        source: job.room.address,
+        // A set has few statements for all of its elements.
+        statements: job.element.is_none().then_some(rows.len() as u32),
+        answer_bytes: rows.iter().map(Rows::bytes).sum(),
+    };
+    database.note_times(group.jobs.iter().zip(&rows).map(ran), elapsed);
+    Ok(rows)
 }
 
 fn finish(

@@ -23,6 +23,7 @@ use crate::awake;
 use crate::clock;
 use crate::store::failures::Failure;
 use crate::store::location::RemoteUrl;
+use crate::store::request_times::{Ran, RequestTimes};
 
 /// The pause between two tries of a request: doubled each time, from the first value to the second.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
@@ -185,6 +186,9 @@ pub struct RemoteWriter {
     lease: Lease,
     /// A new lease that `take_new_lease` has not returned yet.
     new_lease: Option<i64>,
+    /// How long the server worked on the last group.
+    worked: Duration,
+    pub request_times: RequestTimes,
 }
 
 /// The lease under which a host commits and counts who is online.
@@ -214,6 +218,8 @@ impl RemoteWriter {
             is_ready,
             lease: Lease::Held,
             new_lease: None,
+            worked: Duration::ZERO,
+            request_times: RequestTimes::default(),
         };
         match writer.make_ready() {
             Ok(()) => {}
@@ -299,11 +305,19 @@ impl RemoteWriter {
         }
         self.batch += 1;
         let fence = lease::fence(&self.host_id, self.batch);
+        let time = lease::server_time();
         let mut is_unknown = false;
         loop {
             let all = std::iter::once(&fence).chain(operations.iter().flatten());
-            let fault = match self.client.run(all) {
-                Ok(rows) => return Ok(distribute(rows.into_iter().skip(1), operations)),
+            let fault = match self.client.run(all.chain([&time])) {
+                Ok(rows) => {
+                    let times = [rows.first(), rows.last()].map(|rows| rows.map(Rows::integers));
+                    if let [Some(began), Some(ended)] = times {
+                        let worked = ended.iter().sum::<i64>() - began.iter().sum::<i64>();
+                        self.worked = Duration::from_millis(worked.try_into().unwrap_or_default());
+                    }
+                    return Ok(distribute(rows.into_iter().skip(1), operations));
+                }
                 Err(Fault::Fenced) => match self.is_committed() {
                     Ok(true) => return Err(Failure::AnswerLost),
                     Ok(false) => {
@@ -359,6 +373,11 @@ impl RemoteWriter {
         let rows = self.client.run([&lease::committed_batch(&self.host_id)])?;
         let committed = rows.first().and_then(Rows::first);
         Ok(committed.is_some_and(|row| row.columns().integer() == self.batch))
+    }
+
+    /// Notes what the operations of the last group have taken, of which all took so long.
+    pub fn note_times(&mut self, operations: &[Ran], total: Duration) {
+        self.request_times.note(operations, self.worked, total);
     }
 
     pub fn note_latest(&self) -> Statement {

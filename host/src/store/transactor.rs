@@ -9,6 +9,7 @@ use handler::{Access, Rows, Statement};
 use crate::store::failures::Failure;
 use crate::store::local::LocalDatabase;
 use crate::store::remote::{RemoteReader, RemoteWriter};
+use crate::store::request_times::{Ran, RequestTimes};
 
 /// A commit to a file takes no further operations after this time, or this many returned rows or
 /// bytes in them: one operation may store 10,000 members, or be answered with a long message, and all
@@ -80,6 +81,21 @@ impl Transactor {
         match self {
             Transactor::RemoteWriter(writer) => writer.noted_ids(deadline),
             _ => Ok(Vec::new()),
+        }
+    }
+
+    /// If each group is a request to a server: what its operations take there.
+    pub fn request_times(&self) -> Option<&RequestTimes> {
+        match self {
+            Transactor::RemoteWriter(writer) => Some(&writer.request_times),
+            _ => None,
+        }
+    }
+
+    /// Notes what the operations of the last group have taken, of which all took so long.
+    pub fn note_times(&mut self, operations: impl Iterator<Item = Ran>, total: Duration) {
+        if let Transactor::RemoteWriter(writer) = self {
+            writer.note_times(&operations.collect::<Vec<_>>(), total);
         }
     }
 

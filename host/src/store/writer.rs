@@ -1,6 +1,5 @@
 //! The writer thread: the operations that queue during one commit become the next one.
 
-use std::collections::HashMap;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -10,7 +9,8 @@ use tokio::sync::mpsc;
 use crate::delivery::Delivery;
 use crate::store::group::{own_times, refuse_late, run_group, tell};
 use crate::store::job::Job;
-use crate::store::job_queue::{Receiver, SourceAddress};
+use crate::store::job_queue::Receiver;
+use crate::store::request_times::RequestTimes;
 use crate::store::transactor::Transactor;
 
 /// Operations in one commit that run one by one.
@@ -23,8 +23,6 @@ const GROUP_BYTES_MAX: usize = 1024 * 1024;
 /// often it looks for them.
 const GATHER_MAX: Duration = Duration::from_millis(5);
 const GATHER_STEP: Duration = Duration::from_micros(200);
-/// How long the operations of one request to a remote database may take, as far as that is known.
-const REQUEST_TIME: Duration = Duration::from_millis(10);
 
 /// Commits groups until the queue has ended.
 pub fn write_groups(
@@ -34,7 +32,6 @@ pub fn write_groups(
     deliveries: &mpsc::Sender<Vec<Delivery>>,
 ) {
     let is_remote = !matches!(database, Transactor::Local(_));
-    let mut request_times = RequestTimes::default();
     // The size of the last group, and how long it took.
     let (mut last_size, mut last_time) = (0, Duration::ZERO);
     let mut ends = Vec::new();
@@ -42,7 +39,7 @@ pub fn write_groups(
         if is_remote {
             gather(&mut queue, last_size, last_time);
         }
-        let mut jobs = take_group(&mut queue, is_remote.then_some(&request_times));
+        let mut jobs = take_group(&mut queue, database.request_times());
         let started = Instant::now();
         last_size = jobs.len();
         while !jobs.is_empty() {
@@ -63,9 +60,6 @@ pub fn write_groups(
             tell(deliveries, told);
             let done = sources.len() - undone.len();
             let costs = costs(done, &ends, total);
-            if is_remote && undone.is_empty() {
-                request_times.note(&sources, total);
-            }
             for (source, cost) in sources.into_iter().zip(costs) {
                 queue.charge(source, cost);
             }
@@ -88,66 +82,18 @@ pub fn write_groups(
     }
 }
 
-/// How much longer an operation of a source makes a request to a remote database. A local commit ends after
-/// a set time, but a request only ends when its last operation has run, and all of its callers wait for that.
-/// So a request takes only a few slow operations of one source, however many wait.
-#[derive(Default)]
-struct RequestTimes {
-    /// About what the shortest requests of late took.
-    shortest: Duration,
-    sources: HashMap<SourceAddress, Duration>,
-}
-
-impl RequestTimes {
-    /// The guess for a source that is not known yet.
-    const UNKNOWN: Duration = Duration::from_micros(300);
-    /// The most that one request can say, because a single slow one says little.
-    const MAX: Duration = Duration::from_millis(5);
-    /// A request of so many operations takes hardly longer than an empty one.
-    const FEW: u32 = 4;
-    /// The mean is over about so many operations.
-    const MEMORY: u32 = 64;
-    const SOURCES_MAX: usize = 10_000;
-
-    fn of(&self, source: SourceAddress) -> Duration {
-        self.sources
-            .get(&source)
-            .copied()
-            .unwrap_or(RequestTimes::UNKNOWN)
-    }
-
-    /// A request with an operation of each of these sources took so long.
-    fn note(&mut self, sources: &[SourceAddress], total: Duration) {
-        let count = sources.len().max(1) as u32;
-        // If the way to the server gets longer, the requests that have few operations show it.
-        let rise = match count {
-            ..=RequestTimes::FEW => 8,
-            _ => 4096,
-        };
-        self.shortest = match self.shortest {
-            Duration::ZERO => total,
-            shortest => total.min(shortest + shortest / rise),
-        };
-        let own = (total.saturating_sub(self.shortest) / count).min(RequestTimes::MAX);
-        if self.sources.len() > RequestTimes::SOURCES_MAX {
-            self.sources.clear();
-        }
-        for source in sources {
-            let known = self.sources.entry(*source).or_insert(RequestTimes::UNKNOWN);
-            *known = (*known * (RequestTimes::MEMORY - 1) + own) / RequestTimes::MEMORY;
-        }
-    }
-}
-
 /// The operations of the next commit: all that wait, up to the limits.
 fn take_group(queue: &mut Receiver, request_times: Option<&RequestTimes>) -> Vec<Job> {
     let (mut jobs, mut single, mut time) = (Vec::new(), 0, Duration::ZERO);
-    while single < GROUP_MAX && jobs.len() < GROUP_WITH_SETS_MAX && time < REQUEST_TIME {
+    let time_max = request_times.map_or(Duration::MAX, RequestTimes::most);
+    while single < GROUP_MAX && jobs.len() < GROUP_WITH_SETS_MAX && time < time_max {
         let Some(mut job) = queue.take() else {
             break;
         };
         job.room.leave_queue();
-        time += request_times.map_or(Duration::ZERO, |times| times.of(job.room.address));
+        time += request_times.map_or(Duration::ZERO, |times| {
+            times.of(job.room.address, job.element.is_some())
+        });
         single += usize::from(job.element.is_none());
         jobs.push(job);
     }
@@ -194,6 +140,7 @@ mod tests {
     use crate::limits::memory::AllMemory;
     use crate::store::job_queue::Entry;
     use crate::store::job_queue::queue;
+    use crate::store::request_times::Ran;
     use crate::store::source::Source;
 
     #[tokio::test]
@@ -244,7 +191,7 @@ mod tests {
         assert_eq!(take_group(&mut receiver, None).len(), 128);
     }
 
-    /// Operations that take long do not make a request long for those of others.
+    /// Operations that take long on a server do not make a request long for those of others.
     #[tokio::test(start_paused = true)]
     async fn a_request_has_few_dear_operations() {
         let memory = std::sync::Arc::new(AllMemory::new());
@@ -256,41 +203,31 @@ mod tests {
         };
         let (dear, cheap) = (of(1), of(2));
         let (sender, mut receiver) = queue(4096, None);
-        let send = async |source: &Source, count: usize| {
-            for _ in 0..count {
+        let mut times = RequestTimes::default();
+        for source in [&dear, &cheap] {
+            for _ in 0..100 {
                 let room = sender.room(source, source.writes(), 1).await.expect("room");
                 sender.send(Entry::Job(Job::idle(1, room))).expect("sent");
             }
-        };
-        let mut times = RequestTimes::default();
-        send(&dear, 128).await;
-        receiver.wait();
-        let first = take_group(&mut receiver, Some(&times));
-        assert!((30..40).contains(&first.len()), "{}", first.len());
-        let ms = Duration::from_millis;
-        for _ in 0..100 {
-            times.note(&[cheap.address(); 4], ms(5));
-            times.note(&[dear.address(); 32], ms(5 + 32 * 2));
+            let is_dear = std::ptr::eq(source, &dear);
+            let ran = |_| Ran {
+                source: source.address(),
+                statements: is_dear.then_some(6),
+                answer_bytes: 100,
+            };
+            let group: Vec<_> = (0..32).map(ran).collect();
+            let worked = Duration::from_millis(if is_dear { 64 } else { 1 });
+            (0..20).for_each(|_| times.note(&group, worked, worked));
         }
-        send(&cheap, 100).await;
         receiver.wait();
-        let second = take_group(&mut receiver, Some(&times));
-        let of_cheap = second
-            .iter()
-            .filter(|job| job.room.address == cheap.address());
-        let of_dear = second.len() - of_cheap.clone().count();
+        let group = take_group(&mut receiver, Some(&times));
+        let is_dear = |job: &&Job| job.room.address == dear.address();
+        let of_dear = group.iter().filter(is_dear).count();
+        let of_cheap = group.len() - of_dear;
         assert!(
-            of_cheap.count() >= 4 && (4..7).contains(&of_dear),
-            "{of_dear} of {}",
-            second.len()
+            (2..5).contains(&of_dear) && of_cheap >= 2,
+            "{of_dear}, {of_cheap}"
         );
-        // One slow request says little; if all are, the way to the server has got longer.
-        times.note(&[cheap.address()], ms(2000));
-        assert!(times.of(cheap.address()) < RequestTimes::UNKNOWN);
-        for _ in 0..200 {
-            times.note(&[cheap.address()], ms(100));
-        }
-        assert!(times.of(cheap.address()) < RequestTimes::UNKNOWN);
     }
 
     #[test]
