@@ -1,6 +1,7 @@
 //! SQL: statements and their rows, as parameters or as literals, and the schema.
 
 mod batch;
+mod column_types;
 mod literal;
 mod row;
 pub mod schema;

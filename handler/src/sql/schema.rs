@@ -6,6 +6,7 @@ use std::fmt;
 use libsql::Connection;
 
 use crate::sql::batch::run_batch;
+use crate::sql::column_types;
 use crate::sql::row::Rows;
 use crate::sql::statement::{Statement, run};
 
@@ -126,6 +127,9 @@ pub async fn check_remote(db: &Connection) -> Result<i64, SchemaError> {
 /// transaction of its own and is recorded in the table `migrations`. `now` is in Unix seconds. Any
 /// number of processes may do this at the same time.
 pub async fn migrate(db: &Connection, now: i64) -> Result<(), SchemaError> {
+    // Not in a database of something else.
+    found_version(&Local(db)).await?;
+    column_types::declare(db).await?;
     migrate_through(&Local(db), now).await
 }
 

@@ -98,7 +98,7 @@ const FIRST_BACKEND: &str = "
     insert into users values
         (1, 'hizz', 'Snakey', '$argon2id$v=19$m=65536,t=3,p=4$93ZEUAyt9uWS0KKy6TFlBQ$f6ON8uXVeTiE7gSb9xWz36ZPEjJAYhCvz+PowVIUMuI', 1, 1700000000, 1600000000),
         (2, 'bob', 'Bob', 'x', 1, 1700000001, 1600000000);
-    insert into contacts values (1, 2), (2, 1);
+    insert into contacts values (1, 2), (2, 1), ('2', '1');
     insert into conversations values (7, 'old');
     insert into members values (7, 1), (7, 2);
     insert into messages values (41, 1, 7, null, 1700000000, 'from the first backend'), (42, 2, 7, 41, 1700000001, null);
@@ -167,9 +167,30 @@ async fn a_file_of_the_first_backend_is_adopted_in_place() {
     // Other tools read the file while the server runs.
     let online = value(&db, "select is_online from users where username = 'hizz'").await;
     assert_eq!(online, libsql::Value::Integer(1));
-    drop(db);
+    // The columns have types now: otherwise SQLite uses no index of theirs in joins.
+    let types = "select group_concat(lower(type)) from pragma_table_info('members') where name in ('conversation_id', 'user_id')";
+    let typed = libsql::Value::Text("integer,integer".into());
+    assert_eq!(value(&db, types).await, typed);
+    let contacts = "select count(*) from contacts where user_id = 2 and contact_id = 1";
+    assert_eq!(value(&db, contacts).await, libsql::Value::Integer(1));
     host.stop().await;
+    // An earlier release has left them as they were.
+    db.execute_batch(
+        "pragma writable_schema = on;
+         update sqlite_schema set sql = replace(sql, 'user_id integer', 'user_id') where name = 'members';
+         pragma writable_schema = reset;",
+    )
+    .await
+    .expect("without a type");
+    assert_ne!(value(&db, types).await, typed);
+    drop(db);
     let again = Process::start(&file).await;
+    let db = open(&file).await;
+    assert_eq!(value(&db, types).await, typed);
+    assert_eq!(
+        value(&db, "pragma integrity_check").await,
+        libsql::Value::Text("ok".into())
+    );
     again.stop().await;
 }
 
