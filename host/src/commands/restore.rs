@@ -1,9 +1,8 @@
 //! `chatapp restore`: a backup in the place of the data file.
 
+use std::fs;
 use std::io::ErrorKind;
-use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
-use std::{fs, io};
 
 use anyhow::{Context, bail, ensure};
 use libsql::Builder;
@@ -59,7 +58,7 @@ pub async fn restore(config: &Config, from: &Path) -> anyhow::Result<(Contents, 
             .await?;
     }
     let contents = inspect(restored.path()).await?;
-    give_to_owner(restored.path(), &path)
+    local::give_to_owner(restored.path(), &path)
         .with_context(|| format!("cannot give away {}", path.display()))?;
     let replaced = match path.exists() {
         true => Some(set_aside(&path).await?),
@@ -67,27 +66,6 @@ pub async fn restore(config: &Config, from: &Path) -> anyhow::Result<(Contents, 
     };
     restored.publish(&path)?;
     Ok((contents, replaced))
-}
-
-/// Gives a file to the user who will serve it: the owner of the data file that it replaces, with
-/// that file's mode, or the owner of the folder. Otherwise root would restore a file that the
-/// server cannot open.
-fn give_to_owner(file: &Path, data_file: &Path) -> io::Result<()> {
-    let own = fs::metadata(file)?;
-    let example = match fs::metadata(data_file) {
-        Ok(replaced) => {
-            fs::set_permissions(file, replaced.permissions())?;
-            replaced
-        }
-        Err(_) => match data_file.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => fs::metadata(folder)?,
-            _ => fs::metadata(".")?,
-        },
-    };
-    if (own.uid(), own.gid()) != (example.uid(), example.gid()) {
-        chown(file, Some(example.uid()), Some(example.gid()))?;
-    }
-    Ok(())
 }
 
 /// Gives the data file a second name, under which it stays when another file takes its place.

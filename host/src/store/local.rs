@@ -1,9 +1,9 @@
 //! A local SQLite file through libsql, which keeps prepared statements.
 
 use std::collections::HashMap;
-use std::fs::{DirBuilder, DirEntry, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, DirEntry, File, Metadata, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read};
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,6 +18,7 @@ use libsql::{Builder, Connection, OpenFlags};
 use tokio::runtime::Runtime;
 
 use crate::store::location::beside;
+use crate::store::reading_gate::{Found, ReadingGate};
 use crate::threads::spawn;
 
 /// Calls take no mutex of the connection (sqlite.org/c3ref/open.html): it belongs to one thread.
@@ -75,6 +76,16 @@ struct Log {
     looks: u32,
     /// When emptying the log last failed, and the pause until the next try; `None` after a success.
     held: Option<(Instant, Duration)>,
+    /// The reads of this process.
+    gate: Arc<ReadingGate>,
+    /// The gate is closed, so that the log can be emptied.
+    is_gate_closed: bool,
+}
+
+impl Log {
+    fn bytes(&self) -> u64 {
+        self.path.metadata().map_or(0, |log| log.len())
+    }
 }
 
 impl LocalDatabase {
@@ -151,6 +162,8 @@ impl LocalDatabase {
                 commits: 0,
                 looks: 0,
                 held: None,
+                gate: Arc::default(),
+                is_gate_closed: false,
             },
             files: None,
             _lock: None,
@@ -223,6 +236,9 @@ impl LocalDatabase {
     /// Has the write-ahead log moved into the file, and empties it if it has grown long
     /// nevertheless. While another process reads in one transaction, the log keeps growing.
     pub fn keep_log_short(&mut self) {
+        if self.log.is_gate_closed {
+            self.empty_long_log();
+        }
         if self.log.commits < COMMITS_PER_LOOK {
             return;
         }
@@ -240,15 +256,32 @@ impl LocalDatabase {
                 checkpointer.ask();
             }
         }
-        let bytes = self.log.path.metadata().map_or(0, |log| log.len());
-        let held = self.log.held;
-        if bytes <= LOG_BYTES_MAX || held.is_some_and(|(at, pause)| at.elapsed() < pause) {
-            return;
+        let is_held = |(at, pause): (Instant, Duration)| at.elapsed() < pause;
+        if self.log.bytes() > LOG_BYTES_MAX && !self.log.held.is_some_and(is_held) {
+            self.log.gate.close();
+            self.log.is_gate_closed = true;
+            self.empty_long_log();
         }
-        let result = self.empty_log();
+    }
+
+    /// Empties the log once no thread of this process reads it.
+    fn empty_long_log(&mut self) {
+        let result = match self.log.gate.find() {
+            Found::Reading => return,
+            Found::Idle => match self.empty_log(Duration::ZERO) {
+                // The checkpointer is at work, or another process reads.
+                Ok(false) => return,
+                result => result,
+            },
+            Found::Opened => Ok(false),
+        };
+        self.log.gate.open();
+        self.log.is_gate_closed = false;
+        let held = self.log.held;
         let pause = held.map_or(EMPTY_RETRY, |(_, pause)| (2 * pause).min(EMPTY_RETRY_MAX));
         let is_held = !matches!(result, Ok(true));
         self.log.held = is_held.then(|| (Instant::now(), pause));
+        let bytes = self.log.bytes();
         match (held, result) {
             (None, Ok(false)) => {
                 tracing::warn!(bytes, "the write-ahead log grows: a reader does not end");
@@ -259,6 +292,11 @@ impl LocalDatabase {
         }
     }
 
+    /// What reads of the same process have to pass.
+    pub fn gate(&self) -> Arc<ReadingGate> {
+        self.log.gate.clone()
+    }
+
     /// Moves the write-ahead log into the file and empties it. If another process is reading, the
     /// next start does that.
     ///
@@ -267,7 +305,7 @@ impl LocalDatabase {
     pub fn checkpoint(&mut self) {
         // The checkpointer's connection must not be the last one that closes.
         drop(self.log.checkpointer.take());
-        match self.empty_log() {
+        match self.empty_log(READERS_TIMEOUT) {
             Ok(true) => {}
             Ok(false) => tracing::warn!("the write-ahead log stays: another process is reading"),
             Err(error) => tracing::warn!(%error, "the write-ahead log stays until the next start"),
@@ -277,14 +315,15 @@ impl LocalDatabase {
         }
     }
 
-    /// Returns whether the log is empty: a reader may prevent it.
-    pub fn empty_log(&mut self) -> Result<bool, libsql::Error> {
-        self.connection.busy_timeout(READERS_TIMEOUT)?;
+    /// Returns whether the log is empty: a reader, or another checkpoint, may prevent it. Waits so long for
+    /// readers.
+    pub fn empty_log(&mut self, patience: Duration) -> Result<bool, libsql::Error> {
+        self.connection.busy_timeout(patience)?;
         let pragma = Statement::new("pragma wal_checkpoint(truncate)", []);
         let run = run_prepared(&self.connection, &mut self.prepared, pragma);
         let result = self.runtime.block_on(run);
         self.connection.busy_timeout(BUSY_TIMEOUT)?;
-        // The first column says whether a reader prevented it.
+        // The first column says whether it was prevented.
         Ok(result?.first().is_some_and(|row| !row.columns().flag()))
     }
 }
@@ -648,17 +687,19 @@ pub fn check_format(path: &Path) -> anyhow::Result<()> {
 /// uses locks of another kind. Drop the lock after all connections: see `LocalDatabase`.
 pub fn try_lock(path: &Path) -> anyhow::Result<Option<Lock>> {
     let name = beside(path, "-lock");
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&name)
-        .with_context(|| {
-            format!(
-                "DBPATH: cannot write beside the database: {}",
-                name.display()
-            )
-        })?;
+    let open = || match OpenOptions::new().write(true).create_new(true).open(&name) {
+        Ok(file) => give_to_owner(&name, path).map(|()| file),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            OpenOptions::new().write(true).open(&name)
+        }
+        Err(error) => Err(error),
+    };
+    let file = open().with_context(|| {
+        format!(
+            "DBPATH: cannot write beside the database: {}",
+            name.display()
+        )
+    })?;
     let locking = |path: &Path| format!("DBPATH: cannot lock {}", path.display());
     if !has_locked(&file).with_context(|| locking(&name))? {
         return Ok(None);
@@ -677,6 +718,32 @@ pub fn try_lock(path: &Path) -> anyhow::Result<Option<Lock>> {
         beside: file,
         _database: database,
     }))
+}
+
+/// Gives a new file to the user who serves the data file beside it: to that file's owner, with its mode, or to the
+/// folder's. Otherwise root would leave a file that the server cannot open.
+pub fn give_to_owner(file: &Path, data_file: &Path) -> std::io::Result<()> {
+    let Ok(served) = fs::metadata(data_file) else {
+        return give_to_owner_of_folder(file);
+    };
+    fs::set_permissions(file, served.permissions())?;
+    give(file, &served)
+}
+
+/// Gives a new data file to the owner of its folder.
+pub fn give_to_owner_of_folder(file: &Path) -> std::io::Result<()> {
+    let folder = file
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    give(file, &fs::metadata(folder.unwrap_or(Path::new(".")))?)
+}
+
+fn give(file: &Path, example: &Metadata) -> std::io::Result<()> {
+    let own = fs::metadata(file)?;
+    if (own.uid(), own.gid()) != (example.uid(), example.gid()) {
+        chown(file, Some(example.uid()), Some(example.gid()))?;
+    }
+    Ok(())
 }
 
 fn has_locked(file: &File) -> std::io::Result<bool> {

@@ -9,7 +9,9 @@ pub mod local;
 pub mod location;
 pub mod offline_database;
 mod readers;
+mod reading_gate;
 mod remote;
+mod request_times;
 mod sets;
 pub mod single_connection;
 pub mod snapshot;
@@ -120,23 +122,25 @@ impl Store {
         let mut random = [0; 16];
         getrandom::fill(&mut random)?;
         let random = u128::from_be_bytes(random);
-        let start = |readers, together_max, heavy_max| {
-            let (reads, queued) = queue(READS_QUEUED_MAX, heavy_max);
-            Readers::start(readers, together_max, (reads, queued), timeout, &deliveries)
+        let start = |readers, gate: Option<&_>, together_max, heavy_max| {
+            let queue = queue(READS_QUEUED_MAX, heavy_max);
+            Readers::start(readers, gate, together_max, queue, timeout, &deliveries)
         };
         let (host_id, writer, readers): (Arc<str>, _, Vec<_>);
         match database {
             Database::File(path) => {
                 // A file has one host.
                 host_id = "local".into();
-                writer = Transactor::Local(LocalDatabase::open_writer(path, now)?);
+                let opened = LocalDatabase::open_writer(path, now)?;
+                let gate = opened.gate();
+                writer = Transactor::Local(opened);
                 let cores = thread::available_parallelism().map_or(1, usize::from);
                 let count = cores.clamp(1, 4);
                 let connections = (0..count)
                     .map(|_| LocalDatabase::open_reader(path).map(Transactor::Local))
                     .collect::<Result<_, _>>()?;
                 let heavy_max = (count - 1).max(1);
-                readers = vec![start(connections, 1, Some(heavy_max))?];
+                readers = vec![start(connections, Some(&gate), 1, Some(heavy_max))?];
             }
             Database::Remote(url) => {
                 host_id = format!("{:016x}", (random >> 64) as u64).into();
@@ -154,9 +158,10 @@ impl Store {
                 };
                 // Heavy sources have readers of their own.
                 readers = vec![
-                    start(connections(READERS)?, READS_TOGETHER_MAX, None)?,
+                    start(connections(READERS)?, None, READS_TOGETHER_MAX, None)?,
                     start(
                         connections(LARGE_READERS)?,
+                        None,
                         1,
                         Some(LARGE_READS_OF_HEAVY_SOURCES),
                     )?,
@@ -574,6 +579,44 @@ mod tests {
             );
         }
         assert!(sizes().nth(1) < Some(local::LOG_BYTES_MAX));
+        tokio::task::spawn_blocking(|| threads.stop())
+            .await
+            .expect("no panic");
+    }
+
+    /// On a file, a long read is always under way, on one thread or the other.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn long_reads_that_overlap_do_not_make_the_log_long() {
+        let folder = tempfile::TempDir::new().expect("a folder");
+        let (deliveries, _delivered) = mpsc::channel(1);
+        let (store, threads) = open_in(&folder, deliveries).await;
+        let long =
+            "with recursive n (x) as (select 1 union all select x + 1 from n where x < 500000)
+                    select count(*) + (select count(*) from users) from n";
+        let readers = [0, 100].map(|ms| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_millis(ms)).await;
+                loop {
+                    outcomes(&store, vec![probe(long, Access::Read)]).await;
+                }
+            })
+        });
+        let large = "insert into conversations (name) values (hex(zeroblob(262144))) returning id";
+        // 200 MiB.
+        for _ in 0..400 {
+            let outcome = outcomes(&store, vec![probe(large, Access::Write)]).await;
+            assert_eq!(outcome, [Ok(1)]);
+        }
+        // Another commit may begin an empty log, or overwrite a long one from its beginning.
+        let length = store
+            .file_bytes()
+            .into_iter()
+            .nth(1)
+            .map_or(0, |(_, bytes)| bytes);
+        assert!(length < local::LOG_BYTES_MAX * 5 / 2, "{length} bytes");
+        readers.iter().for_each(|reader| reader.abort());
+        drop(readers);
         tokio::task::spawn_blocking(|| threads.stop())
             .await
             .expect("no panic");

@@ -57,6 +57,7 @@ impl OfflineDatabase {
                     // For its owner alone: it will hold password hashes.
                     let mut new = OpenOptions::new();
                     new.write(true).create_new(true).mode(0o600).open(path)?;
+                    local::give_to_owner_of_folder(path)?;
                 }
                 let file = LockedFile::open(path, OpenFlags::default())?;
                 Ok(OfflineDatabase::File(file))

@@ -16,6 +16,7 @@ use crate::delivery::Delivery;
 use crate::store::group::{own_times, refuse_late, run_group, tell};
 use crate::store::job::Job;
 use crate::store::job_queue::{Entry, Receiver, Reports, Sender};
+use crate::store::reading_gate::ReadingGate;
 use crate::store::transactor::Transactor;
 use crate::threads::spawn;
 
@@ -26,9 +27,11 @@ pub struct Readers {
 }
 
 impl Readers {
-    /// A thread for each of these connections. It runs up to `together_max` jobs in one request.
+    /// A thread for each of these connections. It runs up to `together_max` jobs in one request. Reads of a
+    /// file pass its gate.
     pub fn start(
         databases: Vec<Transactor>,
+        gate: Option<&Arc<ReadingGate>>,
         together_max: usize,
         (jobs, queued): (Sender, Receiver),
         timeout: Duration,
@@ -37,10 +40,11 @@ impl Readers {
         let queued = Arc::new(Mutex::new(queued));
         let start = |database| {
             let (queued, deliveries) = (queued.clone(), deliveries.clone());
-            let reports = jobs.reports();
+            let (reports, gate) = (jobs.reports(), gate.cloned());
             let read = move || {
                 read_all(
                     database,
+                    gate.as_ref(),
                     together_max,
                     &queued,
                     &reports,
@@ -73,6 +77,7 @@ impl Readers {
 /// Runs jobs, at most so many in one request, until the queue has ended.
 fn read_all(
     mut database: Transactor,
+    gate: Option<&Arc<ReadingGate>>,
     together_max: usize,
     queue: &Mutex<Receiver>,
     reports: &Reports,
@@ -96,6 +101,7 @@ fn read_all(
                 None => reports.ran(address, Duration::ZERO),
             }
         }
+        let reading = gate.map(ReadingGate::enter);
         let (started, computed) = (Instant::now(), cpu_time());
         let mut ends = Vec::new();
         run_group(
@@ -106,6 +112,7 @@ fn read_all(
             &mut told,
             &mut ends,
         );
+        drop(reading);
         tell(deliveries, told);
         let mut elapsed = started.elapsed();
         if let Transactor::Local(_) = database {

@@ -226,7 +226,7 @@ mod tests {
             let path = self.folder.path().join("chat.db");
             let stop = move || {
                 let mut writer = LocalDatabase::open_writer(&path, 0).expect("a writer");
-                assert!(writer.empty_log().expect("emptied"));
+                assert!(writer.empty_log(Duration::from_secs(1)).expect("emptied"));
                 self.snapshots.stop();
                 self.thread.join().expect("no panic");
             };

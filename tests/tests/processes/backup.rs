@@ -338,10 +338,31 @@ async fn a_restored_file_keeps_the_owner_and_the_mode_of_the_data_file() {
     let owner = if own.is_root() { 65534 } else { own.as_raw() };
     chown(&data, Some(owner), None).expect("given away");
     fs::set_permissions(&data, Permissions::from_mode(0o640)).expect("changed");
+    let lock = data.with_file_name("chat.db-lock");
+    fs::remove_file(&lock).expect("removed");
     let (is_done, said) = site.host(&["restore", &backup]).await;
     assert!(is_done, "{said}");
-    let restored = fs::metadata(&data).expect("a file");
-    assert_eq!((restored.uid(), restored.mode() & 0o777), (owner, 0o640));
+    for file in [&data, &lock] {
+        let restored = fs::metadata(file).expect("a file");
+        assert_eq!((restored.uid(), restored.mode() & 0o777), (owner, 0o640));
+    }
+    // On a new machine only the folder has an owner.
+    for command in ["restore", "copy"] {
+        let folder = site.data().with_file_name(command);
+        fs::create_dir(&folder).expect("a folder");
+        chown(&folder, Some(owner), None).expect("given away");
+        let path = folder.join("chat.db").display().to_string();
+        let arguments = match command {
+            "copy" => vec![command, &backup, &path],
+            _ => vec![command, &backup],
+        };
+        let (status, output, errors) = run(&arguments, &[("DBPATH", &path)]).await;
+        assert!(status.success(), "{output}{errors}");
+        for file in fs::read_dir(&folder).expect("files") {
+            let file = file.expect("a file");
+            assert_eq!(file.metadata().expect("a file").uid(), owner, "{file:?}");
+        }
+    }
     // A backup is checked whatever a server on this machine would need.
     let variables = [("DBPATH", "none.db"), ("HOST", "0.0.0.0")];
     let (status, output, errors) = run(&["check", &backup], &variables).await;
