@@ -44,6 +44,8 @@ struct Shared {
     name: String,
     requests: AtomicUsize,
     connections: AtomicUsize,
+    /// Rows of tables and indexes that the server has read for its answers.
+    rows_read: AtomicU64,
     /// Added to each request's round trip.
     delay_ms: AtomicU64,
     /// Faults of the next requests, each with the text that the request's body must contain.
@@ -60,6 +62,7 @@ impl Gateway {
             name: format!("{}.localhost", sqld.create().await),
             requests: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
+            rows_read: AtomicU64::new(0),
             delay_ms: AtomicU64::new(0),
             faults: Mutex::default(),
         });
@@ -95,6 +98,11 @@ impl Gateway {
     /// Connections so far.
     pub fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::SeqCst)
+    }
+
+    /// Rows of tables and indexes that the server has read so far, found or not.
+    pub fn rows_read(&self) -> u64 {
+        self.shared.rows_read.load(Ordering::SeqCst)
     }
 
     /// From now on, each request takes this much longer.
@@ -168,6 +176,8 @@ impl Shared {
             .map_err(|e| e.to_string())?;
         let (parts, body) = answer.into_parts();
         let body = body.collect().await.map_err(|e| e.to_string())?.to_bytes();
+        let rows_read = rows_read(&String::from_utf8_lossy(&body));
+        self.rows_read.fetch_add(rows_read, Ordering::SeqCst);
         match fault {
             Some(Fault::LoseAnswer) => Err("a lost answer".into()),
             _ => Ok(Response::from_parts(parts, Full::new(body))),
@@ -185,4 +195,13 @@ impl Shared {
         tokio::spawn(connection);
         Ok(sender)
     }
+}
+
+/// What an answer of the server says of each of its statements, added up.
+fn rows_read(answer: &str) -> u64 {
+    let numbers = answer.split(r#""rows_read":"#).skip(1).map(|rest| {
+        let end = rest.find(|c: char| !c.is_ascii_digit());
+        rest[..end.unwrap_or(rest.len())].parse().unwrap_or(0)
+    });
+    numbers.sum()
 }

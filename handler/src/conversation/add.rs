@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use crate::conversation::change::{Members, State, note_members_change, raise_rev, state};
 use crate::conversation::{
-    CONVERSATIONS_MAX, Conversation, MEMBERS, MEMBERS_MAX, members, members_rev, no_such_user,
-    too_many_conversations, too_many_members,
+    CONVERSATIONS_MAX, Conversation, MEMBERS, MEMBERS_MAX, conversation_count, members,
+    members_rev, no_such_user, too_many_conversations, too_many_members,
 };
 use crate::error::Error;
 use crate::field::Field;
@@ -73,7 +73,9 @@ macro_rules! is_refused {
         concat!(
             "(",
             refusal!("?2"),
-            " > 0 or exists (select 1 from members where user_id = u.id limit 1 offset ?4 - 1))"
+            " > 0 or ",
+            conversation_count!(),
+            " >= ?4)"
         )
     };
 }

@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use crate::answer_budget::SMALL_ANSWER_BYTES_MAX;
 use crate::conversation::change::{State, state_columns};
 use crate::conversation::{
-    CONVERSATIONS_MAX, Conversation, FIRST_REV, MEMBERS, MEMBERS_MAX, NAME_CHARS_MAX, members,
-    no_such_user, raw, roles, too_many_conversations,
+    CONVERSATIONS_MAX, Conversation, FIRST_REV, MEMBERS, MEMBERS_MAX, NAME_CHARS_MAX,
+    conversation_count, members, no_such_user, raw, roles, too_many_conversations,
 };
 use crate::declaration::Declared;
 use crate::error::Error;
@@ -120,7 +120,9 @@ impl Operation for CreateConversation {
                     "from json_each(?1) left join users u on u.username = value
                      where (u.id is null or ",
                     refusal!($caller),
-                    " > 0 or exists (select 1 from members where user_id = u.id limit 1 offset ?2 - 1))"
+                    " > 0 or ",
+                    conversation_count!(),
+                    " >= ?2)"
                 )
             };
         }

@@ -114,6 +114,14 @@ pub const MEMBERS_MAX: usize = 10_000;
 /// The most conversations that a user may be in.
 pub const CONVERSATIONS_MAX: i64 = 10_000;
 
+/// The number of conversations that the user `u` is in: null if there is none.
+macro_rules! conversation_count {
+    () => {
+        "(select conversations from conversation_counts where user_id = u.id)"
+    };
+}
+pub(crate) use conversation_count;
+
 /// Usernames, as `create_conversation` and `add_members` take them.
 pub(crate) const MEMBERS: Field =
     Field::required("members", Kind::Users).wrong("members value expected a list");

@@ -1,8 +1,11 @@
 //! Conversations that are too large for a script, and a repeated creation.
 
-use handler::{Event, Outbox, Output, handle};
+use handler::account::delete::DeleteAccount;
+use handler::conversation::leave::LeaveConversation;
+use handler::{Event, Outbox, Output, handle, schema};
 use serde_json::{Value, json};
-use tests::World;
+use tests::world::NOW;
+use tests::{Place, World, places};
 
 /// After a lost answer, the members also come in the same order, although bob has the lower id.
 #[tokio::test]
@@ -147,4 +150,135 @@ async fn a_page_of_conversations_with_long_messages_is_shorter() {
         pages += 1;
     }
     assert_eq!((ids, pages), (all, 2));
+}
+
+/// A user is in no more conversations than allowed, and to find that out nobody walks over them.
+#[tokio::test]
+async fn who_is_in_many_conversations_costs_no_more_to_list() {
+    if !places().contains(&Place::Remote) {
+        return;
+    }
+    const LISTED: usize = 10;
+    let world = World::new_at(Place::Remote).await;
+    let sql = format!(
+        "with recursive n(i) as (select 1 union all select i + 1 from n where i < {LISTED})
+         insert into users (id, username, fullname, password)
+         select 100 + i, 'few' || i, '', '' from n union all select 200 + i, 'many' || i, '', '' from n;
+         with recursive n(i) as (select 1000 union all select i + 1 from n where i < 10989)
+         insert into members (conversation_id, user_id) select n.i, u.id from n cross join users u
+         where u.id > 200 or u.id > 100 and n.i < 1010"
+    );
+    let filled = world.db.execute_transactional_batch(&sql).await;
+    drop(filled.expect("filled"));
+    let gateway = world.gateway.as_ref().expect("a server");
+    let rows_read = async |group: &str, event: Value, is_fine: bool| {
+        let mut members: Vec<_> = (1..=LISTED).map(|i| format!("{group}{i}")).collect();
+        if !is_fine {
+            members.push("nobody".into());
+        }
+        let mut event = event;
+        event["members"] = json!(members);
+        let operation = Event::parse(&event.to_string()).operation;
+        let operation = operation.expect("an operation");
+        // The first request of a connection also asks for what the client needs.
+        let ctx = world.context("alice").await;
+        let before = gateway.rows_read();
+        let (outcome, _) = world.run_as(&ctx, &operation).await;
+        assert_eq!(outcome.is_ok(), is_fine, "{event}");
+        gateway.rows_read() - before
+    };
+    let create = json!({ "type": "create_conversation" });
+    let add = json!({ "type": "add_members", "conversation_id": 1 });
+    for (event, is_fine) in [
+        (&create, false),
+        (&create, true),
+        (&add, false),
+        (&add, true),
+    ] {
+        let few = rows_read("few", event.clone(), is_fine).await;
+        let many = rows_read("many", event.clone(), is_fine).await;
+        assert!(few > 0, "the server counts: {event}");
+        let most = 2 * few + 10 * LISTED as u64;
+        assert!(many <= most, "{many} rows instead of {few}: {event}");
+    }
+}
+
+/// Fails unless each user is in as many conversations as are counted for the user.
+async fn check_counts(world: &World, place: Place, when: &str) {
+    let wrong = "select count(*) from (
+        select * from (select user_id, count(*) from members group by user_id
+            union all select user_id, conversations from conversation_counts)
+        group by 1, 2 having count(*) <> 2)";
+    assert_eq!(world.integer(wrong).await, 0, "{place:?}: {when}");
+}
+
+/// How many conversations are counted for a user.
+async fn count(world: &World, user_id: i64) -> i64 {
+    let sql = format!(
+        "select coalesce(max(conversations), 0) from conversation_counts where user_id = {user_id}"
+    );
+    world.integer(&sql).await
+}
+
+/// Who sends what, and how many conversations alice, bob, carol and dave are in afterwards.
+const CHANGES: &str = r#"
+    alice | {"type": "create_conversation", "members": ["bob", "carol"]} | 2 3 2 0
+    alice | {"type": "create_conversation", "members": ["dave"], "direct": true} | 3 3 2 1
+    dave | {"type": "create_conversation", "members": ["alice"], "direct": true} | 3 3 2 1
+    alice | {"type": "add_members", "conversation_id": 3, "members": ["bob", "dave"]} | 3 3 2 2
+    alice | {"type": "remove_member", "conversation_id": 3, "username": "bob"} | 3 2 2 2
+    alice | {"type": "leave_conversation", "conversation_id": 3} | 2 2 2 2
+    carol | {"type": "leave_conversation", "conversation_id": 3} | 2 2 1 2
+    dave | {"type": "leave_conversation", "conversation_id": 3} | 2 2 1 1
+"#;
+
+#[tokio::test]
+async fn the_conversations_of_a_user_are_counted() {
+    for &place in places() {
+        let world = World::new_at(place).await;
+        check_counts(&world, place, "at the beginning").await;
+        for line in CHANGES.trim().lines() {
+            let [user, event, counts] = line.split(" | ").collect::<Vec<_>>()[..] else {
+                panic!("{line}");
+            };
+            let (reply, _) = world.event(user.trim(), event).await;
+            assert_eq!(reply["success"], true, "{reply}");
+            for (id, expected) in (1..).zip(counts.split(' ')) {
+                let counted = count(&world, id).await.to_string();
+                assert_eq!(counted, expected, "{place:?}: of user {id}, after {event}");
+            }
+            check_counts(&world, place, event).await;
+        }
+        let delete = DeleteAccount {
+            password_hash: "none".into(),
+        };
+        let alice = world.context("alice").await;
+        world.run_as(&alice, &delete).await.0.expect("deleted");
+        check_counts(&world, place, "after a deletion").await;
+        let leave = LeaveConversation::of_deleted(1);
+        world.run_as(&alice, &leave).await.0.expect("left");
+        check_counts(&world, place, "when it has left").await;
+    }
+}
+
+/// A program of the previous release, or the first backend, has changed members without counting.
+#[tokio::test]
+async fn an_upgrade_counts_conversations() {
+    let world = World::new().await;
+    let undo = concat!(
+        "delete from migrations where version > 8;",
+        include_str!("../../../handler/migrations/0009_undo.sql"),
+        "insert into members (conversation_id, user_id) values (1, 3), (1, 4), (2, 4);"
+    );
+    world.db.execute_batch(undo).await.expect("undone");
+    schema::migrate(&world.db, NOW).await.expect("an upgrade");
+    check_counts(&world, Place::File, "from version 8").await;
+    assert_eq!(count(&world, 4).await, 2);
+
+    schema::downgrade(&world.db).await.expect("a downgrade");
+    let left = "delete from members where user_id = 4 and conversation_id = 2";
+    world.db.execute(left, ()).await.expect("left");
+    schema::migrate(&world.db, NOW).await.expect("an upgrade");
+    check_counts(&world, Place::File, "from version 5").await;
+    assert_eq!(count(&world, 4).await, 1);
 }

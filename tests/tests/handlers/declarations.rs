@@ -537,7 +537,7 @@ fn has_bare_limit(sql: &str) -> bool {
 /// Common table expressions, lists and constants may be scanned. Tables may not, except small ones:
 /// `hosts` has a row for each host, `community` one row.
 fn is_scan(step: &str) -> bool {
-    const TABLES: [&str; 16] = [
+    const TABLES: [&str; 17] = [
         "users",
         "contacts",
         "conversations",
@@ -554,6 +554,7 @@ fn is_scan(step: &str) -> bool {
         "blocks",
         "reports",
         "identities",
+        "conversation_counts",
     ];
     const ALIASES: [&str; 11] = ["u", "c", "mb", "m", "mn", "r", "ch", "b", "rp", "d", "o"];
     let scanned = step.strip_prefix("SCAN ");

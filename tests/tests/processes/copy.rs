@@ -207,6 +207,11 @@ async fn a_chat_moves_to_a_server_and_back() {
     }
     assert!(contents(&gateway.url()).await == expected, "on the server");
     assert!(contents(&back).await == expected, "and back");
+    // The triggers of TO have not counted the members once more.
+    let wrong = "select count(*) from conversation_counts as counted
+        where conversations <> (select count(*) from members where user_id = counted.user_id)";
+    assert_eq!(integer(&gateway.url(), wrong).await, 0);
+    assert_eq!(integer(&back, wrong).await, 0);
     // It holds password hashes.
     let mode = std::fs::metadata(&back).expect("a file").mode();
     assert_eq!(mode & 0o777, 0o600);

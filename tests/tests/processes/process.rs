@@ -113,6 +113,8 @@ async fn a_file_of_the_first_backend_is_adopted_in_place() {
         .await
         .expect("the first backend's tables");
     let host = Process::start(&file).await;
+    let counted = "select sum(conversations) from conversation_counts";
+    assert_eq!(value(&db, counted).await, libsql::Value::Integer(2));
     let stored = "select password from users where id = 1";
     let old = value(&db, stored).await;
     let log_in = async || {
