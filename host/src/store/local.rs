@@ -269,25 +269,24 @@ impl LocalDatabase {
         let result = match self.log.gate.find() {
             Found::Reading => return,
             Found::Idle => match self.empty_log(Duration::ZERO) {
-                // The checkpointer is at work, or another process reads.
-                Ok(false) => return,
+                Ok(Emptied::NotNow) => return,
                 result => result,
             },
-            Found::Opened => Ok(false),
+            Found::Opened => Ok(Emptied::Held),
         };
         self.log.gate.open();
         self.log.is_gate_closed = false;
         let held = self.log.held;
         let pause = held.map_or(EMPTY_RETRY, |(_, pause)| (2 * pause).min(EMPTY_RETRY_MAX));
-        let is_held = !matches!(result, Ok(true));
+        let is_held = !matches!(result, Ok(Emptied::Done));
         self.log.held = is_held.then(|| (Instant::now(), pause));
         let bytes = self.log.bytes();
         match (held, result) {
-            (None, Ok(false)) => {
+            (None, Ok(_)) if is_held => {
                 tracing::warn!(bytes, "the write-ahead log grows: a reader does not end");
             }
             (None, Err(error)) => tracing::warn!(%error, bytes, "the write-ahead log grows"),
-            (Some(_), Ok(true)) => tracing::info!("the write-ahead log is empty again"),
+            (Some(_), Ok(Emptied::Done)) => tracing::info!("the write-ahead log is empty again"),
             _ => {}
         }
     }
@@ -306,8 +305,8 @@ impl LocalDatabase {
         // The checkpointer's connection must not be the last one that closes.
         drop(self.log.checkpointer.take());
         match self.empty_log(READERS_TIMEOUT) {
-            Ok(true) => {}
-            Ok(false) => tracing::warn!("the write-ahead log stays: another process is reading"),
+            Ok(Emptied::Done) => {}
+            Ok(_) => tracing::warn!("the write-ahead log stays: another process is reading"),
             Err(error) => tracing::warn!(%error, "the write-ahead log stays until the next start"),
         }
         if let Some(text) = self.files.as_ref().and_then(OpenFiles::left_behind) {
@@ -315,17 +314,34 @@ impl LocalDatabase {
         }
     }
 
-    /// Returns whether the log is empty: a reader, or another checkpoint, may prevent it. Waits so long for
-    /// readers.
-    pub fn empty_log(&mut self, patience: Duration) -> Result<bool, libsql::Error> {
+    /// Empties the log. Waits so long for readers.
+    pub fn empty_log(&mut self, patience: Duration) -> Result<Emptied, libsql::Error> {
         self.connection.busy_timeout(patience)?;
         let pragma = Statement::new("pragma wal_checkpoint(truncate)", []);
         let run = run_prepared(&self.connection, &mut self.prepared, pragma);
         let result = self.runtime.block_on(run);
         self.connection.busy_timeout(BUSY_TIMEOUT)?;
-        // The first column says whether it was prevented.
-        Ok(result?.first().is_some_and(|row| !row.columns().flag()))
+        // Whether it was prevented, and the length of the log: -1 if the checkpoint has not begun.
+        let outcome = result?.first().map(|row| {
+            let mut columns = row.columns();
+            (columns.flag(), columns.integer())
+        });
+        Ok(match outcome {
+            Some((false, _)) => Emptied::Done,
+            Some((true, 0..)) => Emptied::Held,
+            _ => Emptied::NotNow,
+        })
     }
+}
+
+/// What became of the write-ahead log.
+#[derive(Debug, PartialEq)]
+pub enum Emptied {
+    Done,
+    /// Another checkpoint is under way.
+    NotNow,
+    /// A reader prevents it.
+    Held,
 }
 
 /// A thread that moves the write-ahead log into the file, so that the writer need not wait for the
