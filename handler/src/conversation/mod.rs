@@ -74,16 +74,17 @@ macro_rules! unread_column {
 pub(crate) use unread_column;
 
 /// How many of the messages that `unread_column!` counts mention the caller `?1`, up to `$max`. A
-/// deleted message mentions nobody.
+/// deleted message mentions nobody. These are the mentions from the first unread message on, because
+/// the ids of messages rise with their revs.
 macro_rules! mentions_column {
     ($max:literal) => {
         concat!(
-            "case when page.rev <= page.read_rev then 0 else coalesce(
-                 (select ", $max, " from mentions
-                     where user_id = ?1 and conversation_id = page.id and rev > page.read_rev
-                     limit 1 offset ", $max, " - 1),
-                 (select count(*) from mentions
-                     where user_id = ?1 and conversation_id = page.id and rev > page.read_rev)) end"
+            "case when page.rev <= page.read_rev then 0 else
+                 (select count(*) from (select 1 from mentions
+                     where user_id = ?1 and conversation_id = page.id and message_id >= (
+                         select id from messages where conversation_id = page.id and rev > page.read_rev
+                         order by rev limit 1)
+                     limit ", $max, ")) end"
         )
     };
 }

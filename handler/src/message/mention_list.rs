@@ -60,15 +60,37 @@ impl Operation for GetMentions {
     }
 
     fn statements(&self, ctx: &Context) -> Vec<Statement> {
+        // Each of the newest mentions is in one of the conversations with the newest latest mentions,
+        // and is one of the newest there. So this takes a look into each of the caller's
+        // conversations, and a page of mentions from as many of them as there are in a page.
+        // Mentions in conversations that the caller has left, of any number, are not looked at.
         vec![Statement::new(
             concat!(
-                "select ",
+                "with latest as materialized (
+                     select mb.conversation_id, (
+                         select max(message_id) from mentions
+                         where user_id = ?1 and conversation_id = mb.conversation_id and message_id < ?2) as message_id
+                     from members mb where mb.user_id = ?1
+                 ), newest as materialized (
+                     select conversation_id, message_id from latest where message_id is not null
+                     order by message_id desc limit +?3
+                 ), found as materialized (
+                     select mn.message_id
+                     from newest cross join mentions mn
+                         on mn.user_id = ?1 and mn.conversation_id = newest.conversation_id
+                             and mn.message_id <= newest.message_id
+                             and mn.message_id >= coalesce((
+                                 select message_id from mentions
+                                 where user_id = ?1 and conversation_id = newest.conversation_id
+                                     and message_id <= newest.message_id
+                                 order by message_id desc limit 1 offset ?3 - 1), 0)
+                     order by mn.message_id desc limit +?3
+                 )
+                 select ",
                 message_columns!(),
-                " from mentions mn cross join messages m on m.id = mn.message_id",
+                " from found cross join messages m on m.id = found.message_id",
                 sender!(),
-                " where mn.user_id = ?1 and mn.message_id < ?2
-                     and exists (select 1 from members where conversation_id = mn.conversation_id and user_id = ?1)
-                 order by mn.message_id desc limit +?3"
+                " order by m.id desc"
             ),
             [
                 ctx.user_id.into(),

@@ -11,7 +11,7 @@ use crate::sql::row::Rows;
 use crate::sql::statement::{Statement, run};
 
 /// The migrations in order; the first leads to version 1. A shipped migration is never edited.
-const MIGRATIONS: [&str; 9] = [
+const MIGRATIONS: [&str; 10] = [
     include_str!("../../migrations/0001_chat.sql"),
     include_str!("../../migrations/0002_revs.sql"),
     include_str!("../../migrations/0003_hosts.sql"),
@@ -21,6 +21,7 @@ const MIGRATIONS: [&str; 9] = [
     include_str!("../../migrations/0007_keys.sql"),
     include_str!("../../migrations/0008_sets.sql"),
     include_str!("../../migrations/0009_conversation_counts.sql"),
+    include_str!("../../migrations/0010_mentions_by_message.sql"),
 ];
 
 /// The schema version that this program brings a database to.
@@ -28,7 +29,8 @@ pub const VERSION: i64 = MIGRATIONS.len() as i64;
 
 /// Undo the last migrations, the latest first, for a program that does not know them. No message is
 /// lost, but what that program has no place for is.
-const UNDO: [&str; 4] = [
+const UNDO: [&str; 5] = [
+    include_str!("../../migrations/0010_undo.sql"),
     include_str!("../../migrations/0009_undo.sql"),
     include_str!("../../migrations/0008_undo.sql"),
     include_str!("../../migrations/0007_undo.sql"),

@@ -2,7 +2,7 @@
 
 use handler::Event;
 use serde_json::{Value, json};
-use tests::{World, places};
+use tests::{Place, World, places};
 
 /// A world in which conversation 1 has `count` more messages from bob, with ids and revs from 4.
 async fn world(count: usize) -> World {
@@ -172,6 +172,107 @@ async fn any_username_reacts_and_is_mentioned() {
             let send = json!({ "type": "send_message", "conversation_id": 1, "content": content });
             let (reply, _) = world.event("alice", &send.to_string()).await;
             assert_eq!(reply["data"]["mentions"], json!([name]), "{reply}");
+        }
+    }
+}
+
+/// Mentions in conversations that the caller has left are not looked at, however many they are.
+#[tokio::test]
+async fn mentions_in_former_conversations_cost_nothing() {
+    if !places().contains(&Place::Remote) {
+        return;
+    }
+    let world = World::new_at(Place::Remote).await;
+    let sql = "with recursive n(i) as (select 10 union all select i + 1 from n where i < 20000)
+        insert into messages (id, sender_id, conversation_id, content, rev)
+        select i, 2, iif(i < 13, 1, 1000 + i % 500), '', i from n;
+        insert into mentions (user_id, message_id, conversation_id, rev)
+        select 1, id, conversation_id, rev from messages where id >= 10";
+    let filled = world.db.execute_transactional_batch(sql).await;
+    drop(filled.expect("filled"));
+    let gateway = world.gateway.as_ref().expect("a server");
+    let event = Event::parse(r#"{"type": "get_mentions", "limit": 2}"#);
+    let operation = event.operation.expect("an operation");
+    let ctx = world.context("alice").await;
+    let before = gateway.rows_read();
+    let (found, _) = world.run_as(&ctx, &operation).await;
+    let rows = gateway.rows_read() - before;
+    let found: Value = serde_json::from_str(&found.expect("found").0).expect("JSON");
+    assert_eq!(
+        (ids(&found), &found["has_more"]),
+        (vec![12, 11], &true.into())
+    );
+    assert!((1..100).contains(&rows), "{rows} rows");
+}
+
+/// The ids of the messages in an answer.
+fn ids(found: &Value) -> Vec<i64> {
+    let messages = found["messages"].as_array().expect("messages").iter();
+    messages
+        .map(|message| message["id"].as_i64().expect("an id"))
+        .collect()
+}
+
+/// Some of alice's conversations have many mentions of her, others few; she has left every third.
+#[tokio::test]
+async fn mentions_come_in_pages_from_all_conversations() {
+    let world = World::new().await;
+    let sql = "with recursive n(i) as (select 10 union all select i + 1 from n where i < 999)
+        insert into messages (id, sender_id, conversation_id, content, rev)
+        select i, 2, 10 + i * i % 307 % (i / 100 * 20 + 1), '', i from n;
+        insert into mentions (user_id, message_id, conversation_id, rev)
+        select 1, id, conversation_id, rev from messages where id >= 10;
+        insert into members (conversation_id, user_id)
+        select distinct conversation_id, 1 from mentions where conversation_id % 3 > 0;";
+    world.db.execute_batch(sql).await.expect("filled");
+    let number = "select count(distinct conversation_id) from mentions";
+    assert!(world.integer(number).await > 100);
+    let expected = "select json_group_array(message_id) from (
+        select message_id from mentions where conversation_id % 3 > 0 order by message_id desc)";
+    let mut rows = world.db.query(expected, ()).await.expect("rows");
+    let row = rows.next().await.expect("a row").expect("a row");
+    let expected: String = row.get(0).expect("a text");
+    let expected: Vec<i64> = serde_json::from_str(&expected).expect("JSON");
+    for limit in [1, 7, 99, 100] {
+        let (mut found, mut before) = (Vec::new(), Value::Null);
+        loop {
+            let event = json!({ "type": "get_mentions", "limit": limit, "before": before });
+            let page = ask(&world, event).await;
+            found.extend(ids(&page));
+            if page["has_more"] == false {
+                break;
+            }
+            assert_eq!(ids(&page).len(), limit);
+            before = json!(found.last());
+        }
+        assert_eq!(found, expected, "{limit} at once");
+    }
+}
+
+/// Members see the whole history, so who joins again also sees the mentions from before.
+#[tokio::test]
+async fn who_is_added_again_has_the_old_mentions() {
+    for &place in places() {
+        let world = World::new_at(place).await;
+        let send = json!({ "type": "send_message", "conversation_id": 1, "content": "@bob" });
+        let ok = async |user: &str, event: Value| {
+            let (reply, _) = world.event(user, &event.to_string()).await;
+            assert_eq!(reply["success"], true, "{place:?}: {reply}");
+            reply
+        };
+        ok("alice", send).await;
+        let remove = json!({ "type": "remove_member", "conversation_id": 1, "username": "bob" });
+        let add = json!({ "type": "add_members", "conversation_id": 1, "members": ["bob"] });
+        for (change, expected) in [
+            (None, vec![4]),
+            (Some(remove), vec![]),
+            (Some(add), vec![4]),
+        ] {
+            if let Some(change) = change {
+                ok("alice", change).await;
+            }
+            let found = ok("bob", json!({ "type": "get_mentions" })).await;
+            assert_eq!(ids(&found["data"]), expected, "{place:?}");
         }
     }
 }

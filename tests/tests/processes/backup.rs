@@ -586,7 +586,7 @@ async fn upgrade_and_back(
     // A command does not undo this.
     let arguments = ["event", "--user", "alice", r#"{"type": "self"}"#];
     let (status, _, errors) = run(&arguments, &[("DBPATH", database)]).await;
-    let needs = "has schema version 5, but this program needs 9";
+    let needs = "has schema version 5, but this program needs 10";
     assert!(!status.success() && errors.contains(needs), "{errors}");
     assert_eq!(schema(&db).await, previous_schema().await);
     // The previous release writes to it meanwhile.
