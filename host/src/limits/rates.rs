@@ -1,11 +1,11 @@
 //! Limits on how often something may be done: the "generic cell rate algorithm" (ITU-T I.371).
 
 use std::hash::Hash;
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use handler::Error;
+use once_cell::sync::Lazy;
 
 use crate::limits::remembered::Remembered;
 
@@ -26,7 +26,7 @@ pub struct Used {
     free_at: AtomicU64,
 }
 
-static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+static START: Lazy<Instant> = Lazy::new(Instant::now);
 
 impl Quota {
     /// `count` in each `period`, evenly spread, and `at_once` after a pause. No limit if one of the

@@ -5,7 +5,9 @@ use std::hint::black_box;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, anyhow};
+use handler::account::login_id::LoginId;
 use handler::account::register::Register;
+use handler::presence::{Connected, Disconnected};
 use handler::{
     Access, Context, Envelope, Event, EventOperation, Operation, Outbox, Output, Reply, Rows,
 };
@@ -25,7 +27,7 @@ pub struct HotPath {
 }
 
 /// All hot paths.
-pub const PATHS: [HotPath; 13] = [
+pub const PATHS: [HotPath; 17] = [
     path("decode", 2000, decode),
     path("decode_32", 200, decode_32),
     path("plan", 1000, plan),
@@ -34,7 +36,11 @@ pub const PATHS: [HotPath; 13] = [
     path("conclude_client_id", 1000, conclude_client_id),
     path("encode", 4000, encode),
     path("commit_64", 32, commit_64),
+    path("mention_64", 32, mention_64),
     path("set_64", 32, set_64),
+    path("marks_64", 32, marks_64),
+    path("connects_64", 32, connects_64),
+    path("disconnects_64", 32, disconnects_64),
     path("edit_64", 32, edit_64),
     path("read_100", 16, read_100),
     path("page_100", 32, page_100),
@@ -51,6 +57,7 @@ const fn path(name: &'static str, repetitions: u32, run: fn(&Path, u32) -> Resul
 
 const SEND: &str = r#"{"type":"send_message","conversation_id":1,"content":"The train leaves at 18:05 from platform 7 – see you there. Shall I bring the two books along?","ref":1207}"#;
 const SEND_CLIENT_ID: &str = r#"{"type":"send_message","conversation_id":1,"content":"The train leaves at 18:05 from platform 7 – see you there. Shall I bring the two books along?","client_id":"0b2f4c1e-58a7-4c0b-9d0e-6f1f3a7c9e21","ref":1207}"#;
+const SEND_MENTION: &str = r#"{"type":"send_message","conversation_id":1,"content":"The train leaves at 18:05 from platform 7 – see you there, @konstantin. Shall I bring the two books along?","ref":1207}"#;
 const GET: &str = r#"{"type":"get_messages","conversation_id":1,"limit":100,"ref":1208}"#;
 const PING: &str = r#"{"type":"ping","ref":1209}"#;
 
@@ -134,10 +141,18 @@ fn encode(folder: &Path, repetitions: u32) -> Result<()> {
 
 /// A group of messages, from their statements to the commit on disk.
 fn commit_64(folder: &Path, repetitions: u32) -> Result<()> {
+    commit(folder, repetitions, &operation(SEND)?)
+}
+
+/// The same, of messages that mention somebody.
+fn mention_64(folder: &Path, repetitions: u32) -> Result<()> {
+    commit(folder, repetitions, &operation(SEND_MENTION)?)
+}
+
+fn commit(folder: &Path, repetitions: u32, operation: &EventOperation) -> Result<()> {
     let (mut database, ctx) = (database(folder)?, caller());
-    let send = operation(SEND)?;
     for _ in 0..repetitions {
-        let group = (0..GROUP).map(|_| send.statements(&ctx)).collect();
+        let group = (0..GROUP).map(|_| operation.statements(&ctx)).collect();
         black_box(database.transact(Access::Write, group)?);
     }
     Ok(())
@@ -147,14 +162,54 @@ fn commit_64(folder: &Path, repetitions: u32) -> Result<()> {
 fn set_64(folder: &Path, repetitions: u32) -> Result<()> {
     let (mut database, ctx) = (database(folder)?, caller());
     let send = operation(SEND)?;
-    for _ in 0..repetitions {
-        let elements: Option<Vec<_>> = (0..GROUP).map(|_| send.element(&ctx)).collect();
-        let elements = elements.context("not a part of a set")?;
-        let elements: Vec<_> = elements.iter().collect();
-        let statements = (elements[0].set.statements)(&elements);
-        let rows = database.transact(Access::Write, vec![statements])?;
-        black_box((elements[0].set.rows)(&elements, &rows[0]));
-    }
+    (0..repetitions).try_for_each(|_| commit_set(&mut database, &ctx, |_| &send))
+}
+
+/// A set of marks of reading, each of a later message than the one before.
+fn marks_64(folder: &Path, repetitions: u32) -> Result<()> {
+    let (mut database, ctx) = (database(folder)?, caller());
+    let marks = (1..=GROUP).map(|id| {
+        operation(&format!(
+            r#"{{"type":"mark_read","conversation_id":1,"message_id":{id}}}"#
+        ))
+    });
+    let marks = marks.collect::<Result<Vec<_>>>()?;
+    (0..repetitions).try_for_each(|_| commit_set(&mut database, &ctx, |number| &marks[number]))
+}
+
+/// A set of sockets that open, all of one user.
+fn connects_64(folder: &Path, repetitions: u32) -> Result<()> {
+    let (mut database, ctx) = (database(folder)?, caller());
+    let connected = Connected {
+        username: ctx.username.to_string(),
+        login: LoginId::of_token(None),
+        host_id: "local".into(),
+    };
+    (0..repetitions).try_for_each(|_| commit_set(&mut database, &ctx, |_| &connected))
+}
+
+/// A set of sockets that close, all of one user.
+fn disconnects_64(folder: &Path, repetitions: u32) -> Result<()> {
+    let (mut database, ctx) = (database(folder)?, caller());
+    let disconnected = Disconnected {
+        host_id: "local".into(),
+    };
+    (0..repetitions).try_for_each(|_| commit_set(&mut database, &ctx, |_| &disconnected))
+}
+
+/// Runs a set of `GROUP` operations, each with its number, from their elements to the rows of each.
+fn commit_set<'a, O: Operation + 'a>(
+    database: &mut LocalDatabase,
+    ctx: &Context,
+    operation: impl Fn(usize) -> &'a O,
+) -> Result<()> {
+    let elements = (0..GROUP).map(|number| operation(number).element(ctx));
+    let elements: Option<Vec<_>> = elements.collect();
+    let elements = elements.context("not a part of a set")?;
+    let elements: Vec<_> = elements.iter().collect();
+    let statements = (elements[0].set.statements)(&elements);
+    let rows = database.transact(Access::Write, vec![statements])?;
+    black_box((elements[0].set.rows)(&elements, &rows[0]));
     Ok(())
 }
 

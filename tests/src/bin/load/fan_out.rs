@@ -80,10 +80,8 @@ pub async fn fan_out(arguments: FanOut) -> Result<Vec<Measurement>> {
         .used(rounds.usage)
         .with("frame_bytes", frame_bytes);
     let measurement = rounds.with_threads(measurement, &rounds.figures);
-    Ok(vec![match (burst, members) {
-        (1, ..=500) => measurement.aims(Goal::RatioAtLeast(0.9)),
-        // Larger groups have no target.
-        (1, _) => measurement,
+    Ok(vec![match burst {
+        1 => measurement.aims(Goal::RatioAtLeast(0.9)),
         _ => measurement.aims(Goal::RatioAtLeast(4.0)),
     }])
 }

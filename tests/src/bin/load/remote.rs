@@ -9,7 +9,7 @@ use tests::{Gateway, Nats, Process, Sqld};
 
 use crate::floor::{Floor, raw_sets};
 use crate::history::Readers;
-use crate::measurement::{Measurement, interleave, no_floor};
+use crate::measurement::{Goal, Measurement, interleave, no_floor};
 use crate::sends::{Pairs, Sends, pairs_of, with_latencies};
 use crate::site::{Common, Crowd, Site, populate_remote};
 
@@ -114,6 +114,12 @@ pub async fn remote(arguments: Remote) -> Result<Vec<Measurement>> {
     let measurement = Measurement::new(name, "sends/s", rounds.each(|round| round.per_second))
         .against("raw sets of as many", &rounds.floors)
         .used(rounds.usage);
+    let measurement = match (pairs, delay_ms, rate) {
+        (1000.., 0, None) => measurement.aims(Goal::RatioAtLeast(0.6)),
+        (1000.., _, None) => measurement.aims(Goal::AtLeast(8_000.0)),
+        (100.., 0, None) => measurement.aims(Goal::AtLeast(6_000.0)),
+        _ => measurement,
+    };
     Ok(vec![with_latencies(measurement, &rounds.figures)])
 }
 
@@ -156,6 +162,8 @@ pub async fn remote_history(arguments: RemoteHistory) -> Result<Vec<Measurement>
     })
     .await?;
     let name = format!("remote history, {sockets} sockets, pages of {messages}, {delay_ms} ms");
-    let measurement = Measurement::new(name, "pages/s", rounds.figures).used(rounds.usage);
+    let measurement = Measurement::new(name, "pages/s", rounds.figures)
+        .used(rounds.usage)
+        .aims(Goal::AtLeast(5_000.0));
     Ok(vec![measurement])
 }

@@ -37,7 +37,7 @@ pub struct Report {
 }
 
 /// Command lines of this program.
-const COMMANDS: [&str; 16] = [
+const COMMANDS: [&str; 22] = [
     "sends --pairs 100 --in-flight 1",
     "sends --pairs 100 --in-flight 8",
     "sends --pairs 100 --in-flight 8 --one-by-one",
@@ -53,6 +53,12 @@ const COMMANDS: [&str; 16] = [
     "connects --concurrent 64",
     "idle",
     "start",
+    "remote --pairs 1000",
+    "remote --pairs 1000 --hosts 2",
+    "remote --pairs 1000 --delay-ms 20",
+    "remote --pairs 100",
+    "remote --pairs 100 --hosts 2",
+    "remote-history --sockets 400",
     "growth",
 ];
 

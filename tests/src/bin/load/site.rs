@@ -10,14 +10,17 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 use futures_util::{StreamExt, TryStreamExt, stream};
+use handler::account::login_id::SessionId;
 use handler::account::password;
 use handler::account::register::Register;
+use handler::account::session::StartSession;
+use handler::account::token::LIFETIME_SECONDS;
 use handler::{Context, Event, Operation, handle_remote};
 use hyper::Uri;
 use serde_json::{Value, json};
 use tests::Process;
 use tests::host::{LIMITS, Log, PASSWORD, SECRET};
-use tests::tokens::foreign_token;
+use tests::tokens::{foreign_token, session_token};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -169,7 +172,7 @@ impl Site {
         Site {
             target: address.into(),
             crowd,
-            cookies: sign(&names, SECRET),
+            cookies: names.iter().enumerate().map(session_cookie).collect(),
             names,
             conversation_ids,
             pid: Some(pid),
@@ -322,6 +325,15 @@ fn name(run: &str, user: usize) -> String {
     format!("{run}-{user}")
 }
 
+/// The cookie of a user of `populate`.
+fn session_cookie((user, name): (usize, &String)) -> String {
+    format!("login-token={}", session_token(SECRET, name, session(user)))
+}
+
+fn session(user: usize) -> SessionId {
+    SessionId::new((user as u64).to_be_bytes())
+}
+
 fn sign(names: &[String], secret: &str) -> Vec<String> {
     let sign = |name: &String| format!("login-token={}", foreign_token(secret, name));
     names.iter().map(sign).collect()
@@ -347,10 +359,10 @@ pub async fn populate(file: &Path, crowd: Crowd) -> Result<Vec<i64>> {
     let mut prepared = Prepared::default();
     let now = std::time::UNIX_EPOCH.elapsed()?.as_secs() as i64;
     db.execute_batch("begin immediate").await?;
-    for register in registers(crowd) {
-        prepared
-            .run(&db, &Context::anonymous(now), &register)
-            .await?;
+    for (register, start) in registers(crowd) {
+        let anonymous = Context::anonymous(now);
+        prepared.run(&db, &anonymous, &register).await?;
+        prepared.run(&db, &anonymous, &start).await?;
     }
     let mut ids = Vec::new();
     for group in 0..crowd.groups {
@@ -376,9 +388,10 @@ pub async fn populate(file: &Path, crowd: Crowd) -> Result<Vec<i64>> {
 /// conversations.
 pub async fn populate_remote(db: &libsql::Connection, crowd: Crowd) -> Result<Vec<i64>> {
     let now = std::time::UNIX_EPOCH.elapsed()?.as_secs() as i64;
-    for register in registers(crowd) {
+    for (register, start) in registers(crowd) {
         let anonymous = Context::anonymous(now);
         handle_remote(db, &anonymous, &register, &mut Vec::new()).await?;
+        handle_remote(db, &anonymous, &start, &mut Vec::new()).await?;
     }
     let mut ids = Vec::new();
     for group in 0..crowd.groups {
@@ -390,12 +403,23 @@ pub async fn populate_remote(db: &libsql::Connection, crowd: Crowd) -> Result<Ve
     Ok(ids)
 }
 
-fn registers(crowd: Crowd) -> impl Iterator<Item = Register> {
+/// Each user of a new database, and the session that the user has.
+fn registers(crowd: Crowd) -> impl Iterator<Item = (Register, StartSession)> {
     let hash = password::hash(PASSWORD, [7; 16]);
-    (0..crowd.users()).map(move |user| Register {
-        username: name("load", user),
-        fullname: name("load", user),
-        password_hash: hash.clone(),
+    (0..crowd.users()).map(move |user| {
+        let register = Register {
+            username: name("load", user),
+            fullname: name("load", user),
+            password_hash: hash.clone(),
+        };
+        let start = StartSession {
+            id: session(user),
+            user_id: 1 + user as i64,
+            password_hash: hash.clone(),
+            lifetime_seconds: LIFETIME_SECONDS,
+            user_agent: "load".into(),
+        };
+        (register, start)
     })
 }
 
