@@ -1,14 +1,14 @@
 //! `get_messages`: the history of a conversation, in pages.
 
-use crate::answer_budget::AnswerBudget;
+use crate::answer_budget::ANSWER_BYTES_MAX;
 use crate::error::Error;
 use crate::field::{Field, Kind};
 use crate::fields::Fields;
 use crate::member::{CONVERSATION_ID, Guard, MemberEvent};
-use crate::message::{Message, message_columns, sender};
+use crate::message::{Message, fitting, fitting_messages, message_bytes, message_columns, sender};
 use crate::operation::{Access, Context};
 use crate::outbox::Outbox;
-use crate::reply::{Reply, json};
+use crate::reply::Reply;
 use crate::sql::{Rows, Statement};
 
 /// The most messages in one answer.
@@ -75,20 +75,43 @@ macro_rules! last_rev {
     };
 }
 
-/// A page of at most `?4` messages of conversation `?1`, for its member `?3`.
+/// A page of at most `?4` messages of conversation `?1`, for its member `?3`: first the statement for a file,
+/// then that for a server, with no more than `?5` bytes and one message.
 macro_rules! page {
-    ($bound:expr, $order:literal) => {
+    ($bound:expr, $direction:literal, $place:literal) => {
+        [
+            concat!(
+                "select ",
+                message_columns!(),
+                " from messages m",
+                sender!(),
+                chosen!($bound),
+                " order by m.rev ",
+                $direction,
+                " limit +?4"
+            ),
+            concat!(
+                "with found as materialized (select m.id, ",
+                $place,
+                " as place, ",
+                message_bytes!(),
+                " as bytes from messages m",
+                chosen!($bound),
+                " order by m.rev ",
+                $direction,
+                " limit +?4)",
+                fitting_messages!("?5")
+            ),
+        ]
+    };
+}
+
+macro_rules! chosen {
+    ($bound:expr) => {
         concat!(
-            "select ",
-            message_columns!(),
-            " from messages m",
-            sender!(),
             " where m.conversation_id = ?1
                  and exists (select 1 from members where conversation_id = ?1 and user_id = ?3)",
-            $bound,
-            " ",
-            $order,
-            " limit +?4"
+            $bound
         )
     };
 }
@@ -114,33 +137,41 @@ impl MemberEvent for GetMessages {
     }
 
     fn statements(&self, guard: &Guard, ctx: &Context) -> Vec<Statement> {
-        let (sql, bound) = match self.bound {
-            Bound::None => (page!("", "order by m.rev desc"), 0),
+        let ([on_file, on_server], bound) = match self.bound {
+            Bound::None => (page!("", "desc", "-m.rev"), 0),
             Bound::Before(id) => (
                 page!(
                     concat!(" and m.rev <= ", last_rev!("rev - 1", "<")),
-                    "order by m.rev desc"
+                    "desc",
+                    "-m.rev"
                 ),
                 id,
             ),
             Bound::After(id) => (
                 page!(
                     concat!(" and m.rev > ", last_rev!("rev", "<=")),
-                    "order by m.rev"
+                    "asc",
+                    "m.rev"
                 ),
                 id,
             ),
         };
-        vec![Statement::new(
-            sql,
-            [
-                guard.conversation_id.into(),
-                bound.into(),
-                ctx.user_id.into(),
-                // One message more than was asked for shows whether there are more.
-                (self.limit + 1).into(),
-            ],
-        )]
+        let [conversation_id, user_id] = [guard.conversation_id, ctx.user_id].map(Into::into);
+        // One message more than was asked for shows whether there are more.
+        let page = [
+            conversation_id,
+            bound.into(),
+            user_id,
+            (self.limit + 1).into(),
+        ];
+        vec![match ctx.is_shared() {
+            true => {
+                let [conversation_id, bound, user_id, limit] = page;
+                let bytes = (ANSWER_BYTES_MAX as i64).into();
+                Statement::new(on_server, [conversation_id, bound, user_id, limit, bytes])
+            }
+            false => Statement::new(on_file, page),
+        }]
     }
 
     fn conclude(
@@ -151,13 +182,7 @@ impl MemberEvent for GetMessages {
         _: &mut Outbox,
     ) -> Result<Reply, Error> {
         let conversation_id = guard.conversation_id;
-        let found = &rows[1].0;
-        let mut budget = AnswerBudget::new(self.limit);
-        let mut messages: Vec<String> = found
-            .iter()
-            .map_while(|row| budget.take(json(&Message::read(&mut row.columns()))))
-            .collect();
-        let has_more = messages.len() < found.len();
+        let (mut messages, has_more) = fitting(&rows[1].0, self.limit);
         if let Bound::After(_) = self.bound {
             messages.reverse();
         }

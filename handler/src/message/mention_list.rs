@@ -1,14 +1,14 @@
 //! `get_mentions`: the messages that mention the caller.
 
-use crate::answer_budget::AnswerBudget;
+use crate::answer_budget::ANSWER_BYTES_MAX;
 use crate::declaration::Declared;
 use crate::error::Error;
 use crate::field::{Field, Kind};
 use crate::fields::Fields;
-use crate::message::{Message, message_columns, sender};
+use crate::message::{Message, fitting, fitting_messages, message_bytes, message_columns, sender};
 use crate::operation::{Access, Context, Operation};
 use crate::outbox::Outbox;
-use crate::reply::{Reply, json};
+use crate::reply::Reply;
 use crate::sql::{Rows, Statement};
 
 /// The most messages in one answer.
@@ -74,7 +74,7 @@ impl Operation for GetMentions {
                  ), newest as materialized (
                      select conversation_id, message_id from latest where message_id is not null
                      order by message_id desc limit +?3
-                 ), found as materialized (
+                 ), listed as materialized (
                      select mn.message_id
                      from newest cross join mentions mn
                          on mn.user_id = ?1 and mn.conversation_id = newest.conversation_id
@@ -85,30 +85,26 @@ impl Operation for GetMentions {
                                      and message_id <= newest.message_id
                                  order by message_id desc limit 1 offset ?3 - 1), 0)
                      order by mn.message_id desc limit +?3
-                 )
-                 select ",
-                message_columns!(),
-                " from found cross join messages m on m.id = found.message_id",
-                sender!(),
-                " order by m.id desc"
+                 ), found as materialized (
+                     select m.id, -m.id as place, ",
+                message_bytes!(),
+                " as bytes from listed cross join messages m on m.id = listed.message_id
+                 )",
+                fitting_messages!("?4")
             ),
             [
                 ctx.user_id.into(),
                 self.before.into(),
                 // One message more than was asked for shows whether there are more.
                 (self.limit + 1).into(),
+                (ANSWER_BYTES_MAX as i64).into(),
             ],
         )]
     }
 
     fn conclude(&self, _: &Context, rows: &[Rows], _: &mut Outbox) -> Result<Reply, Error> {
         let found = rows.first().map_or(&[][..], |rows| &rows.0);
-        let mut budget = AnswerBudget::new(self.limit);
-        let messages: Vec<String> = found
-            .iter()
-            .map_while(|row| budget.take(json(&Message::read(&mut row.columns()))))
-            .collect();
-        let has_more = messages.len() < found.len();
+        let (messages, has_more) = fitting(found, self.limit);
         Ok(Reply(format!(
             r#"{{"messages":[{}],"has_more":{has_more}}}"#,
             messages.join(",")

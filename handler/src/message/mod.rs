@@ -23,9 +23,11 @@ use serde::ser::SerializeStruct;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
+use crate::answer_budget::AnswerBudget;
 use crate::error::Error;
 use crate::field::{Field, Kind};
-use crate::sql::Columns;
+use crate::reply::json;
+use crate::sql::{Columns, Row};
 use crate::user::DELETED_USERNAME;
 
 /// The message that an event is about.
@@ -78,11 +80,48 @@ pub(crate) use sender;
 macro_rules! message_bytes {
     () => {
         "coalesce(octet_length(m.content), 0) + case when m.changed_rev is null and m.mentions is null then 0
-             else 8 * coalesce(octet_length(m.mentions), 0)
-                 + 64 * coalesce((select reactions from changed_messages where message_id = m.id), 0) end"
+             else 64 * coalesce(octet_length(m.mentions), 0)
+                 + 300 * coalesce((select reactions from changed_messages where message_id = m.id), 0) end"
     };
 }
 pub(crate) use message_bytes;
+
+/// The columns of the messages in the table `found (id, place, bytes)`, in the order of their places, as many as
+/// may fit into an answer, and one more, then how many were found. A server would make and send all of them.
+macro_rules! fitting_messages {
+    ($max:literal) => {
+        concat!(
+            ", fitting as materialized (
+                 select id, place, sum(bytes) over (order by place rows unbounded preceding) - bytes as taken from found
+             )
+             select ",
+            message_columns!(),
+            ", (select count(*) from found) from fitting cross join messages m on m.id = fitting.id",
+            sender!(),
+            " where fitting.taken <= ",
+            $max,
+            " order by fitting.place"
+        )
+    };
+}
+pub(crate) use fitting_messages;
+
+/// The messages of these rows that fit into an answer, as JSON, and whether there are more. Behind the columns of
+/// `message_columns!()` a row may have the number of all that were found.
+pub(crate) fn fitting(rows: &[Row], limit: i64) -> (Vec<String>, bool) {
+    let (mut budget, mut found) = (AnswerBudget::new(limit), rows.len());
+    let take = |row: &Row| {
+        let mut columns = row.columns();
+        let message = json(&Message::read(&mut columns));
+        if let Some(all) = columns.optional_integer() {
+            found = all as usize;
+        }
+        budget.take(message)
+    };
+    let messages: Vec<_> = rows.iter().map_while(take).collect();
+    let has_more = messages.len() < found;
+    (messages, has_more)
+}
 
 /// A message in its present state. `rev` is the rev of its latest change; `sent_at` is in Unix
 /// seconds. The content of a deleted message is empty.

@@ -97,9 +97,12 @@ async fn apply(
     sql: &str,
     columns: &[&str],
 ) -> Result<(), libsql::Error> {
+    // What is no integer stays as it is, and is nobody's id.
     let integers = columns.iter().map(|column| {
         format!(
-            "update or replace {table} set {column} = cast({column} as integer) where typeof({column}) in ('text', 'real');"
+            "update or replace {table} set {column} = cast({column} as integer)
+             where typeof({column}) = 'text' and cast(cast({column} as integer) as text) = {column}
+                 or typeof({column}) = 'real' and cast({column} as integer) = {column};"
         )
     });
     let integers: String = integers.collect();

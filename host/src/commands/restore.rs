@@ -1,11 +1,13 @@
 //! `chatapp restore`: a backup in the place of the data file.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
 use std::io::ErrorKind;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use libsql::Builder;
+use rustix::fs::OFlags;
 
 use crate::clock;
 use crate::commands::data_file::{Contents, copy, inspect, with_suffix};
@@ -58,7 +60,10 @@ pub async fn restore(config: &Config, from: &Path) -> anyhow::Result<(Contents, 
             .await?;
     }
     let contents = inspect(restored.path()).await?;
-    local::give_to_owner(restored.path(), &path)
+    let no_link = OFlags::NOFOLLOW.bits() as i32;
+    let mut open = OpenOptions::new();
+    let file = open.write(true).custom_flags(no_link).open(restored.path());
+    file.and_then(|file| local::give_to_owner(&file, &path))
         .with_context(|| format!("cannot give away {}", path.display()))?;
     let replaced = match path.exists() {
         true => Some(set_aside(&path).await?),

@@ -1,9 +1,9 @@
 //! A local SQLite file through libsql, which keeps prepared statements.
 
 use std::collections::HashMap;
-use std::fs::{self, DirBuilder, DirEntry, File, Metadata, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, DirEntry, File, Metadata, OpenOptions, Permissions, TryLockError};
 use std::io::{ErrorKind, Read};
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, chown};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,6 +15,7 @@ use anyhow::{Context, anyhow, bail, ensure};
 use handler::schema::{self, SchemaError};
 use handler::{Access, Rows, Statement, is_left_out};
 use libsql::{Builder, Connection, OpenFlags};
+use rustix::process::geteuid;
 use tokio::runtime::Runtime;
 
 use crate::store::location::beside;
@@ -704,7 +705,7 @@ pub fn check_format(path: &Path) -> anyhow::Result<()> {
 pub fn try_lock(path: &Path) -> anyhow::Result<Option<Lock>> {
     let name = beside(path, "-lock");
     let open = || match OpenOptions::new().write(true).create_new(true).open(&name) {
-        Ok(file) => give_to_owner(&name, path).map(|()| file),
+        Ok(file) => give_to_owner(&file, path).map(|()| file),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
             OpenOptions::new().write(true).open(&name)
         }
@@ -738,26 +739,33 @@ pub fn try_lock(path: &Path) -> anyhow::Result<Option<Lock>> {
 
 /// Gives a new file to the user who serves the data file beside it: to that file's owner, with its mode, or to the
 /// folder's. Otherwise root would leave a file that the server cannot open.
-pub fn give_to_owner(file: &Path, data_file: &Path) -> std::io::Result<()> {
+pub fn give_to_owner(file: &File, data_file: &Path) -> std::io::Result<()> {
     let Ok(served) = fs::metadata(data_file) else {
-        return give_to_owner_of_folder(file);
+        return give_to_owner_of_folder(file, data_file);
     };
-    fs::set_permissions(file, served.permissions())?;
-    give(file, &served)
+    give(file, &served, Some(served.permissions()))
 }
 
-/// Gives a new data file to the owner of its folder.
-pub fn give_to_owner_of_folder(file: &Path) -> std::io::Result<()> {
-    let folder = file
+/// Gives a new data file, with this path, to the owner of its folder.
+pub fn give_to_owner_of_folder(file: &File, path: &Path) -> std::io::Result<()> {
+    let folder = path
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty());
-    give(file, &fs::metadata(folder.unwrap_or(Path::new(".")))?)
+    give(file, &fs::metadata(folder.unwrap_or(Path::new(".")))?, None)
 }
 
-fn give(file: &Path, example: &Metadata) -> std::io::Result<()> {
-    let own = fs::metadata(file)?;
+/// The owner of the folder may have put a link to a file of root in the place of the new one, so this changes the
+/// open file, and only one that is still its maker's, with no other name.
+fn give(file: &File, example: &Metadata, mode: Option<Permissions>) -> std::io::Result<()> {
+    let own = file.metadata()?;
+    if !own.is_file() || own.nlink() > 1 || own.uid() != geteuid().as_raw() {
+        return Err(std::io::Error::other("another file has taken its place"));
+    }
+    if let Some(mode) = mode {
+        file.set_permissions(mode)?;
+    }
     if (own.uid(), own.gid()) != (example.uid(), example.gid()) {
-        chown(file, Some(example.uid()), Some(example.gid()))?;
+        fchown(file, Some(example.uid()), Some(example.gid()))?;
     }
     Ok(())
 }

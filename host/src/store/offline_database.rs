@@ -56,8 +56,8 @@ impl OfflineDatabase {
                 if !path.exists() {
                     // For its owner alone: it will hold password hashes.
                     let mut new = OpenOptions::new();
-                    new.write(true).create_new(true).mode(0o600).open(path)?;
-                    local::give_to_owner_of_folder(path)?;
+                    let new = new.write(true).create_new(true).mode(0o600).open(path)?;
+                    local::give_to_owner_of_folder(&new, path)?;
                 }
                 let file = LockedFile::open(path, OpenFlags::default())?;
                 Ok(OfflineDatabase::File(file))

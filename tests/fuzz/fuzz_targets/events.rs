@@ -154,11 +154,17 @@ const KEEP: &str = "attach ':memory:' as kept;
     create table kept.contacts as select * from contacts;
     create table kept.conversations as select * from conversations;
     create table kept.members as select * from members;
-    create table kept.messages as select * from messages;";
+    create table kept.messages as select * from messages;
+    create table kept.users as select * from users;
+    create table kept.user_words as select * from user_words;";
+// Triggers restore conversation_counts with members.
 const RESTORE: &str = "begin;
     delete from contacts; insert into contacts select * from kept.contacts;
     delete from conversations; insert into conversations select * from kept.conversations;
     delete from members_changes; delete from changed_messages; delete from mentions; delete from reactions;
+    delete from blocks; delete from reports; delete from search_stale;
+    delete from users; insert into users select * from kept.users;
+    delete from user_words; insert into user_words select * from kept.user_words;
     delete from members; insert into members select * from kept.members;
     delete from messages; insert into messages select * from kept.messages;
     commit";

@@ -276,3 +276,34 @@ async fn who_is_added_again_has_the_old_mentions() {
         }
     }
 }
+
+/// A server sends what fits into an answer, and one message more. Pages lack nothing.
+#[tokio::test]
+async fn long_messages_come_in_pages() {
+    for place in places() {
+        let world = World::new_at(*place).await;
+        let sql = "delete from messages where id < 10;
+            with recursive n(i) as (select 10 union all select i + 1 from n where i < 109)
+            insert into messages (id, sender_id, conversation_id, content, rev)
+            select i, 2, 1, replace(hex(zeroblob(32768)), '0', 'x'), i from n;
+            update conversations set rev = 109 where id = 1;
+            insert into mentions (user_id, message_id, conversation_id, rev)
+            select 1, id, conversation_id, rev from messages where id >= 10";
+        let filled = world.db.execute_transactional_batch(sql).await;
+        drop(filled.expect("filled"));
+        let ctx = world.context("alice").await;
+        for kind in ["get_messages", "get_mentions"] {
+            let (mut before, mut found) = (110, Vec::new());
+            while before > 10 {
+                let event = json!({ "type": kind, "conversation_id": 1, "before": before });
+                let operation = Event::parse(&event.to_string()).operation.expect("valid");
+                let (page, _) = world.run_as(&ctx, &operation).await;
+                let page: Value = serde_json::from_str(&page.expect("a page").0).expect("JSON");
+                found.extend(ids(&page));
+                before = *found.last().expect("a message");
+                assert_eq!(page["has_more"] == true, before > 10, "{kind}");
+            }
+            assert_eq!(found, (10..110).rev().collect::<Vec<_>>(), "{kind}");
+        }
+    }
+}

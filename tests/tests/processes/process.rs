@@ -100,7 +100,7 @@ const FIRST_BACKEND: &str = "
         (2, 'bob', 'Bob', 'x', 1, 1700000001, 1600000000);
     insert into contacts values (1, 2), (2, 1), ('2', '1');
     insert into conversations values (7, 'old');
-    insert into members values (7, 1), (7, 2);
+    insert into members values (7, 1), (7, 2), (7, '2x'), (7, 'bob');
     insert into messages values (41, 1, 7, null, 1700000000, 'from the first backend'), (42, 2, 7, 41, 1700000001, null);
 ";
 
@@ -175,6 +175,8 @@ async fn a_file_of_the_first_backend_is_adopted_in_place() {
     assert_eq!(value(&db, types).await, typed);
     let contacts = "select count(*) from contacts where user_id = 2 and contact_id = 1";
     assert_eq!(value(&db, contacts).await, libsql::Value::Integer(1));
+    let odd = "select count(*) from members where typeof(user_id) = 'text'";
+    assert_eq!(value(&db, odd).await, libsql::Value::Integer(2));
     host.stop().await;
     // An earlier release has left them as they were.
     db.execute_batch(
