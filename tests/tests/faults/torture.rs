@@ -396,9 +396,35 @@ fn known(memory: &Memory) -> BTreeMap<i64, BTreeMap<i64, (i64, String)>> {
     conversations.map(|(id, c)| (*id, of(c))).collect()
 }
 
-/// Lets members of the club come and go, and sends a message each time. `manager` is its owner.
+/// The messages that mention this user, the latest first, as `get_mentions` pages through them. They must be those
+/// that a scan of the user's messages finds. Each begins with the name of its sender.
+async fn find_mentions(client: &mut Client, user: &str, own: &BTreeMap<i64, (i64, String)>) {
+    let name = format!("@{user}");
+    let is_mention = |content: &str| {
+        let mut words = content.trim_end_matches(EDITED).split(' ');
+        words.next() != Some(user) && words.any(|word| word == name)
+    };
+    let expected = own.iter().filter(|(_, (_, content))| is_mention(content));
+    let expected: Vec<_> = expected.map(|(id, _)| *id).rev().collect();
+    let mut found = Vec::new();
+    loop {
+        let before = found.last().copied().unwrap_or(i64::MAX);
+        let event = json!({ "type": "get_mentions", "before": before, "limit": 10 });
+        let page = client.ok(event).await;
+        let messages = page["messages"].as_array().expect("messages").iter();
+        found.extend(messages.map(|message| message["id"].as_i64().expect("an id")));
+        if page["has_more"] == false {
+            break;
+        }
+    }
+    assert_eq!(found, expected, "what mentions {user}");
+}
+
+/// Lets members of the club come and go, and sends a message each time. `manager` is an owner of it. One
+/// of the members leaves by itself.
 async fn change_members(
     manager: &mut Client,
+    mut leaver: Client,
     club: i64,
     names: &[String],
     random: &mut Rng,
@@ -410,6 +436,9 @@ async fn change_members(
         // Somebody may be removed twice.
         assert!(code.is_null() || code == "not_found", "{kind}: {code}");
     };
+    let leave = json!({ "type": "leave_conversation", "conversation_id": club });
+    let code = leaver.request(leave).await["code"].clone();
+    assert!(code.is_null() || code == "not_found", "{code}");
     for step in 0..8 {
         let mut name = || json!(names[random.usize(..names.len())]);
         match step % 4 {
@@ -426,6 +455,13 @@ async fn change_members(
         }
         let content = json!(format!("club {round} {step}"));
         change("send_message", "content", content).await;
+    }
+    for role in ["owner", "admin", "member"] {
+        let name = &names[random.usize(..names.len())];
+        let event =
+            json!({ "type": "set_role", "conversation_id": club, "username": name, "role": role });
+        let code = manager.request(event).await["code"].clone();
+        assert!(code.is_null() || code == "not_found", "{code}");
     }
 }
 
@@ -464,6 +500,16 @@ async fn torture(form: Form, library: Library) {
         members.insert(id, [vec![0], others].concat());
     }
     founder.close().await;
+    // Two users begin their direct conversation at once.
+    let [first, second] = [0, 1].map(async |index| {
+        let mut client = Client::connect(stage.address(index), &cookies[index]).await;
+        let other = &names[1 - index];
+        let create = json!({ "type": "create_conversation", "members": [other], "direct": true });
+        client.ok(create).await["id"].as_i64().expect("an id")
+    });
+    let (direct, same) = tokio::join!(first, second);
+    assert_eq!(direct, same, "one direct conversation");
+    members.insert(direct, vec![0, 1]);
     // Its members come and go.
     register(stage.address(0), "manager").await;
     let manager_cookie = login(stage.address(0), "manager").await;
@@ -536,7 +582,8 @@ async fn torture(form: Form, library: Library) {
                     .map(|(id, _)| *id)
                     .collect();
                 let conversation_id = own[random.usize(..own.len())];
-                let content = format!("user{index} {round} {message}");
+                let mentioned = random.usize(..CLIENTS);
+                let content = format!("user{index} {round} {message} @user{mentioned}");
                 expected
                     .entry(conversation_id)
                     .or_default()
@@ -562,7 +609,9 @@ async fn torture(form: Form, library: Library) {
         }
         // Through the other host, if there are two, and right before the disaster.
         let mut manager = Client::connect(stage.address(round + 1), &manager_cookie).await;
-        change_members(&mut manager, club, &names, &mut random, round).await;
+        let leaver = &cookies[random.usize(..CLIENTS)];
+        let leaver = Client::connect(stage.address(round + 1), leaver).await;
+        change_members(&mut manager, leaver, club, &names, &mut random, round).await;
         until("plain clients took part", async || {
             let mut counts = answered.iter().map(|count| count.load(Ordering::Relaxed));
             counts.all(|count| count > 20)
@@ -634,8 +683,22 @@ async fn torture(form: Form, library: Library) {
         let own = own.map(|(id, _)| *id);
         let own = own.chain(in_club.contains(&names[index]).then_some(club));
         let own: BTreeMap<_, _> = own.flat_map(|id| all[&id].clone()).collect();
-        let client = Client::connect(stage.address(index), cookie).await;
+        let mut client = Client::connect(stage.address(index), cookie).await;
+        find_mentions(&mut client, &names[index], &own).await;
         find_all(client, &names[index], &own).await;
+    }
+    let select = "select cast(u.username as blob), mb.role from members mb join users u on u.id = mb.user_id
+        where mb.role > 0 and u.username like 'user%' and mb.conversation_id = (
+            select mb.conversation_id from members mb join users u on u.id = mb.user_id where u.username = 'manager')";
+    let roles = stage.rows(select).await;
+    let mut manager = Client::connect(stage.address(1), &manager_cookie).await;
+    let info = json!({ "type": "get_conversation_info", "id": club });
+    let info = manager.ok(info).await;
+    for row in &roles {
+        let mut columns = row.columns();
+        let (username, role) = (columns.text(), columns.integer());
+        let role = ["member", "admin", "owner"][role as usize];
+        assert_eq!(info["roles"][&username], role, "{username}");
     }
     let keeper = Client::connect(stage.address(0), &keeper_cookie).await;
     find_all(keeper, "keeper", &archived).await;
