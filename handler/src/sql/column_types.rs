@@ -97,7 +97,7 @@ async fn apply(
     sql: &str,
     columns: &[&str],
 ) -> Result<(), libsql::Error> {
-    // What is no integer stays as it is, and is nobody's id.
+    // A value that is no integer stays as it is: it is nobody's id.
     let integers = columns.iter().map(|column| {
         format!(
             "update or replace {table} set {column} = cast({column} as integer)

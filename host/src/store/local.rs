@@ -292,7 +292,7 @@ impl LocalDatabase {
         }
     }
 
-    /// What reads of the same process have to pass.
+    /// Reads of the same process pass this gate.
     pub fn gate(&self) -> Arc<ReadingGate> {
         self.log.gate.clone()
     }
@@ -335,7 +335,7 @@ impl LocalDatabase {
     }
 }
 
-/// What became of the write-ahead log.
+/// The outcome of an attempt to empty the write-ahead log.
 #[derive(Debug, PartialEq)]
 pub enum Emptied {
     Done,
@@ -764,7 +764,9 @@ fn give(file: &File, example: &Metadata, mode: Option<Permissions>) -> std::io::
     if let Some(mode) = mode {
         file.set_permissions(mode)?;
     }
-    if (own.uid(), own.gid()) != (example.uid(), example.gid()) {
+    // Nobody else can give a file away, or needs to.
+    let is_others = (own.uid(), own.gid()) != (example.uid(), example.gid());
+    if is_others && geteuid().is_root() {
         fchown(file, Some(example.uid()), Some(example.gid()))?;
     }
     Ok(())

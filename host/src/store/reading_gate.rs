@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 /// Reads wait no longer than this for those that are under way.
 const CLOSED_MAX: Duration = Duration::from_secs(1);
-/// Nor for the writer to come by, once nobody reads: it may have nothing to commit.
+/// Once nobody reads, they wait no longer than this for the writer, which may have nothing to commit.
 const WRITER_WAIT_MAX: Duration = Duration::from_millis(250);
 
 #[derive(Default)]
@@ -23,7 +23,7 @@ struct State {
     idle: Option<Instant>,
 }
 
-/// What the writer finds at a gate that it has closed.
+/// The state in which the writer finds a gate that it has closed.
 #[derive(Debug, PartialEq)]
 pub enum Found {
     /// Nobody reads until it is opened.

@@ -1,5 +1,5 @@
-//! What operations take on a libSQL server, so that the dear ones of one source do not make a request long for
-//! everybody. A local commit ends after a set time, but a request only ends when its last operation has run,
+//! The time that operations take on a libSQL server. The dear ones of one source must not make a request long
+//! for everybody. A local commit ends after a set time, but a request only ends when its last operation has run,
 //! and all of its callers wait for that. So it takes only a few dear operations of one source, however many
 //! wait.
 
@@ -8,17 +8,17 @@ use std::time::Duration;
 
 use crate::store::job_queue::SourceAddress;
 
-/// What the operations of a request may take together, if the way to the server does not take longer. The
-/// commit of what they change takes about as long again.
+/// The operations of a request may take so long together, if the way to the server does not take longer. The
+/// commit of their changes takes about as long again.
 const REQUEST_TIME: Duration = Duration::from_millis(5);
 /// The most that they may take, however long the way is.
 const REQUEST_TIME_MAX: Duration = Duration::from_millis(100);
 /// A request on which the server worked longer does not say how long the way is: its commit may be long.
 const SHORT_WORK: Duration = Duration::from_millis(3);
-/// What it takes to send back this many bytes of an answer.
+/// The time to send back this many bytes of an answer.
 const ANSWER_TIME: Duration = Duration::from_micros(15);
 const ANSWER_BYTES: usize = 1024;
-/// What an operation in a set takes besides.
+/// The time that an operation in a set takes besides.
 const IN_SET: Duration = Duration::from_micros(5);
 /// The guess for another operation, of a source that is not known yet.
 const UNKNOWN: Duration = Duration::from_micros(300);
@@ -33,14 +33,14 @@ const SET_PARTS: u32 = 4;
 
 #[derive(Default)]
 pub struct RequestTimes {
-    /// What a request takes without its operations: the way there and back, and the commit.
+    /// The time of a request without its operations: the way there and back, and the commit.
     way: Duration,
     sources: HashMap<SourceAddress, Times>,
 }
 
 /// The means of a source.
 struct Times {
-    /// What the server works on an operation that is in no set.
+    /// The time that the server works on an operation that is in no set.
     work: Duration,
     answer: Duration,
 }
@@ -64,7 +64,7 @@ impl Ran {
 }
 
 impl RequestTimes {
-    /// What the operations of the next request may take together. On a long way a request may take as long
+    /// The operations of the next request may take so long together. On a long way a request may take as long
     /// again: otherwise few of those that wait would be answered, and all of them late.
     pub fn most(&self) -> Duration {
         self.way.clamp(REQUEST_TIME, REQUEST_TIME_MAX)

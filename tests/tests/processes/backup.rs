@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use tests::data::{open, open_remote};
-use tests::host::{ids, login, run, run_in};
+use tests::host::{ids, login, program, run, run_in};
 use tests::servers::shared_sqld;
 use tests::{Data, Gateway, Process, ReferenceClient, Sqld, soon, until};
 
@@ -362,6 +362,25 @@ async fn a_restored_file_keeps_the_owner_and_the_mode_of_the_data_file() {
             let file = file.expect("a file");
             assert_eq!(file.metadata().expect("a file").uid(), owner, "{file:?}");
         }
+    }
+    // Who is not root gives nothing away, also in a folder of somebody else.
+    if own.is_root() {
+        let folder = data.parent().expect("a folder");
+        let program_file = folder.join("chatapp");
+        fs::copy(program(), &program_file).expect("copied");
+        for (path, mode) in [(folder, 0o777), (&program_file, 0o755)] {
+            fs::set_permissions(path, Permissions::from_mode(mode)).expect("changed");
+        }
+        let script = r#"shift; exec setpriv --reuid 65534 --regid 65534 --clear-groups "$@""#;
+        let program_file = program_file.display().to_string();
+        let path = folder.join("nobodys.db").display().to_string();
+        let arguments = ["", &program_file, "demo"];
+        let (status, output, errors) = run_in(script, &arguments, &[("DBPATH", &path)]).await;
+        assert!(status.success(), "{output}{errors}");
+        let copy = folder.join("copy.db").display().to_string();
+        let arguments = ["", &program_file, "copy", &path, &copy];
+        let (status, output, errors) = run_in(script, &arguments, &[]).await;
+        assert!(status.success(), "{output}{errors}");
     }
     // A backup is checked whatever a server on this machine would need.
     let variables = [("DBPATH", "none.db"), ("HOST", "0.0.0.0")];
